@@ -1,0 +1,5 @@
+"""`python -m chatserver` is the `chatserver` command."""
+
+from .cli import main
+
+main()

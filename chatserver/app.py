@@ -1,0 +1,135 @@
+"""The composition root: every part built once, in order, and undone in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+from aiohttp import web
+
+from .auth import Tokens
+from .chat.activity import Activity
+from .chat.announcements import Announcements
+from .chat.chat import Chat
+from .chat.conversations import Conversations
+from .chat.log import Log
+from .chat.members import Members
+from .chat.messages import Messages
+from .chat.presence import Presence
+from .chat.reactions import Reactions
+from .chat.receipts import Receipts
+from .chat.recency import Recency
+from .chat.unread import Unread
+from .chat.users import Users
+from .chat.views import Views
+from .health import Health
+from .internal.door import InternalDoor
+from .limits import Limits
+from .metrics import Metrics
+from .mongo import Mongo
+from .outbox.outbox import Outbox
+from .realtime.rooms import Rooms
+from .realtime.server import Server
+from .rest.door import RestDoor, errors
+from .settings import Settings
+from .sockets.door import Door
+
+log = structlog.get_logger(__name__)
+
+MAX_REQUEST = 4 * 1024 * 1024
+BACKLOG = 4096
+
+
+async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], None]) -> None:
+    """Serve until cancelled; `started` is called when both ports listen.
+
+    On the way out: no new connections, not ready, what was taken in is finished, and the clients
+    are sent away over `drain_s`.
+    """
+    async with AsyncExitStack() as undo:
+        mongo = Mongo(mongo_url, settings.mongo_database)
+        undo.push_async_callback(mongo.close)
+        await mongo.start()
+
+        webhooks = bool(settings.webhook_url)
+        metrics = Metrics()
+        rooms = Rooms()
+        recency = Recency(mongo)
+        undo.push_async_callback(recency.close)
+        await recency.repair()
+        changes = Log(mongo, Announcements(rooms, recency).tell, due=webhooks)
+        undo.push_async_callback(changes.close)
+
+        outbox = Outbox(mongo, due=webhooks)
+        members = Members(mongo, rooms.hosts)
+        unread = Unread(mongo)
+        users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
+        views = Views(mongo, unread)
+        conversations = Conversations(mongo, changes, outbox, members, users, views, recency, rooms)
+        users.left = conversations.leave_all
+        messages = Messages(mongo, changes, members, max_chars=settings.message_max_chars)
+        presence = Presence(mongo, outbox, members, rooms, grace_s=settings.presence_grace_s)
+        undo.push_async_callback(presence.close)
+        await presence.start()
+        chat = Chat(
+            users=users,
+            members=members,
+            conversations=conversations,
+            messages=messages,
+            reactions=Reactions(changes, members, messages),
+            receipts=Receipts(mongo, changes, members, unread, rooms),
+            presence=presence,
+            activity=Activity(rooms, timeout_s=settings.typing_timeout_s),
+        )
+
+        tokens = Tokens(
+            settings.auth_jwt_secret,
+            issuer=settings.auth_jwt_issuer,
+            audience=settings.auth_jwt_audience,
+            jwks_url=settings.auth_jwks_url,
+        )
+        limits = Limits(on=settings.rate_limits)
+        door = Door(chat, rooms, tokens, limits, metrics)
+        undo.push_async_callback(door.close)
+        origins = list(settings.cors_origins) or ("" if settings.production else "*")
+        sockets = Server(
+            door,
+            cors_origins=origins or None,
+            ping_interval_s=settings.ping_interval_s,
+            ping_timeout_s=settings.ping_timeout_s,
+        )
+        metrics.watch("chat_sockets", "Connected sockets.", lambda: len(sockets.eio.sockets))
+        changes.watch(metrics.watch)
+        heartbeat = asyncio.create_task(sockets.eio.heartbeat.run())
+        undo.callback(heartbeat.cancel)
+
+        health = Health(mongo, metrics)
+        private = web.Application(client_max_size=MAX_REQUEST, middlewares=[errors])
+        RestDoor(chat, tokens, limits, metrics, settings.internal_api_secret).add_to(private.router)
+        InternalDoor(chat, metrics, settings.internal_api_secret).add_to(private.router)
+        health.add_private_to(private.router)
+        public = private
+        if settings.ws_port != settings.port:
+            public = web.Application(middlewares=[errors])
+            health.add_public_to(public.router)
+        sockets.attach(public)
+
+        await _listen(undo, private, settings.host, settings.port)
+        if public is not private:
+            await _listen(undo, public, settings.host, settings.ws_port)
+        undo.push_async_callback(sockets.drain, settings.drain_s)
+        undo.callback(health.drain)
+        log.info("listening", host=settings.host, port=settings.port, ws_port=settings.ws_port)
+        started()
+        await asyncio.Event().wait()
+
+
+async def _listen(undo: AsyncExitStack, app: web.Application, host: str, port: int) -> None:
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=10.0)
+    undo.push_async_callback(runner.cleanup)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, backlog=BACKLOG)
+    # The first thing on the way out: no new connections, while those that are here go on.
+    await site.start()

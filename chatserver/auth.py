@@ -1,0 +1,125 @@
+"""A token to the identity of a caller, for every door."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import jwt
+import structlog
+
+from .errors import TokenExpired, Unauthenticated, Unavailable
+from .requests import MAX_ID, MAX_NAME
+
+log = structlog.get_logger(__name__)
+
+JWKS_AGE_S = 300.0
+JWKS_PAUSE_S = 30.0
+"""Key sets are not fetched more often: else a made-up `kid` per request would be an attack on whoever serves them."""
+JWKS_TIMEOUT_S = 5.0
+ALGORITHMS = {"RSA": ["RS256"], "EC": ["ES256"], "OKP": ["EdDSA"]}
+"""By type of key, never by what the token says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    user_id: str
+    name: str | None
+    expires_at: float
+    """Unix seconds."""
+
+
+class Tokens:
+    """Verifies tokens: HS256 with any of the secrets, or, with a JWKS URL, asymmetric keys only."""
+
+    def __init__(
+        self, secrets: Sequence[str], *, issuer: str = "", audience: str = "", jwks_url: str = ""
+    ) -> None:
+        self._secrets = secrets
+        self._checks: dict[str, Any] = {"options": {"require": ["exp", "sub"], "verify_aud": bool(audience)}}
+        if issuer:
+            self._checks["issuer"] = issuer
+        if audience:
+            self._checks["audience"] = audience
+        self._jwks = _KeySet(jwks_url) if jwks_url else None
+
+    async def verify(self, token: str) -> Identity:
+        """Raises Unauthenticated, TokenExpired; Unavailable when the key set cannot be fetched."""
+        try:
+            claims = await self._claims(token)
+        except jwt.ExpiredSignatureError:
+            raise TokenExpired() from None
+        except (jwt.InvalidTokenError, ValueError):
+            # Never with the reason: it may repeat what the token holds.
+            raise Unauthenticated() from None
+        user_id = claims["sub"]
+        if not 0 < len(user_id) <= MAX_ID or not user_id.isprintable():
+            raise Unauthenticated(f"sub must have 1 to {MAX_ID} printable characters.")
+        name = claims.get("name")
+        return Identity(
+            user_id,
+            name if isinstance(name, str) and 0 < len(name) <= MAX_NAME else None,
+            float(claims["exp"]),
+        )
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        if self._jwks is not None:
+            key = await self._jwks.key(jwt.get_unverified_header(token).get("kid"))
+            return jwt.decode(token, key.key, algorithms=ALGORITHMS[key.key_type], **self._checks)
+        failure: jwt.InvalidTokenError = jwt.InvalidSignatureError()
+        for secret in self._secrets:
+            try:
+                return jwt.decode(token, secret, algorithms=["HS256"], **self._checks)
+            except jwt.InvalidSignatureError as error:
+                failure = error
+        raise failure
+
+
+class _KeySet:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._fetched_at = -JWKS_AGE_S
+        self._lock = asyncio.Lock()
+
+    async def key(self, kid: str | None) -> jwt.PyJWK:
+        age = time.monotonic() - self._fetched_at
+        if age > JWKS_AGE_S or (kid not in self._keys and age > JWKS_PAUSE_S):
+            async with self._lock:
+                if time.monotonic() - self._fetched_at >= min(age, JWKS_PAUSE_S):
+                    await self._fetch()
+        if kid is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        try:
+            return self._keys[kid]
+        except KeyError:
+            raise jwt.InvalidKeyError("unknown key") from None
+
+    async def _fetch(self) -> None:
+        try:
+            timeout = aiohttp.ClientTimeout(total=JWKS_TIMEOUT_S)
+            async with aiohttp.ClientSession(timeout=timeout) as session:
+                async with session.get(self._url, allow_redirects=False) as response:
+                    response.raise_for_status()
+                    document = await response.json(content_type=None)
+            keys = jwt.PyJWKSet.from_dict(document).keys
+        except (aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWTError) as error:
+            log.error("the JWKS cannot be fetched", url=self._url, error=type(error).__name__)
+            if not self._keys:
+                raise Unavailable("The keys for tokens cannot be fetched.") from None
+            # Yesterday's keys are better than nobody getting in.
+            self._fetched_at = time.monotonic()
+            return
+        self._keys = {one.key_id: one for one in keys if one.key_type in ALGORITHMS}
+        self._fetched_at = time.monotonic()
+
+
+def same_secret(given: str, secrets: Sequence[str]) -> bool:
+    """Whether `given` is one of the secrets, in a time that tells nothing about them."""
+    offered = given.encode("utf-8", "surrogateescape")
+    return any([hmac.compare_digest(offered, secret.encode()) for secret in secrets])

@@ -1,0 +1,26 @@
+"""The core in one piece, as the doors see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .activity import Activity
+from .conversations import Conversations
+from .members import Members
+from .messages import Messages
+from .presence import Presence
+from .reactions import Reactions
+from .receipts import Receipts
+from .users import Users
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    users: Users
+    members: Members
+    conversations: Conversations
+    messages: Messages
+    reactions: Reactions
+    receipts: Receipts
+    presence: Presence
+    activity: Activity

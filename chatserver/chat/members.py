@@ -1,0 +1,122 @@
+"""Membership: who participates in a conversation, and as what.
+
+Authorisation is the loading of the member: whoever is none gets NotFound, for the conversation and
+all that is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import Forbidden, NotFound
+from ..mongo import Document, Mongo
+
+Role = Literal["owner", "admin", "member"]
+RANK: dict[str, int] = {"member": 0, "admin": 1, "owner": 2}
+
+
+def member_id(conversation_id: str, user_id: str) -> str:
+    return f"{conversation_id}:{user_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    doc: Document
+
+    @property
+    def conversation_id(self) -> str:
+        return self.doc["conversationId"]
+
+    @property
+    def user_id(self) -> str:
+        return self.doc["userId"]
+
+    @property
+    def role(self) -> Role:
+        return self.doc["role"]
+
+    @property
+    def direct(self) -> bool:
+        return bool(self.doc.get("direct"))
+
+    @property
+    def last_read_seq(self) -> int:
+        return self.doc["lastReadSeq"]
+
+    @property
+    def hides(self) -> bool:
+        """Whether the user has hidden messages of the conversation from oneself."""
+        return bool(self.doc.get("hides"))
+
+    @property
+    def moderates(self) -> bool:
+        return self.role != "member"
+
+    def need(self, role: Role) -> None:
+        """Raises Forbidden when the member has a lower role; a direct conversation has no roles."""
+        if self.direct:
+            raise Forbidden("A direct conversation cannot be changed.")
+        if RANK[self.role] < RANK[role]:
+            raise Forbidden(f"This needs the role {role}.")
+
+
+class Members:
+    """Membership as the database has it.
+
+    `hosts(user_id, conversation_id)` is asked first where only membership matters: a connected
+    user's sockets are in the rooms of the user's conversations and leave when membership ends.
+    """
+
+    def __init__(self, mongo: Mongo, hosts: Callable[[str, str], bool]) -> None:
+        self._mongo = mongo
+        self.known = hosts
+
+    async def require(self, user_id: str, conversation_id: str) -> Member:
+        """The member. Raises NotFound."""
+        doc = await self._mongo.participants.find_one({"_id": member_id(conversation_id, user_id)})
+        if doc is None:
+            raise NotFound()
+        return Member(doc)
+
+    async def present(self, user_id: str, conversation_id: str) -> None:
+        """Raises NotFound unless the user participates."""
+        if not self.known(user_id, conversation_id):
+            await self.require(user_id, conversation_id)
+
+    async def hiding(self, user_id: str, conversation_id: str) -> bool:
+        """Whether the member has hidden something in the conversation. Raises NotFound."""
+        return (await self.require(user_id, conversation_id)).hides
+
+    async def hides(self, member: Member) -> None:
+        await self._mongo.participants.update_one({"_id": member.doc["_id"]}, {"$set": {"hides": True}})
+
+    async def conversations_of(self, user_id: str) -> list[str]:
+        cursor = self._mongo.participants.find({"userId": user_id}, {"conversationId": 1, "_id": 0})
+        return [doc["conversationId"] async for doc in cursor]
+
+    async def rooms_of_many(self, user_ids: list[str]) -> dict[str, list[str]]:
+        """The conversations of each of these users, in one query."""
+        rooms: dict[str, list[str]] = {}
+        if user_ids:
+            async for doc in self._mongo.participants.find(
+                {"userId": {"$in": user_ids}}, {"userId": 1, "conversationId": 1, "_id": 0}
+            ):
+                rooms.setdefault(doc["userId"], []).append(doc["conversationId"])
+        return rooms
+
+    async def users_of(self, conversation_id: str) -> list[str]:
+        """In the order in which they joined."""
+        cursor = self._mongo.participants.find(
+            {"conversationId": conversation_id}, {"userId": 1, "_id": 0}
+        ).sort([("joinedAt", 1), ("userId", 1)])
+        return [doc["userId"] async for doc in cursor]
+
+    async def acquainted(self, user_id: str, others: list[str]) -> set[str]:
+        """Those of `others` who share a conversation with the user."""
+        mine = await self.conversations_of(user_id)
+        cursor = self._mongo.participants.find(
+            {"userId": {"$in": others}, "conversationId": {"$in": mine}}, {"userId": 1, "_id": 0}
+        )
+        return {doc["userId"] async for doc in cursor}

@@ -1,0 +1,143 @@
+"""A message, and the ids of log entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from .. import wire
+from ..clock import iso
+from ..mongo import Document
+
+_NO_METADATA: Mapping[str, Any] = {}
+
+
+def entry_id(conversation_id: str, rev: int) -> str:
+    """The id of a log entry: ids of one conversation sort as their revs do.
+
+    The id of a message is the id of the entry that made it.
+    """
+    return f"{conversation_id}-{rev:08x}"
+
+
+def conversation_of(message_id: str) -> str:
+    """The conversation that a message of this id would belong to; any string will do."""
+    return message_id.rpartition("-")[0]
+
+
+def rev_of(entry_id: str) -> int:
+    return int(entry_id.rpartition("-")[2], 16)
+
+
+class Message:
+    """A message as it stands: an unchanging view of its log entry.
+
+    What is empty is left out of the document: attachments, replyTo, mentions, metadata (kept as
+    JSON text, so that no key of a client's means anything to the database), clientMessageId,
+    reactions ([{emoji, users}]), isEdited, deletedAt.
+    """
+
+    __slots__ = ("_json", "doc")
+
+    def __init__(self, doc: Document) -> None:
+        self.doc = doc
+        self._json: wire.Json | None = None
+
+    @property
+    def id(self) -> str:
+        return self.doc["_id"]
+
+    @property
+    def conversation_id(self) -> str:
+        return self.doc["conversationId"]
+
+    @property
+    def seq(self) -> int:
+        return self.doc["seq"]
+
+    @property
+    def rev(self) -> int:
+        return self.doc["rev"]
+
+    @property
+    def sender_id(self) -> str:
+        return self.doc["senderId"]
+
+    @property
+    def content(self) -> str:
+        return self.doc["content"]
+
+    @property
+    def deleted_at(self) -> datetime | None:
+        return self.doc.get("deletedAt")
+
+    @property
+    def updated_at(self) -> datetime:
+        return self.doc["updatedAt"]
+
+    @property
+    def reactions(self) -> list[Document]:
+        return self.doc.get("reactions", [])
+
+    def reacted(self, emoji: str) -> list[str]:
+        """Who reacted with `emoji`, in the order in which they did."""
+        return next((one["users"] for one in self.reactions if one["emoji"] == emoji), [])
+
+    def with_(self, **changes: Any) -> Message:
+        """A copy with these fields of the document changed; None removes a field."""
+        doc = {**self.doc, **changes}
+        return Message({key: value for key, value in doc.items() if value is not None})
+
+    def emptied(self, at: datetime) -> Message:
+        """What is left of a deleted message: its place."""
+        return self.with_(
+            content="",
+            attachments=None,
+            mentions=None,
+            metadata=None,
+            reactions=None,
+            updatedAt=at,
+            deletedAt=at,
+        )
+
+    def wire(self) -> dict[str, Any]:
+        doc = self.doc
+        at = doc["at"]
+        created = iso(at)
+        updated = doc["updatedAt"]
+        deleted = doc.get("deletedAt")
+        metadata = doc.get("metadata")
+        return {
+            "id": doc["_id"],
+            "conversationId": doc["conversationId"],
+            "seq": doc["seq"],
+            "rev": doc["rev"],
+            "senderId": doc["senderId"],
+            "content": doc["content"],
+            "attachments": doc.get("attachments", ()),
+            "replyTo": doc.get("replyTo"),
+            "mentions": doc.get("mentions", ()),
+            "metadata": wire.Json(metadata) if metadata else _NO_METADATA,
+            "clientMessageId": doc.get("clientMessageId"),
+            "reactions": reactions_wire(self) if "reactions" in doc else (),
+            "isEdited": "isEdited" in doc,
+            "isDeleted": deleted is not None,
+            "createdAt": created,
+            "updatedAt": created if updated == at else iso(updated),
+            "deletedAt": None if deleted is None else iso(deleted),
+        }
+
+    @property
+    def json(self) -> wire.Json:
+        """The message for the wire, encoded once however many hear of it."""
+        if self._json is None:
+            self._json = wire.Json(wire.encode(self.wire()))
+        return self._json
+
+
+def reactions_wire(message: Message) -> list[dict[str, Any]]:
+    return [
+        {"emoji": one["emoji"], "count": len(one["users"]), "userIds": one["users"]}
+        for one in message.reactions
+    ]

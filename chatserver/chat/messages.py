@@ -1,0 +1,282 @@
+"""Messages: send, edit, delete, read back, sync."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .. import wire
+from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
+from ..mongo import Document, Mongo
+from ..requests import MessageDeletion, MessageEdit, NewMessage, PageOfMessages, SyncFrom
+from .log import Applied, Log, Outcome
+from .members import Member, Members
+from .message import Message, conversation_of, rev_of
+
+PAGE_BYTES = 512 * 1024
+"""A page ends early past this much text, so that no answer fills a client's buffer at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    messages: list[Message]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    conversation_id: str
+    page: Page
+    last_seq: int
+    last_rev: int
+
+
+class Messages:
+    def __init__(self, mongo: Mongo, log: Log, members: Members, *, max_chars: int) -> None:
+        self._mongo = mongo
+        self._log = log
+        self._members = members
+        self._max_chars = max_chars
+
+    def send(self, sender_id: str, new: NewMessage) -> Awaitable[Outcome]:
+        """Store a message, once per clientMessageId, and announce it to its conversation.
+
+        Messages sent one after another by calls of this function keep their order when the first
+        result is a future; when it is a coroutine, the next call has to wait for it.
+        """
+        self._check_text(new.content, empty_ok=bool(new.attachments))
+        doc: Document = {
+            "conversationId": new.conversation_id,
+            "senderId": sender_id,
+            "content": new.content,
+        }
+        if new.attachments:
+            doc["attachments"] = list(new.attachments)
+        if new.reply_to:
+            doc["replyTo"] = new.reply_to
+        if new.mentions:
+            doc["mentions"] = list(dict.fromkeys(new.mentions))
+        if new.metadata:
+            doc["metadata"] = wire.encode(new.metadata).decode()
+        if new.client_message_id:
+            doc["clientMessageId"] = new.client_message_id
+        if new.reply_to is None and self._members.known(sender_id, new.conversation_id):
+            return self._log.append(doc)
+        return self._send_checked(sender_id, doc)
+
+    async def _send_checked(self, sender_id: str, doc: Document) -> Outcome:
+        await self._members.require(sender_id, doc["conversationId"])
+        if reply_to := doc.get("replyTo"):
+            target = await self._mongo.log.find_one(
+                {"_id": reply_to, "conversationId": doc["conversationId"], "kind": "message"}, {"_id": 1}
+            )
+            if target is None:
+                raise ValidationFailed.of("replyTo", "No such message in this conversation.")
+        return await self._log.append(doc)
+
+    async def edit(self, actor_id: str, edit: MessageEdit) -> Message:
+        """Change the text of one's own message."""
+        self._check_text(edit.content, empty_ok=True)
+        await self._members.require(actor_id, conversation_of(edit.message_id))
+        return (await self._log.change(actor_id, _Edit(edit.message_id, actor_id, edit.content))).message
+
+    async def delete(self, actor_id: str, deletion: MessageDeletion) -> Message:
+        """Delete a message for everyone (the sender, or an admin), or hide it from oneself.
+
+        Returns what is left of it, as the actor sees it.
+        """
+        member = await self._members.require(actor_id, conversation_of(deletion.message_id))
+        if deletion.scope == "self":
+            return await self._hide(member, deletion.message_id)
+        change = _Delete(deletion.message_id, member)
+        return (await self._log.change(actor_id, change)).message
+
+    async def _hide(self, member: Member, message_id: str) -> Message:
+        message = await self._find(message_id)
+        (seen,) = await self._as_seen(member.user_id, [message], hides=True)
+        if seen.deleted_at:
+            return seen
+        # First the hint that there is something hidden, then the thing: never the other way round.
+        await self._members.hides(member)
+        outcome = await self._log.change(member.user_id, _Hide(message_id, member.user_id))
+        return outcome.message
+
+    async def get(self, reader_id: str, message_id: str) -> Message:
+        member = await self._members.require(reader_id, conversation_of(message_id))
+        message = await self._find(message_id)
+        (seen,) = await self._as_seen(reader_id, [message], hides=member.hides)
+        return seen
+
+    async def page(self, reader_id: str, asked: PageOfMessages) -> Page:
+        """A page of history in ascending order: the newest, or those before or after a message."""
+        conversation_id = asked.conversation_id
+        hides = await self._members.hiding(reader_id, conversation_id)
+        where: Document = {"conversationId": conversation_id, "seq": {"$gte": 1}}
+        if asked.after is not None:
+            where["seq"] = {"$gt": await self._seq(conversation_id, "after", asked.after)}
+        elif asked.before is not None:
+            where["seq"] = {"$gte": 1, "$lt": await self._seq(conversation_id, "before", asked.before)}
+        page = await self._read(where, "seq", asked.limit, newest=asked.after is None)
+        return Page(await self._as_seen(reader_id, page.messages, hides=hides), page.has_more)
+
+    async def sync(self, reader_id: str, asked: SyncFrom) -> Synced:
+        """Everything after a position: every newer message, or (by rev) every new or changed one.
+
+        lastSeq and lastRev are read first: a change that comes meanwhile is in the page, or newer
+        than them; it is never older than them and missing.
+        """
+        conversation_id = asked.conversation_id
+        hides = await self._members.hiding(reader_id, conversation_id)
+        seq, rev = await self._log.position(conversation_id)
+        if asked.after_rev is not None:
+            page = await self._changed_since(reader_id, conversation_id, asked.after_rev, asked.limit, hides)
+            return Synced(conversation_id, page, seq, rev)
+        after = asked.after_seq or 0
+        if asked.last_message_id is not None:
+            after = await self._seq(conversation_id, "lastMessageId", asked.last_message_id)
+        where = {"conversationId": conversation_id, "seq": {"$gt": after}}
+        page = await self._read(where, "seq", asked.limit, newest=False)
+        seen = await self._as_seen(reader_id, page.messages, hides=hides)
+        return Synced(conversation_id, Page(seen, page.has_more), seq, rev)
+
+    async def _changed_since(
+        self, reader_id: str, conversation_id: str, rev: int, limit: int, hides: bool
+    ) -> Page:
+        where = {"conversationId": conversation_id, "rev": {"$gt": rev}}
+        page = await self._read(where, "rev", limit, newest=False)
+        if not hides:
+            return page
+        # What the reader hid is a change that only the reader knows of: merged in by its own rev.
+        hidden = [
+            doc
+            async for doc in self._mongo.log.find(
+                {"hiddenFor": reader_id, "conversationId": conversation_id}
+            ).sort("_id", 1)
+        ]
+        late = [doc for doc in hidden if rev_of(doc["_id"]) > rev]
+        targets = {
+            doc["_id"]: Message(doc)
+            async for doc in self._mongo.log.find({"_id": {"$in": [one["messageId"] for one in late]}})
+        }
+        stubs = {doc["messageId"]: _stub(targets[doc["messageId"]], doc) for doc in late}
+        earlier = {doc["messageId"]: doc for doc in hidden}
+        for message in page.messages:
+            if message.id not in stubs and message.id in earlier:
+                stubs[message.id] = _stub(message, earlier[message.id])
+        rest = [one for one in page.messages if one.id not in stubs]
+        merged = sorted([*rest, *stubs.values()], key=lambda one: one.rev)
+        if page.has_more:
+            last = page.messages[-1].rev
+            merged = [one for one in merged if one.rev <= last]
+        return Page(merged[:limit], page.has_more or len(merged) > limit)
+
+    async def _read(self, where: Document, order: str, limit: int, *, newest: bool) -> Page:
+        cursor = self._mongo.log.find(where).sort(order, -1 if newest else 1).limit(limit + 1)
+        docs = await cursor.to_list(limit + 1)
+        has_more = len(docs) > limit
+        messages: list[Message] = []
+        size = 0
+        for doc in docs[:limit]:
+            size += len(doc["content"])
+            if messages and size > PAGE_BYTES:
+                has_more = True
+                break
+            messages.append(Message(doc))
+        if newest:
+            messages.reverse()
+        return Page(messages, has_more)
+
+    async def _find(self, message_id: str) -> Message:
+        doc = await self._mongo.log.find_one({"_id": message_id, "kind": "message"})
+        if doc is None:
+            raise NotFound()
+        return Message(doc)
+
+    async def _seq(self, conversation_id: str, field: str, given: str) -> int:
+        """The seq of a message id of this conversation; a plain number is a seq itself."""
+        if given.isdecimal() and len(given) <= 15:
+            return int(given)
+        doc = await self._mongo.log.find_one(
+            {"_id": given, "conversationId": conversation_id, "kind": "message"}, {"seq": 1}
+        )
+        if doc is None:
+            raise ValidationFailed.of(field, "No such message in this conversation.")
+        return int(doc["seq"])
+
+    async def _as_seen(self, reader_id: str, messages: list[Message], *, hides: bool) -> list[Message]:
+        """The messages as the reader sees them: those hidden from oneself look deleted."""
+        if not hides or not messages:
+            return messages
+        hidden = {
+            doc["messageId"]: doc
+            async for doc in self._mongo.log.find(
+                {
+                    "hiddenFor": reader_id,
+                    "conversationId": messages[0].conversation_id,
+                    "hiddenSeq": {"$gte": messages[0].seq, "$lte": messages[-1].seq},
+                }
+            )
+        }
+        return [_stub(one, hidden[one.id]) if one.id in hidden else one for one in messages]
+
+    def _check_text(self, content: str, *, empty_ok: bool) -> None:
+        if len(content) > self._max_chars:
+            raise ValidationFailed.of("content", f"Must have at most {self._max_chars} characters.")
+        if not empty_ok and not content.strip():
+            raise ValidationFailed.of("content", "May be empty only beside an attachment.")
+
+
+def _stub(message: Message, hide: Document) -> Message:
+    """A message that was hidden, as the one who hid it sees it."""
+    if message.deleted_at:
+        return message
+    return message.emptied(hide["at"]).with_(rev=max(message.rev, rev_of(hide["_id"])))
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    message_id: str
+    actor_id: str
+    content: str
+
+    def apply(self, message: Message, at: datetime) -> Applied | None:
+        if message.sender_id != self.actor_id:
+            raise Forbidden("Only the sender can edit a message.")
+        if message.deleted_at:
+            raise Conflict("The message was deleted.")
+        if not self.content.strip() and "attachments" not in message.doc:
+            raise ValidationFailed.of("content", "May be empty only beside an attachment.")
+        if message.content == self.content:
+            return None
+        return Applied(message.with_(content=self.content, isEdited=True, updatedAt=at), "edit", {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Delete:
+    message_id: str
+    actor: Member
+
+    def apply(self, message: Message, at: datetime) -> Applied | None:
+        if message.sender_id != self.actor.user_id and not self.actor.moderates:
+            raise Forbidden("Only the sender or an admin can delete a message for everyone.")
+        if message.deleted_at:
+            return None
+        return Applied(message.emptied(at), "delete", {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Hide:
+    message_id: str
+    user_id: str
+
+    def apply(self, message: Message, at: datetime) -> Applied | None:
+        if message.deleted_at:
+            return None
+        keeps: dict[str, Any] = {
+            "hiddenFor": self.user_id,
+            "hiddenSeq": message.seq,
+            "hiddenSender": message.sender_id,
+        }
+        return Applied(message.emptied(at), "hide", keeps, for_all=False)

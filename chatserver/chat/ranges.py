@@ -1,0 +1,62 @@
+"""Sets of sequence numbers as a cumulative mark and the few ranges read ahead of it.
+
+The same idea as TCP's selective acknowledgement (RFC 2018): everything up to the mark is in the
+set; beyond it, sorted ranges that neither overlap nor touch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Range = tuple[int, int]
+"""First and last, both in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSet:
+    mark: int = 0
+    ahead: tuple[Range, ...] = ()
+
+    def __contains__(self, seq: int) -> bool:
+        return seq <= self.mark or any(first <= seq <= last for first, last in self.ahead)
+
+    def adding(self, first: int, last: int) -> ReadSet:
+        """The set with `first`..`last` in it, collapsed as far as it goes."""
+        kept: list[Range] = []
+        for one in self.ahead:
+            if one[1] < first - 1 or one[0] > last + 1:
+                kept.append(one)
+            else:
+                first, last = min(first, one[0]), max(last, one[1])
+        mark = self.mark
+        if first <= mark + 1:
+            mark = max(mark, last)
+            kept = [one for one in kept if one[1] > mark]
+            # A kept range cannot touch the new one, but with the mark as its start it may begin below.
+            while kept and kept[0][0] <= mark + 1:
+                mark = kept.pop(0)[1]
+            return ReadSet(mark, tuple(kept))
+        return ReadSet(mark, tuple(sorted([*kept, (first, last)])))
+
+    def missing(self, upto: int) -> list[Range]:
+        """The ranges up to and with `upto` that are not in the set."""
+        gaps: list[Range] = []
+        start = self.mark + 1
+        for first, last in self.ahead:
+            if first > upto:
+                break
+            gaps.append((start, first - 1))
+            start = last + 1
+        if start <= upto:
+            gaps.append((start, upto))
+        return gaps
+
+    def gaps_beside(self, seq: int) -> list[Range]:
+        """The gaps right before and right after the range that `seq` is in."""
+        edges = [(0, self.mark), *self.ahead]
+        at = next((i for i, (first, last) in enumerate(edges) if first <= seq <= last), None)
+        if at is None:
+            return []
+        return [
+            (edges[i][1] + 1, edges[i + 1][0] - 1) for i in (at - 1, at) if 0 <= i < len(edges) - 1
+        ]

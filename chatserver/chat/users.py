@@ -1,0 +1,157 @@
+"""Users, as the Master Service has told us of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import wire
+from ..clock import iso, now
+from ..errors import ChatError, Forbidden, NotFound, Unauthenticated, ValidationFailed
+from ..mongo import Document, Mongo
+from ..requests import SyncUser, UserSync, parse
+from .rooms import Rooms
+
+ADMITTED = 50_000
+"""Users known to be active, so that a request costs no look-up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    view: Mapping[str, Any]
+    is_new: bool
+
+
+class Users:
+    """`left(user_id)` is called for a user who was deleted, to leave every conversation."""
+
+    def __init__(self, mongo: Mongo, rooms: Rooms, *, require_known: bool) -> None:
+        self._mongo = mongo
+        self._rooms = rooms
+        self._require_known = require_known
+        self._admitted: OrderedDict[str, None] = OrderedDict()
+        self.left: Callable[[str], Awaitable[None]]
+
+    async def admit(self, user_id: str, name: str | None) -> None:
+        """Let a caller in whose token is valid; one who is unknown is created.
+
+        Raises Forbidden for a blocked or deleted user, Unauthenticated for an unknown one where
+        users have to be known.
+        """
+        if user_id in self._admitted:
+            return
+        doc = await self._mongo.users.find_one({"_id": user_id}, {"status": 1})
+        if doc is None:
+            if self._require_known:
+                raise Unauthenticated("This user is not known here.")
+            await self._create([user_id], name)
+        elif doc["status"] != "active":
+            raise Forbidden(f"This user is {doc['status']}.")
+        self._admitted[user_id] = None
+        if len(self._admitted) > ADMITTED:
+            self._admitted.popitem(last=False)
+
+    async def need(self, user_ids: list[str], field: str) -> None:
+        """Make sure that the named users exist: created when unknown, refused when deleted.
+
+        Raises ValidationFailed, naming `field`.
+        """
+        if not user_ids:
+            return
+        known = {
+            doc["_id"]: doc["status"]
+            async for doc in self._mongo.users.find({"_id": {"$in": user_ids}}, {"status": 1})
+        }
+        if gone := [one for one in user_ids if known.get(one) == "deleted"]:
+            raise ValidationFailed(details={field: [f"{one!r} was deleted." for one in gone]})
+        unknown = [one for one in user_ids if one not in known]
+        if unknown and self._require_known:
+            raise ValidationFailed(details={field: [f"{one!r} is not known here." for one in unknown]})
+        if unknown:
+            await self._create(unknown, None)
+
+    async def _create(self, user_ids: Iterable[str], name: str | None) -> None:
+        at = now()
+        await self._mongo.insert_missing(
+            "users",
+            [
+                {"_id": one, "name": name, "avatarUrl": None, "status": "active", "createdAt": at, "updatedAt": at}
+                for one in user_ids
+            ],
+        )
+
+    async def get(self, user_id: str) -> Mapping[str, Any]:
+        doc = await self._mongo.users.find_one({"_id": user_id})
+        if doc is None:
+            raise NotFound()
+        return _view(doc)
+
+    async def sync(self, sync: UserSync) -> Synced:
+        """Create or update a user: what is not given stays. A deleted user who is synced is back."""
+        at = now()
+        names = {"name": "name", "avatar_url": "avatarUrl", "status": "status", "metadata": "metadata"}
+        changes = {names[key]: value for key, value in sync.changes.items()}
+        if "metadata" in changes:
+            changes["metadata"] = wire.encode(changes["metadata"]).decode()
+        defaults: Document = {"name": None, "avatarUrl": None, "status": "active", "createdAt": at}
+        before = await self._mongo.users.find_one_and_update(
+            {"_id": sync.user_id},
+            {
+                "$set": {**changes, "updatedAt": at},
+                "$setOnInsert": {key: value for key, value in defaults.items() if key not in changes},
+            },
+            upsert=True,
+        )
+        if before and before["status"] == "deleted" and "status" not in changes:
+            await self._mongo.users.update_one({"_id": sync.user_id}, {"$set": {"status": "active"}})
+        if changes.get("status") == "blocked":
+            self._shut_out(sync.user_id, Forbidden("This user is blocked."))
+        return Synced(await self.get(sync.user_id), is_new=before is None)
+
+    async def sync_all(self, rows: Iterable[Any]) -> Mapping[str, Any]:
+        """Sync many; a bad row is reported with its index and stops no other."""
+        created = updated = 0
+        failed: list[Mapping[str, Any]] = []
+        for index, row in enumerate(rows):
+            try:
+                synced = await self.sync(parse(SyncUser, row))
+            except ChatError as error:
+                failed.append({"index": index, "error": error.wire()})
+                continue
+            created += synced.is_new
+            updated += not synced.is_new
+        return {"created": created, "updated": updated, "failed": failed}
+
+    async def delete(self, user_id: str) -> None:
+        """Mark a user deleted, close the user's sockets, and take it out of every conversation.
+
+        May be repeated: a deletion that was cut off half-way is finished by the next.
+        """
+        found = await self._mongo.users.update_one(
+            {"_id": user_id}, {"$set": {"status": "deleted", "updatedAt": now()}}
+        )
+        if not found.matched_count:
+            raise NotFound()
+        self._shut_out(user_id, Forbidden("This user was deleted."))
+        await self.left(user_id)
+
+    def _shut_out(self, user_id: str, reason: ChatError) -> None:
+        self._admitted.pop(user_id, None)
+        self._rooms.disconnect(user_id, reason)
+
+
+def _view(doc: Document) -> Mapping[str, Any]:
+    metadata = doc.get("metadata")
+    seen = doc.get("lastSeenAt")
+    return {
+        "externalUserId": doc["_id"],
+        "name": doc["name"],
+        "avatarUrl": doc["avatarUrl"],
+        "status": doc["status"],
+        "metadata": wire.Json(metadata) if metadata else {},
+        "lastSeen": iso(seen) if seen else None,
+        "createdAt": iso(doc["createdAt"]),
+        "updatedAt": iso(doc["updatedAt"]),
+    }

@@ -1,0 +1,130 @@
+"""Conversations as callers see them, read in one query however many there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import wire
+from ..clock import iso
+from ..mongo import Document, Mongo
+from .message import Message
+from .unread import Unread
+
+_MEMBERS: Document = {
+    "$lookup": {
+        "from": "participants",
+        "localField": "_id",
+        "foreignField": "conversationId",
+        "pipeline": [{"$sort": {"joinedAt": 1, "userId": 1}}],
+        "as": "members",
+    }
+}
+
+
+def _last(order: str, name: str) -> Document:
+    return {
+        "$lookup": {
+            "from": "log",
+            "localField": "_id",
+            "foreignField": "conversationId",
+            "pipeline": [{"$match": {order: {"$gte": 1}}}, {"$sort": {order: -1}}, {"$limit": 1}],
+            "as": name,
+        }
+    }
+
+
+_WHOLE: list[Document] = [_MEMBERS, _last("seq", "last"), _last("rev", "latest")]
+"""The latest rev is that of the message changed last: derived, so it cannot drift."""
+
+
+class Views:
+    def __init__(self, mongo: Mongo, unread: Unread) -> None:
+        self._mongo = mongo
+        self._unread = unread
+
+    async def one(self, conversation_id: str) -> dict[str, Any] | None:
+        """The conversation as any participant sees it, or None when there is none."""
+        cursor = await self._mongo.conversations.aggregate([{"$match": {"_id": conversation_id}}, *_WHOLE])
+        async for doc in cursor:
+            return _view(doc)
+        return None
+
+    async def own(self, user_id: str, limit: int, before: tuple[Any, str] | None) -> list[Document]:
+        """A user's conversations with unread counts, the most recently active first.
+
+        `before`: activity and id of the last one of the page before.
+        """
+        stages: list[Document] = [
+            {"$match": {"userId": user_id}},
+            {
+                "$lookup": {
+                    "from": "conversations",
+                    "localField": "conversationId",
+                    "foreignField": "_id",
+                    "as": "conversation",
+                }
+            },
+            {"$unwind": "$conversation"},
+            {"$replaceRoot": {"newRoot": {"$mergeObjects": ["$conversation", {"own": "$$ROOT"}]}}},
+            {"$unset": "own.conversation"},
+        ]
+        if before:
+            at, last_id = before
+            stages.append(
+                {
+                    "$match": {
+                        "$or": [
+                            {"activityAt": {"$lt": at}},
+                            {"activityAt": at, "_id": {"$lt": last_id}},
+                        ]
+                    }
+                }
+            )
+        stages += [{"$sort": {"activityAt": -1, "_id": -1}}, {"$limit": limit}, *_WHOLE]
+        cursor = await self._mongo.participants.aggregate(stages)
+        docs = await cursor.to_list(limit)
+        counts = await self._unread.counts(
+            [(doc["own"], doc["last"][0]["seq"] if doc["last"] else 0) for doc in docs]
+        )
+        for doc, count in zip(docs, counts, strict=True):
+            doc["view"] = {**_view(doc), "unreadCount": count}
+            if doc["own"].get("hides") and doc["last"]:
+                await self._hide(user_id, doc)
+        return docs
+
+    async def _hide(self, user_id: str, doc: Document) -> None:
+        last = doc["last"][0]
+        hide = await self._mongo.log.find_one(
+            {"hiddenFor": user_id, "conversationId": doc["_id"], "hiddenSeq": last["seq"]}
+        )
+        if hide is not None:
+            doc["view"]["lastMessage"] = Message(last).emptied(hide["at"]).json
+
+
+def participant_view(doc: Document) -> dict[str, Any]:
+    return {
+        "userId": doc["userId"],
+        "role": doc["role"],
+        "joinedAt": iso(doc["joinedAt"]),
+        "lastReadSeq": doc["lastReadSeq"],
+    }
+
+
+def _view(doc: Document) -> dict[str, Any]:
+    metadata = doc.get("metadata")
+    last = Message(doc["last"][0]) if doc["last"] else None
+    return {
+        "id": doc["_id"],
+        "type": doc["type"],
+        "name": doc["name"],
+        "avatarUrl": doc["avatarUrl"],
+        "metadata": wire.Json(metadata) if metadata else {},
+        "createdBy": doc["createdBy"],
+        "createdAt": iso(doc["createdAt"]),
+        "updatedAt": iso(doc["updatedAt"]),
+        "lastSeq": last.seq if last else 0,
+        "lastRev": doc["latest"][0]["rev"] if doc["latest"] else 0,
+        "lastMessage": last.json if last else None,
+        "participantCount": len(doc["members"]),
+        "participants": [participant_view(one) for one in doc["members"]],
+    }

@@ -1,0 +1,111 @@
+"""What a developer is given: secrets that outlive a restart, tokens, and a first message to send."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+
+from .settings import SECRETS, BadSettings, Settings
+
+DURATION = re.compile(r"(\d+)([smhd])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+FIRST_MESSAGE = """\
+const token = "{token}";
+import("socket.io-client").then(async ({{ io }}) => {{
+  const direct = await fetch("{rest}/api/conversations/direct", {{ method: "POST", body: '{{"userId":"bob"}}', headers: {{ authorization: `Bearer ${{token}}`, "content-type": "application/json" }} }});
+  const conversationId = (await direct.json()).id, socket = io("{sockets}", {{ auth: {{ token }} }});
+  socket.emit("message:send", {{ conversationId, content: "Hello, Bob!" }}, (answer) => {{ console.log(answer); socket.close(); }});
+}});"""
+"""Runs in Node, pasted into its prompt or as a file, CommonJS or not."""
+
+
+def keep_secrets(settings: Settings) -> Settings:
+    """Settings whose made secrets are those of DATA_DIR/secrets.json, which is written when missing.
+
+    So a token that was printed yesterday is good today. Raises BadSettings.
+    """
+    if not settings.made:
+        return settings
+    path = settings.data_dir / "secrets.json"
+    try:
+        if not path.exists():
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f"{path.name}.{os.getpid()}")
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                json.dump({key: secrets.token_urlsafe(32) for key in SECRETS}, file, indent=2)
+            try:
+                # Unlike a rename, a link fails when another server has just put its file there.
+                os.link(draft, path)
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink()
+        kept = json.loads(path.read_text())
+        made = {key: str(kept[key]) for key in settings.made}
+    except OSError as error:
+        raise BadSettings(f"DATA_DIR cannot be used: {error}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise BadSettings(f"{path} is damaged: remove it, and new secrets are made.") from None
+    values: dict[str, Any] = {key.lower(): (secret,) for key, secret in made.items()}
+    return replace(settings, made=made, **values)
+
+
+def duration(text: str) -> timedelta:
+    """`30s`, `15m`, `1h`, `7d`. Raises ValueError."""
+    match = DURATION.fullmatch(text)
+    if not match or not int(match[1]):
+        raise ValueError(f"{text!r} is not a duration such as 30s, 15m, 1h or 7d.")
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+def token(settings: Settings, user: str, name: str | None, lifetime: timedelta) -> str:
+    """A token as the Master Service would sign it, with the newest secret. Raises BadSettings."""
+    if settings.auth_jwks_url or not settings.auth_jwt_secret:
+        raise BadSettings(
+            "AUTH_JWKS_URL is set: only whoever has the private key can sign a token."
+        )
+    now = datetime.now(UTC)
+    claims = {
+        "sub": user,
+        "name": name,
+        "iat": now,
+        "exp": now + lifetime,
+        "iss": settings.auth_jwt_issuer,
+        "aud": settings.auth_jwt_audience,
+    }
+    given = {key: value for key, value in claims.items() if value}
+    return jwt.encode(given, settings.auth_jwt_secret[0], algorithm="HS256")
+
+
+def greeting(settings: Settings) -> list[str]:
+    """The lines that a start in development prints: where the server listens, and how to begin."""
+    rest, sockets = address(settings.host, settings.port), address(settings.host, settings.ws_port)
+    lines = [f"Socket.IO   {sockets}", f"REST        {rest}/api"]
+    lines += [f"{key:20} {secret}" for key, secret in settings.made.items()]
+    if settings.auth_jwks_url:
+        return lines
+    week = timedelta(days=7)
+    alice, bob = (token(settings, name.lower(), name, week) for name in ("Alice", "Bob"))
+    lines += [
+        "",
+        "Development tokens, good for 7 days:",
+        f"alice       {alice}",
+        f"bob         {bob}",
+    ]
+    lines += ["", "A first message from Alice to Bob (npm install socket.io-client, then node):"]
+    return [*lines, *FIRST_MESSAGE.format(token=alice, rest=rest, sockets=sockets).splitlines()]
+
+
+def address(host: str, port: int) -> str:
+    """The URL by which a program on this machine reaches a listener on `host` and `port`."""
+    here = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}  # noqa: S104
+    shown = here.get(host) or (f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"

@@ -1,0 +1,178 @@
+"""`chatserver doctor`: each thing that a start needs is tried, and every problem comes with a remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+from pymongo import AsyncMongoClient
+from pymongo.errors import InvalidURI, PyMongoError
+
+from .development import address, keep_secrets
+from .embedded import EmbeddedFailed, find_mongod, mongod_version, url_of
+from .settings import BadSettings, Settings
+
+PATIENCE_S = 4.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    subject: str
+    says: str
+    problem: bool = False
+
+
+async def examine() -> list[Finding]:
+    """Every check in the order in which a start would stumble over it."""
+    try:
+        settings = keep_secrets(Settings.from_environment())
+    except BadSettings as error:
+        return [Finding("settings", str(error), problem=True)]
+    findings = [Finding("settings", f"read, for {settings.env}")]
+    findings += [finding async for finding in _database(settings)]
+    if settings.redis_url:
+        findings.append(await _redis(settings.redis_url))
+    for key, port in {"PORT": settings.port, "WS_PORT": settings.ws_port}.items():
+        findings.append(await _port(key, settings.host, port))
+    return findings
+
+
+async def _database(settings: Settings) -> AsyncIterator[Finding]:
+    if settings.mongo_url:
+        yield await _replica_set(settings.mongo_url, "see MONGO_URL, and whether that MongoDB runs")
+        return
+    try:
+        mongod = find_mongod()
+        version = await asyncio.to_thread(mongod_version, mongod)
+        url = url_of(settings.data_dir)
+    except EmbeddedFailed as error:
+        yield Finding("embedded MongoDB", str(error), problem=True)
+        return
+    yield Finding("embedded MongoDB", f"{version} ({mongod})")
+    if not _can_write(settings.data_dir):
+        says = (
+            f"DATA_DIR ({settings.data_dir}) cannot be written: change its owner or name another."
+        )
+        yield Finding("data", says, problem=True)
+    elif _listens(url):
+        yield await _replica_set(url, "restart the server")
+    else:
+        yield Finding("data", f"{settings.data_dir.absolute()}, used by no server now")
+
+
+def _can_write(data_dir: Path) -> bool:
+    there = next(one for one in (data_dir.absolute(), *data_dir.absolute().parents) if one.exists())
+    return os.access(there, os.W_OK | os.X_OK)
+
+
+def _listens(url: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(unquote(urlsplit(url).netloc)) == 0
+
+
+async def _replica_set(url: str, remedy: str) -> Finding:
+    try:
+        client = AsyncMongoClient[dict[str, object]](
+            url, serverSelectionTimeoutMS=int(PATIENCE_S * 1000)
+        )
+        async with client:
+            hello = await client.admin.command("hello")
+            version = (await client.server_info())["version"]
+    except InvalidURI as error:
+        return Finding("database", f"MONGO_URL is not a connection string: {error}", problem=True)
+    except PyMongoError as error:
+        return Finding("database", f"no answer ({_short(error)}): {remedy}.", problem=True)
+    if "setName" not in hello:
+        says = "it is no replica set: start mongod with --replSet and run rs.initiate() once."
+        return Finding("database", says, problem=True)
+    if not hello.get("isWritablePrimary"):
+        says = f"the replica set {hello['setName']} has no writable primary: see rs.status() there."
+        return Finding("database", says, problem=True)
+    return Finding(
+        "database", f"MongoDB {version}, writable primary of replica set {hello['setName']}"
+    )
+
+
+def _short(error: Exception) -> str:
+    """What the driver says, without its time-outs and its view of the servers."""
+    return str(error).split(" (configured", 1)[0]
+
+
+async def _redis(url: str) -> Finding:
+    remedy = "see REDIS_URL, and whether that Redis runs"
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            answer = await _ping(url)
+    except ValueError:
+        # The error's own words may quote a part of the password.
+        says = "REDIS_URL is not a URL such as redis://:password@host:6379/0."
+        return Finding("redis", says, problem=True)
+    except TimeoutError:
+        return Finding("redis", f"no answer within {PATIENCE_S:.0f} s: {remedy}.", problem=True)
+    except OSError as error:
+        return Finding("redis", f"no connection ({error}): {remedy}.", problem=True)
+    if answer != "+PONG":
+        return Finding("redis", f"it answers {answer or 'nothing'}: {remedy}.", problem=True)
+    return Finding("redis", "answers")
+
+
+async def _ping(url: str) -> str:
+    """The last line that Redis answers to AUTH (with a password in the URL) and PING."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        reader, writer = await asyncio.open_unix_connection(parts.path)
+    elif parts.scheme in ("redis", "rediss"):
+        tls = ssl.create_default_context() if parts.scheme == "rediss" else None
+        host = parts.hostname or "127.0.0.1"
+        reader, writer = await asyncio.open_connection(host, parts.port or 6379, ssl=tls)
+    else:
+        raise ValueError(parts.scheme)
+    login = [unquote(one) for one in (parts.username, parts.password) if one]
+    try:
+        for command in [["AUTH", *login]] * bool(parts.password) + [["PING"]]:
+            writer.write(_resp(command))
+            answer = (await reader.readline()).decode(errors="replace").strip()
+            if answer.startswith("-"):
+                break
+        return answer
+    finally:
+        writer.close()
+
+
+def _resp(command: list[str]) -> bytes:
+    words = [word.encode() for word in command]
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+
+
+async def _port(key: str, host: str, port: int) -> Finding:
+    subject = f"{key} {port}"
+    try:
+        server = await asyncio.start_server(lambda *_: None, host, port)
+    except OSError as error:
+        if await _is_chatserver(address(host, port)):
+            return Finding(subject, "a chatserver listens there already")
+        return Finding(
+            subject, f"{error.strerror}: set {key} or HOST, or free the port.", problem=True
+        )
+    server.close()
+    await server.wait_closed()
+    return Finding(subject, "free")
+
+
+async def _is_chatserver(url: str) -> bool:
+    try:
+        timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.get(f"{url}/health") as answer,
+        ):
+            return answer.status == 200 and "status" in await answer.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return False

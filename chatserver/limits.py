@@ -1,0 +1,45 @@
+"""Rate limits: a token bucket per user and per thing that is limited."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from .errors import RateLimited
+
+BUCKETS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`count` at once, and as many again every `per` seconds."""
+
+    count: int
+    per: float = 1.0
+
+
+class Limits:
+    """With `on` False everything passes (load tests)."""
+
+    def __init__(self, *, on: bool) -> None:
+        self._on = on
+        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+
+    def spend(self, user_id: str, what: str, rate: Rate) -> None:
+        """Take one token. Raises RateLimited, with the seconds until there is one."""
+        if not self._on:
+            return
+        at = time.monotonic()
+        key = (user_id, what)
+        tokens, since = self._buckets.get(key, (float(rate.count), at))
+        speed = rate.count / rate.per
+        tokens = min(rate.count, tokens + (at - since) * speed)
+        if tokens < 1:
+            self._buckets[key] = (tokens, at)
+            raise RateLimited(math.ceil((1 - tokens) / speed * 1000) / 1000)
+        self._buckets[key] = (tokens - 1, at)
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > BUCKETS:
+            self._buckets.popitem(last=False)

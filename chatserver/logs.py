@@ -1,0 +1,41 @@
+"""Structured logs on standard output: one line per event and request, never contents or tokens."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from . import wire
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure(level: str, fmt: str) -> None:
+    """`fmt`: json, or console for reading in a terminal."""
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if fmt == "json":
+        processors += [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=lambda value, **_: wire.encode_any(value)),
+        ]
+    else:
+        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()))
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    # The libraries' own loggers: what matters of them, in the same stream.
+    logging.basicConfig(level=max(LEVELS[level], logging.WARNING), stream=sys.stdout, format=_LIBRARY)
+    logging.getLogger("engineio.server").setLevel(logging.CRITICAL)
+    logging.getLogger("socketio.server").setLevel(logging.CRITICAL)
+
+
+_LIBRARY = '{"level": "%(levelname)s", "logger": "%(name)s", "event": "%(message)s"}'

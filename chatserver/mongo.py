@@ -1,0 +1,237 @@
+"""MongoDB: the client, the collections and their indexes, transactions; the only import of the driver.
+
+Writes are majority and journaled; reads see only what a majority has, so nothing that was read can
+be rolled back by a failover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+import pymongo
+from bson import ObjectId
+from bson.errors import InvalidDocument
+from pymongo import AsyncMongoClient, IndexModel
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+    WTimeoutError,
+)
+
+__all__ = ["UNENCODABLE", "BulkWriteError", "Document", "DuplicateKeyError", "Mongo", "PyMongoError", "Session"]
+
+T = TypeVar("T")
+Document = dict[str, Any]
+Collection = AsyncCollection[Document]
+Session = AsyncClientSession
+
+DEADLINE_S = 4.0
+"""Every operation ends within it, retries included, so that a caller hears UNAVAILABLE within 5 s."""
+
+RETENTION_S = 7 * 24 * 3600
+"""Records of past changes and events are kept this long for replay."""
+
+DUPLICATE_KEY = 11000
+
+UNENCODABLE = (InvalidDocument, OverflowError, UnicodeEncodeError)
+"""What the driver raises for a document that BSON cannot hold; nothing was sent then."""
+
+
+def _index(*keys: tuple[str, int], name: str, **options: Any) -> IndexModel:
+    return IndexModel(list(keys), name=name, **options)
+
+
+def _having(field: str) -> Mapping[str, Any]:
+    return {"partialFilterExpression": {field: {"$exists": True}}}
+
+
+INDEXES: Mapping[str, list[IndexModel]] = {
+    "log": [
+        _index(("conversationId", 1), ("seq", 1), name="seq", unique=True, **_having("seq")),
+        _index(("conversationId", 1), ("rev", 1), name="rev", **_having("rev")),
+        _index(
+            ("conversationId", 1),
+            ("senderId", 1),
+            ("clientMessageId", 1),
+            name="once",
+            unique=True,
+            **_having("clientMessageId"),
+        ),
+        _index(("conversationId", 1), ("senderId", 1), ("seq", 1), name="own", **_having("seq")),
+        _index(
+            ("conversationId", 1),
+            ("seq", 1),
+            ("senderId", 1),
+            name="deleted",
+            **_having("deletedAt"),
+        ),
+        _index(
+            ("hiddenFor", 1), ("conversationId", 1), ("hiddenSeq", 1), name="hidden", **_having("hiddenFor")
+        ),
+        _index(("at", 1), name="at"),
+        _index(("due", 1), name="due", **_having("due")),
+        _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),
+    ],
+    "conversations": [
+        _index(("key", 1), name="key", unique=True, **_having("key")),
+    ],
+    "participants": [
+        _index(("userId", 1), ("conversationId", 1), name="user", unique=True),
+        _index(("conversationId", 1), ("joinedAt", 1), ("userId", 1), name="conversation"),
+    ],
+    "receipts": [
+        _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
+    ],
+    "users": [
+        _index(
+            ("online", 1), name="online", partialFilterExpression={"online": True}
+        ),
+    ],
+    "outbox": [
+        _index(("due", 1), name="due", **_having("due")),
+        _index(("at", 1), name="at"),
+        _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),
+    ],
+}
+
+
+class Mongo:
+    """The database of the server. `start` makes collections and indexes; `close` ends the client."""
+
+    def __init__(self, url: str, database: str) -> None:
+        self._client: AsyncMongoClient[Document] = AsyncMongoClient(
+            url,
+            appname="chatserver",
+            tz_aware=True,
+            serverSelectionTimeoutMS=int(DEADLINE_S * 1000),
+            connectTimeoutMS=2000,
+            maxPoolSize=64,
+            w="majority",
+            journal=True,
+            readConcernLevel="majority",
+        )
+        self._database = self._client[database]
+        self.log: Collection = self._database["log"]
+        self.conversations: Collection = self._database["conversations"]
+        self.participants: Collection = self._database["participants"]
+        self.receipts: Collection = self._database["receipts"]
+        self.users: Collection = self._database["users"]
+        self.outbox: Collection = self._database["outbox"]
+
+    async def start(self) -> None:
+        existing = set(await self._database.list_collection_names())
+        for name, indexes in INDEXES.items():
+            if name not in existing:
+                with _already_there():
+                    await self._database.create_collection(name)
+            if indexes:
+                await self._database[name].create_indexes(indexes)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def ping(self) -> None:
+        """Answers when the database can be written to. Raises PyMongoError."""
+        with pymongo.timeout(2.0):
+            await self._client.admin.command("ping", read_preference=pymongo.ReadPreference.PRIMARY)
+
+    async def transaction(self, body: Callable[[Session], Awaitable[T]]) -> T:
+        """Run `body` in a transaction and commit it; all of it or nothing is stored.
+
+        `body` runs again after a transient conflict, so it may have no other effect than its writes.
+        """
+        with pymongo.timeout(DEADLINE_S):
+            async with self._client.start_session() as session:
+                return await session.with_transaction(body)
+
+
+    async def insert_missing(self, collection: str, docs: list[Document]) -> None:
+        """Insert those documents whose ids are not there yet."""
+        await self._database[collection].bulk_write(
+            [pymongo.UpdateOne({"_id": one["_id"]}, {"$setOnInsert": one}, upsert=True) for one in docs],
+            ordered=False,
+        )
+
+    async def set_presence(
+        self, online: Mapping[str, bool], seen: Mapping[str, datetime], session: Session
+    ) -> None:
+        """Record who is online and when each was last seen."""
+        await self.users.bulk_write(
+            [
+                pymongo.UpdateOne({"_id": one}, {"$set": {"online": here, "lastSeenAt": seen[one]}})
+                for one, here in online.items()
+            ],
+            ordered=False,
+            session=session,
+        )
+
+    async def raise_dates(self, collection: str, field: str, dates: Mapping[str, datetime]) -> None:
+        """Set a date field of many documents, by id, where the new date is later."""
+        await self._database[collection].bulk_write(
+            [pymongo.UpdateOne({"_id": one}, {"$max": {field: at}}) for one, at in dates.items()],
+            ordered=False,
+        )
+
+
+@contextmanager
+def _already_there() -> Iterator[None]:
+    """Another node may be starting on the same empty database."""
+    try:
+        yield
+    except OperationFailure as error:
+        if error.code != 48:  # NamespaceExists
+            raise
+
+
+def deadline(seconds: float = DEADLINE_S) -> AbstractContextManager[None]:
+    """A context in which every database call together takes at most `seconds`."""
+    return pymongo.timeout(seconds)
+
+
+def is_down(error: BaseException) -> bool:
+    """Whether the database cannot be reached or cannot answer now (as opposed to refusing the request)."""
+    if isinstance(error, (ConnectionFailure, WTimeoutError, WriteConcernError)):
+        return True
+    if isinstance(error, BulkWriteError):
+        # What came before the refused document may not have reached the majority either.
+        return bool(error.details.get("writeConcernErrors"))
+    if isinstance(error, PyMongoError):
+        return bool(error.timeout) or error.has_error_label("RetryableWriteError") or (
+            error.has_error_label("TransientTransactionError")
+            or error.has_error_label("UnknownTransactionCommitResult")
+        )
+    return False
+
+
+def duplicate_of(error: PyMongoError) -> str | None:
+    """The name of the unique index that a write ran into, or None when it was something else."""
+    details: Mapping[str, Any] | None = getattr(error, "details", None)
+    if isinstance(error, BulkWriteError):
+        details = (details or {}).get("writeErrors", [{}])[0]
+    if not details or details.get("code") != DUPLICATE_KEY:
+        return None
+    pattern = details.get("keyPattern") or {}
+    if "clientMessageId" in pattern:
+        return "once"
+    if "key" in pattern:
+        return "key"
+    return "_id" if "_id" in pattern else "seq" if "seq" in pattern else "other"
+
+
+def replace_one(doc: Document) -> pymongo.ReplaceOne[Document]:
+    """Put `doc` in the place of the document with its id, as part of a bulk write."""
+    return pymongo.ReplaceOne({"_id": doc["_id"]}, doc)
+
+
+def new_id() -> str:
+    """24 hexadecimal characters; later ids sort after earlier ones of the same process."""
+    return str(ObjectId())

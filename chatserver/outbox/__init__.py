@@ -1,0 +1,1 @@
+"""The way out: events for the Master Service, recorded with the change that they tell of."""

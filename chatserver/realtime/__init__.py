@@ -1,0 +1,5 @@
+"""The way to every socket: python-socketio with its hot paths replaced. It knows nothing of chat.
+
+python-socketio and python-engineio are pinned exactly: the functions that are overridden here are
+named in the docstrings, and were read in the pinned versions.
+"""

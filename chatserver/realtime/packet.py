@@ -1,0 +1,57 @@
+"""What goes out: encoded once, framed once, however many sockets it goes to."""
+
+from __future__ import annotations
+
+from struct import pack
+from typing import Any
+
+from engineio.packet import MESSAGE
+from engineio.packet import Packet as EnginePacket
+
+from .. import wire
+
+TEXT_FRAME = 0x81
+CLOSE_FRAME = 0x88
+
+
+def frame(payload: bytes, opcode: int = TEXT_FRAME) -> bytes:
+    """One unmasked WebSocket frame (RFC 6455, section 5.2), as servers send them."""
+    size = len(payload)
+    if size < 126:
+        return b"%c%c%b" % (opcode, size, payload)
+    if size < 65536:
+        return pack("!BBH", opcode, 126, size) + payload
+    return pack("!BBQ", opcode, 127, size) + payload
+
+
+class Packet:
+    """A Socket.IO packet on its way out, as a WebSocket frame and as a packet for long polling."""
+
+    __slots__ = ("_frame", "_polled", "fleeting", "payload")
+
+    def __init__(self, payload: bytes, *, fleeting: bool = False) -> None:
+        self.payload = payload
+        self.fleeting = fleeting
+        """May be dropped for a socket that reads slowly."""
+        self._frame: bytes | None = None
+        self._polled: EnginePacket | None = None
+
+    @property
+    def frame(self) -> bytes:
+        if self._frame is None:
+            self._frame = frame(b"4" + self.payload)
+        return self._frame
+
+    @property
+    def polled(self) -> EnginePacket:
+        if self._polled is None:
+            self._polled = EnginePacket(MESSAGE, self.payload.decode())
+        return self._polled
+
+
+def event(name: str, data: Any, *, fleeting: bool = False) -> Packet:
+    return Packet(b'2["%b",%b]' % (name.encode(), wire.encode(data)), fleeting=fleeting)
+
+
+def ack(packet_id: int, data: Any) -> Packet:
+    return Packet(b"3%d[%b]" % (packet_id, wire.encode(data)))

@@ -1,0 +1,1 @@
+"""The door for the Master Service, which proxies its users' requests: REST."""

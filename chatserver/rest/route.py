@@ -1,0 +1,34 @@
+"""A route is a row: method, path, payload, handler, limit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..chat.chat import Chat
+from ..limits import Rate
+from ..requests import Request
+
+Handler = Callable[[Chat, str, Any], Awaitable[Any]]
+"""Called with the user who asks; answers with what the body is to be, or a Reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with a status of its own; no body when `body` is None."""
+
+    status: int
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Names in the path and in the query are parts of the payload, like the keys of the body."""
+
+    method: str
+    path: str
+    request: type[Request]
+    handler: Handler
+    answers: str
+    limit: Rate = Rate(50)

@@ -1,0 +1,135 @@
+"""The settings: read once from the environment, typed and bounded; nothing else reads it.
+
+A bad value stops the start with a sentence that names its key.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from environs import Env, EnvError, validate
+
+MIN_SECRET_BYTES = 32
+"""HMAC-SHA256 keys shorter than the hash are weaker than it (RFC 7518, section 3.2)."""
+
+SECRETS = ("AUTH_JWT_SECRET", "INTERNAL_API_SECRET", "WEBHOOK_SECRET")
+
+
+class BadSettings(Exception):
+    """The environment does not make a server; the message says which key and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    env: str = "development"
+    host: str = "0.0.0.0"  # noqa: S104  a server in a container is reached from outside it
+    port: int = 3000
+    ws_port: int = 3001
+
+    auth_jwt_secret: tuple[str, ...] = field(default=(), repr=False)
+    """Newest first: all of them verify, so that a secret can be rotated."""
+    auth_jwt_issuer: str = ""
+    auth_jwt_audience: str = ""
+    auth_jwks_url: str = ""
+    auth_require_known_user: bool = False
+    internal_api_secret: tuple[str, ...] = field(default=(), repr=False)
+    webhook_secret: tuple[str, ...] = field(default=(), repr=False)
+    webhook_url: str = ""
+
+    mongo_url: str = field(default="", repr=False)
+    """Empty: an embedded MongoDB under data_dir."""
+    mongo_database: str = "chat"
+    redis_url: str = field(default="", repr=False)
+    data_dir: Path = Path("data")
+
+    cors_origins: tuple[str, ...] = ()
+    rate_limits: bool = True
+    log_level: str = "info"
+    log_format: str = "json"
+    """json | console"""
+
+    message_max_chars: int = 10_000
+    presence_grace_s: float = 5.0
+    typing_timeout_s: float = 6.0
+    ping_interval_s: float = 25.0
+    ping_timeout_s: float = 20.0
+    drain_s: float = 10.0
+
+    made: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Secrets that were made for this start because none was given (development only)."""
+
+    @property
+    def production(self) -> bool:
+        return self.env == "production"
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the settings from the process's environment.
+
+        Raises BadSettings with a sentence that names the key.
+        """
+        try:
+            return cls(**_read(Env()))
+        except EnvError as error:
+            raise BadSettings(str(error)) from None
+
+
+def _read(env: Env) -> dict[str, Any]:
+    port = validate.Range(0, 65535)
+    positive = validate.Range(min=0.0)
+    values: dict[str, Any] = {
+        "env": env.str("ENV", "development", validate=validate.OneOf(["development", "production"])),
+        "host": env.str("HOST", "0.0.0.0"),  # noqa: S104
+        "port": env.int("PORT", 3000, validate=port),
+        "ws_port": env.int("WS_PORT", 3001, validate=port),
+        "auth_jwt_issuer": env.str("AUTH_JWT_ISSUER", ""),
+        "auth_jwt_audience": env.str("AUTH_JWT_AUDIENCE", ""),
+        "auth_jwks_url": env.str("AUTH_JWKS_URL", ""),
+        "auth_require_known_user": env.bool("AUTH_REQUIRE_KNOWN_USER", False),
+        "webhook_url": env.str("WEBHOOK_URL", ""),
+        "mongo_url": env.str("MONGO_URL", ""),
+        "mongo_database": env.str("MONGO_DATABASE", "chat"),
+        "redis_url": env.str("REDIS_URL", ""),
+        "data_dir": env.path("DATA_DIR", Path("data")),
+        "cors_origins": _list(env, "CORS_ORIGINS"),
+        "rate_limits": env.str("RATE_LIMITS", "on", validate=validate.OneOf(["on", "off"])) == "on",
+        "log_level": env.str(
+            "LOG_LEVEL", "info", validate=validate.OneOf(["debug", "info", "warning", "error"])
+        ),
+        "log_format": env.str("LOG_FORMAT", "json", validate=validate.OneOf(["json", "console"])),
+        "message_max_chars": env.int(
+            "MESSAGE_MAX_CHARS", 10_000, validate=validate.Range(1, 50_000)
+        ),
+        "presence_grace_s": env.float("PRESENCE_GRACE_S", 5.0, validate=positive),
+        "typing_timeout_s": env.float("TYPING_TIMEOUT_S", 6.0, validate=positive),
+        "ping_interval_s": env.float("PING_INTERVAL_S", 25.0, validate=validate.Range(1.0)),
+        "ping_timeout_s": env.float("PING_TIMEOUT_S", 20.0, validate=validate.Range(1.0)),
+        "drain_s": env.float("DRAIN_S", 10.0, validate=positive),
+    }
+    production = values["env"] == "production"
+    made: dict[str, str] = {}
+    for key in SECRETS:
+        given = _list(env, key)
+        if key == "AUTH_JWT_SECRET" and values["auth_jwks_url"] and not given:
+            pass
+        elif not given and production:
+            raise EnvError(f"{key} is missing: production needs a secret of {MIN_SECRET_BYTES} bytes or more.")
+        elif not given:
+            made[key] = secrets.token_urlsafe(32)
+            given = (made[key],)
+        elif production and any(len(one.encode()) < MIN_SECRET_BYTES for one in given):
+            raise EnvError(
+                f"{key} is too short: production needs a secret of {MIN_SECRET_BYTES} bytes or more."
+            )
+        values[key.lower()] = given
+    values["made"] = made
+    return values
+
+
+def _list(env: Env, key: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in env.str(key, "").split(",") if one.strip())
+

@@ -1,0 +1,48 @@
+"""Events about what a user is doing: typing, recording, being there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..chat.activity import Kind
+from ..chat.chat import Chat
+from ..clock import iso, now
+from ..limits import Rate
+from ..realtime.server import Connection
+from ..requests import NoPayload, Nothing, OfConversation, OneConversation
+from .event import Event, Handler
+
+
+def _starting(kind: Kind) -> Handler:
+    def start(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        chat.activity.start(connection, connection.user_id, one.conversation_id, kind)
+        return {}
+
+    return start
+
+
+def _stopping(kind: Kind) -> Handler:
+    def stop(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        chat.activity.stop(connection, connection.user_id, one.conversation_id, kind)
+        return {}
+
+    return stop
+
+
+def keep_active(chat: Chat, connection: Connection, _: Nothing) -> Any:
+    chat.presence.active(connection.user_id)
+    return {"timestamp": iso(now())}
+
+
+def ping(chat: Chat, connection: Connection, _: Nothing) -> Any:
+    return {"timestamp": iso(now())}
+
+
+EVENTS = [
+    Event("typing:start", OfConversation, _starting("typing"), Rate(10), "`{}`"),
+    Event("typing:stop", OfConversation, _stopping("typing"), Rate(10), "`{}`"),
+    Event("recording:start", OfConversation, _starting("recording"), Rate(10), "`{}`"),
+    Event("recording:stop", OfConversation, _stopping("recording"), Rate(10), "`{}`"),
+    Event("activity:ping", NoPayload, keep_active, Rate(5), "`{timestamp}`"),
+    Event("ping", NoPayload, ping, Rate(10), "`{timestamp}`", reply="pong"),
+]

@@ -1,0 +1,332 @@
+"""Connect, dispatch, answer, disconnect."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from ..auth import Identity, Tokens
+from ..chat.chat import Chat
+from ..clock import iso, now
+from ..errors import ChatError, Forbidden, NotFound, TokenExpired, Unauthenticated, ValidationFailed
+from ..limits import Limits, Rate
+from ..metrics import Metrics
+from ..mongo import deadline
+from ..realtime.rooms import Arrival, Rooms
+from ..realtime.server import Connection
+from ..realtime.session import Session
+from ..refusals import refusal
+from ..requests import FreshToken, OfConversation, OneConversation, RefreshToken, parse
+from . import activity, messages, reactions, receipts
+from .event import Event
+
+log = structlog.get_logger(__name__)
+
+UNDER_WAY = 64
+"""Sends of one socket that are not answered yet; further events wait their turn."""
+BACKLOG = 128
+"""Events of one socket that wait; past it the socket is not read from until half are done."""
+HANDLER_S = 4.5
+MAX_TIMER_S = 86_400.0
+
+
+class _Call:
+    __slots__ = ("event", "packet_id", "request", "started")
+
+    def __init__(self, event: Event, request: Any, packet_id: int | None, started: float) -> None:
+        self.event = event
+        self.request = request
+        self.packet_id = packet_id
+        self.started = started
+
+
+class _Lane:
+    """The events of one socket, in order: the next begins when the one before has ended, or has
+    its place in the order of its conversation."""
+
+    __slots__ = ("arrival", "backlog", "busy", "expiry", "gone", "identity", "paused", "rooms", "under_way")
+
+    def __init__(self, identity: Identity, arrival: Arrival, rooms: list[str]) -> None:
+        self.identity = identity
+        self.arrival: Arrival | None = arrival
+        self.rooms = rooms
+        self.backlog: deque[_Call] = deque()
+        self.busy = False
+        self.under_way = 0
+        self.paused = False
+        self.gone = False
+        self.expiry: asyncio.TimerHandle | None = None
+
+
+class Door:
+    """What stands behind the Socket.IO server (realtime.server.Dispatcher)."""
+
+    def __init__(self, chat: Chat, rooms: Rooms, tokens: Tokens, limits: Limits, metrics: Metrics) -> None:
+        self._chat = chat
+        self._rooms = rooms
+        self._tokens = tokens
+        self._limits = limits
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.events: Mapping[str, Event] = {row.name: row for row in self._rows()}
+
+    def _rows(self) -> list[Event]:
+        return [
+            *messages.EVENTS,
+            *reactions.EVENTS,
+            *receipts.EVENTS,
+            *activity.EVENTS,
+            Event("room:join", OfConversation, self._join, Rate(50), "`{conversationId}`"),
+            Event("room:leave", OfConversation, self._leave, Rate(50), "`{conversationId}`"),
+            Event("auth:refresh", RefreshToken, self._refresh, Rate(5, per=10), "`{expiresAt}`"),
+        ]
+
+    # --- coming and going -----------------------------------------------------------------------
+
+    async def connecting(self, session: Session, sid: str, environ: dict[str, Any], auth: Any) -> Connection:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(HANDLER_S):
+                connection = await self._let_in(session, sid, environ, auth)
+        except Exception as error:
+            refused = refusal(error)
+            self._note("connect", refused.code, started, sid=sid)
+            raise refused from None
+        self._note("connect", "OK", started, sid=sid, user=connection.user_id)
+        return connection
+
+    async def _let_in(
+        self, session: Session, sid: str, environ: dict[str, Any], auth: Any
+    ) -> Connection:
+        identity = await self._tokens.verify(_token(environ, auth))
+        with deadline():
+            await self._chat.users.admit(identity.user_id, identity.name)
+            arrival = self._rooms.arriving(identity.user_id)
+            try:
+                rooms = await self._chat.members.conversations_of(identity.user_id)
+            except BaseException:
+                self._rooms.turned_back(identity.user_id, arrival)
+                raise
+        connection = Connection(session, sid, identity.user_id)
+        connection.of = _Lane(identity, arrival, rooms)
+        return connection
+
+    def connected(self, connection: Connection) -> None:
+        lane: _Lane = connection.of
+        arrival, lane.arrival = lane.arrival, None
+        if arrival is None:
+            return
+        self._rooms.enter(connection, lane.rooms, arrival)
+        lane.rooms = []
+        self._expire_at(connection, lane.identity.expires_at)
+        self._chat.presence.connected(connection.user_id)
+        connection.emit(
+            "connected",
+            {
+                "userId": connection.user_id,
+                "socketId": connection.sid,
+                "rooms": sorted(connection.rooms),
+                "timestamp": iso(now()),
+            },
+        )
+
+    def disconnected(self, connection: Connection) -> None:
+        lane: _Lane = connection.of
+        lane.gone = True
+        lane.backlog.clear()
+        if lane.arrival is not None:
+            self._rooms.turned_back(connection.user_id, lane.arrival)
+            return
+        if lane.expiry is not None:
+            lane.expiry.cancel()
+        self._chat.activity.gone(connection)
+        self._rooms.leave(connection)
+        self._chat.presence.disconnected(connection.user_id)
+        log.info("disconnected", sid=connection.sid, user=connection.user_id)
+
+    def _expire_at(self, connection: Connection, expires_at: float) -> None:
+        lane: _Lane = connection.of
+        if lane.expiry is not None:
+            lane.expiry.cancel()
+        left = expires_at - time.time()
+        loop = asyncio.get_running_loop()
+        if left > 0:
+            # In steps: a timer of years would not survive the loop's arithmetic.
+            lane.expiry = loop.call_later(
+                min(left, MAX_TIMER_S), self._expire_at, connection, expires_at
+            )
+            return
+        self._rooms.dismiss(connection, TokenExpired())
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def event(self, connection: Connection, name: str, data: list[Any], packet_id: int | None) -> None:
+        started = time.perf_counter()
+        row = self.events.get(name)
+        try:
+            if row is None:
+                raise ValidationFailed(details={"event": ["There is no such event."]})
+            self._limits.spend(connection.user_id, name, row.limit)
+            if len(data) > 1:
+                raise ValidationFailed("An event has one payload.")
+            request = parse(row.request, data[0] if data else {})
+        except ChatError as error:
+            self._refuse(connection, row.name if row else "unknown", error, packet_id, started, said=name)
+            return
+        lane: _Lane = connection.of
+        call = _Call(row, request, packet_id, started)
+        if lane.busy or lane.backlog:
+            self._wait(connection, lane, call)
+        else:
+            self._begin(connection, lane, call)
+
+    def refused(self, connection: Connection, error: ChatError, packet_id: int | None) -> None:
+        self._refuse(connection, "unknown", error, packet_id, time.perf_counter())
+
+    def _wait(self, connection: Connection, lane: _Lane, call: _Call) -> None:
+        lane.backlog.append(call)
+        if len(lane.backlog) >= BACKLOG and not lane.paused:
+            lane.paused = True
+            connection.pause(True)
+
+    def _begin(self, connection: Connection, lane: _Lane, call: _Call) -> None:
+        if call.event.takes_turn:
+            if lane.under_way:
+                # After what came before it: a sync right after a send has the message in it.
+                self._wait(connection, lane, call)
+                return
+            self._take_turn(connection, lane, call, call.event.handler(self._chat, connection, call.request))
+            return
+        if lane.under_way >= UNDER_WAY:
+            self._wait(connection, lane, call)
+            return
+        try:
+            result = call.event.handler(self._chat, connection, call.request)
+        except Exception as error:
+            self._fail(connection, call, error)
+            return
+        if isinstance(result, asyncio.Future):
+            lane.under_way += 1
+            result.add_done_callback(lambda done: self._landed(connection, lane, call, done))
+        elif asyncio.iscoroutine(result):
+            self._take_turn(connection, lane, call, result)
+        else:
+            self._answer(connection, call, result)
+
+    def _landed(self, connection: Connection, lane: _Lane, call: _Call, done: asyncio.Future[Any]) -> None:
+        lane.under_way -= 1
+        if (error := done.exception()) is not None:
+            self._fail(connection, call, error)
+        else:
+            self._answer(connection, call, done.result().message.json)
+        if lane.backlog:
+            self._go_on(connection, lane)
+
+    def _take_turn(self, connection: Connection, lane: _Lane, call: _Call, work: Any) -> None:
+        lane.busy = True
+        task = asyncio.get_running_loop().create_task(self._run(connection, lane, call, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, connection: Connection, lane: _Lane, call: _Call, work: Any) -> None:
+        try:
+            async with asyncio.timeout(HANDLER_S):
+                with deadline():
+                    result = await work
+        except Exception as error:
+            self._fail(connection, call, error)
+        else:
+            self._answer(connection, call, getattr(getattr(result, "message", None), "json", result))
+        finally:
+            lane.busy = False
+            self._go_on(connection, lane)
+
+    def _go_on(self, connection: Connection, lane: _Lane) -> None:
+        while lane.backlog and not lane.busy:
+            waiting = len(lane.backlog)
+            self._begin(connection, lane, lane.backlog.popleft())
+            if len(lane.backlog) == waiting:
+                # It went back to wait, behind nobody: put it first again.
+                lane.backlog.rotate(1)
+                break
+        if lane.paused and len(lane.backlog) <= BACKLOG // 2 and not lane.gone:
+            lane.paused = False
+            connection.pause(False)
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def _answer(self, connection: Connection, call: _Call, data: Any) -> None:
+        if call.packet_id is not None:
+            connection.ack(call.packet_id, {"ok": True, "data": data})
+        elif call.event.reply:
+            connection.emit(call.event.reply, data)
+        self._note(call.event.name, "OK", call.started, sid=connection.sid, user=connection.user_id)
+
+    def _fail(self, connection: Connection, call: _Call, error: BaseException) -> None:
+        self._refuse(connection, call.event.name, refusal(error), call.packet_id, call.started)
+
+    def _refuse(
+        self,
+        connection: Connection,
+        name: str,
+        error: ChatError,
+        packet_id: int | None,
+        started: float,
+        *,
+        said: str | None = None,
+    ) -> None:
+        if packet_id is not None:
+            connection.ack(packet_id, {"ok": False, "error": error.wire()})
+        else:
+            connection.emit("error", {**error.wire(), "event": said or name})
+        self._note(name, error.code, started, sid=connection.sid, user=connection.user_id)
+
+    def _note(self, name: str, code: str, started: float, **ids: Any) -> None:
+        seconds = time.perf_counter() - started
+        self._metrics.observe("socket", name, code, seconds)
+        log.info("event", name=name, code=code, ms=round(seconds * 1000, 2), **ids)
+
+    async def close(self) -> None:
+        """Wait for what is being handled."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # --- events of the socket itself ------------------------------------------------------------
+
+    def _join(self, chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        if not self._rooms.hosts(connection.user_id, one.conversation_id):
+            raise NotFound()
+        self._rooms.join(connection, one.conversation_id)
+        return {"conversationId": one.conversation_id}
+
+    def _leave(self, chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        if not self._rooms.hosts(connection.user_id, one.conversation_id):
+            raise NotFound()
+        self._rooms.part(connection, one.conversation_id)
+        return {"conversationId": one.conversation_id}
+
+    async def _refresh(self, chat: Chat, connection: Connection, fresh: FreshToken) -> Any:
+        identity = await self._tokens.verify(fresh.token)
+        if identity.user_id != connection.user_id:
+            raise Forbidden("This token is someone else's.")
+        lane: _Lane = connection.of
+        lane.identity = identity
+        self._expire_at(connection, identity.expires_at)
+        return {"expiresAt": iso(datetime.fromtimestamp(identity.expires_at, UTC))}
+
+
+def _token(environ: dict[str, Any], auth: Any) -> str:
+    """From `auth: {token}` or the Authorization header; never from the query string, which is logged
+    by every proxy on the way."""
+    if isinstance(auth, dict) and isinstance(auth.get("token"), str):
+        return str(auth["token"])
+    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated()
+    return str(token.strip())

@@ -1,0 +1,37 @@
+"""An event is a row: name, payload, handler, limit, and what is answered."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..chat.chat import Chat
+from ..limits import Rate
+from ..realtime.server import Connection
+from ..requests import Request
+
+Handler = Callable[[Chat, Connection, Any], Any]
+"""Answers with the `data` of the acknowledgement, or an awaitable of it.
+
+A handler that is no coroutine function takes its place in the order at once. If it then returns a
+future, the client's next event does not wait for it: so a client can have many sends under way.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    name: str
+    request: type[Request]
+    handler: Handler
+    limit: Rate
+    answers: str
+    """The `data` of the acknowledgement, for the protocol's documentation."""
+    reply: str | None = None
+    """The event that carries the answer when there is no callback."""
+    takes_turn: bool = field(init=False)
+    """Whether the handler is a coroutine function: it begins when all before it has ended."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "takes_turn", inspect.iscoroutinefunction(self.handler))

@@ -1,0 +1,98 @@
+"""One MongoDB for a run, one chat server per worker; tests that need another start their own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from .people import People
+from .servers import ChatServer, MongoServer, chat_server
+
+Starter = Callable[..., Awaitable[ChatServer]]
+
+
+_MONGO = pytest.StashKey[tuple[MongoServer, TemporaryDirectory[str]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that starts the workers runs the database for all of them."""
+    if "PYTEST_XDIST_WORKER" in os.environ or config.option.collectonly:
+        return
+    folder = TemporaryDirectory(prefix="chatserver-tests-")
+    mongo = MongoServer(Path(folder.name))
+    mongo.start()
+    config.stash[_MONGO] = (mongo, folder)
+    os.environ["TESTS_MONGO_URL"] = mongo.url
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _MONGO in config.stash:
+        mongo, folder = config.stash[_MONGO]
+        mongo.stop()
+        folder.cleanup()
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> str:
+    return os.environ["TESTS_MONGO_URL"]
+
+
+@pytest.fixture(scope="session")
+def worker() -> str:
+    return os.environ.get("PYTEST_XDIST_WORKER", "alone")
+
+
+@pytest_asyncio.fixture(scope="session")
+async def server(
+    mongo_url: str, worker: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ChatServer]:
+    """The server that tests share; each has its own people on it."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    async with chat_server(mongo_url, f"shared-{worker}", log) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def people(server: ChatServer) -> AsyncIterator[People]:
+    async with aiohttp.ClientSession() as session:
+        everyone = People(server, session)
+        yield everyone
+        await everyone.go_home()
+
+
+@pytest_asyncio.fixture
+async def start(
+    mongo_url: str, worker: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Starter]:
+    """Start a server of the test's own, with a database of its own: `await start(RATE_LIMITS="on")`."""
+    async with AsyncExitStack() as stack:
+
+        async def start_one(mongo: str = mongo_url, **settings: str) -> ChatServer:
+            database = f"{worker}-{abs(hash(request.node.nodeid)) % 10**12}"
+            log = tmp_path / f"log-{len(json.dumps(settings))}"
+            return await stack.enter_async_context(chat_server(mongo, database, log, **settings))
+
+        yield start_one
+
+
+@pytest_asyncio.fixture
+async def people_of() -> AsyncIterator[Callable[[ChatServer], People]]:
+    """People on a server of the test's own."""
+    async with aiohttp.ClientSession() as session:
+        made: list[People] = []
+
+        def of(server: ChatServer) -> People:
+            made.append(People(server, session))
+            return made[-1]
+
+        yield of
+        for one in made:
+            await one.go_home()

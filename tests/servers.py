@@ -1,0 +1,158 @@
+"""Real servers for the tests: one MongoDB for a whole run, and as many chat servers as a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pymongo
+
+from chatserver.embedded import find_mongod
+
+ROOT = Path(__file__).parent.parent
+JWT_SECRET = "a secret for the tests, of 32 bytes or more"
+INTERNAL_SECRET = "the internal secret of the tests, of 32 bytes"
+WEBHOOK_SECRET = "the webhook secret of the tests, of 32 bytes"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class MongoServer:
+    """A mongod of the tests' own, a one-node replica set."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/?replicaSet=tests"
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.process = subprocess.Popen(
+            [
+                str(find_mongod()),
+                *("--dbpath", str(self.folder), "--port", str(self.port)),
+                *("--bind_ip", "127.0.0.1", "--replSet", "tests", "--wiredTigerCacheSizeGB", "0.5"),
+                *("--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet"),
+                *("--logpath", str(self.folder / "mongod.log")),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        with pymongo.MongoClient(f"mongodb://127.0.0.1:{self.port}/?directConnection=true") as client:
+            with contextlib.suppress(pymongo.errors.OperationFailure):  # initiated by an earlier start
+                members = [{"_id": 0, "host": f"127.0.0.1:{self.port}"}]
+                client.admin.command("replSetInitiate", {"_id": "tests", "members": members})
+            end = time.monotonic() + 30
+            while not client.admin.command("hello").get("isWritablePrimary"):
+                assert time.monotonic() < end, "mongod does not become primary"
+                time.sleep(0.05)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(30)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+
+
+class ChatServer:
+    """A chatserver process with its log."""
+
+    def __init__(self, mongo_url: str, database: str, log: Path, **settings: str) -> None:
+        self.port = free_port()
+        self.ws_port = free_port()
+        self.log_path = log
+        self.env = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("CHAT")},
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "WS_PORT": str(self.ws_port),
+            "MONGO_URL": mongo_url,
+            "MONGO_DATABASE": database,
+            "AUTH_JWT_SECRET": JWT_SECRET,
+            "INTERNAL_API_SECRET": INTERNAL_SECRET,
+            "WEBHOOK_SECRET": WEBHOOK_SECRET,
+            "RATE_LIMITS": "off",
+            "PRESENCE_GRACE_S": "0.5",
+            "TYPING_TIMEOUT_S": "1",
+            "DRAIN_S": "0",
+            **settings,
+        }
+        self.process: asyncio.subprocess.Process
+
+    @property
+    def rest(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def sockets(self) -> str:
+        return f"http://127.0.0.1:{self.ws_port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    async def start(self) -> None:
+        with self.log_path.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "chatserver", "serve", cwd=ROOT, env=self.env, stdout=log, stderr=log
+            )
+        async with aiohttp.ClientSession() as session:
+            end = time.monotonic() + 20
+            while True:
+                assert self.process.returncode is None, self.log
+                assert time.monotonic() < end, self.log
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(self.rest + "/ready") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> int:
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+        return await asyncio.wait_for(self.process.wait(), 30)
+
+
+@asynccontextmanager
+async def chat_server(mongo_url: str, database: str, log: Path, **settings: str) -> AsyncIterator[ChatServer]:
+    """A running server; at the end it must stop cleanly, and its log must be free of tracebacks."""
+    server = ChatServer(mongo_url, database, log, **settings)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+    assert "Traceback" not in server.log, server.log[-4000:]
