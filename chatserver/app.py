@@ -25,6 +25,7 @@ from .chat.unread import Unread
 from .chat.users import Users
 from .chat.views import Views
 from .health import Health
+from .http import errors
 from .internal.door import InternalDoor
 from .limits import Limits
 from .metrics import Metrics
@@ -32,7 +33,7 @@ from .mongo import Mongo
 from .outbox.outbox import Outbox
 from .realtime.rooms import Rooms
 from .realtime.server import Server
-from .rest.door import RestDoor, errors
+from .rest.door import RestDoor
 from .settings import Settings
 from .sockets.door import Door
 

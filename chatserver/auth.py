@@ -41,7 +41,9 @@ class Tokens:
         self, secrets: Sequence[str], *, issuer: str = "", audience: str = "", jwks_url: str = ""
     ) -> None:
         self._secrets = secrets
-        self._checks: dict[str, Any] = {"options": {"require": ["exp", "sub"], "verify_aud": bool(audience)}}
+        self._checks: dict[str, Any] = {
+            "options": {"require": ["exp", "sub"], "verify_aud": bool(audience)}
+        }
         if issuer:
             self._checks["issuer"] = issuer
         if audience:
@@ -70,7 +72,9 @@ class Tokens:
     async def _claims(self, token: str) -> dict[str, Any]:
         if self._jwks is not None:
             key = await self._jwks.key(jwt.get_unverified_header(token).get("kid"))
-            return jwt.decode(token, key.key, algorithms=ALGORITHMS[key.key_type], **self._checks)
+            return jwt.decode(
+                token, key.key, algorithms=ALGORITHMS[str(key.key_type)], **self._checks
+            )
         failure: jwt.InvalidTokenError = jwt.InvalidSignatureError()
         for secret in self._secrets:
             try:
@@ -103,10 +107,12 @@ class _KeySet:
     async def _fetch(self) -> None:
         try:
             timeout = aiohttp.ClientTimeout(total=JWKS_TIMEOUT_S)
-            async with aiohttp.ClientSession(timeout=timeout) as session:
-                async with session.get(self._url, allow_redirects=False) as response:
-                    response.raise_for_status()
-                    document = await response.json(content_type=None)
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(self._url, allow_redirects=False) as response,
+            ):
+                response.raise_for_status()
+                document = await response.json(content_type=None)
             keys = jwt.PyJWKSet.from_dict(document).keys
         except (aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWTError) as error:
             log.error("the JWKS cannot be fetched", url=self._url, error=type(error).__name__)
@@ -122,4 +128,6 @@ class _KeySet:
 def same_secret(given: str, secrets: Sequence[str]) -> bool:
     """Whether `given` is one of the secrets, in a time that tells nothing about them."""
     offered = given.encode("utf-8", "surrogateescape")
-    return any([hmac.compare_digest(offered, secret.encode()) for secret in secrets])
+    # All of them, always: to stop at the first that matches would tell which it was.
+    matches = [hmac.compare_digest(offered, secret.encode()) for secret in secrets]
+    return any(matches)

@@ -23,7 +23,11 @@ class ChatError(Exception):
 
     def wire(self) -> dict[str, Any]:
         """The one error shape: {code, message, details?, timestamp}."""
-        shape: dict[str, Any] = {"code": self.code, "message": self.message, "timestamp": iso(now())}
+        shape: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "timestamp": iso(now()),
+        }
         if self.details is not None:
             shape["details"] = self.details
         return shape

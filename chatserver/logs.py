@@ -33,7 +33,9 @@ def configure(level: str, fmt: str) -> None:
         cache_logger_on_first_use=True,
     )
     # The libraries' own loggers: what matters of them, in the same stream.
-    logging.basicConfig(level=max(LEVELS[level], logging.WARNING), stream=sys.stdout, format=_LIBRARY)
+    logging.basicConfig(
+        level=max(LEVELS[level], logging.WARNING), stream=sys.stdout, format=_LIBRARY
+    )
     logging.getLogger("engineio.server").setLevel(logging.CRITICAL)
     logging.getLogger("socketio.server").setLevel(logging.CRITICAL)
 

@@ -27,7 +27,15 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-__all__ = ["UNENCODABLE", "BulkWriteError", "Document", "DuplicateKeyError", "Mongo", "PyMongoError", "Session"]
+__all__ = [
+    "UNENCODABLE",
+    "BulkWriteError",
+    "Document",
+    "DuplicateKeyError",
+    "Mongo",
+    "PyMongoError",
+    "Session",
+]
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -75,7 +83,11 @@ INDEXES: Mapping[str, list[IndexModel]] = {
             **_having("deletedAt"),
         ),
         _index(
-            ("hiddenFor", 1), ("conversationId", 1), ("hiddenSeq", 1), name="hidden", **_having("hiddenFor")
+            ("hiddenFor", 1),
+            ("conversationId", 1),
+            ("hiddenSeq", 1),
+            name="hidden",
+            **_having("hiddenFor"),
         ),
         _index(("at", 1), name="at"),
         _index(("due", 1), name="due", **_having("due")),
@@ -92,9 +104,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
     ],
     "users": [
-        _index(
-            ("online", 1), name="online", partialFilterExpression={"online": True}
-        ),
+        _index(("online", 1), name="online", partialFilterExpression={"online": True}),
     ],
     "outbox": [
         _index(("due", 1), name="due", **_having("due")),
@@ -153,11 +163,13 @@ class Mongo:
             async with self._client.start_session() as session:
                 return await session.with_transaction(body)
 
-
     async def insert_missing(self, collection: str, docs: list[Document]) -> None:
         """Insert those documents whose ids are not there yet."""
         await self._database[collection].bulk_write(
-            [pymongo.UpdateOne({"_id": one["_id"]}, {"$setOnInsert": one}, upsert=True) for one in docs],
+            [
+                pymongo.UpdateOne({"_id": one["_id"]}, {"$setOnInsert": one}, upsert=True)
+                for one in docs
+            ],
             ordered=False,
         )
 
@@ -205,9 +217,13 @@ def is_down(error: BaseException) -> bool:
         # What came before the refused document may not have reached the majority either.
         return bool(error.details.get("writeConcernErrors"))
     if isinstance(error, PyMongoError):
-        return bool(error.timeout) or error.has_error_label("RetryableWriteError") or (
-            error.has_error_label("TransientTransactionError")
-            or error.has_error_label("UnknownTransactionCommitResult")
+        return (
+            bool(error.timeout)
+            or error.has_error_label("RetryableWriteError")
+            or (
+                error.has_error_label("TransientTransactionError")
+                or error.has_error_label("UnknownTransactionCommitResult")
+            )
         )
     return False
 

@@ -12,7 +12,15 @@ from functools import cache
 from typing import Any, ClassVar
 
 import regex
-from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate, validates_schema
+from marshmallow import (
+    RAISE,
+    Schema,
+    ValidationError,
+    fields,
+    post_load,
+    validate,
+    validates_schema,
+)
 
 from . import wire
 from .errors import ValidationFailed
@@ -145,7 +153,7 @@ def parse(kind: type[Request], data: Any) -> Any:
     try:
         return _schema(kind).load(data)
     except ValidationError as error:
-        raise ValidationFailed(details=_flat(error.normalized_messages())) from None
+        raise ValidationFailed(details=_flat(error.messages_dict)) from None
 
 
 def _flat(messages: Mapping[Any, Any], path: str = "") -> dict[str, list[str]]:
@@ -162,7 +170,6 @@ def _flat(messages: Mapping[Any, Any], path: str = "") -> dict[str, list[str]]:
 def _printable(text: str) -> str:
     """A caller's own key comes back in the answer: whatever it is, the answer must be sendable."""
     return text[:100].encode("utf-8", "replace").decode()
-
 
 
 # --- messages -----------------------------------------------------------------------------------
@@ -475,7 +482,9 @@ class SyncUsers(Request):
     """The rows are parsed one by one: a bad one does not stop the rest."""
 
     makes = UserBatch
-    users = fields.List(fields.Raw(allow_none=True), required=True, validate=validate.Length(1, 1000))
+    users = fields.List(
+        fields.Raw(allow_none=True), required=True, validate=validate.Length(1, 1000)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,9 @@ def _read(env: Env) -> dict[str, Any]:
     port = validate.Range(0, 65535)
     positive = validate.Range(min=0.0)
     values: dict[str, Any] = {
-        "env": env.str("ENV", "development", validate=validate.OneOf(["development", "production"])),
+        "env": env.str(
+            "ENV", "development", validate=validate.OneOf(["development", "production"])
+        ),
         "host": env.str("HOST", "0.0.0.0"),  # noqa: S104
         "port": env.int("PORT", 3000, validate=port),
         "ws_port": env.int("WS_PORT", 3001, validate=port),
@@ -117,7 +119,9 @@ def _read(env: Env) -> dict[str, Any]:
         if key == "AUTH_JWT_SECRET" and values["auth_jwks_url"] and not given:
             pass
         elif not given and production:
-            raise EnvError(f"{key} is missing: production needs a secret of {MIN_SECRET_BYTES} bytes or more.")
+            raise EnvError(
+                f"{key} is missing: production needs a secret of {MIN_SECRET_BYTES} bytes or more."
+            )
         elif not given:
             made[key] = secrets.token_urlsafe(32)
             given = (made[key],)
@@ -132,4 +136,3 @@ def _read(env: Env) -> dict[str, Any]:
 
 def _list(env: Env, key: str) -> tuple[str, ...]:
     return tuple(one.strip() for one in env.str(key, "").split(",") if one.strip())
-

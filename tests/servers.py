@@ -20,9 +20,9 @@ import pymongo
 from chatserver.embedded import find_mongod
 
 ROOT = Path(__file__).parent.parent
-JWT_SECRET = "a secret for the tests, of 32 bytes or more"
-INTERNAL_SECRET = "the internal secret of the tests, of 32 bytes"
-WEBHOOK_SECRET = "the webhook secret of the tests, of 32 bytes"
+JWT_SECRET = "a-secret-for-the-tests-of-32-bytes-or-more"
+INTERNAL_SECRET = "the-internal-secret-of-the-tests-32-bytes"
+WEBHOOK_SECRET = "the-webhook-secret-of-the-tests-32-bytes"
 
 
 def free_port() -> int:

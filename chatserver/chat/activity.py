@@ -33,7 +33,9 @@ class Activity:
             earlier.cancel()
         if not timers:
             self._tell(key, socket, active=True)
-        timers[socket] = asyncio.get_running_loop().call_later(self._timeout_s, self._end, key, socket)
+        timers[socket] = asyncio.get_running_loop().call_later(
+            self._timeout_s, self._end, key, socket
+        )
         self._of_socket.setdefault(socket, set()).add(key)
 
     def stop(self, socket: Any, user_id: str, conversation_id: str, kind: Kind) -> None:

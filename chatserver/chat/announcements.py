@@ -26,7 +26,10 @@ class Announcements:
             self._recency.touch(conversation_id, message.doc["at"])
             self._rooms.emit(conversation_id, "message:new", message.json)
             return
-        payload: dict[str, Any] = {"messageId": entry.doc["messageId"], "conversationId": conversation_id}
+        payload: dict[str, Any] = {
+            "messageId": entry.doc["messageId"],
+            "conversationId": conversation_id,
+        }
         if kind == "edit":
             payload |= {
                 "content": message.content,

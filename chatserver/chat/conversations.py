@@ -13,7 +13,13 @@ from ..clock import iso, now
 from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
 from ..mongo import RETENTION_S, Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
 from ..outbox.outbox import Outbox
-from ..requests import ConversationEdit, NewConversation, NewParticipants, PageOfConversations, RoleChange
+from ..requests import (
+    ConversationEdit,
+    NewConversation,
+    NewParticipants,
+    PageOfConversations,
+    RoleChange,
+)
 from .log import Log
 from .members import Member, Members, member_id
 from .recency import Recency
@@ -63,7 +69,9 @@ class Conversations:
         key = None
         if new.type == "direct":
             if len(others) != 1:
-                raise ValidationFailed.of("participantIds", "A direct conversation has exactly two people.")
+                raise ValidationFailed.of(
+                    "participantIds", "A direct conversation has exactly two people."
+                )
             key = _key("direct", [creator_id, *others])
         return await self._create(creator_id, others, new, key)
 
@@ -107,7 +115,9 @@ class Conversations:
         conversation_id = conversation["_id"]
         owner_role = "member" if direct else "owner"
         members = [_participant(conversation_id, creator_id, owner_role, at, direct=direct)]
-        members += [_participant(conversation_id, one, "member", at, direct=direct) for one in others]
+        members += [
+            _participant(conversation_id, one, "member", at, direct=direct) for one in others
+        ]
 
         async def store(session: Session) -> None:
             await self._mongo.conversations.insert_one(conversation, session=session)
@@ -201,14 +211,24 @@ class Conversations:
 
         async def also(session: Session) -> None:
             await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)
-            await self._mongo.participants.delete_many({"conversationId": conversation_id}, session=session)
-            payload = {"conversationId": conversation_id, "deletedBy": actor_id, "deletedAt": iso(at)}
-            await self._outbox.append(session, "conversation.deleted", conversation_id, at, [payload])
+            await self._mongo.participants.delete_many(
+                {"conversationId": conversation_id}, session=session
+            )
+            payload = {
+                "conversationId": conversation_id,
+                "deletedBy": actor_id,
+                "deletedAt": iso(at),
+            }
+            await self._outbox.append(
+                session, "conversation.deleted", conversation_id, at, [payload]
+            )
 
         await self._log.end(conversation_id, actor_id, also)
         self._rooms.expel(conversation_id, user_ids)
         for user_id in user_ids:
-            self._rooms.emit_to(user_id, "conversation:removed", {"conversationId": conversation_id})
+            self._rooms.emit_to(
+                user_id, "conversation:removed", {"conversationId": conversation_id}
+            )
         # The entries stay a while for the webhooks that tell of them, then the database drops them.
         await self._mongo.log.update_many(
             {"_id": {"$gt": f"{conversation_id}-", "$lt": f"{conversation_id}."}},
@@ -231,17 +251,21 @@ class Conversations:
             present = {
                 doc["userId"]
                 async for doc in self._mongo.participants.find(
-                    {"_id": {"$in": [member_id(conversation_id, one) for one in user_ids]}}, session=session
+                    {"_id": {"$in": [member_id(conversation_id, one) for one in user_ids]}},
+                    session=session,
                 )
             }
             added = [one for one in user_ids if one not in present]
             if added:
                 await self._touch(conversation_id, at, session)
                 await self._mongo.participants.insert_many(
-                    [_participant(conversation_id, one, new.role, at) for one in added], session=session
+                    [_participant(conversation_id, one, new.role, at) for one in added],
+                    session=session,
                 )
                 payloads = [{**_who(conversation_id, one, at), "role": new.role} for one in added]
-                await self._outbox.append(session, "participant.added", conversation_id, at, payloads)
+                await self._outbox.append(
+                    session, "participant.added", conversation_id, at, payloads
+                )
             return added
 
         added = await self._mongo.transaction(store)
@@ -251,7 +275,9 @@ class Conversations:
         for user_id in added:
             self._rooms.emit_to(user_id, "conversation:joined", view)
         for user_id in added:
-            self._rooms.emit(conversation_id, "participant:added", _who(conversation_id, user_id, at))
+            self._rooms.emit(
+                conversation_id, "participant:added", _who(conversation_id, user_id, at)
+            )
         return view
 
     async def remove(self, actor_id: str, conversation_id: str, user_id: str) -> None:
@@ -297,7 +323,9 @@ class Conversations:
                     {"_id": heir.doc["_id"]}, {"$set": {"role": "owner"}}, session=session
                 )
             payload = {**_who(conversation_id, user_id, at), "removedBy": actor_id}
-            await self._outbox.append(session, "participant.removed", conversation_id, at, [payload])
+            await self._outbox.append(
+                session, "participant.removed", conversation_id, at, [payload]
+            )
             return False, succession
 
         was_last, succession = await self._mongo.transaction(store)
@@ -348,7 +376,9 @@ class Conversations:
         if not same_people:
             # It is no longer the private group of exactly the people that it was made for.
             await self._mongo.conversations.update_one(
-                {"_id": conversation_id, "type": {"$ne": "direct"}}, {"$unset": {"key": ""}}, session=session
+                {"_id": conversation_id, "type": {"$ne": "direct"}},
+                {"$unset": {"key": ""}},
+                session=session,
             )
         touched = await self._mongo.conversations.update_one(direct_stays, update, session=session)
         if not touched.matched_count:

@@ -25,6 +25,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -32,13 +33,13 @@ import structlog
 from ..clock import now
 from ..errors import ChatError, Internal, NotFound, Unavailable
 from ..mongo import (
+    UNENCODABLE,
     BulkWriteError,
     Document,
     DuplicateKeyError,
     Mongo,
     PyMongoError,
     Session,
-    UNENCODABLE,
     deadline,
     duplicate_of,
     is_down,
@@ -100,7 +101,8 @@ class Applied:
 class Change(Protocol):
     """A change of one message."""
 
-    message_id: str
+    @property
+    def message_id(self) -> str: ...
 
     def apply(self, message: Message, at: datetime) -> Applied | None:
         """The change applied, or None when it changes nothing. Raises ChatError to refuse.
@@ -168,7 +170,9 @@ class _Tail:
 
     @property
     def known(self) -> bool:
-        return self.rev >= 0 and not self.unsure and time.monotonic() - self.seen_at < POSITION_AGE_S
+        return (
+            self.rev >= 0 and not self.unsure and time.monotonic() - self.seen_at < POSITION_AGE_S
+        )
 
 
 class Log:
@@ -299,7 +303,9 @@ class Log:
             if runs:
                 self._writers += 1
                 ops = [send for _, run in runs for send in run]
-                self._spawn(self._write(self._guard([t for t, _ in runs], ops, self._commit_sends(runs))))
+                self._spawn(
+                    self._write(self._guard([t for t, _ in runs], ops, self._commit_sends(runs)))
+                )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -492,9 +498,7 @@ class Log:
             if not ops:
                 return
             try:
-                entries, answers = await self._mongo.transaction(
-                    lambda session: self._apply(tail, ops, session)
-                )
+                entries, answers = await self._mongo.transaction(partial(self._apply, tail, ops))
             except (DuplicateKeyError, BulkWriteError) as error:
                 if duplicate_of(error) is None:
                     raise
@@ -604,7 +608,12 @@ class Log:
 
     async def _last_entry(self, conversation_id: str) -> Document | None:
         return await self._mongo.log.find_one(
-            {"_id": {"$gt": entry_id(conversation_id, 0), "$lte": entry_id(conversation_id, MAX_REV)}},
+            {
+                "_id": {
+                    "$gt": entry_id(conversation_id, 0),
+                    "$lte": entry_id(conversation_id, MAX_REV),
+                }
+            },
             {"lastSeq": 1, "kind": 1},
             sort=[("_id", -1)],
         )

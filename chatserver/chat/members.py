@@ -90,7 +90,9 @@ class Members:
         return (await self.require(user_id, conversation_id)).hides
 
     async def hides(self, member: Member) -> None:
-        await self._mongo.participants.update_one({"_id": member.doc["_id"]}, {"$set": {"hides": True}})
+        await self._mongo.participants.update_one(
+            {"_id": member.doc["_id"]}, {"$set": {"hides": True}}
+        )
 
     async def conversations_of(self, user_id: str) -> list[str]:
         cursor = self._mongo.participants.find({"userId": user_id}, {"conversationId": 1, "_id": 0})

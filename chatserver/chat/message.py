@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from .. import wire
 from ..clock import iso
 from ..mongo import Document
+from ..wire import Json, encode
 
 _NO_METADATA: Mapping[str, Any] = {}
 
@@ -42,7 +42,7 @@ class Message:
 
     def __init__(self, doc: Document) -> None:
         self.doc = doc
-        self._json: wire.Json | None = None
+        self._json: Json | None = None
 
     @property
     def id(self) -> str:
@@ -118,7 +118,7 @@ class Message:
             "attachments": doc.get("attachments", ()),
             "replyTo": doc.get("replyTo"),
             "mentions": doc.get("mentions", ()),
-            "metadata": wire.Json(metadata) if metadata else _NO_METADATA,
+            "metadata": Json(metadata) if metadata else _NO_METADATA,
             "clientMessageId": doc.get("clientMessageId"),
             "reactions": reactions_wire(self) if "reactions" in doc else (),
             "isEdited": "isEdited" in doc,
@@ -129,10 +129,10 @@ class Message:
         }
 
     @property
-    def json(self) -> wire.Json:
+    def json(self) -> Json:
         """The message for the wire, encoded once however many hear of it."""
         if self._json is None:
-            self._json = wire.Json(wire.encode(self.wire()))
+            self._json = Json(encode(self.wire()))
         return self._json
 
 

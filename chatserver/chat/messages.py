@@ -70,7 +70,8 @@ class Messages:
         await self._members.require(sender_id, doc["conversationId"])
         if reply_to := doc.get("replyTo"):
             target = await self._mongo.log.find_one(
-                {"_id": reply_to, "conversationId": doc["conversationId"], "kind": "message"}, {"_id": 1}
+                {"_id": reply_to, "conversationId": doc["conversationId"], "kind": "message"},
+                {"_id": 1},
             )
             if target is None:
                 raise ValidationFailed.of("replyTo", "No such message in this conversation.")
@@ -80,7 +81,9 @@ class Messages:
         """Change the text of one's own message."""
         self._check_text(edit.content, empty_ok=True)
         await self._members.require(actor_id, conversation_of(edit.message_id))
-        return (await self._log.change(actor_id, _Edit(edit.message_id, actor_id, edit.content))).message
+        return (
+            await self._log.change(actor_id, _Edit(edit.message_id, actor_id, edit.content))
+        ).message
 
     async def delete(self, actor_id: str, deletion: MessageDeletion) -> Message:
         """Delete a message for everyone (the sender, or an admin), or hide it from oneself.
@@ -117,7 +120,10 @@ class Messages:
         if asked.after is not None:
             where["seq"] = {"$gt": await self._seq(conversation_id, "after", asked.after)}
         elif asked.before is not None:
-            where["seq"] = {"$gte": 1, "$lt": await self._seq(conversation_id, "before", asked.before)}
+            where["seq"] = {
+                "$gte": 1,
+                "$lt": await self._seq(conversation_id, "before", asked.before),
+            }
         page = await self._read(where, "seq", asked.limit, newest=asked.after is None)
         return Page(await self._as_seen(reader_id, page.messages, hides=hides), page.has_more)
 
@@ -131,7 +137,9 @@ class Messages:
         hides = await self._members.hiding(reader_id, conversation_id)
         seq, rev = await self._log.position(conversation_id)
         if asked.after_rev is not None:
-            page = await self._changed_since(reader_id, conversation_id, asked.after_rev, asked.limit, hides)
+            page = await self._changed_since(
+                reader_id, conversation_id, asked.after_rev, asked.limit, hides
+            )
             return Synced(conversation_id, page, seq, rev)
         after = asked.after_seq or 0
         if asked.last_message_id is not None:
@@ -158,7 +166,9 @@ class Messages:
         late = [doc for doc in hidden if rev_of(doc["_id"]) > rev]
         targets = {
             doc["_id"]: Message(doc)
-            async for doc in self._mongo.log.find({"_id": {"$in": [one["messageId"] for one in late]}})
+            async for doc in self._mongo.log.find(
+                {"_id": {"$in": [one["messageId"] for one in late]}}
+            )
         }
         stubs = {doc["messageId"]: _stub(targets[doc["messageId"]], doc) for doc in late}
         earlier = {doc["messageId"]: doc for doc in hidden}
@@ -205,7 +215,9 @@ class Messages:
             raise ValidationFailed.of(field, "No such message in this conversation.")
         return int(doc["seq"])
 
-    async def _as_seen(self, reader_id: str, messages: list[Message], *, hides: bool) -> list[Message]:
+    async def _as_seen(
+        self, reader_id: str, messages: list[Message], *, hides: bool
+    ) -> list[Message]:
         """The messages as the reader sees them: those hidden from oneself look deleted."""
         if not hides or not messages:
             return messages

@@ -112,11 +112,14 @@ class Presence:
         batch = list(self._changed)
         online = [one for one in batch if self._is_here(one)]
         offline = [one for one in batch if not self._is_here(one)]
-        gone = {one: {"userId": one, "lastSeen": iso(self._seen[one]), "timestamp": iso(at)} for one in offline}
+        gone = {
+            one: {"userId": one, "lastSeen": iso(self._seen[one]), "timestamp": iso(at)}
+            for one in offline
+        }
         here = {one: {"userId": one, "timestamp": iso(at)} for one in online}
 
         async def store(session: Session) -> None:
-            states = {one: True for one in online} | {one: False for one in offline}
+            states = dict.fromkeys(online, True) | dict.fromkeys(offline, False)
             await self._mongo.set_presence(states, {one: self._seen[one] for one in batch}, session)
             for kind, payloads in (("user.online", here), ("user.offline", gone)):
                 for user_id, payload in payloads.items():
@@ -129,11 +132,15 @@ class Presence:
         for user_id in batch:
             del self._changed[user_id]
         for user_id, payload in here.items():
-            self._rooms.neighbours(self._rooms.rooms_of(user_id), "user:online", payload, but=user_id)
+            self._rooms.neighbours(
+                self._rooms.rooms_of(user_id), "user:online", payload, but=user_id
+            )
         for user_id, payload in gone.items():
             if user_id not in self._sockets:
                 del self._seen[user_id]
-            self._rooms.neighbours(rooms_of_gone.get(user_id, ()), "user:offline", payload, but=user_id)
+            self._rooms.neighbours(
+                rooms_of_gone.get(user_id, ()), "user:offline", payload, but=user_id
+            )
         for user_id in batch:
             # It may have changed again while this was being recorded.
             self._note(user_id)
@@ -150,7 +157,9 @@ class Presence:
         """The presence of each. A stranger, who shares no conversation with the asker, looks like
         someone who was never here."""
         wanted = list(dict.fromkeys(user_ids))
-        visible = await self._members.acquainted(asker_id, [one for one in wanted if one != asker_id])
+        visible = await self._members.acquainted(
+            asker_id, [one for one in wanted if one != asker_id]
+        )
         visible.add(asker_id)
         return await self._look_up(wanted, visible)
 

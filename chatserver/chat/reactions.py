@@ -26,12 +26,18 @@ class Reactions:
 
     async def add(self, actor_id: str, reaction: Reaction) -> Mapping[str, Any]:
         """Add one's reaction; to have it already changes nothing and is announced to nobody."""
-        return await self._change(actor_id, reaction, _Add(reaction.message_id, actor_id, reaction.emoji))
+        return await self._change(
+            actor_id, reaction, _Add(reaction.message_id, actor_id, reaction.emoji)
+        )
 
     async def remove(self, actor_id: str, reaction: Reaction) -> Mapping[str, Any]:
-        return await self._change(actor_id, reaction, _Remove(reaction.message_id, actor_id, reaction.emoji))
+        return await self._change(
+            actor_id, reaction, _Remove(reaction.message_id, actor_id, reaction.emoji)
+        )
 
-    async def _change(self, actor_id: str, reaction: Reaction, change: _Add | _Remove) -> Mapping[str, Any]:
+    async def _change(
+        self, actor_id: str, reaction: Reaction, change: _Add | _Remove
+    ) -> Mapping[str, Any]:
         conversation_id = conversation_of(reaction.message_id)
         await self._members.present(actor_id, conversation_id)
         outcome = await self._log.change(actor_id, change)
@@ -62,7 +68,9 @@ class _Add:
         if not users and len(message.reactions) >= MAX_EMOJI:
             raise Conflict(f"A message carries at most {MAX_EMOJI} different emoji.")
         after = [one for one in message.reactions if one["emoji"] != self.emoji]
-        place = next((i for i, one in enumerate(message.reactions) if one["emoji"] == self.emoji), len(after))
+        place = next(
+            (i for i, one in enumerate(message.reactions) if one["emoji"] == self.emoji), len(after)
+        )
         after.insert(place, {"emoji": self.emoji, "users": [*users, self.user_id]})
         return Applied(
             message.with_(reactions=after),

@@ -11,6 +11,7 @@ from asyncio import sleep
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ..clock import iso, now
@@ -38,7 +39,9 @@ class _Read:
 
 
 class Receipts:
-    def __init__(self, mongo: Mongo, log: Log, members: Members, unread: Unread, rooms: Rooms) -> None:
+    def __init__(
+        self, mongo: Mongo, log: Log, members: Members, unread: Unread, rooms: Rooms
+    ) -> None:
         self._mongo = mongo
         self._log = log
         self._members = members
@@ -69,7 +72,9 @@ class Receipts:
         conversation_id = asked.conversation_id
         await self._members.present(reader_id, conversation_id)
         if asked.up_to_message_id is not None:
-            last = await self._message(asked.up_to_message_id, conversation_id, "upToMessageId")
+            last: Message | None = await self._message(
+                asked.up_to_message_id, conversation_id, "upToMessageId"
+            )
         else:
             last = await self._newest(conversation_id)
         read = _Read(0, moved=False, at=now())
@@ -99,7 +104,12 @@ class Receipts:
         message = await self._message(message_id, conversation_id)
         cursor = await self._mongo.participants.aggregate(
             [
-                {"$match": {"conversationId": conversation_id, "userId": {"$ne": message.sender_id}}},
+                {
+                    "$match": {
+                        "conversationId": conversation_id,
+                        "userId": {"$ne": message.sender_id},
+                    }
+                },
                 {
                     # The last range of the user that begins at or before the message: one seek each.
                     "$lookup": {
@@ -125,10 +135,15 @@ class Receipts:
             ]
         )
         return {
-            "items": [{"userId": doc["userId"], "readAt": iso(doc["receipt"]["at"])} async for doc in cursor]
+            "items": [
+                {"userId": doc["userId"], "readAt": iso(doc["receipt"]["at"])}
+                async for doc in cursor
+            ]
         }
 
-    async def _message(self, message_id: str, conversation_id: str, field: str | None = None) -> Message:
+    async def _message(
+        self, message_id: str, conversation_id: str, field: str | None = None
+    ) -> Message:
         doc = await self._mongo.log.find_one(
             {"_id": message_id, "conversationId": conversation_id, "kind": "message"}
         )
@@ -157,7 +172,9 @@ class Receipts:
 
     async def _mark(self, reader_id: str, conversation_id: str, first: int, last: int) -> _Read:
         for attempt in range(ATTEMPTS):
-            doc = await self._mongo.participants.find_one({"_id": member_id(conversation_id, reader_id)})
+            doc = await self._mongo.participants.find_one(
+                {"_id": member_id(conversation_id, reader_id)}
+            )
             if doc is None:
                 raise NotFound()
             state = read_set(doc)
@@ -167,11 +184,7 @@ class Receipts:
                 return _Read(0, moved=False, at=at)
             after = await self._collapsed(doc, state.adding(first, last), last)
             became = await self._unread.within(doc, gaps)
-            if await self._mongo.transaction(
-                lambda session, doc=doc, after=after, gaps=gaps, at=at: self._store(
-                    doc, after, gaps, at, session
-                )
-            ):
+            if await self._mongo.transaction(partial(self._store, doc, after, gaps, at)):
                 return _Read(became, moved=True, at=at)
             # Another device of the same user was quicker: look again.
             await sleep(random.random() * 0.002 * 2**attempt)

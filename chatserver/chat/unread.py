@@ -14,7 +14,9 @@ from .ranges import Range, ReadSet
 
 
 def read_set(member: Document) -> ReadSet:
-    return ReadSet(member["lastReadSeq"], tuple((first, last) for first, last in member.get("ahead", ())))
+    return ReadSet(
+        member["lastReadSeq"], tuple((first, last) for first, last in member.get("ahead", ()))
+    )
 
 
 class Unread:
@@ -38,9 +40,16 @@ class Unread:
         conversation = {"conversationId": member["conversationId"]}
         user_id = member["userId"]
         own, deleted, hidden = await asyncio.gather(
-            self._mongo.log.count_documents({**conversation, "senderId": user_id, **inside}, hint="own"),
             self._mongo.log.count_documents(
-                {**conversation, "senderId": {"$ne": user_id}, "deletedAt": {"$exists": True}, **inside},
+                {**conversation, "senderId": user_id, **inside}, hint="own"
+            ),
+            self._mongo.log.count_documents(
+                {
+                    **conversation,
+                    "senderId": {"$ne": user_id},
+                    "deletedAt": {"$exists": True},
+                    **inside,
+                },
                 hint="deleted",
             ),
             self._hidden(member, gaps),

@@ -68,7 +68,9 @@ class Users:
             raise ValidationFailed(details={field: [f"{one!r} was deleted." for one in gone]})
         unknown = [one for one in user_ids if one not in known]
         if unknown and self._require_known:
-            raise ValidationFailed(details={field: [f"{one!r} is not known here." for one in unknown]})
+            raise ValidationFailed(
+                details={field: [f"{one!r} is not known here." for one in unknown]}
+            )
         if unknown:
             await self._create(unknown, None)
 
@@ -77,7 +79,14 @@ class Users:
         await self._mongo.insert_missing(
             "users",
             [
-                {"_id": one, "name": name, "avatarUrl": None, "status": "active", "createdAt": at, "updatedAt": at}
+                {
+                    "_id": one,
+                    "name": name,
+                    "avatarUrl": None,
+                    "status": "active",
+                    "createdAt": at,
+                    "updatedAt": at,
+                }
                 for one in user_ids
             ],
         )
@@ -91,7 +100,12 @@ class Users:
     async def sync(self, sync: UserSync) -> Synced:
         """Create or update a user: what is not given stays. A deleted user who is synced is back."""
         at = now()
-        names = {"name": "name", "avatar_url": "avatarUrl", "status": "status", "metadata": "metadata"}
+        names = {
+            "name": "name",
+            "avatar_url": "avatarUrl",
+            "status": "status",
+            "metadata": "metadata",
+        }
         changes = {names[key]: value for key, value in sync.changes.items()}
         if "metadata" in changes:
             changes["metadata"] = wire.encode(changes["metadata"]).decode()
@@ -100,12 +114,16 @@ class Users:
             {"_id": sync.user_id},
             {
                 "$set": {**changes, "updatedAt": at},
-                "$setOnInsert": {key: value for key, value in defaults.items() if key not in changes},
+                "$setOnInsert": {
+                    key: value for key, value in defaults.items() if key not in changes
+                },
             },
             upsert=True,
         )
         if before and before["status"] == "deleted" and "status" not in changes:
-            await self._mongo.users.update_one({"_id": sync.user_id}, {"$set": {"status": "active"}})
+            await self._mongo.users.update_one(
+                {"_id": sync.user_id}, {"$set": {"status": "active"}}
+            )
         if changes.get("status") == "blocked":
             self._shut_out(sync.user_id, Forbidden("This user is blocked."))
         return Synced(await self.get(sync.user_id), is_new=before is None)

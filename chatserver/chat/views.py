@@ -44,7 +44,9 @@ class Views:
 
     async def one(self, conversation_id: str) -> dict[str, Any] | None:
         """The conversation as any participant sees it, or None when there is none."""
-        cursor = await self._mongo.conversations.aggregate([{"$match": {"_id": conversation_id}}, *_WHOLE])
+        cursor = await self._mongo.conversations.aggregate(
+            [{"$match": {"_id": conversation_id}}, *_WHOLE]
+        )
         async for doc in cursor:
             return _view(doc)
         return None

@@ -10,10 +10,9 @@ from aiohttp import web
 from ..auth import same_secret
 from ..chat.chat import Chat
 from ..errors import Unauthenticated
+from ..http import HEADER_SECRET, MAX_BODY, Reply, answer, read
 from ..metrics import Metrics
 from ..requests import OfExternalUser, OneUser, Request, SyncUser, SyncUsers, UserBatch, UserSync
-from ..rest.door import HEADER_SECRET, MAX_BODY, answer, read
-from ..rest.route import Reply
 
 MAX_BATCH_BODY = 4 * 1024 * 1024
 
@@ -61,7 +60,9 @@ class InternalDoor:
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         for method, path, payload, operation, most, _ in ROUTES:
-            router.add_route(method, path, self._handler(f"{method} {path}", payload, operation, most))
+            router.add_route(
+                method, path, self._handler(f"{method} {path}", payload, operation, most)
+            )
 
     def _handler(
         self, name: str, payload: type[Request], operation: Operation, most: int

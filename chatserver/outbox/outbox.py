@@ -5,11 +5,9 @@ Changes of messages and reactions are events by themselves: their log entry is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
-
-
 
 from .. import wire
 from ..mongo import RETENTION_S, Document, Mongo, Session, new_id
@@ -23,7 +21,12 @@ class Outbox:
         self._due = due
 
     async def append(
-        self, session: Session, kind: str, key: str, at: datetime, payloads: list[Mapping[str, Any]]
+        self,
+        session: Session,
+        kind: str,
+        key: str,
+        at: datetime,
+        payloads: Sequence[Mapping[str, Any]],
     ) -> None:
         """Record one event of type `kind` per payload, in the transaction of the change.
 
@@ -32,7 +35,13 @@ class Outbox:
         docs: list[Document] = []
         for payload in payloads:
             # As text: no key that a client chose means anything to the database.
-            doc = {"_id": new_id(), "kind": kind, "key": key, "at": at, "data": wire.encode(payload).decode()}
+            doc = {
+                "_id": new_id(),
+                "kind": kind,
+                "key": key,
+                "at": at,
+                "data": wire.encode(payload).decode(),
+            }
             if self._due:
                 doc["due"] = at
             else:

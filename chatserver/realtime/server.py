@@ -23,7 +23,7 @@ from engineio.payload import Payload
 from .. import wire
 from ..errors import ChatError, PayloadTooLarge, ValidationFailed
 from .heartbeat import Heartbeat
-from .packet import Packet, ack, event
+from .packet import ack, event
 from .session import MAX_FRAME, Malformed, Session
 
 log = structlog.get_logger(__name__)
@@ -63,13 +63,17 @@ class Connection:
 class Dispatcher(Protocol):
     """What stands behind the server. Nothing but `connecting` may wait."""
 
-    async def connecting(self, session: Session, sid: str, environ: dict[str, Any], auth: Any) -> Connection:
+    async def connecting(
+        self, session: Session, sid: str, environ: dict[str, Any], auth: Any
+    ) -> Connection:
         """Let a client in. Raises ChatError to refuse."""
 
     def connected(self, connection: Connection) -> None:
         """The client has been told that it is connected."""
 
-    def event(self, connection: Connection, name: str, data: list[Any], packet_id: int | None) -> None:
+    def event(
+        self, connection: Connection, name: str, data: list[Any], packet_id: int | None
+    ) -> None:
         """An event came in; with `packet_id` it must be answered by Connection.ack."""
 
     def refused(self, connection: Connection, error: ChatError, packet_id: int | None) -> None:
@@ -107,7 +111,9 @@ class EngineServer(engineio.AsyncServer):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _handle_connect(self, environ: Any, transport: str, jsonp_index: int | None = None) -> Any:
+    async def _handle_connect(
+        self, environ: Any, transport: str, jsonp_index: int | None = None
+    ) -> Any:
         sid = self.generate_id()
         session = self.sockets[sid] = Session(self, sid)
         await session.send(
@@ -155,7 +161,7 @@ class Server(socketio.AsyncServer):
         self,
         dispatcher: Dispatcher,
         *,
-        cors_origins: list[str] | str,
+        cors_origins: list[str] | str | None,
         ping_interval_s: float,
         ping_timeout_s: float,
     ) -> None:
@@ -230,7 +236,9 @@ class Server(socketio.AsyncServer):
             if not isinstance(name, str):
                 raise ValidationFailed("The name of an event is a string.")
         except ValueError:
-            self._dispatcher.refused(connection, ValidationFailed("An event has a name."), packet_id)
+            self._dispatcher.refused(
+                connection, ValidationFailed("An event has a name."), packet_id
+            )
         except ValidationFailed as refusal:
             self._dispatcher.refused(connection, refusal, packet_id)
         else:
@@ -251,7 +259,7 @@ class Server(socketio.AsyncServer):
         if session is None or session.connection is not None:
             return
         await super()._handle_connect(eio_sid, namespace, data)
-        connection = session.connection
+        connection = session.entered
         if connection is None:
             return
         if session.closed or session.closing:

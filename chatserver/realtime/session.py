@@ -12,8 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
-from aiohttp._websocket.reader import WebSocketDataQueue
-from aiohttp._websocket.reader import WebSocketReader
+from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
 from engineio import packet as engine
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import EngineIOError
@@ -42,6 +41,11 @@ class Malformed(EngineIOError):
 
 class Session(AsyncSocket):
     server: EngineServer
+    connected: bool
+    upgraded: bool
+    upgrading: bool
+    closed: bool
+    closing: bool
 
     def __init__(self, server: EngineServer, sid: str) -> None:
         super().__init__(server, sid)
@@ -51,6 +55,15 @@ class Session(AsyncSocket):
         self._out: list[bytes] = []
         self._polled_bytes = 0
         self.awaits_pong = False
+
+    @property
+    def entered(self) -> Any:
+        """The connection, once the client has been let in."""
+        return self.connection
+
+    @property
+    def transport(self) -> str:
+        return "websocket" if self.upgraded else "polling"
 
     # --- out ------------------------------------------------------------------------------------
 
@@ -138,7 +151,7 @@ class Session(AsyncSocket):
             self.connected = self.upgraded = True
             self._take_queue()
         await websocket.closed
-        if self.upgraded:
+        if self.transport == "websocket":
             await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
         else:
             self.websocket = None
@@ -181,7 +194,9 @@ class Session(AsyncSocket):
         else:
             self.queue.put_nowait(PING)
 
-    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
+    async def close(
+        self, wait: bool = True, abort: bool = False, reason: str | None = None
+    ) -> None:
         """The same, but never waiting for a client to take what is queued."""
         if self.closed or self.closing:
             return
@@ -281,7 +296,7 @@ class _Inbox(WebSocketDataQueue):
         super().__init__(protocol, 2**16, loop=asyncio.get_running_loop())
         self._websocket = websocket
 
-    def feed_data(self, data: WSMessage, size: int) -> None:
+    def feed_data(self, data: Any, size: int) -> None:
         self._websocket.received(data)
 
     def feed_eof(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..chat.chat import Chat
 from ..chat.conversations import Created
+from ..http import Reply
 from ..limits import Rate
 from ..requests import (
     AddParticipants,
@@ -26,7 +27,7 @@ from ..requests import (
     PrivateWith,
     RoleChange,
 )
-from .route import Reply, Route
+from .route import Route
 
 
 def _created(created: Created) -> Reply:

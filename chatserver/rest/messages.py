@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..chat.chat import Chat
+from ..http import Reply
 from ..limits import Rate
 from ..requests import (
     DeleteMessage,
@@ -20,7 +21,7 @@ from ..requests import (
     Reaction,
     SendMessage,
 )
-from .route import Reply, Route
+from .route import Route
 
 
 async def send(chat: Chat, user_id: str, new: NewMessage) -> Any:
@@ -62,12 +63,21 @@ _OF_CONVERSATION = "/api/conversations/{conversationId}/messages"
 _ONE = "/api/messages/{messageId}"
 
 ROUTES = [
-    Route("POST", _OF_CONVERSATION, SendMessage, send, "201 (200 for a repeat) the message", Rate(20)),
+    Route(
+        "POST", _OF_CONVERSATION, SendMessage, send, "201 (200 for a repeat) the message", Rate(20)
+    ),
     Route("GET", _OF_CONVERSATION, ListMessages, page, "`{items, hasMore}`"),
     Route("GET", _ONE, OfMessage, get, "the message"),
     Route("PATCH", _ONE, EditMessage, edit, "the message", Rate(10)),
     Route("DELETE", _ONE, DeleteMessage, delete, "204", Rate(10)),
-    Route("POST", _ONE + "/reactions", React, react, "`{messageId, conversationId, emoji, userId, totalCount}`", Rate(20)),
+    Route(
+        "POST",
+        _ONE + "/reactions",
+        React,
+        react,
+        "`{messageId, conversationId, emoji, userId, totalCount}`",
+        Rate(20),
+    ),
     Route("DELETE", _ONE + "/reactions/{emoji}", React, unreact, "the same", Rate(20)),
     Route("GET", _ONE + "/reactions", OfMessage, reactions, "`{items: [{emoji, count, userIds}]}`"),
 ]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..chat.chat import Chat
-from ..requests import OfConversation, OfMessage, OneConversation, OneMessage, ReadConversation, ReadUpTo
+from ..requests import (
+    OfConversation,
+    OfMessage,
+    OneConversation,
+    OneMessage,
+    ReadConversation,
+    ReadUpTo,
+)
 from .route import Route
 
 
@@ -29,7 +36,9 @@ _MESSAGE = "/api/messages/{messageId}/read"
 _CONVERSATION = "/api/conversations/{conversationId}"
 
 ROUTES = [
-    Route("PUT", _MESSAGE, OfMessage, read_message, "`{messageId, conversationId, userId, readAt}`"),
+    Route(
+        "PUT", _MESSAGE, OfMessage, read_message, "`{messageId, conversationId, userId, readAt}`"
+    ),
     Route("GET", _MESSAGE, OfMessage, readers, "`{items: [{userId, readAt}]}`"),
     Route(
         "PUT",
@@ -38,5 +47,7 @@ ROUTES = [
         read_conversation,
         "`{conversationId, userId, upToMessageId, count, readAt}`",
     ),
-    Route("GET", _CONVERSATION + "/unread-count", OfConversation, unread, "`{conversationId, count}`"),
+    Route(
+        "GET", _CONVERSATION + "/unread-count", OfConversation, unread, "`{conversationId, count}`"
+    ),
 ]

@@ -11,15 +11,7 @@ from ..limits import Rate
 from ..requests import Request
 
 Handler = Callable[[Chat, str, Any], Awaitable[Any]]
-"""Called with the user who asks; answers with what the body is to be, or a Reply."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer with a status of its own; no body when `body` is None."""
-
-    status: int
-    body: Any = None
+"""Called with the user who asks; answers with what the body is to be, or a chatserver.http.Reply."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,17 @@ class _Lane:
     """The events of one socket, in order: the next begins when the one before has ended, or has
     its place in the order of its conversation."""
 
-    __slots__ = ("arrival", "backlog", "busy", "expiry", "gone", "identity", "paused", "rooms", "under_way")
+    __slots__ = (
+        "arrival",
+        "backlog",
+        "busy",
+        "expiry",
+        "gone",
+        "identity",
+        "paused",
+        "rooms",
+        "under_way",
+    )
 
     def __init__(self, identity: Identity, arrival: Arrival, rooms: list[str]) -> None:
         self.identity = identity
@@ -67,7 +77,9 @@ class _Lane:
 class Door:
     """What stands behind the Socket.IO server (realtime.server.Dispatcher)."""
 
-    def __init__(self, chat: Chat, rooms: Rooms, tokens: Tokens, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self, chat: Chat, rooms: Rooms, tokens: Tokens, limits: Limits, metrics: Metrics
+    ) -> None:
         self._chat = chat
         self._rooms = rooms
         self._tokens = tokens
@@ -89,7 +101,9 @@ class Door:
 
     # --- coming and going -----------------------------------------------------------------------
 
-    async def connecting(self, session: Session, sid: str, environ: dict[str, Any], auth: Any) -> Connection:
+    async def connecting(
+        self, session: Session, sid: str, environ: dict[str, Any], auth: Any
+    ) -> Connection:
         started = time.perf_counter()
         try:
             async with asyncio.timeout(HANDLER_S):
@@ -166,7 +180,9 @@ class Door:
 
     # --- events ---------------------------------------------------------------------------------
 
-    def event(self, connection: Connection, name: str, data: list[Any], packet_id: int | None) -> None:
+    def event(
+        self, connection: Connection, name: str, data: list[Any], packet_id: int | None
+    ) -> None:
         started = time.perf_counter()
         row = self.events.get(name)
         try:
@@ -177,7 +193,9 @@ class Door:
                 raise ValidationFailed("An event has one payload.")
             request = parse(row.request, data[0] if data else {})
         except ChatError as error:
-            self._refuse(connection, row.name if row else "unknown", error, packet_id, started, said=name)
+            self._refuse(
+                connection, row.name if row else "unknown", error, packet_id, started, said=name
+            )
             return
         lane: _Lane = connection.of
         call = _Call(row, request, packet_id, started)
@@ -201,7 +219,9 @@ class Door:
                 # After what came before it: a sync right after a send has the message in it.
                 self._wait(connection, lane, call)
                 return
-            self._take_turn(connection, lane, call, call.event.handler(self._chat, connection, call.request))
+            self._take_turn(
+                connection, lane, call, call.event.handler(self._chat, connection, call.request)
+            )
             return
         if lane.under_way >= UNDER_WAY:
             self._wait(connection, lane, call)
@@ -219,7 +239,9 @@ class Door:
         else:
             self._answer(connection, call, result)
 
-    def _landed(self, connection: Connection, lane: _Lane, call: _Call, done: asyncio.Future[Any]) -> None:
+    def _landed(
+        self, connection: Connection, lane: _Lane, call: _Call, done: asyncio.Future[Any]
+    ) -> None:
         lane.under_way -= 1
         if (error := done.exception()) is not None:
             self._fail(connection, call, error)
@@ -242,7 +264,9 @@ class Door:
         except Exception as error:
             self._fail(connection, call, error)
         else:
-            self._answer(connection, call, getattr(getattr(result, "message", None), "json", result))
+            self._answer(
+                connection, call, getattr(getattr(result, "message", None), "json", result)
+            )
         finally:
             lane.busy = False
             self._go_on(connection, lane)

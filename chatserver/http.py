@@ -1,0 +1,114 @@
+"""A request over HTTP: read, worked on, answered in one shape; for the doors that speak REST."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from . import wire
+from .errors import ChatError, NotFound, PayloadTooLarge, RateLimited, ValidationFailed
+from .metrics import Metrics
+from .mongo import deadline
+from .refusals import refusal
+from .requests import Request, parse
+
+log = structlog.get_logger(__name__)
+
+HANDLER_S = 4.5
+MAX_BODY = 64 * 1024
+HEADER_SECRET = "X-Internal-Secret"  # noqa: S105
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with a status of its own; no body when `body` is None."""
+
+    status: int
+    body: Any = None
+
+
+async def answer(
+    metrics: Metrics, door: str, name: str, work: Callable[[], Awaitable[Any]], ids: dict[str, Any]
+) -> web.Response:
+    """Do the work of a request, and answer whatever becomes of it."""
+    started = time.perf_counter()
+    code = "OK"
+    try:
+        async with asyncio.timeout(HANDLER_S):
+            with deadline():
+                result = await work()
+        response = _response(result)
+    except Exception as error:
+        refused = refusal(error)
+        code = refused.code
+        response = refusal_response(refused)
+    seconds = time.perf_counter() - started
+    metrics.observe(door, name, code, seconds)
+    log.info("request", door=door, name=name, code=code, ms=round(seconds * 1000, 2), **ids)
+    return response
+
+
+async def read(request: web.Request, kind: type[Request], most: int) -> Any:
+    """The payload of a request: path, query and body together. Raises ValidationFailed."""
+    data: Any = {}
+    if request.body_exists:
+        if (request.content_length or 0) > most:
+            raise PayloadTooLarge(f"A body has at most {most} bytes.")
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise PayloadTooLarge() from None
+        if len(body) > most:
+            raise PayloadTooLarge(f"A body has at most {most} bytes.")
+        if body:
+            data = wire.decode(body)
+            if not isinstance(data, dict):
+                raise ValidationFailed("The body is a JSON object.")
+    for outside in (request.query, request.match_info):
+        for key, value in outside.items():
+            if key in data:
+                raise ValidationFailed.of(str(key), "Given twice.")
+            data[key] = value
+    return parse(kind, data)
+
+
+def _response(result: Any) -> web.Response:
+    status, body = (result.status, result.body) if isinstance(result, Reply) else (200, result)
+    if body is None:
+        return web.Response(status=status)
+    return web.Response(status=status, body=wire.encode(body), content_type="application/json")
+
+
+def refusal_response(error: ChatError) -> web.Response:
+    headers = (
+        {"Retry-After": str(-int(-error.retry_after // 1))}
+        if isinstance(error, RateLimited)
+        else None
+    )
+    return web.Response(
+        status=error.status,
+        body=wire.encode({"error": error.wire()}),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+@web.middleware
+async def errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """What aiohttp refuses by itself, in the one error shape."""
+    try:
+        return await handler(request)
+    except web.HTTPRequestEntityTooLarge:
+        return refusal_response(PayloadTooLarge())
+    except web.HTTPNotFound:
+        return refusal_response(NotFound("There is no such endpoint."))
+    except web.HTTPMethodNotAllowed as error:
+        return refusal_response(NotFound(f"There is no {error.method} here."))
