@@ -69,9 +69,7 @@ class Conversations:
         key = None
         if new.type == "direct":
             if len(others) != 1:
-                raise ValidationFailed.of(
-                    "participantIds", "A direct conversation has exactly two people."
-                )
+                raise ValidationFailed.of(field, "A direct conversation has exactly two people.")
             key = _key("direct", [creator_id, *others])
         return await self._create(creator_id, others, new, key)
 
@@ -88,14 +86,20 @@ class Conversations:
         if not others:
             raise ValidationFailed.of("userIds", "Name somebody else.")
         new = NewConversation("group", tuple(others))
-        return await self._create(user_id, others, new, _key("private", [user_id, *others]))
+        key = _key("private", [user_id, *others])
+        return await self._create(user_id, others, new, key, "userIds")
 
     async def _create(
-        self, creator_id: str, others: list[str], new: NewConversation, key: str | None
+        self,
+        creator_id: str,
+        others: list[str],
+        new: NewConversation,
+        key: str | None,
+        field: str,
     ) -> Created:
         if key and (existing := await self._by_key(key)):
             return Created(existing, is_new=False)
-        await self._users.need(others, "participantIds")
+        await self._users.need(others, field)
         at = now()
         direct = new.type == "direct"
         conversation: Document = {

@@ -185,6 +185,8 @@ class Log:
     def __init__(self, mongo: Mongo, announce: Callable[[Entry], None], *, due: bool) -> None:
         self._mongo = mongo
         self._announce = announce
+        # Kept: on Python 3.11 each get_running_loop() is a system call.
+        self._loop = asyncio.get_running_loop()
         self._due = due
         self._tails: OrderedDict[str, _Tail] = OrderedDict()
         self._ready: deque[_Tail] = deque()
@@ -203,7 +205,7 @@ class Log:
         Calls of one conversation keep their order. A repeated clientMessageId resolves to the
         message that exists, with `entry` None.
         """
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Outcome] = self._loop.create_future()
         send = _Send(doc, future)
         if key := send.key:
             if earlier := self._pending.get(key):
@@ -219,7 +221,7 @@ class Log:
 
     def change(self, actor_id: str, change: Change) -> asyncio.Future[Outcome]:
         """Take a change of a message into the order of its conversation."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Outcome] = self._loop.create_future()
         self._enqueue(conversation_of(change.message_id), _Change(actor_id, change, future))
         return future
 
@@ -230,7 +232,7 @@ class Log:
 
         Whatever comes later, on any node, is refused with NotFound.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = self._loop.create_future()
         self._enqueue(conversation_id, _End(actor_id, also, future))
         return future
 
@@ -278,7 +280,7 @@ class Log:
         if self._ready and not self._scheduled:
             # Not at once: what else arrives in this turn of the loop joins the same batch.
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._start)
+            self._loop.call_soon(self._start)
 
     def _start(self) -> None:
         self._scheduled = False
@@ -308,7 +310,7 @@ class Log:
                 )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -89,12 +89,14 @@ class EngineServer(engineio.AsyncServer):
         self.heartbeat = Heartbeat(self.ping_interval, self.ping_timeout)
         self.deliver: Callable[[Session, bytes], None]
         self._dirty: list[Session] = []
+        # Kept: on Python 3.11 each get_running_loop() is a system call.
+        self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def flush_later(self, session: Session) -> None:
         """Write what the session has to say at the end of this turn of the loop."""
         if not self._dirty:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._dirty.append(session)
 
     def _flush(self) -> None:
@@ -107,7 +109,7 @@ class EngineServer(engineio.AsyncServer):
         self.spawn(session.close(wait=False, abort=True, reason=reason))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
