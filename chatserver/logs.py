@@ -25,7 +25,12 @@ def configure(level: str, fmt: str) -> None:
             structlog.processors.JSONRenderer(serializer=lambda value, **_: wire.encode_any(value)),
         ]
     else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()))
+        # The plain one: a pretty traceback shows local variables, and there may be tokens in them.
+        processors.append(
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        )
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),

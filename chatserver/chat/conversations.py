@@ -63,19 +63,24 @@ class Conversations:
 
     # --- create and read ------------------------------------------------------------------------
 
-    async def create(self, creator_id: str, new: NewConversation) -> Created:
-        """A new conversation of the creator and the named users; an existing one for a known pair."""
+    async def create(
+        self, creator_id: str, new: NewConversation, field: str = "participantIds"
+    ) -> Created:
+        """A new conversation of the creator and the named users; an existing one for a known pair.
+
+        `field`: where the caller named them, for refusals.
+        """
         others = _without(creator_id, new.participant_ids)
         key = None
         if new.type == "direct":
             if len(others) != 1:
                 raise ValidationFailed.of(field, "A direct conversation has exactly two people.")
             key = _key("direct", [creator_id, *others])
-        return await self._create(creator_id, others, new, key)
+        return await self._create(creator_id, others, new, key, field)
 
     async def direct(self, user_id: str, other_ids: Sequence[str]) -> Created:
         """The one direct conversation of two users, created if there is none yet."""
-        return await self.create(user_id, NewConversation("direct", tuple(other_ids)))
+        return await self.create(user_id, NewConversation("direct", tuple(other_ids)), "userId")
 
     async def private(self, user_id: str, other_ids: Sequence[str]) -> Created:
         """The one private group of exactly these users, created if there is none yet.

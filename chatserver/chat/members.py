@@ -76,7 +76,8 @@ class Members:
     async def require(self, user_id: str, conversation_id: str) -> Member:
         """The member. Raises NotFound."""
         doc = await self._mongo.participants.find_one({"_id": member_id(conversation_id, user_id)})
-        if doc is None:
+        # A caller who makes up "c:a" is not to be taken, as user "b", for user "a:b" in "c".
+        if doc is None or doc["userId"] != user_id:
             raise NotFound()
         return Member(doc)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from .. import wire
+from ..clock import iso
 from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
 from ..mongo import Document, Mongo
 from ..requests import MessageDeletion, MessageEdit, NewMessage, PageOfMessages, SyncFrom
@@ -85,16 +86,23 @@ class Messages:
             await self._log.change(actor_id, _Edit(edit.message_id, actor_id, edit.content))
         ).message
 
-    async def delete(self, actor_id: str, deletion: MessageDeletion) -> Message:
+    async def delete(self, actor_id: str, deletion: MessageDeletion) -> Mapping[str, Any]:
         """Delete a message for everyone (the sender, or an admin), or hide it from oneself.
 
-        Returns what is left of it, as the actor sees it.
+        Deleting again changes nothing and is announced to nobody.
         """
         member = await self._members.require(actor_id, conversation_of(deletion.message_id))
         if deletion.scope == "self":
-            return await self._hide(member, deletion.message_id)
-        change = _Delete(deletion.message_id, member)
-        return (await self._log.change(actor_id, change)).message
+            left = await self._hide(member, deletion.message_id)
+        else:
+            change = _Delete(deletion.message_id, member)
+            left = (await self._log.change(actor_id, change)).message
+        return {
+            "messageId": left.id,
+            "conversationId": left.conversation_id,
+            "deletedAt": iso(left.deleted_at) if left.deleted_at else None,
+            "scope": deletion.scope,
+        }
 
     async def _hide(self, member: Member, message_id: str) -> Message:
         message = await self._find(message_id)

@@ -43,8 +43,7 @@ async def edit(chat: Chat, user_id: str, edit: MessageEdit) -> Any:
 
 
 async def delete(chat: Chat, user_id: str, deletion: MessageDeletion) -> Any:
-    await chat.messages.delete(user_id, deletion)
-    return Reply(204)
+    return await chat.messages.delete(user_id, deletion)
 
 
 async def react(chat: Chat, user_id: str, reaction: Reaction) -> Any:
@@ -69,7 +68,14 @@ ROUTES = [
     Route("GET", _OF_CONVERSATION, ListMessages, page, "`{items, hasMore}`"),
     Route("GET", _ONE, OfMessage, get, "the message"),
     Route("PATCH", _ONE, EditMessage, edit, "the message", Rate(10)),
-    Route("DELETE", _ONE, DeleteMessage, delete, "204", Rate(10)),
+    Route(
+        "DELETE",
+        _ONE,
+        DeleteMessage,
+        delete,
+        "`{messageId, conversationId, deletedAt, scope}`",
+        Rate(10),
+    ),
     Route(
         "POST",
         _ONE + "/reactions",

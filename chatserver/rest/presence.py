@@ -21,7 +21,7 @@ async def of_many(chat: Chat, user_id: str, peers: Peers) -> Any:
     return {"items": await chat.presence.of(user_id, peers.user_ids)}
 
 
-_ITEM = "{userId, status: online|offline, lastSeen}"
+_ITEM = "{userId, status: online/offline, lastSeen}"
 
 ROUTES = [
     Route("GET", "/api/users/{userId}/presence", OfUser, of_user, f"`{_ITEM}`"),

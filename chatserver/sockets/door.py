@@ -6,25 +6,25 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from ..auth import Identity, Tokens
+from ..auth import Tokens
 from ..chat.chat import Chat
 from ..clock import iso, now
-from ..errors import ChatError, Forbidden, NotFound, TokenExpired, Unauthenticated, ValidationFailed
-from ..limits import Limits, Rate
+from ..errors import ChatError, Unauthenticated, ValidationFailed
+from ..limits import Limits
 from ..metrics import Metrics
 from ..mongo import deadline
 from ..realtime.rooms import Arrival, Rooms
 from ..realtime.server import Connection
 from ..realtime.session import Session
 from ..refusals import refusal
-from ..requests import FreshToken, OfConversation, OneConversation, RefreshToken, parse
-from . import activity, messages, reactions, receipts
+from ..requests import parse
 from .event import Event
+from .expiry import Expiry
+from .table import rows
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,6 @@ UNDER_WAY = 64
 BACKLOG = 128
 """Events of one socket that wait; past it the socket is not read from until half are done."""
 HANDLER_S = 4.5
-MAX_TIMER_S = 86_400.0
 
 
 class _Call:
@@ -54,16 +53,15 @@ class _Lane:
         "arrival",
         "backlog",
         "busy",
-        "expiry",
+        "expires_at",
         "gone",
-        "identity",
         "paused",
         "rooms",
         "under_way",
     )
 
-    def __init__(self, identity: Identity, arrival: Arrival, rooms: list[str]) -> None:
-        self.identity = identity
+    def __init__(self, expires_at: float, arrival: Arrival, rooms: list[str]) -> None:
+        self.expires_at = expires_at
         self.arrival: Arrival | None = arrival
         self.rooms = rooms
         self.backlog: deque[_Call] = deque()
@@ -71,7 +69,6 @@ class _Lane:
         self.under_way = 0
         self.paused = False
         self.gone = False
-        self.expiry: asyncio.TimerHandle | None = None
 
 
 class Door:
@@ -85,19 +82,11 @@ class Door:
         self._tokens = tokens
         self._limits = limits
         self._metrics = metrics
+        self._expiry = Expiry(rooms)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.events: Mapping[str, Event] = {row.name: row for row in self._rows()}
-
-    def _rows(self) -> list[Event]:
-        return [
-            *messages.EVENTS,
-            *reactions.EVENTS,
-            *receipts.EVENTS,
-            *activity.EVENTS,
-            Event("room:join", OfConversation, self._join, Rate(50), "`{conversationId}`"),
-            Event("room:leave", OfConversation, self._leave, Rate(50), "`{conversationId}`"),
-            Event("auth:refresh", RefreshToken, self._refresh, Rate(5, per=10), "`{expiresAt}`"),
-        ]
+        self.events: Mapping[str, Event] = {
+            row.name: row for row in rows(rooms, tokens, self._expiry)
+        }
 
     # --- coming and going -----------------------------------------------------------------------
 
@@ -128,7 +117,7 @@ class Door:
                 self._rooms.turned_back(identity.user_id, arrival)
                 raise
         connection = Connection(session, sid, identity.user_id)
-        connection.of = _Lane(identity, arrival, rooms)
+        connection.of = _Lane(identity.expires_at, arrival, rooms)
         return connection
 
     def connected(self, connection: Connection) -> None:
@@ -138,7 +127,7 @@ class Door:
             return
         self._rooms.enter(connection, lane.rooms, arrival)
         lane.rooms = []
-        self._expire_at(connection, lane.identity.expires_at)
+        self._expiry.set(connection, lane.expires_at)
         self._chat.presence.connected(connection.user_id)
         connection.emit(
             "connected",
@@ -157,26 +146,11 @@ class Door:
         if lane.arrival is not None:
             self._rooms.turned_back(connection.user_id, lane.arrival)
             return
-        if lane.expiry is not None:
-            lane.expiry.cancel()
+        self._expiry.cancel(connection)
         self._chat.activity.gone(connection)
         self._rooms.leave(connection)
         self._chat.presence.disconnected(connection.user_id)
         log.info("disconnected", sid=connection.sid, user=connection.user_id)
-
-    def _expire_at(self, connection: Connection, expires_at: float) -> None:
-        lane: _Lane = connection.of
-        if lane.expiry is not None:
-            lane.expiry.cancel()
-        left = expires_at - time.time()
-        loop = asyncio.get_running_loop()
-        if left > 0:
-            # In steps: a timer of years would not survive the loop's arithmetic.
-            lane.expiry = loop.call_later(
-                min(left, MAX_TIMER_S), self._expire_at, connection, expires_at
-            )
-            return
-        self._rooms.dismiss(connection, TokenExpired())
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -320,29 +294,6 @@ class Door:
         """Wait for what is being handled."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-
-    # --- events of the socket itself ------------------------------------------------------------
-
-    def _join(self, chat: Chat, connection: Connection, one: OneConversation) -> Any:
-        if not self._rooms.hosts(connection.user_id, one.conversation_id):
-            raise NotFound()
-        self._rooms.join(connection, one.conversation_id)
-        return {"conversationId": one.conversation_id}
-
-    def _leave(self, chat: Chat, connection: Connection, one: OneConversation) -> Any:
-        if not self._rooms.hosts(connection.user_id, one.conversation_id):
-            raise NotFound()
-        self._rooms.part(connection, one.conversation_id)
-        return {"conversationId": one.conversation_id}
-
-    async def _refresh(self, chat: Chat, connection: Connection, fresh: FreshToken) -> Any:
-        identity = await self._tokens.verify(fresh.token)
-        if identity.user_id != connection.user_id:
-            raise Forbidden("This token is someone else's.")
-        lane: _Lane = connection.of
-        lane.identity = identity
-        self._expire_at(connection, identity.expires_at)
-        return {"expiresAt": iso(datetime.fromtimestamp(identity.expires_at, UTC))}
 
 
 def _token(environ: dict[str, Any], auth: Any) -> str:

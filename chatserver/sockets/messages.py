@@ -7,7 +7,6 @@ from typing import Any
 
 from ..chat.chat import Chat
 from ..chat.messages import Synced
-from ..clock import iso
 from ..limits import Rate
 from ..realtime.server import Connection
 from ..requests import (
@@ -32,13 +31,7 @@ async def edit(chat: Chat, connection: Connection, edit: MessageEdit) -> Any:
 
 
 async def delete(chat: Chat, connection: Connection, deletion: MessageDeletion) -> Any:
-    message = await chat.messages.delete(connection.user_id, deletion)
-    return {
-        "messageId": message.id,
-        "conversationId": message.conversation_id,
-        "deletedAt": iso(message.deleted_at) if message.deleted_at else None,
-        "scope": deletion.scope,
-    }
+    return await chat.messages.delete(connection.user_id, deletion)
 
 
 async def sync(chat: Chat, connection: Connection, asked: SyncFrom) -> Any:

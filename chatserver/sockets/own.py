@@ -1,0 +1,44 @@
+"""Events about the socket itself: which rooms it hears, and its token."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ..auth import Tokens
+from ..chat.chat import Chat
+from ..clock import iso
+from ..errors import Forbidden, NotFound
+from ..limits import Rate
+from ..realtime.rooms import Rooms
+from ..realtime.server import Connection
+from ..requests import FreshToken, OfConversation, OneConversation, RefreshToken
+from .event import Event
+from .expiry import Expiry
+
+
+def events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Event]:
+    def join(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        if not rooms.hosts(connection.user_id, one.conversation_id):
+            raise NotFound()
+        rooms.join(connection, one.conversation_id)
+        return {"conversationId": one.conversation_id}
+
+    def leave(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        if not rooms.hosts(connection.user_id, one.conversation_id):
+            raise NotFound()
+        rooms.part(connection, one.conversation_id)
+        return {"conversationId": one.conversation_id}
+
+    async def refresh(chat: Chat, connection: Connection, fresh: FreshToken) -> Any:
+        identity = await tokens.verify(fresh.token)
+        if identity.user_id != connection.user_id:
+            raise Forbidden("This token is someone else's.")
+        expiry.set(connection, identity.expires_at)
+        return {"expiresAt": iso(datetime.fromtimestamp(identity.expires_at, UTC))}
+
+    return [
+        Event("room:join", OfConversation, join, Rate(50), "`{conversationId}`"),
+        Event("room:leave", OfConversation, leave, Rate(50), "`{conversationId}`"),
+        Event("auth:refresh", RefreshToken, refresh, Rate(5, per=10), "`{expiresAt}`"),
+    ]
