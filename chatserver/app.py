@@ -61,11 +61,11 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         recency = Recency(mongo)
         undo.push_async_callback(recency.close)
         await recency.repair()
-        changes = Log(mongo, Announcements(rooms, recency).tell, due=webhooks)
+        members = Members(mongo, rooms.hosts)
+        changes = Log(mongo, Announcements(rooms, recency, members).tell, due=webhooks)
         undo.push_async_callback(changes.close)
 
         outbox = Outbox(mongo, due=webhooks)
-        members = Members(mongo, rooms.hosts)
         unread = Unread(mongo)
         users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
         views = Views(mongo, unread)

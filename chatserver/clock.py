@@ -1,15 +1,30 @@
-"""Time as the wire and the database know it: UTC, whole milliseconds."""
+"""Time as the wire and the database know it: UTC, whole milliseconds.
+
+Datetimes carry no zone inside the server: all of them are UTC. To make and read zones cost a tenth
+of a page of history.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 
 
 def now() -> datetime:
     moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000, tzinfo=None)
 
 
 def iso(moment: datetime) -> str:
-    """`2026-11-21T09:30:00.000Z`; `moment` is in UTC."""
-    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
+    """`2026-11-21T09:30:00.000Z`."""
+    return moment.isoformat(timespec="milliseconds") + "Z"
+
+
+def from_unix(seconds: float) -> datetime:
+    """Raises OverflowError for a time that no calendar has."""
+    return EPOCH + timedelta(seconds=seconds)
+
+
+def unix_ms(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(milliseconds=1)

@@ -121,7 +121,6 @@ class Mongo:
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(
             url,
             appname="chatserver",
-            tz_aware=True,
             serverSelectionTimeoutMS=int(DEADLINE_S * 1000),
             connectTimeoutMS=2000,
             maxPoolSize=64,

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..clock import iso
 from .log import Entry
+from .members import Members
 from .recency import Recency
 from .rooms import Rooms
 
@@ -14,9 +15,10 @@ class Announcements:
     """Tells a conversation of a log entry. One function, for what was just committed and for what
     had to be read again: then a message appears as it is by now."""
 
-    def __init__(self, rooms: Rooms, recency: Recency) -> None:
+    def __init__(self, rooms: Rooms, recency: Recency, members: Members) -> None:
         self._rooms = rooms
         self._recency = recency
+        self._members = members
 
     def tell(self, entry: Entry) -> None:
         message = entry.message
@@ -44,6 +46,7 @@ class Announcements:
             self._rooms.emit(conversation_id, "message:deleted", payload)
         elif kind == "hide":
             payload |= {"deletedAt": iso(entry.doc["at"]), "scope": "self", "rev": entry.rev}
+            self._members.has_hidden(entry.doc["hiddenFor"], conversation_id)
             self._rooms.emit_to(entry.doc["hiddenFor"], "message:deleted", payload)
         else:
             payload |= {

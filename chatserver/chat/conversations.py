@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from .. import wire
-from ..clock import iso, now
+from ..clock import from_unix, iso, now, unix_ms
 from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
 from ..mongo import RETENTION_S, Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
 from ..outbox.outbox import Outbox
@@ -429,8 +429,8 @@ def _cursor(text: str | None) -> tuple[datetime, str] | None:
     stamp, _, last_id = text.partition(".")
     if not (stamp.isdecimal() and len(stamp) <= 14 and last_id):
         raise ValidationFailed.of("cursor", "Not a cursor of this list.")
-    return datetime.fromtimestamp(int(stamp) / 1000, UTC), last_id
+    return from_unix(int(stamp) / 1000), last_id
 
 
 def _cursor_after(doc: Document) -> str:
-    return f"{round(doc['activityAt'].timestamp() * 1000)}.{doc['_id']}"
+    return f"{unix_ms(doc['activityAt'])}.{doc['_id']}"

@@ -341,7 +341,9 @@ class Log:
     def _fail(self, tails: list[_Tail], ops: list[Any], error: Exception) -> None:
         down = is_down(error)
         refusal: ChatError = Unavailable() if down else Internal()
-        if not down:
+        if isinstance(error, ChatError):
+            refusal = error
+        elif not down:
             log.error("commit failed", conversations=len(tails), exc_info=error)
         for tail in tails:
             unanswered = [op for op in ops if not op.future.done()]
@@ -359,7 +361,8 @@ class Log:
     # --- sends ----------------------------------------------------------------------------------
 
     async def _commit_sends(self, runs: list[tuple[_Tail, list[_Send]]]) -> None:
-        for attempt in range(ATTEMPTS):
+        attempt = 0
+        while attempt < ATTEMPTS:
             await self._locate([tail for tail, run in runs if run and not tail.known])
             runs = [(tail, _living(tail, run)) for tail, run in runs]
             docs, sends = self._number(runs)
@@ -391,12 +394,16 @@ class Log:
                 log.error("a message was refused by the database", exc_info=failed)
                 _refuse(send, Internal())
             elif which == "once":
-                await self._find_earlier(send)
+                if not await self._find_earlier([send for _, send in sends[written:]]):
+                    # The index knows it, a majority does not yet: the next attempt will find it.
+                    await asyncio.sleep(0.005)
+                    attempt += 1
             else:
                 # Another node was first: learn what it wrote, then number again.
                 await self._catch_up(tail)
                 if attempt:
                     await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 6))
+                attempt += 1
             runs = [(tail, [one for one in run if not one.future.done()]) for tail, run in runs]
         raise Unavailable("This conversation is too busy.")
 
@@ -418,8 +425,9 @@ class Log:
             for send in run:
                 seq += 1
                 rev += 1
-                # _id first: MongoDB puts it there anyway.
-                doc = {"_id": entry_id(tail.id, rev), **send.doc}
+                # _id first: MongoDB puts it there anyway. An earlier attempt left another one.
+                doc = {"_id": "", **send.doc}
+                doc["_id"] = entry_id(tail.id, rev)
                 doc["kind"] = "message"
                 doc["seq"] = doc["lastSeq"] = seq
                 doc["rev"] = rev
@@ -446,22 +454,36 @@ class Log:
         if len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
 
-    async def _find_earlier(self, send: _Send) -> None:
-        doc = await self._mongo.log.find_one(
-            {
-                "conversationId": send.doc["conversationId"],
-                "senderId": send.doc["senderId"],
-                "clientMessageId": send.doc["clientMessageId"],
-            }
-        )
-        if doc is None:
-            # The index knows it, a majority does not yet: the next attempt will find it.
-            await asyncio.sleep(0.005)
-            return
-        if key := send.key:
+    async def _find_earlier(self, sends: list[_Send]) -> bool:
+        """Answer those of the sends that repeat what is stored. Whether there were any.
+
+        All of a batch in one query: after a restart a client may repeat all that it has.
+        """
+        repeats = {key: send for send in sends if (key := send.key)}
+        of_sender: dict[tuple[str, str], list[str]] = {}
+        for conversation_id, sender_id, once in repeats:
+            of_sender.setdefault((conversation_id, sender_id), []).append(once)
+        found = [
+            doc
+            async for doc in self._mongo.log.find(
+                {
+                    "$or": [
+                        {
+                            "conversationId": conversation_id,
+                            "senderId": sender_id,
+                            "clientMessageId": {"$in": ids},
+                        }
+                        for (conversation_id, sender_id), ids in of_sender.items()
+                    ]
+                }
+            )
+        ]
+        for doc in found:
+            key = (doc["conversationId"], doc["senderId"], doc["clientMessageId"])
             self._remember(key, doc["_id"])
-        if not send.future.done():
-            send.future.set_result(Outcome(Message(doc), None))
+            if not repeats[key].future.done():
+                repeats[key].future.set_result(Outcome(Message(doc), None))
+        return bool(found)
 
     async def _repeat_of(
         self, earlier: asyncio.Future[Outcome], future: asyncio.Future[Outcome]

@@ -72,6 +72,7 @@ class Members:
     def __init__(self, mongo: Mongo, hosts: Callable[[str, str], bool]) -> None:
         self._mongo = mongo
         self.known = hosts
+        self._hiders: dict[str, set[str]] = {}
 
     async def require(self, user_id: str, conversation_id: str) -> Member:
         """The member. Raises NotFound."""
@@ -88,12 +89,30 @@ class Members:
 
     async def hiding(self, user_id: str, conversation_id: str) -> bool:
         """Whether the member has hidden something in the conversation. Raises NotFound."""
+        if self.known(user_id, conversation_id):
+            return conversation_id in self._hiders.get(user_id, ())
         return (await self.require(user_id, conversation_id)).hides
+
+    def has_hidden(self, user_id: str, conversation_id: str) -> None:
+        """To be told on every node where the user is connected."""
+        self._hiders.setdefault(user_id, set()).add(conversation_id)
 
     async def hides(self, member: Member) -> None:
         await self._mongo.participants.update_one(
             {"_id": member.doc["_id"]}, {"$set": {"hides": True}}
         )
+
+    async def arrive(self, user_id: str) -> list[str]:
+        """The conversations of a user who connects, for the rooms; by them the user is known."""
+        cursor = self._mongo.participants.find(
+            {"userId": user_id}, {"conversationId": 1, "hides": 1, "_id": 0}
+        )
+        docs = [doc async for doc in cursor]
+        hiding = {doc["conversationId"] for doc in docs if doc.get("hides")}
+        self._hiders.pop(user_id, None)
+        if hiding:
+            self._hiders[user_id] = hiding
+        return [doc["conversationId"] for doc in docs]
 
     async def conversations_of(self, user_id: str) -> list[str]:
         cursor = self._mongo.participants.find({"userId": user_id}, {"conversationId": 1, "_id": 0})

@@ -32,6 +32,7 @@ class Users:
         self._rooms = rooms
         self._require_known = require_known
         self._admitted: OrderedDict[str, None] = OrderedDict()
+        self._shut_outs = 0
         self.left: Callable[[str], Awaitable[None]]
 
     async def admit(self, user_id: str, name: str | None) -> None:
@@ -42,13 +43,18 @@ class Users:
         """
         if user_id in self._admitted:
             return
+        shut_outs = self._shut_outs
         doc = await self._mongo.users.find_one({"_id": user_id}, {"status": 1})
         if doc is None:
             if self._require_known:
                 raise Unauthenticated("This user is not known here.")
             await self._create([user_id], name)
-        elif doc["status"] != "active":
-            raise Forbidden(f"This user is {doc['status']}.")
+            # Read again: it may have been created, and blocked, by someone else just now.
+            doc = await self._mongo.users.find_one({"_id": user_id}, {"status": 1})
+        if doc is None or doc["status"] != "active":
+            raise Forbidden(f"This user is {doc['status'] if doc else 'deleted'}.")
+        if shut_outs != self._shut_outs:
+            return  # What was read may be from before somebody was shut out: not to be remembered.
         self._admitted[user_id] = None
         if len(self._admitted) > ADMITTED:
             self._admitted.popitem(last=False)
@@ -156,6 +162,7 @@ class Users:
         await self.left(user_id)
 
     def _shut_out(self, user_id: str, reason: ChatError) -> None:
+        self._shut_outs += 1
         self._admitted.pop(user_id, None)
         self._rooms.disconnect(user_id, reason)
 

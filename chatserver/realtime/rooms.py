@@ -13,12 +13,14 @@ _DISCONNECT = Packet(b"1")
 
 
 class Arrival:
-    """A user on the way in: what changes in the user's rooms while they are being looked up."""
+    """A user on the way in: what changes for the user while being looked up."""
 
-    __slots__ = ("changes",)
+    __slots__ = ("barred", "changes")
 
     def __init__(self) -> None:
         self.changes: dict[str, bool] = {}
+        self.barred: ChatError | None = None
+        """Why the user may not come in after all."""
 
 
 class Rooms:
@@ -37,8 +39,8 @@ class Rooms:
     # --- coming and going -----------------------------------------------------------------------
 
     def arriving(self, user_id: str) -> Arrival:
-        """To be called before the user's rooms are read from the database, so that no change of
-        them falls between the reading and `enter`; ended by `enter` or `turned_back`."""
+        """To be called before the user and the user's rooms are read from the database, so that no
+        change of them falls between the reading and `enter`; ended by `enter` or `turned_back`."""
         arrival = Arrival()
         self._arrivals.setdefault(user_id, []).append(arrival)
         return arrival
@@ -102,6 +104,8 @@ class Rooms:
                     self.part(connection, room)
 
     def disconnect(self, user_id: str, reason: ChatError) -> None:
+        for arrival in self._arrivals.get(user_id, ()):
+            arrival.barred = reason
         for connection in tuple(self._sockets.get(user_id, ())):
             self.dismiss(connection, reason)
 

@@ -109,10 +109,10 @@ class Door:
     ) -> Connection:
         identity = await self._tokens.verify(_token(environ, auth))
         with deadline():
-            await self._chat.users.admit(identity.user_id, identity.name)
             arrival = self._rooms.arriving(identity.user_id)
             try:
-                rooms = await self._chat.members.conversations_of(identity.user_id)
+                await self._chat.users.admit(identity.user_id, identity.name)
+                rooms = await self._chat.members.arrive(identity.user_id)
             except BaseException:
                 self._rooms.turned_back(identity.user_id, arrival)
                 raise
@@ -122,9 +122,13 @@ class Door:
 
     def connected(self, connection: Connection) -> None:
         lane: _Lane = connection.of
-        arrival, lane.arrival = lane.arrival, None
+        arrival = lane.arrival
         if arrival is None:
             return
+        if arrival.barred is not None:
+            self._rooms.dismiss(connection, arrival.barred)
+            return
+        lane.arrival = None
         self._rooms.enter(connection, lane.rooms, arrival)
         lane.rooms = []
         self._expiry.set(connection, lane.expires_at)

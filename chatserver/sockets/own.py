@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from ..auth import Tokens
 from ..chat.chat import Chat
-from ..clock import iso
+from ..clock import from_unix, iso
 from ..errors import Forbidden, NotFound
 from ..limits import Rate
 from ..realtime.rooms import Rooms
@@ -35,7 +34,7 @@ def events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Event]:
         if identity.user_id != connection.user_id:
             raise Forbidden("This token is someone else's.")
         expiry.set(connection, identity.expires_at)
-        return {"expiresAt": iso(datetime.fromtimestamp(identity.expires_at, UTC))}
+        return {"expiresAt": iso(from_unix(identity.expires_at))}
 
     return [
         Event("room:join", OfConversation, join, Rate(50), "`{conversationId}`"),
