@@ -56,6 +56,10 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         await mongo.start()
 
         webhooks = bool(settings.webhook_url)
+        if webhooks:
+            log.warning("webhooks are recorded, but this version does not deliver them yet")
+        if settings.redis_url:
+            log.warning("REDIS_URL is not used yet: run one node only")
         metrics = Metrics()
         rooms = Rooms()
         recency = Recency(mongo)

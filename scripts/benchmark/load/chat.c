@@ -1,0 +1,166 @@
+#define _GNU_SOURCE
+#include "load.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Its index is both the acknowledgement's id and, behind an m, the clientMessageId. */
+typedef struct {
+  double due;
+  int conversation;
+  long seq; /* as first heard of, in the ack or in a delivery; 0 before */
+  bool acked;
+} Message;
+
+static Message *messages;
+static long n_messages, room;
+
+static void opened(Connection *c) {
+  static const char upgrade[] =
+      "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+      "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+      "Sec-WebSocket-Key: YmVuY2htYXJrLWEtY2hhdA==\r\n\r\n";
+  network_send(c, upgrade, sizeof upgrade - 1);
+}
+
+/* A client must mask its frames; a mask of zeros is a mask, and leaves the bytes as they are. */
+static void send_frame(Connection *c, int opcode, const char *text, size_t n) {
+  char frame[16 * 1024];
+  size_t head = n < 126 ? 6 : 8;
+  if (n > sizeof frame - 8) die("a frame of %zu bytes is more than the load sends", n);
+  memset(frame, 0, 8);
+  frame[0] = (char)(0x80 | opcode);
+  frame[1] = (char)(0x80 | (n < 126 ? n : 126));
+  if (n >= 126) frame[2] = (char)(n >> 8), frame[3] = (char)n;
+  memcpy(frame + head, text, n);
+  network_send(c, frame, head + n);
+}
+
+static long number_after(const char *text, size_t n, const char *label) {
+  const char *digit = memmem(text, n, label, strlen(label)), *end = text + n;
+  if (!digit) return -1;
+  long number = -1;
+  for (digit += strlen(label); digit < end && *digit >= '0' && *digit <= '9'; digit++)
+    number = (number < 0 ? 0 : number * 10) + *digit - '0';
+  return number;
+}
+
+static void agree_on_seq(Message *m, long seq) {
+  if (m->seq && m->seq != seq) bad("one message has two seqs, %ld and %ld", m->seq, seq);
+  m->seq = seq;
+}
+
+/* The connection is in its rooms; they must be the conversations of the plan. */
+static void connected(Connection *c, const char *text, size_t n) {
+  const char *at = memmem(text, n, "\"rooms\":[", 9), *end = text + n;
+  int quotes = 0;
+  for (; at && at < end && *at != ']'; at++) quotes += *at == '"';
+  if ((quotes - 2) / 2 != c->n_memberships)
+    bad("connected to %d rooms, not %d: %.80s", (quotes - 2) / 2, c->n_memberships, text);
+  c->stage = READY;
+  tally.ready++;
+  done(now() - c->asked);
+}
+
+/* Each member is told of seq 1, 2, 3 ... with none missing, doubled or early, and nobody else is.
+ * With one seq per message, that makes the seqs of the acks gapless too. */
+static void delivered(Connection *c, const char *text, size_t n) {
+  long number = number_after(text, n, "\"clientMessageId\":\"m"), seq = number_after(text, n, "\"seq\":");
+  if (number < 0 || number >= n_messages || seq < 1) {
+    bad("unknown message: %.100s", text);
+    return;
+  }
+  Message *m = &messages[number];
+  Membership *place = c->memberships, *end = place + c->n_memberships;
+  while (place < end && place->conversation != m->conversation) place++;
+  if (place == end) {
+    bad("a stranger was told of message %ld", number);
+    return;
+  }
+  if (seq != place->seen + 1) bad("a member was told of seq %ld after %ld", seq, place->seen);
+  place->seen = seq;
+  agree_on_seq(m, seq);
+  tally.delivered++;
+}
+
+static void acknowledged(const char *text, size_t n) {
+  long number = number_after(text, n < 24 ? n : 24, "43");
+  if (number < 0 || number >= n_messages || messages[number].acked) {
+    bad("an ack of nothing: %.100s", text);
+    return;
+  }
+  Message *m = &messages[number];
+  m->acked = true;
+  done(now() - m->due);
+  long seq = number_after(text, n, "\"seq\":");
+  if (seq < 1 || !memmem(text, n, "\"ok\":true", 9)) bad("refused: %.120s", text);
+  else agree_on_seq(m, seq);
+}
+
+static void packet(Connection *c, const char *text, size_t n) {
+  if (starts(text, n, "2")) {
+    tally.pings++;
+    send_frame(c, 1, "3", 1);
+  } else if (starts(text, n, "0")) {
+    char hello[4096];
+    send_frame(c, 1, hello, snprintf(hello, sizeof hello, "40{\"token\":\"%s\"}", c->token));
+  } else if (starts(text, n, "42[\"message:new\",")) delivered(c, text, n);
+  else if (starts(text, n, "43")) acknowledged(text, n);
+  else if (starts(text, n, "42[\"connected\",")) connected(c, text, n);
+  else if (starts(text, n, "42[\"error\",")) bad("error event: %.120s", text);
+  else if (starts(text, n, "44") || starts(text, n, "41") || starts(text, n, "1"))
+    network_close(c, text);
+}
+
+static size_t received(Connection *c, char *bytes, size_t n) {
+  size_t used = 0;
+  if (!c->upgraded) {
+    char *end = memmem(bytes, n, "\r\n\r\n", 4);
+    if (!end) return 0;
+    if (!starts(bytes, n, "HTTP/1.1 101")) {
+      network_close(c, "no upgrade to WebSocket");
+      return n;
+    }
+    c->upgraded = true;
+    used = end + 4 - bytes;
+  }
+  while (n - used >= 2 && c->stage != CLOSED) {
+    uint8_t *frame = (uint8_t *)bytes + used;
+    size_t head = 2, size = frame[1] & 127, lengths = size < 126 ? 0 : size == 126 ? 2 : 8;
+    if (n - used < head + lengths) break;
+    if (lengths) size = 0;
+    for (size_t i = 0; i < lengths; i++) size = size << 8 | frame[head++];
+    if (n - used < head + size) break;
+    char *text = (char *)frame + head;
+    char lent = text[size]; /* what a complaint prints of a packet must end with the packet */
+    text[size] = 0;
+    if (frame[0] == 0x81) packet(c, text, size);
+    else if (frame[0] == 0x89) send_frame(c, 10, text, size);
+    else if (frame[0] == 0x88) network_close(c, size > 2 ? text + 2 : "by the server, without a reason");
+    else bad("a frame that no Socket.IO server sends: %02x", frame[0]);
+    text[size] = lent;
+    used += head + size;
+  }
+  return used;
+}
+
+void chat_send(int conversation, int member, int content_size, double due) {
+  static char filling[4096];
+  if (!filling[0]) memset(filling, 'x', sizeof filling - 1);
+  Conversation *to = &conversations[conversation];
+  if (n_messages == room) messages = grown(messages, (room = room * 2 + 4096) * sizeof *messages);
+  messages[n_messages] = (Message){.due = due, .conversation = conversation};
+  char text[8192];
+  int n = snprintf(text, sizeof text,
+                   "42%ld[\"message:send\",{\"conversationId\":\"%s\","
+                   "\"clientMessageId\":\"m%ld\",\"content\":\"%.*s\"}]",
+                   n_messages, to->id, n_messages, content_size, filling);
+  n_messages++;
+  tally.started++;
+  tally.expected += to->n_members;
+  send_frame(&connections[to->members[member]], 1, text, n);
+}
+
+const Protocol chat = {opened, received};

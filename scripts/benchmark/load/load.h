@@ -1,0 +1,79 @@
+/* The load generator: many Socket.IO clients and keep-alive HTTP readers in one thread.
+ *
+ * It shares its CPU with mongod, so it must cost next to nothing: one epoll set, no allocation and
+ * no JSON parser on the way of a delivery, only a search for the three things it checks.
+ *
+ *   network.c    sockets; bytes in and out, whatever way the kernel cuts them
+ *   chat.c       a chat client: WebSocket frames, Socket.IO packets, what must be true of them
+ *   pages.c      an HTTP client that reads the same page again and again
+ *   main.c       the plan and the phases of a run, commanded over stdin
+ */
+#ifndef LOAD_H
+#define LOAD_H
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct Connection Connection;
+
+typedef struct {
+  void (*opened)(Connection *);                             /* TCP is up */
+  size_t (*received)(Connection *, char *bytes, size_t n);  /* answers how many it has used */
+} Protocol;
+
+typedef struct {
+  int conversation;
+  long seen; /* seq of the newest message that this connection was told of */
+} Membership;
+
+struct Connection {
+  enum { NEW, CONNECTING, OPEN, READY, CLOSED } stage;
+  int fd, port;
+  bool upgraded;
+  const Protocol *protocol;
+  const char *token, *path;
+  double asked;            /* when it was opened, or when the page was asked for */
+  char *rest;              /* the beginning of a frame whose end is still to come */
+  size_t n_rest;
+  Membership *memberships;
+  int n_memberships, page_size;
+};
+
+typedef struct {
+  char *id;
+  int n_members, *members; /* indexes of connections */
+} Conversation;
+
+/* What has been seen since the last phase's answer. Times are in seconds. */
+typedef struct {
+  long started, done, ready, closed, bad;
+  long expected, delivered; /* deliveries of message:new to one client each */
+  long pings, bytes;
+  double *latencies;
+  long n_latencies, room;
+  char complaint[160]; /* the first thing that was wrong */
+} Tally;
+
+extern Tally tally;
+extern Connection *connections;
+extern int n_connections;
+extern Conversation *conversations;
+extern int n_conversations;
+extern const Protocol chat, pages;
+
+double now(void);
+void *grown(void *old, size_t bytes);
+void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+void bad(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void done(double latency);
+bool starts(const char *text, size_t n, const char *with);
+
+int network_start(void); /* answers the epoll descriptor, which can itself be polled */
+void network_open(Connection *);
+void network_send(Connection *, const char *bytes, size_t n);
+void network_close(Connection *, const char *why);
+void network_turn(double seconds); /* waits at most so long, then handles all that has come */
+
+void chat_send(int conversation, int member, int content_size, double due);
+void pages_ask(Connection *);
+extern double pages_until;
+#endif

@@ -1,0 +1,243 @@
+/* usage: load WS_PORT HTTP_PORT
+ *
+ * Lines on stdin. The plan has no answers:
+ *   user TOKEN                      a chat client; the first has index 0
+ *   conversation ID INDEX...        and the clients that are in it
+ *   page SIZE TOKEN PATH            an HTTP reader of a page of SIZE messages
+ * A phase is answered by one line of JSON when it is over:
+ *   connect IN_FLIGHT               opens every connection that is not open yet
+ *   fill EACH IN_FLIGHT SIZE        EACH messages to every conversation, in turn
+ *   closed SECONDS IN_FLIGHT SIZE   messages of SIZE bytes; the next when one is acknowledged
+ *   open SECONDS PER_SECOND SIZE    messages at fixed times, whatever the server does
+ *   pages SECONDS                   every reader asks, reads, asks again
+ *   idle SECONDS                    only pings are answered
+ * It ends with the end of its stdin.
+ */
+#define _GNU_SOURCE
+#include "load.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CONNECT_S = 120, FILL_S = 120, DRAIN_S = 10 };
+
+Tally tally;
+Connection *connections;
+Conversation *conversations;
+int n_connections, n_conversations;
+
+double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+void die(const char *format, ...) {
+  va_list rest;
+  va_start(rest, format);
+  vfprintf(stderr, format, rest);
+  fputc('\n', stderr);
+  exit(1);
+}
+
+void *grown(void *old, size_t bytes) {
+  void *bigger = realloc(old, bytes);
+  if (!bigger) die("out of memory");
+  return bigger;
+}
+
+void bad(const char *format, ...) {
+  if (tally.bad++) return;
+  va_list rest;
+  va_start(rest, format);
+  vsnprintf(tally.complaint, sizeof tally.complaint, format, rest);
+  va_end(rest);
+  for (char *c = tally.complaint; *c; c++) /* it is printed inside a JSON string */
+    if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ' || (unsigned char)*c > '~') *c = '\'';
+}
+
+void done(double latency) {
+  Tally *t = &tally;
+  if (t->n_latencies == t->room) {
+    t->room = t->room * 2 + 4096;
+    t->latencies = grown(t->latencies, t->room * sizeof(double));
+  }
+  t->latencies[t->n_latencies++] = latency;
+  t->done++;
+}
+
+bool starts(const char *text, size_t n, const char *with) {
+  size_t length = strlen(with);
+  return n >= length && !memcmp(text, with, length);
+}
+
+static int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static double percentile(double p) {
+  return tally.n_latencies ? tally.latencies[(long)((tally.n_latencies - 1) * p)] * 1e3 : 0;
+}
+
+/* done_in_time: what was over before the phase's clock ran out; done: what it started, in the end. */
+static void answer(double seconds, long done_in_time) {
+  qsort(tally.latencies, tally.n_latencies, sizeof(double), by_value);
+  printf("{\"seconds\":%.4f,\"done_in_time\":%ld,\"done\":%ld,\"ready\":%ld,\"delivered\":%ld,"
+         "\"p50\":%.3f,\"p99\":%.3f,\"pings\":%ld,\"bytes\":%ld,\"bad\":%ld,\"complaint\":\"%s\"}\n",
+         seconds, done_in_time, tally.done, tally.ready, tally.delivered, percentile(.5), percentile(.99),
+         tally.pings, tally.bytes, tally.bad, tally.complaint);
+  fflush(stdout);
+  tally = (Tally){.latencies = tally.latencies, .room = tally.room};
+}
+
+/* The same sequence in every run: both servers get the same load. */
+static uint32_t chance(uint32_t below) {
+  static uint32_t state = 88172645;
+  state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+  return state % below;
+}
+
+static void send_one(int conversation, int size, double due) {
+  chat_send(conversation, chance(conversations[conversation].n_members), size, due);
+}
+
+/* What is still under way gets its time; what has not come by then is lost, and that is bad. */
+static void drain(double began) {
+  double seconds = now() - began, end = now() + DRAIN_S;
+  long in_time = tally.done;
+  Tally *t = &tally;
+  while (now() < end && (t->done < t->started || t->delivered < t->expected)) network_turn(.05);
+  long lost = labs(t->started - t->done) + labs(t->expected - t->delivered);
+  if (lost) {
+    bad("%ld of %ld answered, %ld of %ld delivered", t->done, t->started, t->delivered, t->expected);
+    t->bad += lost - 1;
+  }
+  answer(seconds, in_time);
+}
+
+static void connect_all(int in_flight) {
+  double began = now();
+  int next = 0, opened = 0;
+  long want = 0;
+  for (int i = 0; i < n_connections; i++) want += connections[i].stage == NEW;
+  while (tally.ready + tally.closed < want && now() - began < CONNECT_S) {
+    for (; next < n_connections && opened - tally.ready - tally.closed < in_flight; next++)
+      if (connections[next].stage == NEW) network_open(&connections[next]), opened++;
+    network_turn(.2);
+  }
+  if (tally.ready < want) bad("%ld of %ld connected", tally.ready, want);
+  answer(now() - began, tally.ready);
+}
+
+static void fill(int each, int in_flight, int size) {
+  double began = now();
+  long total = (long)each * n_conversations;
+  while (tally.done < total && now() - began < FILL_S) {
+    while (tally.started < total && tally.started - tally.done < in_flight)
+      send_one(tally.started % n_conversations, size, now());
+    network_turn(1);
+  }
+  drain(began);
+}
+
+static void closed_loop(double seconds, int in_flight, int size) {
+  double began = now(), end = began + seconds;
+  for (double t; (t = now()) < end; network_turn(end - t))
+    while (tally.started - tally.done < in_flight) send_one(chance(n_conversations), size, now());
+  drain(began);
+}
+
+/* A message's time runs from when it was due, so a stalled server cannot hide behind a late send. */
+static void open_loop(double seconds, double per_second, int size) {
+  double began = now();
+  long total = seconds * per_second;
+  for (long i = 0; i < total; network_turn(began + i / per_second - now()))
+    for (; i < total && began + i / per_second <= now(); i++)
+      send_one(chance(n_conversations), size, began + i / per_second);
+  drain(began);
+}
+
+static void read_pages(double seconds) {
+  double began = now();
+  pages_until = began + seconds;
+  for (int i = 0; i < n_connections; i++)
+    if (connections[i].protocol == &pages) pages_ask(&connections[i]);
+  for (double t; (t = now()) < pages_until;) network_turn(pages_until - t);
+  drain(began);
+}
+
+static void idle(double seconds) {
+  double began = now();
+  for (double t; (t = now()) < began + seconds;) network_turn(began + seconds - t);
+  answer(seconds, tally.pings);
+}
+
+static void add_conversation(char *words) {
+  conversations = grown(conversations, (n_conversations + 1) * sizeof *conversations);
+  Conversation *new = &conversations[n_conversations];
+  *new = (Conversation){.id = strdup(strtok_r(words, " ", &words))};
+  for (char *word; (word = strtok_r(NULL, " ", &words)); new->n_members++) {
+    Connection *c = &connections[atoi(word)];
+    new->members = grown(new->members, (new->n_members + 1) * sizeof(int));
+    new->members[new->n_members] = atoi(word);
+    c->memberships = grown(c->memberships, (c->n_memberships + 1) * sizeof(Membership));
+    c->memberships[c->n_memberships++] = (Membership){.conversation = n_conversations};
+  }
+  n_conversations++;
+}
+
+static Connection *add_connection(int port, const Protocol *protocol) {
+  /* epoll holds pointers to them, so the array stands still once the first is open. */
+  if (n_connections && connections[0].stage != NEW) die("the plan comes before the first phase");
+  connections = grown(connections, (n_connections + 1) * sizeof *connections);
+  connections[n_connections] = (Connection){.port = port, .protocol = protocol};
+  return &connections[n_connections++];
+}
+
+static void obey(char *line, int ws_port, int http_port) {
+  char token[2048], path[1024];
+  double seconds = 0, rate = 0;
+  int a = 0, b = 0, size = 0;
+  if (sscanf(line, "user %2047s", token) == 1) add_connection(ws_port, &chat)->token = strdup(token);
+  else if (sscanf(line, "page %d %2047s %1023s", &a, token, path) == 3) {
+    Connection *c = add_connection(http_port, &pages);
+    c->page_size = a, c->token = strdup(token), c->path = strdup(path);
+  } else if (starts(line, strlen(line), "conversation ")) add_conversation(line + 13);
+  else if (sscanf(line, "connect %d", &a) == 1) connect_all(a);
+  else if (sscanf(line, "fill %d %d %d", &a, &b, &size) == 3) fill(a, b, size);
+  else if (sscanf(line, "closed %lf %d %d", &seconds, &a, &size) == 3) closed_loop(seconds, a, size);
+  else if (sscanf(line, "open %lf %lf %d", &seconds, &rate, &size) == 3) open_loop(seconds, rate, size);
+  else if (sscanf(line, "pages %lf", &seconds) == 1) read_pages(seconds);
+  else if (sscanf(line, "idle %lf", &seconds) == 1) idle(seconds);
+  else die("not understood: %s", line);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 3) die("usage: load WS_PORT HTTP_PORT");
+  /* Between phases the clients must still answer pings: stdin is polled beside them. */
+  struct pollfd ways[] = {{.fd = 0, .events = POLLIN}, {.fd = network_start(), .events = POLLIN}};
+  char *lines = NULL;
+  size_t n = 0, room = 0;
+  while (poll(ways, 2, -1) > 0) {
+    if (ways[1].revents) network_turn(0);
+    if (!ways[0].revents) continue;
+    if (room < n + 65536) lines = grown(lines, room = n * 2 + 65536);
+    ssize_t got = read(0, lines + n, room - n);
+    if (got <= 0) return 0;
+    n += got;
+    for (char *end; (end = memchr(lines, '\n', n));) {
+      *end = 0;
+      obey(lines, atoi(argv[1]), atoi(argv[2]));
+      n -= end + 1 - lines;
+      memmove(lines, end + 1, n);
+    }
+  }
+}

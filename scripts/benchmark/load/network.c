@@ -1,0 +1,98 @@
+#define _GNU_SOURCE
+#include "load.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { AT_ONCE = 128 * 1024, EVENTS = 512 };
+
+static int poller;
+
+int network_start(void) { return poller = epoll_create1(EPOLL_CLOEXEC); }
+
+static void watch(Connection *c, int how, unsigned what) {
+  struct epoll_event event = {.events = what, .data.ptr = c};
+  if (epoll_ctl(poller, how, c->fd, &event)) die("epoll_ctl: %s", strerror(errno));
+}
+
+void network_open(Connection *c) {
+  c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (c->fd < 0) die("socket: %s", strerror(errno));
+  int on = 1;
+  setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(c->port),
+                           .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  c->stage = CONNECTING;
+  c->asked = now();
+  if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS)
+    die("connect: %s", strerror(errno));
+  watch(c, EPOLL_CTL_ADD, EPOLLOUT);
+}
+
+void network_close(Connection *c, const char *why) {
+  if (c->stage == CLOSED) return;
+  c->stage = CLOSED;
+  close(c->fd);
+  tally.closed++;
+  bad("a connection was closed: %s", why);
+}
+
+/* Little is under way at a time, so a socket that takes no more belongs to a server that is stuck. */
+void network_send(Connection *c, const char *bytes, size_t n) {
+  if (c->stage == CLOSED || send(c->fd, bytes, n, MSG_NOSIGNAL) == (ssize_t)n) return;
+  network_close(c, "the server does not read, or is gone");
+}
+
+static void connected(Connection *c) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+  if (error) {
+    network_close(c, strerror(error));
+    return;
+  }
+  c->stage = OPEN;
+  watch(c, EPOLL_CTL_MOD, EPOLLIN);
+  c->protocol->opened(c);
+}
+
+/* All connections read into one buffer; only the beginning of a frame is kept per connection.
+ * The buffer has a byte more than is ever read, so that what was read can be ended with a 0. */
+static void readable(Connection *c) {
+  static char *buffer;
+  static size_t room;
+  if (room < c->n_rest + AT_ONCE) buffer = grown(buffer, (room = c->n_rest + AT_ONCE) + 1);
+  if (c->n_rest) memcpy(buffer, c->rest, c->n_rest);
+  ssize_t got = recv(c->fd, buffer + c->n_rest, AT_ONCE, 0);
+  if (got < 0 && errno == EAGAIN) return;
+  if (got <= 0) {
+    network_close(c, got ? strerror(errno) : "the server hung up");
+    return;
+  }
+  size_t n = c->n_rest + got, used = c->protocol->received(c, buffer, n);
+  if (c->stage == CLOSED) return;
+  c->n_rest = n - used;
+  if (c->n_rest) {
+    c->rest = grown(c->rest, c->n_rest);
+    memcpy(c->rest, buffer + used, c->n_rest);
+  }
+}
+
+void network_turn(double seconds) {
+  struct epoll_event events[EVENTS];
+  if (seconds < 0) seconds = 0;
+  struct timespec limit = {.tv_sec = seconds, .tv_nsec = (seconds - (long)seconds) * 1e9};
+  int n = epoll_pwait2(poller, events, EVENTS, &limit, NULL);
+  if (n < 0 && errno != EINTR) die("epoll_pwait2: %s", strerror(errno));
+  for (int i = 0; i < n; i++) {
+    Connection *c = events[i].data.ptr;
+    if (c->stage == CONNECTING) connected(c);
+    else if (c->stage != CLOSED) readable(c);
+  }
+}

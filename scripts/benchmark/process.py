@@ -1,0 +1,89 @@
+"""A process on a CPU of its own, and what the kernel's books say of it and its children."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, cast
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
+STOP_S = 20
+UTIME, STIME, RSS = 11, 12, 21
+"""Places in /proc/PID/stat (proc(5)), counted from behind the name."""
+
+
+class Process:
+    """Runs `command` on `cpu` until `stop`; what it prints goes to `log`, or to `ask` if it talks."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cpu: int,
+        log: Path,
+        env: dict[str, str] | None = None,
+        talks: bool = False,
+    ) -> None:
+        self.log = log
+        # The kernel ends it if this script is killed and cannot; Ctrl-C is for this script alone.
+        pinned = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(cpu), *command]
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                pinned,
+                stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if talks else output,
+                stderr=output,
+                env={**os.environ, **(env or {})},
+                text=True,
+                start_new_session=True,
+            )
+
+    def tell(self, line: str) -> None:
+        stdin = cast(IO[str], self.popen.stdin)
+        stdin.write(line + "\n")
+        stdin.flush()
+
+    def ask(self, line: str) -> str:
+        self.tell(line)
+        if not (answer := cast(IO[str], self.popen.stdout).readline()):
+            raise self.failure(f"ended during {line!r}")
+        return answer
+
+    def failure(self, what: str) -> SystemExit:
+        said = self.log.read_text(errors="replace")[-2000:]
+        return SystemExit(f"{self.log.stem} {what}. The last that it said:\n{said}")
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the whole tree, in steps of a clock tick (10 ms)."""
+        return sum(int(of[UTIME]) + int(of[STIME]) for of in self._stats()) / TICKS_PER_S
+
+    def memory_kb(self) -> float:
+        """Resident memory of the whole tree."""
+        return sum(int(of[RSS]) for of in self._stats()) * PAGE_KB
+
+    def _stats(self) -> Iterator[list[str]]:
+        for pid in self._tree():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                # The name is in parentheses and may hold any, so only the last one ends it.
+                yield Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+    def _tree(self) -> list[int]:
+        pids = [self.popen.pid]
+        for pid in pids:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                    pids += map(int, children.read_text().split())
+        return pids
+
+    def stop(self) -> None:
+        self.popen.terminate()
+        try:
+            self.popen.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            for pid in self._tree():
+                os.kill(pid, 9)
+            self.popen.wait()

@@ -1,0 +1,165 @@
+"""One server on a fresh database, with the load generator beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from chatserver.embedded import find_mongod
+
+from .process import Process
+from .seed import SECRETS, seed, token
+
+CPUS = sorted(os.sched_getaffinity(0))
+SERVER_CPU, LOAD_CPU = CPUS[0], CPUS[-1]
+START_S = 60
+BACKGROUND = {"hello", "isMaster", "ping", "serverStatus", "buildInfo", "replSetHeartbeat"}
+"""Commands of drivers, the database and this script, however many clients there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a phase did (the load generator's answer) and cost: CPU in seconds, commands to mongod."""
+
+    answer: Mapping[str, Any]
+    server: float
+    mongod: float
+    load: float
+    commands: int
+
+
+class Run:
+    """`with Run(...) as run:` — the processes live as long as the block.
+
+    `ports`: the first of three, for mongod, REST and Socket.IO. `work`: a folder for the database
+    and the logs, emptied at the end.
+    """
+
+    def __init__(self, command: Sequence[str], load: Path, work: Path, ports: int) -> None:
+        self._command, self._load, self._folder = command, load, work / "run"
+        self._mongo_port, self._rest_port, self._ws_port = range(ports, ports + 3)
+        self._rest = f"http://127.0.0.1:{self._rest_port}"
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            self._folder.mkdir()
+            undo.callback(shutil.rmtree, self._folder)
+            self._start_mongod(undo)
+            self._start_server(undo)
+            ports = [str(self._ws_port), str(self._rest_port)]
+            log = self._folder / "load.log"
+            self.load = Process([str(self._load), *ports], cpu=LOAD_CPU, log=log, talks=True)
+            undo.callback(self.load.stop)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def _start_mongod(self, undo: ExitStack) -> None:
+        data, log = self._folder / "db", self._folder / "mongod.log"
+        data.mkdir()
+        command = [
+            *(str(find_mongod()), "--dbpath", str(data), "--replSet", "bench"),
+            *("--bind_ip", "127.0.0.1", "--port", str(self._mongo_port)),
+            *("--wiredTigerCacheSizeGB", "1"),
+            *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+        ]
+        self.mongod = Process(command, cpu=LOAD_CPU, log=log)
+        undo.callback(self.mongod.stop)
+        self._admin: MongoClient[dict[str, Any]] = MongoClient(
+            "127.0.0.1", self._mongo_port, directConnection=True, serverSelectionTimeoutMS=1000
+        )
+        undo.callback(self._admin.close)
+        self._until(self._is_primary, self.mongod)
+
+    def _is_primary(self) -> bool:
+        with suppress(PyMongoError):  # until START_S is over, it may still be starting
+            hello = self._admin.admin.command("hello")
+            if "setName" not in hello:
+                members = [{"_id": 0, "host": f"127.0.0.1:{self._mongo_port}"}]
+                self._admin.admin.command("replSetInitiate", {"_id": "bench", "members": members})
+            return bool(hello["isWritablePrimary"])
+        return False
+
+    def _start_server(self, undo: ExitStack) -> None:
+        env = SECRETS | {
+            "HOST": "127.0.0.1",
+            "PORT": str(self._rest_port),
+            "WS_PORT": str(self._ws_port),
+            "MONGO_URL": f"mongodb://127.0.0.1:{self._mongo_port}/?replicaSet=bench",
+            "RATE_LIMITS": "off",
+            "LOG_LEVEL": "warning",
+            "NODE_ENV": "production",
+        }
+        log = self._folder / "server.log"
+        self.server = Process(self._command, cpu=SERVER_CPU, log=log, env=env)
+        undo.callback(self.server.stop)
+        sockets = f"http://127.0.0.1:{self._ws_port}"
+        self._until(lambda: _healthy(self._rest) and _healthy(sockets), self.server)
+
+    def restart_server(self) -> None:
+        """Forget what it has made and learnt while it was seeded."""
+        self.server.stop()
+        self._start_server(self._undo)
+
+    def _until(self, ready: Callable[[], bool], process: Process) -> None:
+        end = time.monotonic() + START_S
+        while not ready():
+            if process.popen.poll() is not None or time.monotonic() > end:
+                raise process.failure("did not start")
+            time.sleep(0.1)
+
+    def seed(self, users: int, groups: Sequence[Sequence[int]]) -> list[str]:
+        """Make the users, and a conversation of each group; tell the load generator of them."""
+        ids = asyncio.run(seed(self._rest, users, groups))
+        for number in range(users):
+            self.load.tell(f"user {token(number)}")
+        for conversation, group in zip(ids, groups, strict=True):
+            self.load.tell(f"conversation {conversation} {' '.join(map(str, group))}")
+        return ids
+
+    def do(self, phase: str) -> Measured:
+        commands, before = self._commands(), self._cpu()
+        answer = json.loads(self.load.ask(phase))
+        after = self._cpu()
+        if answer["bad"]:
+            sys.stderr.write(f"{phase}: {answer['bad']} bad, the first: {answer['complaint']}\n")
+        return Measured(
+            answer=answer,
+            commands=self._commands() - commands,
+            **{name: after[name] - before[name] for name in before},
+        )
+
+    def _cpu(self) -> dict[str, Any]:
+        return {name: getattr(self, name).cpu_seconds() for name in ("server", "mongod", "load")}
+
+    def _commands(self) -> int:
+        counts = self._admin.admin.command("serverStatus")["metrics"]["commands"]
+        return sum(
+            int(of["total"])
+            for name, of in counts.items()
+            if isinstance(of, dict) and name not in BACKGROUND
+        )
+
+
+def _healthy(origin: str) -> bool:
+    with (
+        suppress(OSError),
+        urllib.request.urlopen(f"{origin}/health", timeout=5) as answer,  # noqa: S310  our own
+    ):
+        return bool(answer.status == 200)
+    return False

@@ -1,0 +1,144 @@
+"""What is measured. Each scenario drives one run and yields (case, row); the row's keys are the columns."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .run import Measured, Run
+from .seed import token
+
+Row = dict[str, float]
+
+MESSAGE_BYTES = 100
+READERS = 16
+PAGE = 50
+PING_INTERVAL_S = 25
+"""Of both servers, Socket.IO's own default: a window of this length holds one ping per connection."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    title: str
+    drive: Callable[[Run, float], Iterator[tuple[str, Row]]]
+
+
+def send(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
+    chance = random.Random(1)
+    run.seed(500, [chance.sample(range(500), chance.randint(2, 10)) for _ in range(300)])
+    _warm(run, f"fill 4 64 {MESSAGE_BYTES}")
+    for in_flight in (1, 64, 256):
+        yield (
+            f"{in_flight} in flight",
+            _messages(run.do(f"closed {seconds} {in_flight} {MESSAGE_BYTES}")),
+        )
+    yield "200/s open loop", _messages(run.do(f"open {seconds} 200 {MESSAGE_BYTES}"))
+
+
+def room(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
+    run.seed(2, [[0, 1]])
+    _warm(run, f"fill 500 4 {MESSAGE_BYTES}")
+    yield "4 in flight", _messages(run.do(f"closed {seconds} 4 {MESSAGE_BYTES}"))
+
+
+def history(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
+    groups = [[2 * k, 2 * k + 1] for k in range(READERS)]
+    for k, conversation in enumerate(run.seed(2 * READERS, groups)):
+        path = f"/api/conversations/{conversation}/messages?limit={PAGE}"
+        run.load.tell(f"page {PAGE} {token(2 * k)} {path}")
+    _warm(run, f"fill {PAGE + 10} 64 {MESSAGE_BYTES}", "pages 2")
+    measured = run.do(f"pages {seconds}")
+    answer = measured.answer
+    yield (
+        f"{READERS} readers",
+        {
+            "pages/s": answer["done_in_time"] / answer["seconds"],
+            **_cost(measured, answer["done"]),
+            "p50 ms": answer["p50"],
+            "p99 ms": answer["p99"],
+            "KB": answer["bytes"] / max(answer["done"], 1) / 1000,
+            "bad": answer["bad"],
+        },
+    )
+
+
+def connect(run: Run, _: float) -> Iterator[tuple[str, Row]]:
+    """Everybody comes back at once to a server that has just started, so without a warm-up."""
+    chance, users, groups = random.Random(1), list(range(1000)), []
+    for _ in range(50):
+        chance.shuffle(users)
+        groups += [users[k : k + 10] for k in range(0, len(users), 10)]
+    run.seed(len(users), groups)
+    run.restart_server()
+    measured = run.do("connect 64")
+    answer = measured.answer
+    yield (
+        "64 in flight",
+        {
+            "connects/s": answer["ready"] / answer["seconds"],
+            **_cost(measured, answer["ready"]),
+            "commands": measured.commands / max(answer["ready"], 1),
+            "p50 ms": answer["p50"],
+            "p99 ms": answer["p99"],
+            "bad": answer["bad"],
+        },
+    )
+
+
+def idle(run: Run, _: float) -> Iterator[tuple[str, Row]]:
+    clients = 2000
+    run.seed(clients, [list(range(k, k + 10)) for k in range(0, clients, 10)])
+    run.restart_server()
+    empty = run.server.memory_kb()
+    connected = run.do("connect 64").answer
+    run.do("idle 5")
+    full = run.server.memory_kb()
+    measured = run.do(f"idle {PING_INTERVAL_S}")
+    yield (
+        f"{clients} clients",
+        {
+            "KB/client": (full - empty) / clients,
+            "server µs/client/s": measured.server / clients / PING_INTERVAL_S * 1e6,
+            "pings/client": measured.answer["pings"] / clients,
+            "bad": connected["bad"] + measured.answer["bad"],
+        },
+    )
+
+
+def _warm(run: Run, *phases: str) -> None:
+    """Connect, and let both servers compile and cache what they will."""
+    for phase in ("connect 64", *phases):
+        if run.do(phase).answer["bad"]:
+            raise SystemExit("The warm-up went wrong: there is nothing to measure.")
+
+
+def _messages(measured: Measured) -> Row:
+    answer = measured.answer
+    return {
+        "acked/s": answer["done_in_time"] / answer["seconds"],
+        **_cost(measured, answer["done"]),
+        "p50 ms": answer["p50"],
+        "p99 ms": answer["p99"],
+        "bad": answer["bad"],
+    }
+
+
+def _cost(measured: Measured, operations: int) -> Row:
+    each = 1e6 / max(operations, 1)
+    return {
+        "server µs": measured.server * each,
+        "mongod µs": measured.mongod * each,
+        "load µs": measured.load * each,
+    }
+
+
+SCENARIOS = {
+    "send": Scenario("send: messages in 300 conversations of 2 to 10 of 500 users", send),
+    "history": Scenario(
+        f"history: the newest {PAGE} messages of a conversation over HTTP", history
+    ),
+    "connect": Scenario("connect: 1,000 users with 50 conversations each, all at once", connect),
+    "room": Scenario("room: messages in one conversation of two", room),
+    "idle": Scenario(f"idle: clients that say nothing for {PING_INTERVAL_S} s", idle),
+}

@@ -1,0 +1,45 @@
+"""Rows of many rounds become one markdown table: medians, and beside them the ratio to the peer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+from .scenarios import Row
+
+Rounds = Mapping[str, Sequence[Row]]
+"""Server → its row of each round. All servers have the same rounds, in turns."""
+
+
+def table(title: str, cases: Mapping[str, Rounds]) -> str:
+    columns = list(next(iter(next(iter(cases.values())).values()))[0])
+    head = ["case", "server", *columns]
+    lines = [f"### {title}", "", _line(head), _line(["---", "---"] + ["---:"] * len(columns))]
+    for case, rounds in cases.items():
+        peer = list(rounds.values())[-1]
+        for server, rows in rounds.items():
+            versus = peer if rows is not peer else None
+            lines.append(
+                _line([case, server, *(_cell(column, rows, versus) for column in columns)])
+            )
+    return "\n".join([*lines, ""])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(column: str, rows: Sequence[Row], peer: Sequence[Row] | None) -> str:
+    if column == "bad":  # none may hide behind a median
+        return f"{sum(row[column] for row in rows):.0f}"
+    value = median(row[column] for row in rows)
+    text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    # Of one round each: what disturbs the machine for minutes disturbs both alike.
+    ratios = list(_ratios(column, rows, peer or ()))
+    return f"{text} (×{median(ratios):.2f})" if ratios else text  # noqa: RUF001  it is a times sign
+
+
+def _ratios(column: str, rows: Sequence[Row], peer: Sequence[Row]) -> Iterator[float]:
+    for mine, theirs in zip(rows, peer, strict=False):
+        if theirs[column]:
+            yield mine[column] / theirs[column]
