@@ -124,8 +124,11 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
 
         await _listen(undo, private, settings.host, settings.port)
         if public is not private:
-            await _listen(undo, public, settings.host, settings.ws_port)
-        undo.push_async_callback(sockets.drain, settings.drain_s)
+            site = await _listen(undo, public, settings.host, settings.ws_port)
+            undo.push_async_callback(sockets.drain, settings.drain_s)
+            undo.push_async_callback(site.stop)
+        else:
+            undo.push_async_callback(sockets.drain, settings.drain_s)
         undo.callback(health.drain)
         log.info("listening", host=settings.host, port=settings.port, ws_port=settings.ws_port)
         _settle_garbage()
@@ -144,10 +147,10 @@ def _settle_garbage() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _listen(undo: AsyncExitStack, app: web.Application, host: str, port: int) -> None:
+async def _listen(undo: AsyncExitStack, app: web.Application, host: str, port: int) -> web.TCPSite:
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=10.0)
     undo.push_async_callback(runner.cleanup)
     await runner.setup()
     site = web.TCPSite(runner, host, port, backlog=BACKLOG)
-    # The first thing on the way out: no new connections, while those that are here go on.
     await site.start()
+    return site

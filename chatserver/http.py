@@ -14,7 +14,6 @@ from aiohttp import web
 from . import wire
 from .errors import ChatError, NotFound, PayloadTooLarge, RateLimited, ValidationFailed
 from .metrics import Metrics
-from .mongo import deadline
 from .refusals import refusal
 from .requests import Request, parse
 
@@ -41,8 +40,7 @@ async def answer(
     code = "OK"
     try:
         async with asyncio.timeout(HANDLER_S):
-            with deadline():
-                result = await work()
+            result = await work()
         response = _response(result)
     except Exception as error:
         refused = refusal(error)

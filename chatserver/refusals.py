@@ -14,7 +14,7 @@ def refusal(error: BaseException) -> ChatError:
     """The ChatError for what went wrong. Anything unforeseen is logged here, and nothing of it leaks."""
     if isinstance(error, ChatError):
         return error
-    if isinstance(error, TimeoutError) or is_down(error):
+    if is_down(error):
         return Unavailable()
     log.error("unexpected error", exc_info=error)
     return Internal()

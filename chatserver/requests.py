@@ -163,11 +163,17 @@ def _flat(messages: Mapping[Any, Any], path: str = "") -> dict[str, list[str]]:
         if isinstance(value, Mapping):
             flat.update(_flat(value, where))
         else:
-            flat[_printable(where)] = [str(one) for one in value]
+            flat[printable(where)] = [str(one) for one in value]
     return flat
 
 
-def _printable(text: str) -> str:
+def ids_of(request: Any) -> dict[str, str]:
+    """For the log: which conversation or message a request is about."""
+    ids = {name: getattr(request, name, None) for name in ("conversation_id", "message_id")}
+    return {name: value for name, value in ids.items() if value is not None}
+
+
+def printable(text: str) -> str:
     """A caller's own key comes back in the answer: whatever it is, the answer must be sendable."""
     return text[:100].encode("utf-8", "replace").decode()
 

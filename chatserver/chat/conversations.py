@@ -170,15 +170,15 @@ class Conversations:
         doc = await self._mongo.conversations.find_one({"key": key}, {"_id": 1})
         return await self._views.one(doc["_id"]) if doc else None
 
-    async def _view(self, conversation_id: str) -> Mapping[str, Any]:
-        view = await self._views.one(conversation_id)
+    async def _view(self, conversation_id: str, hider_id: str | None = None) -> Mapping[str, Any]:
+        view = await self._views.one(conversation_id, hider_id)
         if view is None:
             raise NotFound()
         return view
 
     async def get(self, reader_id: str, conversation_id: str) -> Mapping[str, Any]:
-        await self._members.present(reader_id, conversation_id)
-        return await self._view(conversation_id)
+        hides = await self._members.hiding(reader_id, conversation_id)
+        return await self._view(conversation_id, reader_id if hides else None)
 
     async def own(
         self, user_id: str, asked: PageOfConversations

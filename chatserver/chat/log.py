@@ -327,7 +327,7 @@ class Log:
     ) -> None:
         """Run one commit; whatever happens, every future is answered and the tails go on."""
         try:
-            with deadline():
+            async with deadline():
                 await commit
         except Exception as error:
             self._fail(tails, ops, error)
@@ -499,9 +499,9 @@ class Log:
 
     async def _known(self, message_id: str, future: asyncio.Future[Outcome]) -> None:
         try:
-            with deadline():
+            async with deadline():
                 doc = await self._mongo.log.find_one({"_id": message_id})
-        except PyMongoError as error:
+        except (PyMongoError, TimeoutError) as error:
             if not future.done():
                 future.set_exception(Unavailable() if is_down(error) else Internal())
             return
@@ -731,9 +731,9 @@ class Log:
                 continue
             tail.busy = True
             try:
-                with deadline():
+                async with deadline():
                     await self._make_sure(tail)
-            except PyMongoError as error:
+            except (PyMongoError, TimeoutError) as error:
                 if not is_down(error):
                     raise
             finally:

@@ -99,9 +99,9 @@ class Presence:
         while self._changed:
             await asyncio.sleep(GATHER_S)
             try:
-                with deadline():
+                async with deadline():
                     await self._flush()
-            except PyMongoError as error:
+            except (PyMongoError, TimeoutError) as error:
                 if not is_down(error):
                     raise
                 log.warning("presence waits for the database", users=len(self._changed))

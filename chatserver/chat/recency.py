@@ -32,7 +32,7 @@ class Recency:
         while self._dirty:
             try:
                 await self.flush()
-            except PyMongoError as error:
+            except (PyMongoError, TimeoutError) as error:
                 if not is_down(error):
                     raise
             await asyncio.sleep(self.PACE_S)
@@ -43,7 +43,7 @@ class Recency:
         if not batch:
             return
         try:
-            with deadline():
+            async with deadline():
                 await self._mongo.raise_dates("conversations", "activityAt", batch)
         except BaseException:
             self._dirty = {**batch, **self._dirty}

@@ -42,13 +42,19 @@ class Views:
         self._mongo = mongo
         self._unread = unread
 
-    async def one(self, conversation_id: str) -> dict[str, Any] | None:
-        """The conversation as any participant sees it, or None when there is none."""
+    async def one(self, conversation_id: str, hider_id: str | None = None) -> dict[str, Any] | None:
+        """The conversation as its participants see it, or None when there is none.
+
+        `hider_id`: as this one sees it, who has hidden messages in it.
+        """
         cursor = await self._mongo.conversations.aggregate(
             [{"$match": {"_id": conversation_id}}, *_WHOLE]
         )
         async for doc in cursor:
-            return _view(doc)
+            doc["view"] = _view(doc)
+            if hider_id and doc["last"]:
+                await self._hide(hider_id, doc)
+            return doc["view"]
         return None
 
     async def own(self, user_id: str, limit: int, before: tuple[Any, str] | None) -> list[Document]:

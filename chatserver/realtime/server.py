@@ -88,6 +88,7 @@ class EngineServer(engineio.AsyncServer):
         super().__init__(*args, **kwargs)
         self.heartbeat = Heartbeat(self.ping_interval, self.ping_timeout)
         self.deliver: Callable[[Session, bytes], None]
+        self.draining = False
         self._dirty: list[Session] = []
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop = asyncio.get_running_loop()
@@ -116,6 +117,9 @@ class EngineServer(engineio.AsyncServer):
     async def _handle_connect(
         self, environ: Any, transport: str, jsonp_index: int | None = None
     ) -> Any:
+        if self.draining:
+            # Refused by HTTP, not by Socket.IO: after that the client would not try again.
+            return {"status": "503 SERVICE UNAVAILABLE", "headers": [], "response": b"draining"}
         sid = self.generate_id()
         session = self.sockets[sid] = Session(self, sid)
         await session.send(
@@ -190,11 +194,12 @@ class Server(socketio.AsyncServer):
         return [one.connection for one in self.eio.sockets.values() if one.connection is not None]
 
     async def drain(self, seconds: float) -> None:
-        """Send every client away to reconnect elsewhere, spread over `seconds`.
+        """Take no new clients, and send all away to reconnect elsewhere, spread over `seconds`.
 
         Code 1012 (service restart): the JS client comes back by itself, as it does not after a
         Socket.IO disconnect.
         """
+        self.eio.draining = True
         sessions = list(self.eio.sockets.values())
         for at, session in enumerate(sessions):
             if session.websocket is not None:

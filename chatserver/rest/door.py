@@ -13,7 +13,7 @@ from ..errors import Unauthenticated, ValidationFailed
 from ..http import HEADER_SECRET, MAX_BODY, answer, read
 from ..limits import Limits
 from ..metrics import Metrics
-from ..requests import MAX_ID
+from ..requests import MAX_ID, ids_of
 from . import conversations, messages, presence, receipts
 from .route import Route
 
@@ -58,6 +58,7 @@ class RestDoor:
                 if HEADER_SECRET not in request.headers:
                     self._limits.spend(user_id, name, route.limit)
                 asked = await read(request, route.request, MAX_BODY)
+                ids.update(ids_of(asked))
                 return await route.handler(self._chat, user_id, asked)
 
             return await answer(self._metrics, "rest", name, work, ids)

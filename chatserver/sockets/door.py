@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -16,12 +17,11 @@ from ..clock import iso, now
 from ..errors import ChatError, Unauthenticated, ValidationFailed
 from ..limits import Limits
 from ..metrics import Metrics
-from ..mongo import deadline
 from ..realtime.rooms import Arrival, Rooms
 from ..realtime.server import Connection
 from ..realtime.session import Session
 from ..refusals import refusal
-from ..requests import parse
+from ..requests import ids_of, parse, printable
 from .event import Event
 from .expiry import Expiry
 from .table import rows
@@ -99,23 +99,23 @@ class Door:
                 connection = await self._let_in(session, sid, environ, auth)
         except Exception as error:
             refused = refusal(error)
-            self._note("connect", refused.code, started, sid=sid)
+            self._metrics.observe("socket", "connect", refused.code, time.perf_counter() - started)
+            log.info("refused", sid=sid, code=refused.code)
             raise refused from None
-        self._note("connect", "OK", started, sid=sid, user=connection.user_id)
+        self._note("connect", "OK", started, connection)
         return connection
 
     async def _let_in(
         self, session: Session, sid: str, environ: dict[str, Any], auth: Any
     ) -> Connection:
         identity = await self._tokens.verify(_token(environ, auth))
-        with deadline():
-            arrival = self._rooms.arriving(identity.user_id)
-            try:
-                await self._chat.users.admit(identity.user_id, identity.name)
-                rooms = await self._chat.members.arrive(identity.user_id)
-            except BaseException:
-                self._rooms.turned_back(identity.user_id, arrival)
-                raise
+        arrival = self._rooms.arriving(identity.user_id)
+        try:
+            await self._chat.users.admit(identity.user_id, identity.name)
+            rooms = await self._chat.members.arrive(identity.user_id)
+        except BaseException:
+            self._rooms.turned_back(identity.user_id, arrival)
+            raise
         connection = Connection(session, sid, identity.user_id)
         connection.of = _Lane(identity.expires_at, arrival, rooms)
         return connection
@@ -237,8 +237,7 @@ class Door:
     async def _run(self, connection: Connection, lane: _Lane, call: _Call, work: Any) -> None:
         try:
             async with asyncio.timeout(HANDLER_S):
-                with deadline():
-                    result = await work
+                result = await work
         except Exception as error:
             self._fail(connection, call, error)
         else:
@@ -268,10 +267,13 @@ class Door:
             connection.ack(call.packet_id, {"ok": True, "data": data})
         elif call.event.reply:
             connection.emit(call.event.reply, data)
-        self._note(call.event.name, "OK", call.started, sid=connection.sid, user=connection.user_id)
+        self._note(call.event.name, "OK", call.started, connection, call.request)
 
     def _fail(self, connection: Connection, call: _Call, error: BaseException) -> None:
-        self._refuse(connection, call.event.name, refusal(error), call.packet_id, call.started)
+        name, packet_id = call.event.name, call.packet_id
+        self._refuse(
+            connection, name, refusal(error), packet_id, call.started, request=call.request
+        )
 
     def _refuse(
         self,
@@ -282,17 +284,29 @@ class Door:
         started: float,
         *,
         said: str | None = None,
+        request: Any = None,
     ) -> None:
         if packet_id is not None:
             connection.ack(packet_id, {"ok": False, "error": error.wire()})
         else:
-            connection.emit("error", {**error.wire(), "event": said or name})
-        self._note(name, error.code, started, sid=connection.sid, user=connection.user_id)
+            connection.emit("error", {**error.wire(), "event": printable(said or name)})
+        self._note(name, error.code, started, connection, request)
 
-    def _note(self, name: str, code: str, started: float, **ids: Any) -> None:
+    def _note(
+        self, name: str, code: str, started: float, connection: Connection, request: Any = None
+    ) -> None:
         seconds = time.perf_counter() - started
         self._metrics.observe("socket", name, code, seconds)
-        log.info("event", name=name, code=code, ms=round(seconds * 1000, 2), **ids)
+        if log.is_enabled_for(logging.INFO):
+            log.info(
+                "event",
+                name=name,
+                code=code,
+                ms=round(seconds * 1000, 2),
+                sid=connection.sid,
+                user=connection.user_id,
+                **ids_of(request),
+            )
 
     async def close(self) -> None:
         """Wait for what is being handled."""
