@@ -15,7 +15,7 @@ from .chat.activity import Activity
 from .chat.announcements import Announcements
 from .chat.chat import Chat
 from .chat.conversations import Conversations
-from .chat.log import Log
+from .chat.log.log import Log
 from .chat.members import Members
 from .chat.messages import Messages
 from .chat.presence import Presence

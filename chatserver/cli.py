@@ -80,8 +80,9 @@ def version() -> None:
 
 async def _serve(settings: Settings) -> None:
     from .app import serve as serve_app  # noqa: PLC0415  the other commands start faster without
-    from .embedded import EmbeddedFailed, EmbeddedMongo  # noqa: PLC0415
+    from .embedded import EmbeddedMongo  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
+    from .mongod import EmbeddedFailed  # noqa: PLC0415
 
     def started() -> None:
         if not settings.production:

@@ -16,7 +16,8 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import InvalidURI, PyMongoError
 
 from .development import address, keep_secrets
-from .embedded import EmbeddedFailed, find_mongod, mongod_version, url_of
+from .embedded import url_of
+from .mongod import EmbeddedFailed, find_mongod, mongod_version
 from .settings import BadSettings, Settings
 
 PATIENCE_S = 4.0

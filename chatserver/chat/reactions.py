@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import Conflict
 from ..requests import Reaction
-from .log import Applied, Log
+from .log.entry import Applied
+from .log.log import Log
 from .members import Members
 from .message import Message, conversation_of, reactions_wire
 from .messages import Messages

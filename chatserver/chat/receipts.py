@@ -18,7 +18,7 @@ from ..clock import iso, now
 from ..errors import Conflict, NotFound, ValidationFailed
 from ..mongo import Document, Mongo, Session
 from ..requests import ReadUpTo
-from .log import Log
+from .log.log import Log
 from .members import Members, member_id
 from .message import Message, conversation_of
 from .ranges import Range, ReadSet

@@ -10,7 +10,7 @@ from aiohttp import web
 from ..auth import same_secret
 from ..chat.chat import Chat
 from ..errors import Unauthenticated
-from ..http import HEADER_SECRET, MAX_BODY, Reply, answer, read
+from ..http import HEADER_SECRET, MAX_BODY, Reply, answer, pattern, read
 from ..metrics import Metrics
 from ..requests import OfExternalUser, OneUser, Request, SyncUser, SyncUsers, UserBatch, UserSync
 
@@ -60,9 +60,8 @@ class InternalDoor:
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         for method, path, payload, operation, most, _ in ROUTES:
-            router.add_route(
-                method, path, self._handler(f"{method} {path}", payload, operation, most)
-            )
+            handler = self._handler(f"{method} {path}", payload, operation, most)
+            router.add_route(method, pattern(path), handler)
 
     def _handler(
         self, name: str, payload: type[Request], operation: Operation, most: int

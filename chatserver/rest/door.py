@@ -10,7 +10,7 @@ from aiohttp import web
 from ..auth import Tokens, same_secret
 from ..chat.chat import Chat
 from ..errors import Unauthenticated, ValidationFailed
-from ..http import HEADER_SECRET, MAX_BODY, answer, read
+from ..http import HEADER_SECRET, MAX_BODY, answer, pattern, read
 from ..limits import Limits
 from ..metrics import Metrics
 from ..requests import MAX_ID, ids_of
@@ -45,7 +45,7 @@ class RestDoor:
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         for route in ROUTES:
-            router.add_route(route.method, route.path, self._handler(route))
+            router.add_route(route.method, pattern(route.path), self._handler(route))
 
     def _handler(self, route: Route) -> Handler:
         name = f"{route.method} {route.path}"

@@ -1,0 +1,269 @@
+"""The ways into the log, and the queue behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from ...errors import ChatError, Internal, Unavailable
+from ...mongo import Document, Mongo, PyMongoError, Session, deadline, is_down
+from ..message import conversation_of
+from .changes import Changes
+from .entry import Change, Entry, Outcome
+from .position import Position
+from .sends import Sends
+from .tail import ChangeOp, End, Op, Send, Tail, refuse, take
+
+log = structlog.get_logger(__name__)
+
+BATCH = 128
+"""Sends in one insert: past 64 the price of a message falls little and the wait grows."""
+RUN = 64
+"""Changes of one conversation in one batch, so that a busy one leaves room for others."""
+WRITERS = 3
+"""Inserts under way at once: enough to keep the journal busy while the next batch forms."""
+CHANGERS = 16
+"""Transactions under way at once: each has a connection to the database while it lasts."""
+QUEUE = 2000
+"""Changes waiting in one conversation before further ones are refused."""
+TAILS = 20_000
+"""Conversations whose position is remembered while nothing happens in them."""
+
+
+class Log:
+    """Appends changes and announces them.
+
+    `announce` is called once per entry, in rev order per conversation, right after the commit.
+    With `due`, entries are marked for the webhook relay.
+    """
+
+    def __init__(self, mongo: Mongo, announce: Callable[[Entry], None], *, due: bool) -> None:
+        self._position = Position(mongo, announce)
+        self._sends = Sends(mongo, self._position, due=due)
+        self._changes = Changes(mongo, self._position, due=due)
+        # Kept: on Python 3.11 each get_running_loop() is a system call.
+        self._loop = asyncio.get_running_loop()
+        self._tails: OrderedDict[str, Tail] = OrderedDict()
+        self._ready: deque[Tail] = deque()
+        self._ready_changes: deque[Tail] = deque()
+        self._writers = 0
+        self._changers = 0
+        self._scheduled = False
+        self._closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pending: dict[tuple[str, str, str], asyncio.Future[Outcome]] = {}
+
+    # --- the ways in ----------------------------------------------------------------------------
+
+    def append(self, doc: Document) -> asyncio.Future[Outcome]:
+        """Take a new message (its document without id, seq, rev and times) into the order, now.
+
+        Calls of one conversation keep their order. A repeated clientMessageId resolves to the
+        message that exists, with `entry` None.
+        """
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        send = Send(doc, future)
+        if key := send.key:
+            if earlier := self._pending.get(key):
+                self._spawn(self._repeat_of(earlier, future))
+                return future
+            if message_id := self._sends.remembered(key):
+                self._spawn(self._sends.resolve(message_id, future))
+                return future
+            self._pending[key] = future
+            future.add_done_callback(lambda _: self._pending.pop(key, None))
+        self._enqueue(doc["conversationId"], send)
+        return future
+
+    def change(self, actor_id: str, change: Change) -> asyncio.Future[Outcome]:
+        """Take a change of a message into the order of its conversation."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        self._enqueue(conversation_of(change.message_id), ChangeOp(actor_id, change, future))
+        return future
+
+    def end(
+        self, conversation_id: str, actor_id: str, also: Callable[[Session], Awaitable[None]]
+    ) -> asyncio.Future[None]:
+        """Write the last entry of a conversation, in one transaction with `also`.
+
+        Whatever comes later, on any node, is refused with NotFound.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._enqueue(conversation_id, End(actor_id, also, future))
+        return future
+
+    async def position(self, conversation_id: str) -> tuple[int, int]:
+        """(lastSeq, lastRev) as the database has them."""
+        return await self._position.of(conversation_id)
+
+    def watch(self, gauge: Callable[[str, str, Callable[[], float]], None]) -> None:
+        """Show how busy the log is: name, meaning and reading of each gauge."""
+        gauge("chat_log_batches", "Batches of sends being committed.", lambda: self._writers)
+        gauge(
+            "chat_log_ready",
+            "Conversations that wait for a writer.",
+            lambda: len(self._ready) + len(self._ready_changes),
+        )
+
+    async def close(self) -> None:
+        """Finish what was taken in, then refuse the rest."""
+        self._closing = True
+        while self._tasks or self._ready or self._ready_changes:
+            await asyncio.wait(self._tasks) if self._tasks else await asyncio.sleep(0)
+
+    # --- the queue ------------------------------------------------------------------------------
+
+    def _enqueue(self, conversation_id: str, op: Op) -> None:
+        tail = self._tails.get(conversation_id)
+        if tail is None:
+            tail = self._tails[conversation_id] = Tail(conversation_id)
+            self._forget_idle()
+        if self._closing or len(tail.queue) >= QUEUE:
+            op.future.set_exception(Unavailable())
+            return
+        tail.queue.append(op)
+        self._wake(tail)
+
+    def _forget_idle(self) -> None:
+        while len(self._tails) > TAILS:
+            oldest = next(iter(self._tails.values()))
+            self._tails.move_to_end(oldest.id)
+            if oldest.busy or oldest.queue or oldest.unsure:
+                return
+            del self._tails[oldest.id]
+
+    def _wake(self, tail: Tail) -> None:
+        if tail.queue and not tail.busy and not tail.ready:
+            tail.ready = True
+            (self._ready if isinstance(tail.queue[0], Send) else self._ready_changes).append(tail)
+        if (self._ready or self._ready_changes) and not self._scheduled:
+            # Not at once: what else arrives in this turn of the loop joins the same batch.
+            self._scheduled = True
+            self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._scheduled = False
+        while self._ready and self._writers < WRITERS:
+            self._start_batch()
+        while self._ready_changes and self._changers < CHANGERS:
+            tail = self._ready_changes.popleft()
+            self._begin(tail)
+            self._changers += 1
+            if isinstance(tail.queue[0], End):
+                (end,) = take(tail.queue, End, 1)
+                work = self._guard([tail], [end], self._changes.end(tail, end))
+            else:
+                changes = take(tail.queue, ChangeOp, RUN)
+                work = self._guard([tail], changes, self._changes.commit(tail, changes))
+            self._spawn(self._change(work))
+
+    def _start_batch(self) -> None:
+        runs: list[tuple[Tail, list[Send]]] = []
+        room = BATCH
+        while self._ready and room > 0:
+            tail = self._ready.popleft()
+            self._begin(tail)
+            run = take(tail.queue, Send, min(RUN, room))
+            runs.append((tail, run))
+            room -= len(run)
+        ops = [send for _, run in runs for send in run]
+        self._writers += 1
+        self._spawn(
+            self._write(self._guard([one for one, _ in runs], ops, self._sends.commit(runs)))
+        )
+
+    def _begin(self, tail: Tail) -> None:
+        tail.ready = False
+        tail.busy = True
+        self._tails.move_to_end(tail.id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _write(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            self._writers -= 1
+            self._start()
+
+    async def _change(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            self._changers -= 1
+            self._start()
+
+    async def _guard(
+        self, tails: list[Tail], ops: list[Any], commit: Coroutine[Any, Any, None]
+    ) -> None:
+        """Run one commit; whatever happens, every future is answered and the tails go on."""
+        try:
+            async with deadline():
+                await commit
+        except Exception as error:
+            self._fail(tails, ops, error)
+        finally:
+            for tail in tails:
+                tail.busy = False
+                if tail.unsure:
+                    self._spawn(self._settle(tail))
+                self._wake(tail)
+
+    def _fail(self, tails: list[Tail], ops: list[Any], error: Exception) -> None:
+        down = is_down(error)
+        refusal: ChatError = Unavailable() if down else Internal()
+        if isinstance(error, ChatError):
+            refusal = error
+        elif not down:
+            log.error("commit failed", conversations=len(tails), exc_info=error)
+        for tail in tails:
+            unanswered = [op for op in ops if not op.future.done()]
+            if unanswered:
+                tail.unsure = True
+        for op in ops:
+            refuse(op, refusal)
+        for tail in tails:
+            if tail.unsure and down:
+                # What waits behind goes too: a sender's later message must not overtake an
+                # earlier one that the sender is about to repeat.
+                while tail.queue:
+                    refuse(tail.queue.popleft(), refusal)
+
+    async def _settle(self, tail: Tail) -> None:
+        """Make sure of a tail in the background, so that members need no next message to hear."""
+        pause = 0.2
+        while tail.unsure and not self._closing:
+            await asyncio.sleep(pause * random.uniform(0.5, 1))
+            pause = min(pause * 2, 5.0)
+            if tail.busy or not tail.unsure:
+                continue
+            tail.busy = True
+            try:
+                async with deadline():
+                    await self._position.make_sure(tail)
+            except (PyMongoError, TimeoutError) as error:
+                if not is_down(error):
+                    raise
+            finally:
+                tail.busy = False
+                self._wake(tail)
+
+    async def _repeat_of(
+        self, earlier: asyncio.Future[Outcome], future: asyncio.Future[Outcome]
+    ) -> None:
+        try:
+            outcome = await asyncio.shield(earlier)
+        except ChatError as error:
+            if not future.done():
+                future.set_exception(error)
+            return
+        if not future.done():
+            future.set_result(Outcome(outcome.message, None))

@@ -1,0 +1,191 @@
+"""Committing sends: one ordered insert for many, of many conversations."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import OrderedDict
+
+import structlog
+
+from ...clock import now
+from ...errors import Internal, NotFound, Unavailable
+from ...mongo import (
+    UNENCODABLE,
+    BulkWriteError,
+    Document,
+    Mongo,
+    PyMongoError,
+    deadline,
+    duplicate_of,
+    is_down,
+)
+from ..message import Message, entry_id
+from .entry import Entry, Outcome
+from .position import Position
+from .tail import ATTEMPTS, Send, Tail, living, refuse
+
+log = structlog.get_logger(__name__)
+
+REMEMBERED = 20_000
+"""Recent clientMessageIds, so that a repeat costs its batch nothing."""
+
+Key = tuple[str, str, str]
+"""Conversation, sender, clientMessageId."""
+
+
+class Sends:
+    """Commits sends. With `due`, they are marked for the webhook relay."""
+
+    def __init__(self, mongo: Mongo, position: Position, *, due: bool) -> None:
+        self._mongo = mongo
+        self._position = position
+        self._due = due
+        self._remembered: OrderedDict[Key, str] = OrderedDict()
+
+    def remembered(self, key: Key) -> str | None:
+        """The message of a recent clientMessageId."""
+        return self._remembered.get(key)
+
+    async def commit(self, runs: list[tuple[Tail, list[Send]]]) -> None:
+        """Store, announce and answer sends, in the order given for each conversation."""
+        attempt = 0
+        while attempt < ATTEMPTS:
+            await self._position.locate([tail for tail, run in runs if run and not tail.known])
+            runs = [(tail, living(tail, run)) for tail, run in runs]
+            docs, sends = self._number(runs)
+            if not docs:
+                return
+            failed: PyMongoError | None = None
+            written = len(docs)
+            try:
+                await self._mongo.log.insert_many(docs, ordered=True)
+            except BulkWriteError as error:
+                if is_down(error):
+                    raise
+                failed = error
+                written = error.details["writeErrors"][0]["index"]
+            except UNENCODABLE as error:
+                # Nothing was sent. One of them is at fault, and only that one shall pay.
+                if len(docs) == 1:
+                    raise
+                log.error("a message cannot be stored", exc_info=error)
+                await self._one_by_one(sends)
+                return
+            for tail, send in sends[:written]:
+                self._sent(tail, send)
+            if failed is None:
+                return
+            tail, send = sends[written]
+            which = duplicate_of(failed)
+            if which is None:
+                log.error("a message was refused by the database", exc_info=failed)
+                refuse(send, Internal())
+            elif which == "once":
+                if not await self._find_earlier([send for _, send in sends[written:]]):
+                    # The index knows it, a majority does not yet: the next attempt will find it.
+                    await asyncio.sleep(0.005)
+                    attempt += 1
+            else:
+                # Another node was first: learn what it wrote, then number again.
+                await self._position.catch_up(tail)
+                if attempt:
+                    await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 6))
+                attempt += 1
+            runs = [(tail, [one for one in run if not one.future.done()]) for tail, run in runs]
+        raise Unavailable("This conversation is too busy.")
+
+    async def _one_by_one(self, sends: list[tuple[Tail, Send]]) -> None:
+        for tail, send in sends:
+            try:
+                await self.commit([(tail, [send])])
+            except UNENCODABLE:
+                refuse(send, Internal())
+
+    def _number(
+        self, runs: list[tuple[Tail, list[Send]]]
+    ) -> tuple[list[Document], list[tuple[Tail, Send]]]:
+        at = now()
+        docs: list[Document] = []
+        sends: list[tuple[Tail, Send]] = []
+        for tail, run in runs:
+            seq, rev = tail.seq, tail.rev
+            for send in run:
+                seq += 1
+                rev += 1
+                # _id first: MongoDB puts it there anyway. An earlier attempt left another one.
+                doc = {"_id": "", **send.doc}
+                doc["_id"] = entry_id(tail.id, rev)
+                doc["kind"] = "message"
+                doc["seq"] = doc["lastSeq"] = seq
+                doc["rev"] = rev
+                doc["at"] = doc["updatedAt"] = at
+                if self._due:
+                    doc["due"] = at
+                send.doc = doc
+                docs.append(doc)
+                sends.append((tail, send))
+        return docs, sends
+
+    def _sent(self, tail: Tail, send: Send) -> None:
+        message = Message(send.doc)
+        tail.seq, tail.rev = message.seq, message.rev
+        tail.seen_at = time.monotonic()
+        if key := send.key:
+            self._remember(key, message.id)
+        self._position.tell(Entry(send.doc, message))
+        if not send.future.done():
+            send.future.set_result(Outcome(message, send.doc))
+
+    def _remember(self, key: tuple[str, str, str], message_id: str) -> None:
+        self._remembered[key] = message_id
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    async def _find_earlier(self, sends: list[Send]) -> bool:
+        """Answer those of the sends that repeat what is stored. Whether there were any.
+
+        All of a batch in one query: after a restart a client may repeat all that it has.
+        """
+        repeats = {key: send for send in sends if (key := send.key)}
+        of_sender: dict[tuple[str, str], list[str]] = {}
+        for conversation_id, sender_id, once in repeats:
+            of_sender.setdefault((conversation_id, sender_id), []).append(once)
+        found = [
+            doc
+            async for doc in self._mongo.log.find(
+                {
+                    "$or": [
+                        {
+                            "conversationId": conversation_id,
+                            "senderId": sender_id,
+                            "clientMessageId": {"$in": ids},
+                        }
+                        for (conversation_id, sender_id), ids in of_sender.items()
+                    ]
+                }
+            )
+        ]
+        for doc in found:
+            key = (doc["conversationId"], doc["senderId"], doc["clientMessageId"])
+            self._remember(key, doc["_id"])
+            if not repeats[key].future.done():
+                repeats[key].future.set_result(Outcome(Message(doc), None))
+        return bool(found)
+
+    async def resolve(self, message_id: str, future: asyncio.Future[Outcome]) -> None:
+        """Answer a repeat with the message that it repeats, as it is now."""
+        try:
+            async with deadline():
+                doc = await self._mongo.log.find_one({"_id": message_id})
+        except (PyMongoError, TimeoutError) as error:
+            if not future.done():
+                future.set_exception(Unavailable() if is_down(error) else Internal())
+            return
+        if future.done():
+            return
+        if doc is None:
+            future.set_exception(NotFound())
+        else:
+            future.set_result(Outcome(Message(doc), None))
