@@ -12,10 +12,13 @@ from typing import Any
 import aiohttp
 import jwt
 import socketio
+from engineio.payload import Payload
 
 from .servers import INTERNAL_SECRET, JWT_SECRET, ChatServer
 
 PATIENCE_S = 5.0
+# The Python client gives up on a poll that has more than 16 packets in it, as the official one does not.
+Payload.max_decode_packets = 10_000
 _numbers = itertools.count(1)
 
 
@@ -106,7 +109,7 @@ class Person:
         self.server = server
         self.id = user_id
         self.devices: list[Device] = []
-        self._session = session
+        self.session = session
 
     @property
     def token(self) -> str:
@@ -115,7 +118,7 @@ class Person:
     async def request(self, method: str, path: str, body: Any = None, **kwargs: Any) -> tuple[int, Any]:
         """Status and decoded body; `path` begins behind /api."""
         headers = {"Authorization": f"Bearer {self.token}", **kwargs.pop("headers", {})}
-        return await ask(self._session, method, f"{self.server.rest}/api{path}", body, headers, **kwargs)
+        return await ask(self.session, method, f"{self.server.rest}/api{path}", body, headers, **kwargs)
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The body of an answer that says yes. Raises Refused."""
@@ -177,6 +180,11 @@ class People:
     async def go_home(self) -> None:
         devices = [device for person in self.all for device in person.devices]
         await asyncio.gather(*[device.close() for device in devices])
+
+
+async def devices(*people: Person) -> list[Device]:
+    """A connected device for each of them."""
+    return await asyncio.gather(*[person.connect() for person in people])
 
 
 async def ask(

@@ -243,7 +243,7 @@ class Log:
         while tail.unsure and not self._closing:
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, 5.0)
-            if tail.busy or not tail.unsure:
+            if tail.busy or tail.ready or not tail.unsure:
                 continue
             tail.busy = True
             try:
