@@ -7,7 +7,7 @@ from typing import Any
 from .. import wire
 from ..clock import iso
 from ..mongo import Document, Mongo
-from .message import Message
+from .message import Message, rev_of
 from .unread import Unread
 
 _MEMBERS: Document = {
@@ -21,20 +21,34 @@ _MEMBERS: Document = {
 }
 
 
-def _last(order: str, name: str) -> Document:
-    return {
-        "$lookup": {
-            "from": "log",
-            "localField": "_id",
-            "foreignField": "conversationId",
-            "pipeline": [{"$match": {order: {"$gte": 1}}}, {"$sort": {order: -1}}, {"$limit": 1}],
-            "as": name,
-        }
+_LAST_MESSAGE: Document = {
+    "$lookup": {
+        "from": "log",
+        "localField": "_id",
+        "foreignField": "conversationId",
+        "pipeline": [{"$match": {"seq": {"$gte": 1}}}, {"$sort": {"seq": -1}}, {"$limit": 1}],
+        "as": "last",
     }
-
-
-_WHOLE: list[Document] = [_MEMBERS, _last("seq", "last"), _last("rev", "latest")]
-"""The latest rev is that of the message changed last: derived, so it cannot drift."""
+}
+_LAST_ENTRY: Document = {
+    # By id, one step back from the end of the conversation's range: ids begin with the conversation.
+    "$lookup": {
+        "from": "log",
+        "let": {"low": {"$concat": ["$_id", "-"]}, "high": {"$concat": ["$_id", "."]}},
+        "pipeline": [
+            {
+                "$match": {
+                    "$expr": {"$and": [{"$gt": ["$_id", "$$low"]}, {"$lt": ["$_id", "$$high"]}]}
+                }
+            },
+            {"$sort": {"_id": -1}},
+            {"$limit": 1},
+            {"$project": {"_id": 1}},
+        ],
+        "as": "latest",
+    }
+}
+_WHOLE: list[Document] = [_MEMBERS, _LAST_MESSAGE, _LAST_ENTRY]
 
 
 class Views:
@@ -131,7 +145,7 @@ def _view(doc: Document) -> dict[str, Any]:
         "createdAt": iso(doc["createdAt"]),
         "updatedAt": iso(doc["updatedAt"]),
         "lastSeq": last.seq if last else 0,
-        "lastRev": doc["latest"][0]["rev"] if doc["latest"] else 0,
+        "lastRev": rev_of(doc["latest"][0]["_id"]) if doc["latest"] else 0,
         "lastMessage": last.json if last else None,
         "participantCount": len(doc["members"]),
         "participants": [participant_view(one) for one in doc["members"]],
