@@ -15,9 +15,11 @@ from .chat.activity import Activity
 from .chat.announcements import Announcements
 from .chat.chat import Chat
 from .chat.conversations import Conversations
+from .chat.ending import Ending
 from .chat.log.log import Log
 from .chat.members import Members
 from .chat.messages import Messages
+from .chat.participants import Participants
 from .chat.presence import Presence
 from .chat.reactions import Reactions
 from .chat.receipts import Receipts
@@ -73,8 +75,12 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         unread = Unread(mongo)
         users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
         views = Views(mongo, unread)
-        conversations = Conversations(mongo, changes, outbox, members, users, views, recency, rooms)
-        users.left = conversations.leave_all
+        ending = Ending(mongo, changes, outbox, members, rooms)
+        participants = Participants(mongo, outbox, members, users, views, ending, rooms)
+        users.left = participants.leave_all
+        conversations = Conversations(
+            mongo, outbox, members, participants, ending, users, views, recency, rooms
+        )
         messages = Messages(mongo, changes, members, max_chars=settings.message_max_chars)
         presence = Presence(mongo, outbox, members, rooms, grace_s=settings.presence_grace_s)
         undo.push_async_callback(presence.close)
@@ -83,6 +89,7 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
             users=users,
             members=members,
             conversations=conversations,
+            participants=participants,
             messages=messages,
             reactions=Reactions(changes, members, messages),
             receipts=Receipts(mongo, changes, members, unread, rooms),
@@ -148,7 +155,14 @@ def _settle_garbage() -> None:
 
 
 async def _listen(undo: AsyncExitStack, app: web.Application, host: str, port: int) -> web.TCPSite:
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=10.0)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=10.0,
+        # A few bytes would unpack to megabytes, and a damaged body would be our failure.
+        auto_decompress=False,
+    )
     undo.push_async_callback(runner.cleanup)
     await runner.setup()
     site = web.TCPSite(runner, host, port, backlog=BACKLOG)

@@ -80,6 +80,7 @@ def version() -> None:
 
 async def _serve(settings: Settings) -> None:
     from .app import serve as serve_app  # noqa: PLC0415  the other commands start faster without
+    from .doctor import words_of  # noqa: PLC0415
     from .embedded import EmbeddedMongo  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
     from .mongod import EmbeddedFailed  # noqa: PLC0415
@@ -98,10 +99,7 @@ async def _serve(settings: Settings) -> None:
     except EmbeddedFailed as error:
         _stop(str(error), FAILED)
     except PyMongoError as error:
-        _stop(
-            f"The database refuses or does not answer; chatserver doctor looks closer. {error}",
-            FAILED,
-        )
+        _stop(f"MongoDB does not serve: {words_of(error)}. See chatserver doctor.", FAILED)
     except asyncio.CancelledError:
         # Only a signal cancels this task: the stop was asked for, and is done.
         return

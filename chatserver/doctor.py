@@ -89,7 +89,7 @@ async def _replica_set(url: str, remedy: str) -> Finding:
     except InvalidURI as error:
         return Finding("database", f"MONGO_URL is not a connection string: {error}", problem=True)
     except PyMongoError as error:
-        return Finding("database", f"no answer ({_short(error)}): {remedy}.", problem=True)
+        return Finding("database", f"no answer ({words_of(error)}): {remedy}.", problem=True)
     if "setName" not in hello:
         says = "it is no replica set: start mongod with --replSet and run rs.initiate() once."
         return Finding("database", says, problem=True)
@@ -101,7 +101,7 @@ async def _replica_set(url: str, remedy: str) -> Finding:
     )
 
 
-def _short(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     """What the driver says, without its time-outs and its view of the servers."""
     return str(error).split(" (configured", 1)[0]
 

@@ -124,6 +124,8 @@ class EmbeddedMongo:
             # A slow operation would be logged with what it writes, and so with people's messages.
             *("--quiet", "--slowOpSampleRate", "0", "--noscripting"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            # A transaction of a server that was killed holds up its conversation until it is ended.
+            *("--setParameter", "transactionLifetimeLimitSeconds=5"),
         ]
 
     async def _accepts(self, process: asyncio.subprocess.Process) -> None:
@@ -145,8 +147,9 @@ class EmbeddedMongo:
                 await asyncio.wait_for(process.wait(), 60)
             if process.returncode is None:
                 pause = 0.5
-                if self._log.stat().st_size > LOG_BYTES:
-                    os.truncate(self._log, 0)
+                with contextlib.suppress(FileNotFoundError):
+                    if self._log.stat().st_size > LOG_BYTES:
+                        os.truncate(self._log, 0)
                 continue
             log.error("mongod.died", returncode=process.returncode, again_in_s=pause)
             await asyncio.sleep(pause)

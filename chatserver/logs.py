@@ -41,8 +41,15 @@ def configure(level: str, fmt: str) -> None:
     logging.basicConfig(
         level=max(LEVELS[level], logging.WARNING), stream=sys.stdout, format=_LIBRARY
     )
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     logging.getLogger("engineio.server").setLevel(logging.CRITICAL)
     logging.getLogger("socketio.server").setLevel(logging.CRITICAL)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether it is no mere garbage in place of HTTP: the client was told, and it alone is at fault."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__module__ != "aiohttp.http_exceptions"
 
 
 _LIBRARY = '{"level": "%(levelname)s", "logger": "%(name)s", "event": "%(message)s"}'

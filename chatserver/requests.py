@@ -106,14 +106,21 @@ class Emoji(Text):
         return text
 
 
+class Several(fields.List[Any]):
+    """A list, as a tuple: what comes out of a schema does not change any more."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return tuple(super()._deserialize(value, attr, data, **kwargs))
+
+
 def _url(schemes: set[str], **kwargs: Any) -> fields.Url:
     return fields.Url(
         schemes=schemes, require_tld=False, validate=validate.Length(max=MAX_URL), **kwargs
     )
 
 
-def _ids(most: int, least: int = 0, **kwargs: Any) -> fields.List[str]:
-    return fields.List(Id(), validate=validate.Length(min=least, max=most), **kwargs)
+def _ids(most: int, least: int = 0, **kwargs: Any) -> Several:
+    return Several(Id(), validate=validate.Length(min=least, max=most), **kwargs)
 
 
 def _name(**kwargs: Any) -> Text:
@@ -211,7 +218,7 @@ class SendMessage(Request):
     makes = NewMessage
     conversation_id = Id(required=True)
     content = Text()
-    attachments = fields.List(
+    attachments = Several(
         fields.Nested(AttachmentSchema), validate=validate.Length(max=MAX_ATTACHMENTS)
     )
     reply_to = Id(allow_none=True)
@@ -488,9 +495,7 @@ class SyncUsers(Request):
     """The rows are parsed one by one: a bad one does not stop the rest."""
 
     makes = UserBatch
-    users = fields.List(
-        fields.Raw(allow_none=True), required=True, validate=validate.Length(1, 1000)
-    )
+    users = Several(fields.Raw(allow_none=True), required=True, validate=validate.Length(1, 1000))
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,12 +51,17 @@ class MongoServer:
                 *("--dbpath", str(self.folder), "--port", str(self.port)),
                 *("--bind_ip", "127.0.0.1", "--replSet", "tests", "--wiredTigerCacheSizeGB", "0.5"),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet"),
+                *("--setParameter", "transactionLifetimeLimitSeconds=5"),
                 *("--logpath", str(self.folder / "mongod.log")),
             ],
             stdout=subprocess.DEVNULL,
         )
-        with pymongo.MongoClient(f"mongodb://127.0.0.1:{self.port}/?directConnection=true") as client:
-            with contextlib.suppress(pymongo.errors.OperationFailure):  # initiated by an earlier start
+        with pymongo.MongoClient(
+            f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
+        ) as client:
+            with contextlib.suppress(
+                pymongo.errors.OperationFailure
+            ):  # initiated by an earlier start
                 members = [{"_id": 0, "host": f"127.0.0.1:{self.port}"}]
                 client.admin.command("replSetInitiate", {"_id": "tests", "members": members})
             end = time.monotonic() + 30
@@ -118,7 +123,14 @@ class ChatServer:
     async def start(self) -> None:
         with self.log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "chatserver", "serve", cwd=ROOT, env=self.env, stdout=log, stderr=log
+                sys.executable,
+                "-m",
+                "chatserver",
+                "serve",
+                cwd=ROOT,
+                env=self.env,
+                stdout=log,
+                stderr=log,
             )
         async with aiohttp.ClientSession() as session:
             end = time.monotonic() + 20
@@ -147,7 +159,9 @@ class ChatServer:
 
 
 @asynccontextmanager
-async def chat_server(mongo_url: str, database: str, log: Path, **settings: str) -> AsyncIterator[ChatServer]:
+async def chat_server(
+    mongo_url: str, database: str, log: Path, **settings: str
+) -> AsyncIterator[ChatServer]:
     """A running server; at the end it must stop cleanly, and its log must be free of tracebacks."""
     server = ChatServer(mongo_url, database, log, **settings)
     await server.start()

@@ -8,6 +8,7 @@ from .activity import Activity
 from .conversations import Conversations
 from .members import Members
 from .messages import Messages
+from .participants import Participants
 from .presence import Presence
 from .reactions import Reactions
 from .receipts import Receipts
@@ -19,6 +20,7 @@ class Chat:
     users: Users
     members: Members
     conversations: Conversations
+    participants: Participants
     messages: Messages
     reactions: Reactions
     receipts: Receipts

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 
+import structlog
+
 from ..mongo import Mongo, PyMongoError, deadline, is_down
+
+log = structlog.get_logger(__name__)
 
 
 class Recency:
@@ -67,4 +71,8 @@ class Recency:
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        await self.flush()
+        try:
+            await self.flush()
+        except (PyMongoError, TimeoutError) as error:
+            # The next start repairs it.
+            log.warning("the order of conversation lists was not written", error=str(error))

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import wire
 from ..clock import iso
+from ..errors import NotFound
 from ..mongo import Document, Mongo
 from .message import Message, rev_of
 from .unread import Unread
@@ -56,8 +57,8 @@ class Views:
         self._mongo = mongo
         self._unread = unread
 
-    async def one(self, conversation_id: str, hider_id: str | None = None) -> dict[str, Any] | None:
-        """The conversation as its participants see it, or None when there is none.
+    async def one(self, conversation_id: str, hider_id: str | None = None) -> dict[str, Any]:
+        """The conversation as its participants see it, or NotFound.
 
         `hider_id`: as this one sees it, who has hidden messages in it.
         """
@@ -69,7 +70,7 @@ class Views:
             if hider_id and doc["last"]:
                 await self._hide(hider_id, doc)
             return doc["view"]
-        return None
+        raise NotFound()
 
     async def own(self, user_id: str, limit: int, before: tuple[Any, str] | None) -> list[Document]:
         """A user's conversations with unread counts, the most recently active first.

@@ -120,6 +120,10 @@ class EngineServer(engineio.AsyncServer):
         if self.draining:
             # Refused by HTTP, not by Socket.IO: after that the client would not try again.
             return {"status": "503 SERVICE UNAVAILABLE", "headers": [], "response": b"draining"}
+        wants = [one.strip() for one in environ.get("HTTP_CONNECTION", "").lower().split(",")]
+        if transport == "websocket" and "upgrade" not in wants:
+            # engineio would take it for a poll, and answer with what is no response.
+            return self._bad_request("Invalid websocket upgrade")
         sid = self.generate_id()
         session = self.sockets[sid] = Session(self, sid)
         await session.send(

@@ -65,15 +65,15 @@ async def delete(chat: Chat, user_id: str, one: OneConversation) -> Any:
 
 
 async def add(chat: Chat, user_id: str, new: NewParticipants) -> Any:
-    return await chat.conversations.add(user_id, new)
+    return await chat.participants.add(user_id, new)
 
 
 async def change_role(chat: Chat, user_id: str, change: RoleChange) -> Any:
-    return await chat.conversations.change_role(user_id, change)
+    return await chat.participants.change_role(user_id, change)
 
 
 async def remove(chat: Chat, user_id: str, one: OneParticipant) -> Any:
-    await chat.conversations.remove(user_id, one.conversation_id, one.user_id)
+    await chat.participants.remove(user_id, one.conversation_id, one.user_id)
     return Reply(204)
 
 

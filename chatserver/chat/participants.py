@@ -1,0 +1,221 @@
+"""Who participates in a conversation, and as what: join, leave, roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ..clock import iso, now
+from ..errors import Conflict, Forbidden, NotFound
+from ..mongo import Document, Mongo, Session
+from ..outbox.outbox import Outbox
+from ..requests import NewParticipants, RoleChange
+from .ending import Ending
+from .members import Member, Members, member_id
+from .rooms import Rooms
+from .users import Users
+from .views import Views, participant_view
+
+
+class Participants:
+    """Changes are stored with their outbox events in one transaction, and announced after it.
+
+    Every such transaction also writes the conversation's own document, so that two at the same time
+    cannot both go by the state before them.
+    """
+
+    def __init__(
+        self,
+        mongo: Mongo,
+        outbox: Outbox,
+        members: Members,
+        users: Users,
+        views: Views,
+        ending: Ending,
+        rooms: Rooms,
+    ) -> None:
+        self._mongo = mongo
+        self._outbox = outbox
+        self._members = members
+        self._users = users
+        self._views = views
+        self._ending = ending
+        self._rooms = rooms
+
+    async def add(self, actor_id: str, new: NewParticipants) -> Mapping[str, Any]:
+        """Add users; those who participate already stay as they are."""
+        conversation_id = new.conversation_id
+        actor = await self._members.require(actor_id, conversation_id)
+        actor.need("owner" if new.role == "admin" else "admin")
+        user_ids = list(dict.fromkeys(new.user_ids))
+        await self._users.need(user_ids, "userIds")
+        return await self.join(conversation_id, user_ids, new.role)
+
+    async def join(
+        self, conversation_id: str, user_ids: list[str], role: str, *, direct: bool = False
+    ) -> Mapping[str, Any]:
+        at = now()
+
+        async def store(session: Session) -> list[str]:
+            present = {
+                doc["userId"]
+                async for doc in self._mongo.participants.find(
+                    {"_id": {"$in": [member_id(conversation_id, one) for one in user_ids]}},
+                    session=session,
+                )
+            }
+            added = [one for one in user_ids if one not in present]
+            if added:
+                await self._touch(conversation_id, at, session)
+                await self._mongo.participants.insert_many(
+                    [participant(conversation_id, one, role, at, direct=direct) for one in added],
+                    session=session,
+                )
+                payloads = [{**_who(conversation_id, one, at), "role": role} for one in added]
+                await self._outbox.append(
+                    session, "participant.added", conversation_id, at, payloads
+                )
+            return added
+
+        added = await self._mongo.transaction(store)
+        # Into the room first, the position read second: what comes between is heard live.
+        self._rooms.admit(conversation_id, added)
+        view = await self._views.one(conversation_id)
+        for user_id in added:
+            self._rooms.emit_to(user_id, "conversation:joined", view)
+        for user_id in added:
+            self._rooms.emit(
+                conversation_id, "participant:added", _who(conversation_id, user_id, at)
+            )
+        return view
+
+    async def remove(self, actor_id: str, conversation_id: str, user_id: str) -> None:
+        """Remove a user, or leave. An owner who leaves is succeeded by the longest-standing admin,
+        else member; the last one to leave ends the conversation."""
+        actor = await self._members.require(actor_id, conversation_id)
+        if actor.direct:
+            raise Forbidden("A direct conversation cannot be left.")
+        if user_id != actor_id:
+            actor.need("admin")
+            target = await self._members.require(user_id, conversation_id)
+            if target.role == "owner" or (target.role == "admin" and actor.role != "owner"):
+                raise Forbidden("Your role does not allow to remove this participant.")
+        await self._take_out(actor_id, conversation_id, user_id)
+
+    async def leave_all(self, user_id: str) -> None:
+        """Take a user who was deleted out of every conversation, direct ones included."""
+        for conversation_id in await self._members.conversations_of(user_id):
+            await self._take_out(user_id, conversation_id, user_id)
+
+    async def _take_out(self, actor_id: str, conversation_id: str, user_id: str) -> None:
+        at = now()
+
+        async def store(session: Session) -> tuple[bool, bool]:
+            members = [
+                Member(doc)
+                async for doc in self._mongo.participants.find(
+                    {"conversationId": conversation_id}, session=session
+                ).sort([("joinedAt", 1), ("userId", 1)])
+            ]
+            leaving = next((one for one in members if one.user_id == user_id), None)
+            if leaving is None:
+                raise NotFound()
+            rest = [one for one in members if one is not leaving]
+            if not rest:
+                return True, False
+            await self._touch(conversation_id, at, session)
+            await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)
+            succession = leaving.role == "owner"
+            if succession:
+                heir = next((one for one in rest if one.role == "admin"), rest[0])
+                await self._mongo.participants.update_one(
+                    {"_id": heir.doc["_id"]}, {"$set": {"role": "owner"}}, session=session
+                )
+            payload = {**_who(conversation_id, user_id, at), "removedBy": actor_id}
+            await self._outbox.append(
+                session, "participant.removed", conversation_id, at, [payload]
+            )
+            return False, succession
+
+        was_last, succession = await self._mongo.transaction(store)
+        if was_last:
+            await self._ending.end(actor_id, conversation_id)
+            return
+        self._rooms.expel(conversation_id, [user_id])
+        self._rooms.emit_to(user_id, "conversation:removed", {"conversationId": conversation_id})
+        self._rooms.emit(conversation_id, "participant:removed", _who(conversation_id, user_id, at))
+        if succession:
+            self._rooms.emit(
+                conversation_id, "conversation:updated", await self._views.one(conversation_id)
+            )
+
+    async def change_role(self, actor_id: str, change: RoleChange) -> Mapping[str, Any]:
+        """Give a participant another role. Making someone the owner makes the actor an admin."""
+        actor = await self._members.require(actor_id, change.conversation_id)
+        actor.need("owner")
+        target = await self._members.require(change.user_id, change.conversation_id)
+        if target.user_id == actor_id:
+            if change.role == "owner":
+                return participant_view(target.doc)
+            raise Conflict("Make someone else the owner first.")
+
+        async def store(session: Session) -> None:
+            await self._touch(change.conversation_id, now(), session, same_people=True)
+            # Found with the role that was seen: whoever was quicker wins, and this one is told.
+            mine = await self._mongo.participants.update_one(
+                {"_id": actor.doc["_id"], "role": "owner"},
+                {"$set": {"role": "admin" if change.role == "owner" else "owner"}},
+                session=session,
+            )
+            if not mine.matched_count:
+                raise Forbidden()
+            theirs = await self._mongo.participants.update_one(
+                {"_id": target.doc["_id"]}, {"$set": {"role": change.role}}, session=session
+            )
+            if not theirs.matched_count:
+                raise NotFound()
+
+        await self._mongo.transaction(store)
+        self._rooms.emit(
+            change.conversation_id,
+            "conversation:updated",
+            await self._views.one(change.conversation_id),
+        )
+        return participant_view({**target.doc, "role": change.role})
+
+    async def _touch(
+        self, conversation_id: str, at: datetime, session: Session, *, same_people: bool = False
+    ) -> None:
+        update: Document = {"$set": {"updatedAt": at}}
+        direct_stays = {"_id": conversation_id}
+        if not same_people:
+            # It is no longer the private group of exactly the people that it was made for.
+            await self._mongo.conversations.update_one(
+                {"_id": conversation_id, "type": {"$ne": "direct"}},
+                {"$unset": {"key": ""}},
+                session=session,
+            )
+        touched = await self._mongo.conversations.update_one(direct_stays, update, session=session)
+        if not touched.matched_count:
+            raise NotFound()
+
+
+def participant(
+    conversation_id: str, user_id: str, role: str, at: datetime, *, direct: bool = False
+) -> Document:
+    doc: Document = {
+        "_id": member_id(conversation_id, user_id),
+        "conversationId": conversation_id,
+        "userId": user_id,
+        "role": role,
+        "joinedAt": at,
+        "lastReadSeq": 0,
+    }
+    if direct:
+        doc["direct"] = True
+    return doc
+
+
+def _who(conversation_id: str, user_id: str, at: datetime) -> dict[str, Any]:
+    return {"conversationId": conversation_id, "userId": user_id, "timestamp": iso(at)}
