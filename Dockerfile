@@ -9,7 +9,7 @@ FROM python:3.12-slim-bookworm
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libcurl4 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home chat \
+    && useradd --uid 10001 --no-create-home chat \
     && install -d -m 0700 -o chat /data
 COPY --from=build /opt/chatserver /opt/chatserver
 ENV PATH=/opt/chatserver/bin:$PATH PYTHONUNBUFFERED=1 DATA_DIR=/data

@@ -22,6 +22,8 @@ JWKS_AGE_S = 300.0
 JWKS_PAUSE_S = 30.0
 """Key sets are not fetched more often: else a made-up `kid` per request would be an attack on whoever serves them."""
 JWKS_TIMEOUT_S = 5.0
+LAST_MOMENT = 253_402_300_799.0
+"""The end of the year 9999, and of the calendar."""
 ALGORITHMS = {"RSA": ["RS256"], "EC": ["ES256"], "OKP": ["EdDSA"]}
 """By type of key, never by what the token says."""
 
@@ -66,7 +68,7 @@ class Tokens:
         return Identity(
             user_id,
             name if isinstance(name, str) and 0 < len(name) <= MAX_NAME else None,
-            float(claims["exp"]),
+            min(float(claims["exp"]), LAST_MOMENT),
         )
 
     async def _claims(self, token: str) -> dict[str, Any]:

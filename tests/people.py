@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import jwt
@@ -185,6 +186,16 @@ class People:
 async def devices(*people: Person) -> list[Device]:
     """A connected device for each of them."""
     return await asyncio.gather(*[person.connect() for person in people])
+
+
+async def presence(asker: Person, user_id: str, status: str) -> Any:
+    """The presence of a user as the asker sees it, once it is `status`."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            seen = await asker.ask("GET", f"/users/{quote(user_id, safe='')}/presence")
+            if seen["status"] == status:
+                return seen
+            await asyncio.sleep(0.02)
 
 
 async def ask(

@@ -25,6 +25,7 @@ class Recency:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
         self._dirty: dict[str, datetime] = {}
+        self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def touch(self, conversation_id: str, at: datetime) -> None:
@@ -42,16 +43,17 @@ class Recency:
             await asyncio.sleep(self.PACE_S)
 
     async def flush(self) -> None:
-        """Write what is not written yet. What fails stays for the next time."""
-        batch, self._dirty = self._dirty, {}
-        if not batch:
-            return
-        try:
-            async with deadline():
-                await self._mongo.raise_dates("conversations", "activityAt", batch)
-        except BaseException:
-            self._dirty = {**batch, **self._dirty}
-            raise
+        """Write what is not written yet, and wait for what is being written by another."""
+        async with self._lock:
+            batch, self._dirty = self._dirty, {}
+            if not batch:
+                return
+            try:
+                async with deadline():
+                    await self._mongo.raise_dates("conversations", "activityAt", batch)
+            except BaseException:
+                self._dirty = {**batch, **self._dirty}
+                raise
 
     async def repair(self) -> None:
         newest = await self._mongo.log.find_one({}, {"at": 1}, sort=[("at", -1)])
