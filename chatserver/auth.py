@@ -22,6 +22,10 @@ JWKS_AGE_S = 300.0
 JWKS_PAUSE_S = 30.0
 """Key sets are not fetched more often: else a made-up `kid` per request would be an attack on whoever serves them."""
 JWKS_TIMEOUT_S = 5.0
+BAD_KEY_SET = (
+    *(aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWTError),
+    *(AttributeError, TypeError),  # what PyJWT makes of keys that are no objects
+)
 LAST_MOMENT = 253_402_300_799.0
 """The end of the year 9999, and of the calendar."""
 ALGORITHMS = {"RSA": ["RS256"], "EC": ["ES256"], "OKP": ["EdDSA"]}
@@ -104,7 +108,7 @@ class _KeySet:
         try:
             return self._keys[kid]
         except KeyError:
-            raise jwt.InvalidKeyError("unknown key") from None
+            raise jwt.InvalidTokenError("unknown key") from None
 
     async def _fetch(self) -> None:
         try:
@@ -113,10 +117,11 @@ class _KeySet:
                 aiohttp.ClientSession(timeout=timeout) as session,
                 session.get(self._url, allow_redirects=False) as response,
             ):
-                response.raise_for_status()
                 document = await response.json(content_type=None)
+                if response.status != 200 or not isinstance(document, dict):
+                    raise ValueError("not a key set")
             keys = jwt.PyJWKSet.from_dict(document).keys
-        except (aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWTError) as error:
+        except BAD_KEY_SET as error:
             log.error("the JWKS cannot be fetched", url=self._url, error=type(error).__name__)
             if not self._keys:
                 raise Unavailable("The keys for tokens cannot be fetched.") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -27,6 +28,13 @@ commands = typer.Typer(
 FAILED = 1
 MISUSED = 2
 
+REMEDIES = {
+    errno.EADDRINUSE: "Set PORT or WS_PORT, or stop what listens there.",
+    errno.EACCES: "Set PORT and WS_PORT to ports that this user may listen on.",
+    errno.EADDRNOTAVAIL: "Set HOST to an address of this machine.",
+}
+"""What to do when the server cannot listen."""
+
 
 def main() -> None:
     commands()
@@ -40,9 +48,11 @@ def serve() -> None:
     try:
         _run(_serve(settings))
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
+        unknown_host = isinstance(error, socket.gaierror)
+        remedy = REMEDIES.get(errno.EADDRNOTAVAIL if unknown_host else error.errno or 0)
+        if remedy is None:
             raise
-        _stop(f"{error.strerror}. Set PORT or WS_PORT, or stop what listens there.", FAILED)
+        _stop(f"{error.strerror}. {remedy}", FAILED)
 
 
 @commands.command()

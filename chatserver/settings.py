@@ -81,6 +81,9 @@ class Settings:
 def _read(env: Env) -> dict[str, Any]:
     port = validate.Range(0, 65535)
     positive = validate.Range(min=0.0)
+    http = validate.Regexp(r"(https?://[^\s/].*)?$", error="Must begin with http:// or https://.")
+    mongodb = validate.Regexp(r"(mongodb(\+srv)?://.+)?$", error="Must begin with mongodb://.")
+    database = validate.Regexp(r"[\w-]{1,63}$", error="Must be a name of letters, digits, _ and -.")
     values: dict[str, Any] = {
         "env": env.str(
             "ENV", "development", validate=validate.OneOf(["development", "production"])
@@ -90,11 +93,11 @@ def _read(env: Env) -> dict[str, Any]:
         "ws_port": env.int("WS_PORT", 3001, validate=port),
         "auth_jwt_issuer": env.str("AUTH_JWT_ISSUER", ""),
         "auth_jwt_audience": env.str("AUTH_JWT_AUDIENCE", ""),
-        "auth_jwks_url": env.str("AUTH_JWKS_URL", ""),
+        "auth_jwks_url": env.str("AUTH_JWKS_URL", "", validate=http),
         "auth_require_known_user": env.bool("AUTH_REQUIRE_KNOWN_USER", False),
-        "webhook_url": env.str("WEBHOOK_URL", ""),
-        "mongo_url": env.str("MONGO_URL", ""),
-        "mongo_database": env.str("MONGO_DATABASE", "chat"),
+        "webhook_url": env.str("WEBHOOK_URL", "", validate=http),
+        "mongo_url": env.str("MONGO_URL", "", validate=mongodb),
+        "mongo_database": env.str("MONGO_DATABASE", "chat", validate=database),
         "redis_url": env.str("REDIS_URL", ""),
         "data_dir": env.path("DATA_DIR", Path("data")),
         "cors_origins": _list(env, "CORS_ORIGINS"),

@@ -161,34 +161,26 @@ class Messages:
     async def _changed_since(
         self, reader_id: str, conversation_id: str, rev: int, limit: int, hides: bool
     ) -> Page:
-        where = {"conversationId": conversation_id, "rev": {"$gt": rev}}
-        page = await self._read(where, "rev", limit, newest=False)
+        where: Document = {"conversationId": conversation_id, "rev": {"$gt": rev}}
         if not hides:
-            return page
-        # What the reader hid is a change that only the reader knows of: merged in by its own rev.
-        hidden = [
-            doc
+            return await self._read(where, "rev", limit, newest=False)
+        # What the reader hid is a change that only the reader knows of. A message hidden since `rev`
+        # stands where the hiding does (or a later change), and nowhere else.
+        hidden = {
+            doc["messageId"]: doc
             async for doc in self._mongo.log.find(
                 {"hiddenFor": reader_id, "conversationId": conversation_id}
-            ).sort("_id", 1)
-        ]
-        late = [doc for doc in hidden if rev_of(doc["_id"]) > rev]
-        targets = {
-            doc["_id"]: Message(doc)
-            async for doc in self._mongo.log.find(
-                {"_id": {"$in": [one["messageId"] for one in late]}}
             )
         }
-        stubs = {doc["messageId"]: _stub(targets[doc["messageId"]], doc) for doc in late}
-        earlier = {doc["messageId"]: doc for doc in hidden}
-        for message in page.messages:
-            if message.id not in stubs and message.id in earlier:
-                stubs[message.id] = _stub(message, earlier[message.id])
-        rest = [one for one in page.messages if one.id not in stubs]
-        merged = sorted([*rest, *stubs.values()], key=lambda one: one.rev)
+        late = [one for one, doc in hidden.items() if rev_of(doc["_id"]) > rev]
+        targets = [Message(doc) async for doc in self._mongo.log.find({"_id": {"$in": late}})]
+        stubs = [_stub(one, hidden[one.id]) for one in targets if not one.deleted_at]
+        where["_id"] = {"$nin": [one.id for one in stubs]}
+        page = await self._read(where, "rev", limit, newest=False)
+        rest = [_stub(one, hidden[one.id]) if one.id in hidden else one for one in page.messages]
         if page.has_more:
-            last = page.messages[-1].rev
-            merged = [one for one in merged if one.rev <= last]
+            stubs = [one for one in stubs if one.rev < page.messages[-1].rev]
+        merged = sorted([*rest, *stubs], key=lambda one: one.rev)
         return Page(merged[:limit], page.has_more or len(merged) > limit)
 
     async def _read(self, where: Document, order: str, limit: int, *, newest: bool) -> Page:

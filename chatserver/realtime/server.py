@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 MAX_PACKET = 64 * 1024
 _EVENT = re.compile(rb"2(\d{0,15})(?=\[)")
 _BINARY = re.compile(rb"[56]\d{1,3}-(\d{0,15})(?=\[)")
+_NAME = re.compile(rb'\[\s*"([^"\\]{1,100})"')
 
 # Bounded by the size of a body; engineio's limit of 16 would lose what a client sends at once.
 Payload.max_decode_packets = MAX_PACKET
@@ -76,8 +77,10 @@ class Dispatcher(Protocol):
     ) -> None:
         """An event came in; with `packet_id` it must be answered by Connection.ack."""
 
-    def refused(self, connection: Connection, error: ChatError, packet_id: int | None) -> None:
-        """What came in is no event that anyone could understand."""
+    def refused(
+        self, connection: Connection, name: str | None, error: ChatError, packet_id: int | None
+    ) -> None:
+        """What came in is not taken as an event; `name` is the one it has, as far as can be seen."""
 
     def disconnected(self, connection: Connection) -> None:
         """The client has gone."""
@@ -226,9 +229,9 @@ class Server(socketio.AsyncServer):
             if (found := _BINARY.match(body)) is None:
                 raise Malformed()
             if session.connection is not None:
-                self._dispatcher.refused(
-                    session.connection, ValidationFailed("Binary data is not taken."), _id(found)
-                )
+                error = ValidationFailed("Binary data is not taken.")
+                name = _name(body, found)
+                self._dispatcher.refused(session.connection, name, error, _id(found))
         elif kind != b"3":  # acknowledgements: we never ask for one
             raise Malformed()
 
@@ -240,18 +243,17 @@ class Server(socketio.AsyncServer):
         packet_id = _id(found)
         if len(body) > MAX_PACKET:
             error: ChatError = PayloadTooLarge(f"A packet has at most {MAX_PACKET} bytes.")
-            self._dispatcher.refused(connection, error, packet_id)
+            self._dispatcher.refused(connection, _name(body, found), error, packet_id)
             return
         try:
             name, *data = wire.decode(body[found.end() :])
             if not isinstance(name, str):
                 raise ValidationFailed("The name of an event is a string.")
         except ValueError:
-            self._dispatcher.refused(
-                connection, ValidationFailed("An event has a name."), packet_id
-            )
+            error = ValidationFailed("An event has a name.")
+            self._dispatcher.refused(connection, None, error, packet_id)
         except ValidationFailed as refusal:
-            self._dispatcher.refused(connection, refusal, packet_id)
+            self._dispatcher.refused(connection, _name(body, found), refusal, packet_id)
         else:
             self._dispatcher.event(connection, name, data, packet_id)
 
@@ -295,6 +297,12 @@ class Server(socketio.AsyncServer):
         if session is not None and session.connection is not None:
             connection, session.connection = session.connection, None
             self._dispatcher.disconnected(connection)
+
+
+def _name(body: bytes, found: re.Match[bytes]) -> str | None:
+    """Of an event that is not decoded."""
+    named = _NAME.match(body, found.end())
+    return named.group(1).decode(errors="replace") if named else None
 
 
 def _id(found: re.Match[bytes]) -> int | None:

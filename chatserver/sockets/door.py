@@ -182,8 +182,10 @@ class Door:
         else:
             self._begin(connection, lane, call)
 
-    def refused(self, connection: Connection, error: ChatError, packet_id: int | None) -> None:
-        self._refuse(connection, "unknown", error, packet_id, time.perf_counter())
+    def refused(
+        self, connection: Connection, name: str | None, error: ChatError, packet_id: int | None
+    ) -> None:
+        self._refuse(connection, "unknown", error, packet_id, time.perf_counter(), said=name)
 
     def _wait(self, connection: Connection, lane: _Lane, call: _Call) -> None:
         lane.backlog.append(call)
@@ -235,8 +237,10 @@ class Door:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, connection: Connection, lane: _Lane, call: _Call, work: Any) -> None:
+        # From its arrival: what had to wait for others has less time left, not more to wait.
+        left = HANDLER_S - (time.perf_counter() - call.started)
         try:
-            async with asyncio.timeout(HANDLER_S):
+            async with asyncio.timeout(max(left, 0.0)):
                 result = await work
         except Exception as error:
             self._fail(connection, call, error)

@@ -35,7 +35,7 @@ class Changes:
         for attempt in range(ATTEMPTS):
             if not tail.known:
                 await self._position.locate([tail])
-            ops = [op for op in living(tail, ops) if not op.future.done()]
+            ops = living(tail, ops)
             if not ops:
                 return
             try:

@@ -56,6 +56,7 @@ class Log:
         self._scheduled = False
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Task[None]] = set()
         self._pending: dict[tuple[str, str, str], asyncio.Future[Outcome]] = {}
 
     # --- the ways in ----------------------------------------------------------------------------
@@ -113,6 +114,9 @@ class Log:
     async def close(self) -> None:
         """Finish what was taken in, then refuse the rest."""
         self._closing = True
+        for settling in self._settling:
+            # There will be nobody left to be told; whoever writes next finds out.
+            settling.cancel()
         while self._tasks or self._ready or self._ready_changes:
             await asyncio.wait(self._tasks) if self._tasks else await asyncio.sleep(0)
 
@@ -214,7 +218,9 @@ class Log:
             for tail in tails:
                 tail.busy = False
                 if tail.unsure:
-                    self._spawn(self._settle(tail))
+                    settling = self._loop.create_task(self._settle(tail))
+                    self._settling.add(settling)
+                    settling.add_done_callback(self._settling.discard)
                 self._wake(tail)
 
     def _fail(self, tails: list[Tail], ops: list[Any], error: Exception) -> None:
@@ -230,17 +236,21 @@ class Log:
                 tail.unsure = True
         for op in ops:
             refuse(op, refusal)
-        for tail in tails:
-            if tail.unsure and down:
-                # What waits behind goes too: a sender's later message must not overtake an
-                # earlier one that the sender is about to repeat.
+        if down:
+            # What waits behind goes too: a sender's later message must not overtake an earlier one
+            # that the sender is about to repeat, and nobody shall wait twice as long.
+            waiting = [*tails, *self._ready, *self._ready_changes]
+            self._ready.clear()
+            self._ready_changes.clear()
+            for tail in waiting:
+                tail.ready = False
                 while tail.queue:
                     refuse(tail.queue.popleft(), refusal)
 
     async def _settle(self, tail: Tail) -> None:
         """Make sure of a tail in the background, so that members need no next message to hear."""
         pause = 0.2
-        while tail.unsure and not self._closing:
+        while tail.unsure:
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, 5.0)
             if tail.busy or tail.ready or not tail.unsure:

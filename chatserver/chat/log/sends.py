@@ -93,7 +93,6 @@ class Sends:
                 if attempt:
                     await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 6))
                 attempt += 1
-            runs = [(tail, [one for one in run if not one.future.done()]) for tail, run in runs]
         raise Unavailable("This conversation is too busy.")
 
     async def _one_by_one(self, sends: list[tuple[Tail, Send]]) -> None:

@@ -92,9 +92,9 @@ def take(queue: deque[Op], kind: type[Any], most: int) -> list[Any]:
 
 
 def living(tail: Tail, ops: list[Any]) -> list[Any]:
-    """The ops that can go on; all are refused when the conversation has ended."""
+    """The ops that can go on: nobody has given one up, and the conversation has not ended."""
     if tail.rev != ENDED:
-        return ops
+        return [op for op in ops if not op.future.done()]
     for op in ops:
         refuse(op, NotFound())
     return []

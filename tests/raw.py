@@ -1,0 +1,166 @@
+"""A client by hand, without a library between: frames go out as they are written, nothing waits,
+and what comes in is kept in order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from .people import PATIENCE_S, Person
+
+Answer = dict[str, Any] | None
+"""An acknowledgement; None when the connection ended without one."""
+
+
+class Wire:
+    """A WebSocket to the server, with or without manners."""
+
+    def __init__(
+        self, person: Person, websocket: aiohttp.ClientWebSocketResponse, *, pongs: bool
+    ) -> None:
+        self.person = person
+        self.websocket = websocket
+        self.pongs = pongs
+        self.frames: list[str] = []
+        """What came, but events, acknowledgements and pings."""
+        self.heard: list[tuple[str, Any]] = []
+        self.pings = 0
+        self.slowest = 0.0
+        """The longest that an acknowledgement took, in seconds."""
+        self.gone = asyncio.Event()
+        self._ids = itertools.count()
+        self._asked: dict[int, tuple[float, asyncio.Future[Answer]]] = {}
+        self._news = asyncio.Event()
+        self._task = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def open(cls, person: Person, *, pongs: bool = True, **options: Any) -> Wire:
+        """The transport alone: the server has not been told yet who this is."""
+        url = f"{person.server.sockets}/socket.io/?EIO=4&transport=websocket"
+        websocket = await person.session.ws_connect(url, max_msg_size=0, **options)
+        return cls(person, websocket, pongs=pongs)
+
+    @classmethod
+    async def connect(cls, person: Person, **options: Any) -> Wire:
+        """A client that is in its rooms."""
+        wire = await cls.open(person, **options)
+        await wire.introduce()
+        await wire.until(lambda: "connected" in wire.names)
+        return wire
+
+    async def introduce(self) -> None:
+        await self.write("40" + json.dumps({"token": self.person.token}))
+
+    async def write(self, text: str) -> None:
+        await self.websocket.send_str(text)
+
+    async def ask(self, event: str, payload: Any = None) -> asyncio.Future[Answer]:
+        """Send an event; the future is its acknowledgement."""
+        number = next(self._ids)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked[number] = (time.monotonic(), answer)
+        try:
+            await self.write(f"42{number}" + json.dumps([event, payload or {}]))
+        except ConnectionError:
+            answer.set_result(None)
+        return answer
+
+    async def do(self, event: str, payload: Any = None) -> Any:
+        answer = await (await self.ask(event, payload))
+        assert answer is not None, "the connection ended"
+        assert answer["ok"], answer
+        return answer["data"]
+
+    async def say(
+        self, talk: dict[str, Any], text: str, once: str | None = None
+    ) -> asyncio.Future[Answer]:
+        payload = {"conversationId": talk["id"], "content": text}
+        return await self.ask("message:send", payload | ({"clientMessageId": once} if once else {}))
+
+    async def until(self, true: Callable[[], object], within: float = PATIENCE_S) -> None:
+        """Return when it is true; it is looked at whenever something came in."""
+        async with asyncio.timeout(within):
+            while not true():
+                self._news.clear()
+                await self._news.wait()
+
+    async def ended(self, within: float = PATIENCE_S) -> int | None:
+        """The code with which the server closed; None when it ended without one."""
+        async with asyncio.timeout(within):
+            await self.gone.wait()
+        return self.websocket.close_code
+
+    async def caught_up(self) -> None:
+        await self.do("ping")
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.heard]
+
+    def told(self, *events: str) -> list[Any]:
+        """The payloads of these events, in the order in which they came."""
+        return [payload for name, payload in self.heard if name in events]
+
+    async def close(self) -> None:
+        await self.websocket.close()
+        await self.gone.wait()
+
+    async def _listen(self) -> None:
+        async for frame in self.websocket:
+            if frame.type is aiohttp.WSMsgType.TEXT:
+                await self._take(frame.data)
+                self._news.set()
+        for _, answer in self._asked.values():
+            if not answer.done():
+                answer.set_result(None)
+        self.gone.set()
+        self._news.set()
+
+    async def _take(self, text: str) -> None:
+        if text.startswith("42"):
+            name, payload = json.loads(text[2:])
+            self.heard.append((name, payload))
+        elif text.startswith("43"):
+            number, _, rest = text[2:].partition("[")
+            since, answer = self._asked.pop(int(number))
+            self.slowest = max(self.slowest, time.monotonic() - since)
+            answer.set_result(json.loads("[" + rest)[0])
+        elif text == "2":
+            self.pings += 1
+            if self.pongs:
+                await self.write("3")
+        else:
+            self.frames.append(text)
+
+
+async def when(true: Callable[[], object], within: float = 15.0) -> None:
+    """Return when it is true, of something that no event tells of."""
+    async with asyncio.timeout(within):
+        while True:
+            if true():
+                return
+            await asyncio.sleep(0.002)
+
+
+def rising(numbers: list[int]) -> bool:
+    """Each larger than the one before it."""
+    return all(former < later for former, later in itertools.pairwise(numbers))
+
+
+async def history(person: Person, talk: dict[str, Any]) -> list[Any]:
+    """The whole of a conversation, oldest first, read page by page."""
+    messages: list[Any] = []
+    while True:
+        after = messages[-1]["seq"] if messages else 0
+        page = await person.ask(
+            "GET", f"/conversations/{talk['id']}/messages?limit=200&after={after}"
+        )
+        messages += page["items"]
+        if not page["hasMore"]:
+            return messages

@@ -1,0 +1,77 @@
+"""A client's copy of a conversation, kept by what the server tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+CHANGES = (
+    "message:new",
+    "message:updated",
+    "message:deleted",
+    "reaction:added",
+    "reaction:removed",
+)
+GONE: dict[str, Any] = {
+    "content": "",
+    "attachments": [],
+    "mentions": [],
+    "metadata": {},
+    "reactions": [],
+    "isDeleted": True,
+}
+
+
+class Copy:
+    """Messages as a client has them after doing what each event and each page said."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, Any] = {}
+        self.rev = 0
+        """The last rev that this client has seen."""
+
+    @property
+    def in_order(self) -> list[Any]:
+        return sorted(self.messages.values(), key=lambda message: message["seq"])
+
+    def hear(self, events: Iterable[tuple[str, Any]]) -> None:
+        for name, told in events:
+            if name in CHANGES:
+                self._apply(name, told)
+                self.rev = max(self.rev, told["rev"])
+
+    def take(self, page: Iterable[Any]) -> None:
+        """Messages of a sync: each as it is by now, unless something newer was heard meanwhile."""
+        for message in page:
+            known = self.messages.get(message["id"])
+            if known is None or known["rev"] <= message["rev"]:
+                self.messages[message["id"]] = message
+
+    def _apply(self, name: str, told: Any) -> None:
+        if name == "message:new":
+            self.messages.setdefault(told["id"], told)
+            return
+        message = self.messages.get(told["messageId"])
+        if message is None or told["rev"] <= message["rev"]:
+            return  # the sync that is under way brings it, or has brought it
+        message = self.messages[message["id"]] = {**message, "rev": told["rev"]}
+        if name == "message:deleted":
+            message |= {**GONE, "deletedAt": told["deletedAt"], "updatedAt": told["deletedAt"]}
+        elif message["isDeleted"]:
+            return  # hidden from oneself: others go on changing it
+        elif name == "message:updated":
+            message |= {key: told[key] for key in ("content", "isEdited", "updatedAt")}
+        else:
+            message["reactions"] = _reacted(message["reactions"], name, told)
+
+
+def _reacted(reactions: list[Any], name: str, told: Any) -> list[Any]:
+    after = {one["emoji"]: list(one["userIds"]) for one in reactions}
+    users = after.setdefault(told["emoji"], [])
+    if name == "reaction:added" and told["userId"] not in users:
+        users.append(told["userId"])
+    elif name == "reaction:removed" and told["userId"] in users:
+        users.remove(told["userId"])
+    return [
+        {"emoji": emoji, "count": len(ids), "userIds": ids} for emoji, ids in after.items() if ids
+    ]

@@ -1,0 +1,77 @@
+"""What payloads look like, where a value cannot be known before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+
+class _Such:
+    """Equal to whatever passes the check, so that a whole payload can be compared at once."""
+
+    def __init__(self, name: str, passes: Callable[[Any], bool]) -> None:
+        self._name = name
+        self._passes = passes
+
+    def __eq__(self, other: object) -> bool:
+        return self._passes(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+A_TIME: Any = _Such("A_TIME", lambda one: isinstance(one, str) and bool(_TIME.fullmatch(one)))
+AN_ID: Any = _Such("AN_ID", lambda one: isinstance(one, str) and 0 < len(one) <= 128)
+A_SENTENCE: Any = _Such("A_SENTENCE", lambda one: isinstance(one, str) and len(one) > 3)
+
+
+def error(code: str, **more: Any) -> dict[str, Any]:
+    """The one error shape."""
+    return {"code": code, "message": A_SENTENCE, "timestamp": A_TIME, **more}
+
+
+def message(**known: Any) -> dict[str, Any]:
+    """A message that has nothing but what is `known`."""
+    return {
+        "id": AN_ID,
+        "attachments": [],
+        "replyTo": None,
+        "mentions": [],
+        "metadata": {},
+        "clientMessageId": None,
+        "reactions": [],
+        "isEdited": False,
+        "isDeleted": False,
+        "createdAt": A_TIME,
+        "updatedAt": A_TIME,
+        "deletedAt": None,
+        **known,
+    }
+
+
+def participant(user_id: str, role: str = "member", last_read_seq: int = 0) -> dict[str, Any]:
+    return {"userId": user_id, "role": role, "joinedAt": A_TIME, "lastReadSeq": last_read_seq}
+
+
+def conversation(*participants: dict[str, Any], **known: Any) -> dict[str, Any]:
+    """A conversation in which nothing was said, and that has nothing but what is `known`."""
+    return {
+        "id": AN_ID,
+        "type": "group",
+        "name": None,
+        "avatarUrl": None,
+        "metadata": {},
+        "createdAt": A_TIME,
+        "updatedAt": A_TIME,
+        "lastSeq": 0,
+        "lastRev": 0,
+        "lastMessage": None,
+        "participantCount": len(participants),
+        "participants": list(participants),
+        **known,
+    }

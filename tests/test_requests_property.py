@@ -1,0 +1,165 @@
+"""Whatever arrives, a schema makes a right request of it or says what is wrong: nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatserver import requests, wire
+from chatserver.errors import ValidationFailed
+from chatserver.requests import Request, parse
+
+KINDS: list[type[Request]] = sorted(
+    [one for one in vars(requests).values() if isinstance(one, type) and issubclass(one, Request)],
+    key=lambda one: one.__name__,
+)
+KINDS.remove(Request)
+
+text = st.text(st.characters(codec=None), max_size=20)
+"""Lone surrogates too: JSON can say them."""
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | text
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+    max_leaves=8,
+)
+
+likely = st.sampled_from(
+    [
+        *(
+            "",
+            " ",
+            "x",
+            "alice",
+            "direct",
+            "group",
+            "member",
+            "self",
+            "active",
+            "👍",
+            "👩‍👩‍👧",
+            ":ok:",
+            "1",
+        ),
+        *("https://a.example/x", "http://[", "https://\ud800/", "a\0b", "x" * 129, "x" * 10_001),
+        *(0, 1, -1, 1.0, 2**53, 2**64, 10**400, math.nan, math.inf, True, None),
+        *(
+            [],
+            {},
+            ["x"],
+            [1],
+            [[]],
+            {"$gt": ""},
+            {"a": "b"},
+            {"a": {}},
+            {"a": 2**70},
+            {"\ud800": 1},
+        ),
+        *([{"type": "file", "url": "https://a.example/x"}], [{"type": "file", "$where": 1}]),
+    ]
+)
+
+
+def payloads(kind: type[Request]) -> st.SearchStrategy[Any]:
+    """Objects that are nearly right: the right keys, mostly, with all sorts of things under them."""
+    keys = [field.data_key for field in kind().fields.values()]
+    known = st.fixed_dictionaries({}, optional={key: likely | anything for key in keys if key})
+    unknown = st.dictionaries(text, scalars, max_size=1)
+    return st.one_of(known, st.builds(lambda a, b: {**b, **a}, known, unknown), anything)
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value has the type that an annotation says."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (types.UnionType, typing.Union):
+        return any(fits(value, one) for one in inside)
+    if origin is tuple:
+        return type(value) is tuple and all(fits(one, inside[0]) for one in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(fits(key, inside[0]) for key in value)
+    return type(value) is kind
+
+
+def outcome(kind: type[Request], data: Any) -> Any:
+    try:
+        return parse(kind, data)
+    except ValidationFailed as refused:
+        return refused
+
+
+def check(kind: type[Request], data: Any) -> None:
+    made = outcome(kind, data)
+    if isinstance(made, ValidationFailed):
+        assert made.details, "it says what is wrong"
+        for field, reasons in made.details.items():
+            assert isinstance(field, str)
+            assert reasons
+            assert all(isinstance(one, str) for one in reasons)
+        wire.encode(made.wire())  # and it can be said
+        return
+    for field, annotation in typing.get_type_hints(type(made)).items():
+        assert fits(getattr(made, field), annotation), (field, getattr(made, field), annotation)
+    assert type(made).__dataclass_params__.frozen
+    # What was accepted can be sent, so nothing in it will fail later.
+    wire.encode({field: getattr(made, field) for field in typing.get_type_hints(type(made))})
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_payload_is_accepted_or_refused_by_name(kind: type[Request]) -> None:
+    @given(payloads(kind))
+    @settings(max_examples=60, deadline=None)
+    def run(data: Any) -> None:
+        check(kind, data)
+
+    run()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_key_that_is_not_known_is_refused_by_its_name(kind: type[Request]) -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        parse(kind, {"$where": 1})
+    assert caught.value.details is not None
+    assert "$where" in caught.value.details
+
+
+@given(st.binary(max_size=60) | anything.map(lambda one: json.dumps(one).encode()))
+@settings(max_examples=300)
+def test_bytes_are_decoded_or_refused(data: bytes) -> None:
+    try:
+        value = wire.decode(data)
+    except ValidationFailed:
+        return
+    assert value is None or isinstance(value, (bool, int, float, str, list, dict))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+        b"1" * 60_000,
+        b"\xff",
+        b"",
+        b'"\\ud800"',
+        b"NaN",
+    ],
+    ids=["deep list", "deep object", "long number", "not UTF-8", "nothing", "surrogate", "NaN"],
+)
+def test_hostile_bytes_are_decoded_or_refused(body: bytes) -> None:
+    try:
+        value = wire.decode(body)
+    except ValidationFailed:
+        return
+    for kind in KINDS:
+        check(kind, value)
+        check(kind, {"content": value, "metadata": {"a": value}, "conversationId": value})
