@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import pymongo
+import structlog
 from bson import ObjectId
 from bson.errors import InvalidDocument
 from pymongo import AsyncMongoClient, IndexModel
@@ -38,6 +39,8 @@ __all__ = [
     "Session",
 ]
 
+log = structlog.get_logger(__name__)
+
 T = TypeVar("T")
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
@@ -45,6 +48,8 @@ Session = AsyncClientSession
 
 DEADLINE_S = 4.0
 """Every operation ends within it, retries included, so that a caller hears UNAVAILABLE within 5 s."""
+
+CLOSE_S = 2.0
 
 RETENTION_S = 7 * 24 * 3600
 """Records of past changes and events are kept this long for replay."""
@@ -147,7 +152,12 @@ class Mongo:
                 await self._database[name].create_indexes(indexes)
 
     async def close(self) -> None:
-        await self._client.close()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._client.close()
+        except TimeoutError:
+            # It says good-bye to the server first, which may not be listening.
+            log.warning("the database did not answer at the end")
 
     async def ping(self) -> None:
         """Answers when the database can be written to. Raises PyMongoError."""

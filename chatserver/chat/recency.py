@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from ..mongo import Mongo, PyMongoError, deadline, is_down
+from ..mongo import CLOSE_S, Mongo, PyMongoError, deadline, is_down
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +74,8 @@ class Recency:
         if self._task is not None:
             self._task.cancel()
         try:
-            await self.flush()
+            async with asyncio.timeout(CLOSE_S):
+                await self.flush()
         except (PyMongoError, TimeoutError) as error:
             # The next start repairs it.
             log.warning("the order of conversation lists was not written", error=str(error))
