@@ -14,7 +14,7 @@ import jwt
 import structlog
 
 from .errors import TokenExpired, Unauthenticated, Unavailable
-from .requests import MAX_ID, MAX_NAME
+from .requests.fields import MAX_ID, MAX_NAME
 
 log = structlog.get_logger(__name__)
 

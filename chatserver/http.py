@@ -16,7 +16,7 @@ from . import wire
 from .errors import ChatError, NotFound, PayloadTooLarge, RateLimited, ValidationFailed
 from .metrics import Metrics
 from .refusals import refusal
-from .requests import Request, parse
+from .requests.parse import Request, parse
 
 log = structlog.get_logger(__name__)
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from marshmallow import fields, validate
 
-from chatserver import errors, requests
+from chatserver import errors
 from chatserver.auth import Tokens
 from chatserver.internal.door import ROUTES as INTERNAL
 from chatserver.limits import Rate
 from chatserver.realtime.rooms import Rooms
+from chatserver.requests.fields import Emoji, Id, Metadata, Text
+from chatserver.requests.parse import Request
 from chatserver.rest.door import ROUTES as REST
 from chatserver.sockets.expiry import Expiry
 from chatserver.sockets.table import rows
@@ -21,7 +23,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "protocol.md"
 BEGIN, END = "<!-- tables: ./scripts/protocol --write -->\n", "<!-- end of tables -->\n"
 
 
-def payload(kind: type[requests.Request]) -> str:
+def payload(kind: type[Request]) -> str:
     schema = kind()
     if not schema.fields:
         return "`{}`"
@@ -45,13 +47,13 @@ def of(field: fields.Field) -> str:
         case fields.Url():
             schemes = next(one.schemes for one in field.validators if isinstance(one, validate.URL))
             return "/".join(sorted(schemes)) + " URL" + nullable(field)
-        case requests.Id():
+        case Id():
             return "id" + nullable(field)
-        case requests.Emoji():
+        case Emoji():
             return "emoji"
-        case requests.Metadata():
+        case Metadata():
             return "flat object"
-        case requests.Text():
+        case Text():
             return f"text{bounds(field)}{nullable(field)}"
         case fields.Integer():
             return f"integer{bounds(field)}"

@@ -34,7 +34,9 @@ class Wire:
         self.slowest = 0.0
         """The longest that an acknowledgement took, in seconds."""
         self.gone = asyncio.Event()
-        self._ids = itertools.count()
+        self.answered: dict[int, Any] = {}
+        """Acknowledgements of what was not asked with `ask`, by number."""
+        self._ids = itertools.count(1000)
         self._asked: dict[int, tuple[float, asyncio.Future[Answer]]] = {}
         self._news = asyncio.Event()
         self._task = asyncio.create_task(self._listen())
@@ -128,6 +130,9 @@ class Wire:
             self.heard.append((name, payload))
         elif text.startswith("43"):
             number, _, rest = text[2:].partition("[")
+            if int(number) not in self._asked:
+                self.answered[int(number)] = json.loads("[" + rest)[0]
+                return
             since, answer = self._asked.pop(int(number))
             self.slowest = max(self.slowest, time.monotonic() - since)
             answer.set_result(json.loads("[" + rest)[0])

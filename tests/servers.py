@@ -87,8 +87,8 @@ class ChatServer:
     """A chatserver process with its log."""
 
     def __init__(self, mongo_url: str, database: str, log: Path, **settings: str) -> None:
-        self.port = free_port()
-        self.ws_port = free_port()
+        self.port = int(settings.get("PORT") or free_port())
+        self.ws_port = int(settings.get("WS_PORT") or free_port())
         self.log_path = log
         self.env = {
             **{key: value for key, value in os.environ.items() if not key.startswith("CHAT")},

@@ -13,15 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatserver import requests, wire
+from chatserver import wire
 from chatserver.errors import ValidationFailed
-from chatserver.requests import Request, parse
+from chatserver.requests import conversations, messages, users
+from chatserver.requests.parse import Request, parse
 
-KINDS: list[type[Request]] = sorted(
-    [one for one in vars(requests).values() if isinstance(one, type) and issubclass(one, Request)],
-    key=lambda one: one.__name__,
-)
-KINDS.remove(Request)
+KINDS = sorted(Request.__subclasses__(), key=lambda one: one.__name__)
+assert {one.__module__ for one in KINDS} == {one.__name__ for one in (conversations, messages, users)}
 
 text = st.text(st.characters(codec=None), max_size=20)
 """Lone surrogates too: JSON can say them."""

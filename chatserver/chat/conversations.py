@@ -13,11 +13,7 @@ from ..clock import from_unix, iso, now, unix_ms
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
 from ..outbox.outbox import Outbox
-from ..requests import (
-    ConversationEdit,
-    NewConversation,
-    PageOfConversations,
-)
+from ..requests.conversations import ConversationEdit, NewConversation, PageOfConversations
 from .ending import Ending
 from .members import Members
 from .participants import Participants, participant

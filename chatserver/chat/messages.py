@@ -11,7 +11,7 @@ from .. import wire
 from ..clock import iso
 from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
 from ..mongo import Document, Mongo
-from ..requests import MessageDeletion, MessageEdit, NewMessage, PageOfMessages, SyncFrom
+from ..requests.messages import MessageDeletion, MessageEdit, NewMessage, PageOfMessages, SyncFrom
 from .log.entry import Applied, Outcome
 from .log.log import Log
 from .members import Member, Members

@@ -10,7 +10,7 @@ from ..clock import iso, now
 from ..errors import Conflict, Forbidden, NotFound
 from ..mongo import Document, Mongo, Session
 from ..outbox.outbox import Outbox
-from ..requests import NewParticipants, RoleChange
+from ..requests.conversations import NewParticipants, RoleChange
 from .ending import Ending
 from .members import Member, Members, member_id
 from .rooms import Rooms

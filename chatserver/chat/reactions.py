@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import Conflict
-from ..requests import Reaction
+from ..requests.messages import Reaction
 from .log.entry import Applied
 from .log.log import Log
 from .members import Members

@@ -17,7 +17,7 @@ from typing import Any
 from ..clock import iso, now
 from ..errors import Conflict, NotFound, ValidationFailed
 from ..mongo import Document, Mongo, Session
-from ..requests import ReadUpTo
+from ..requests.messages import ReadUpTo
 from .log.log import Log
 from .members import Members, member_id
 from .message import Message, conversation_of

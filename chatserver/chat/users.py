@@ -11,7 +11,8 @@ from .. import wire
 from ..clock import iso, now
 from ..errors import ChatError, Forbidden, NotFound, Unauthenticated, ValidationFailed
 from ..mongo import Document, Mongo
-from ..requests import SyncUser, UserSync, parse
+from ..requests.parse import parse
+from ..requests.users import SyncUser, UserSync
 from .rooms import Rooms
 
 ADMITTED = 50_000

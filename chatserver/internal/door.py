@@ -12,7 +12,8 @@ from ..chat.chat import Chat
 from ..errors import Unauthenticated
 from ..http import HEADER_SECRET, MAX_BODY, Reply, answer, pattern, read
 from ..metrics import Metrics
-from ..requests import OfExternalUser, OneUser, Request, SyncUser, SyncUsers, UserBatch, UserSync
+from ..requests.parse import Request
+from ..requests.users import OfExternalUser, OneUser, SyncUser, SyncUsers, UserBatch, UserSync
 
 MAX_BATCH_BODY = 4 * 1024 * 1024
 

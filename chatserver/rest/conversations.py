@@ -8,7 +8,7 @@ from ..chat.chat import Chat
 from ..chat.conversations import Created
 from ..http import Reply
 from ..limits import Rate
-from ..requests import (
+from ..requests.conversations import (
     AddParticipants,
     ChangeRole,
     ConversationEdit,

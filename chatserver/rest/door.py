@@ -13,7 +13,8 @@ from ..errors import Unauthenticated, ValidationFailed
 from ..http import HEADER_SECRET, MAX_BODY, answer, pattern, read
 from ..limits import Limits
 from ..metrics import Metrics
-from ..requests import MAX_ID, ids_of
+from ..requests.fields import MAX_ID
+from ..requests.parse import ids_of
 from . import conversations, messages, presence, receipts
 from .route import Route
 

@@ -7,7 +7,7 @@ from typing import Any
 from ..chat.chat import Chat
 from ..http import Reply
 from ..limits import Rate
-from ..requests import (
+from ..requests.messages import (
     DeleteMessage,
     EditMessage,
     ListMessages,

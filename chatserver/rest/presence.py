@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..chat.chat import Chat
-from ..requests import OfConversation, OfUser, OneConversation, OneUser, Peers, PresenceOf
+from ..requests.conversations import OfConversation, OneConversation, Peers
+from ..requests.users import OfUser, OneUser, PresenceOf
 from .route import Route
 
 

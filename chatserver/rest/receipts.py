@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..chat.chat import Chat
-from ..requests import (
-    OfConversation,
-    OfMessage,
-    OneConversation,
-    OneMessage,
-    ReadConversation,
-    ReadUpTo,
-)
+from ..requests.conversations import OfConversation, OneConversation
+from ..requests.messages import OfMessage, OneMessage, ReadConversation, ReadUpTo
 from .route import Route
 
 

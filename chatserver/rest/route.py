@@ -8,7 +8,7 @@ from typing import Any
 
 from ..chat.chat import Chat
 from ..limits import Rate
-from ..requests import Request
+from ..requests.parse import Request
 
 Handler = Callable[[Chat, str, Any], Awaitable[Any]]
 """Called with the user who asks; answers with what the body is to be, or a chatserver.http.Reply."""

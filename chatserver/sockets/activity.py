@@ -9,7 +9,8 @@ from ..chat.chat import Chat
 from ..clock import iso, now
 from ..limits import Rate
 from ..realtime.server import Connection
-from ..requests import NoPayload, Nothing, OfConversation, OneConversation
+from ..requests.conversations import OfConversation, OneConversation
+from ..requests.users import NoPayload, Nothing
 from .event import Event, Handler
 
 

@@ -21,7 +21,7 @@ from ..realtime.rooms import Arrival, Rooms
 from ..realtime.server import Connection
 from ..realtime.session import Session
 from ..refusals import refusal
-from ..requests import ids_of, parse, printable
+from ..requests.parse import ids_of, parse, printable
 from .event import Event
 from .expiry import Expiry
 from .table import rows

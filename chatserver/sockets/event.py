@@ -10,7 +10,7 @@ from typing import Any
 from ..chat.chat import Chat
 from ..limits import Rate
 from ..realtime.server import Connection
-from ..requests import Request
+from ..requests.parse import Request
 
 Handler = Callable[[Chat, Connection, Any], Any]
 """Answers with the `data` of the acknowledgement, or an awaitable of it.

@@ -9,7 +9,7 @@ from ..chat.chat import Chat
 from ..chat.messages import Synced
 from ..limits import Rate
 from ..realtime.server import Connection
-from ..requests import (
+from ..requests.messages import (
     DeleteMessage,
     EditMessage,
     MessageDeletion,

@@ -11,7 +11,8 @@ from ..errors import Forbidden, NotFound
 from ..limits import Rate
 from ..realtime.rooms import Rooms
 from ..realtime.server import Connection
-from ..requests import FreshToken, OfConversation, OneConversation, RefreshToken
+from ..requests.conversations import OfConversation, OneConversation
+from ..requests.users import FreshToken, RefreshToken
 from .event import Event
 from .expiry import Expiry
 

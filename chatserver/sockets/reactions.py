@@ -7,7 +7,7 @@ from typing import Any
 from ..chat.chat import Chat
 from ..limits import Rate
 from ..realtime.server import Connection
-from ..requests import React, Reaction
+from ..requests.messages import React, Reaction
 from .event import Event
 
 

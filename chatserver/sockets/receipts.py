@@ -7,7 +7,7 @@ from typing import Any
 from ..chat.chat import Chat
 from ..limits import Rate
 from ..realtime.server import Connection
-from ..requests import OfMessage, OneMessage, ReadConversation, ReadUpTo
+from ..requests.messages import OfMessage, OneMessage, ReadConversation, ReadUpTo
 from .event import Event
 
 

@@ -1,0 +1,134 @@
+"""What is asked of conversations and their participants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from marshmallow import ValidationError, fields, post_load, validate
+
+from .fields import MAX_PAGE, MAX_PARTICIPANTS, Id, Metadata, Text, id_list, name_field, web_url
+from .parse import Request
+
+
+@dataclass(frozen=True, slots=True)
+class OneConversation:
+    conversation_id: str
+
+
+class OfConversation(Request):
+    makes = OneConversation
+    conversation_id = Id(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NewConversation:
+    type: str
+    participant_ids: tuple[str, ...]
+    name: str | None = None
+    avatar_url: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class CreateConversation(Request):
+    makes = NewConversation
+    type = Text(required=True, validate=validate.OneOf(["direct", "group", "channel"]))
+    participant_ids = id_list(MAX_PARTICIPANTS, required=True)
+    name = name_field()
+    avatar_url = web_url({"https", "http"}, allow_none=True)
+    metadata = Metadata()
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationEdit:
+    """`changes` has only what was given: name, avatar_url, metadata."""
+
+    conversation_id: str
+    changes: Mapping[str, Any]
+
+
+class EditConversation(Request):
+    makes = ConversationEdit
+    conversation_id = Id(required=True)
+    name = name_field()
+    avatar_url = web_url({"https", "http"}, allow_none=True)
+    metadata = Metadata()
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        conversation_id = data.pop("conversation_id")
+        if not data:
+            raise ValidationError("Give name, avatarUrl or metadata.", "name")
+        return ConversationEdit(conversation_id, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    user_ids: tuple[str, ...]
+
+
+class DirectWith(Request):
+    makes = Peers
+    user_id = Id(required=True)
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        return Peers((data["user_id"],))
+
+
+class PrivateWith(Request):
+    makes = Peers
+    user_ids = id_list(MAX_PARTICIPANTS, least=1, required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NewParticipants:
+    conversation_id: str
+    user_ids: tuple[str, ...]
+    role: str = "member"
+
+
+class AddParticipants(Request):
+    makes = NewParticipants
+    conversation_id = Id(required=True)
+    user_ids = id_list(MAX_PARTICIPANTS, least=1, required=True)
+    role = Text(validate=validate.OneOf(["admin", "member"]))
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChange:
+    conversation_id: str
+    user_id: str
+    role: str
+
+
+class ChangeRole(Request):
+    makes = RoleChange
+    conversation_id = Id(required=True)
+    user_id = Id(required=True)
+    role = Text(required=True, validate=validate.OneOf(["owner", "admin", "member"]))
+
+
+@dataclass(frozen=True, slots=True)
+class OneParticipant:
+    conversation_id: str
+    user_id: str
+
+
+class OfParticipant(Request):
+    makes = OneParticipant
+    conversation_id = Id(required=True)
+    user_id = Id(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PageOfConversations:
+    limit: int = 50
+    cursor: str | None = None
+
+
+class ListConversations(Request):
+    makes = PageOfConversations
+    limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
+    cursor = Id()

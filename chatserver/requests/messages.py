@@ -1,0 +1,174 @@
+"""What is asked of messages, reactions and read marks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
+
+from .fields import (
+    MAX_ATTACHMENTS,
+    MAX_MENTIONS,
+    MAX_NAME,
+    MAX_PAGE,
+    Emoji,
+    Id,
+    Metadata,
+    Several,
+    Text,
+    Whole,
+    id_list,
+    web_url,
+)
+from .parse import Request
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    conversation_id: str
+    content: str = ""
+    attachments: tuple[Mapping[str, Any], ...] = ()
+    reply_to: str | None = None
+    client_message_id: str | None = None
+    mentions: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class AttachmentSchema(Schema):
+    class Meta:
+        unknown = RAISE
+
+    type = Text(required=True, validate=validate.OneOf(["image", "video", "audio", "file"]))
+    url = web_url({"https"}, required=True)
+    name = Text(validate=validate.Length(1, MAX_NAME))
+    mimeType = Text(validate=validate.Length(1, 100))  # noqa: N815
+    size = Whole(0, 2**53 - 1)
+    width = Whole(0, 1_000_000)
+    height = Whole(0, 1_000_000)
+    durationMs = Whole(0, 2**53 - 1)  # noqa: N815
+    thumbnailUrl = web_url({"https"})  # noqa: N815
+
+
+class SendMessage(Request):
+    makes = NewMessage
+    conversation_id = Id(required=True)
+    content = Text()
+    attachments = Several(
+        fields.Nested(AttachmentSchema), validate=validate.Length(max=MAX_ATTACHMENTS)
+    )
+    reply_to = Id(allow_none=True)
+    client_message_id = Text(allow_none=True, validate=validate.Length(1, 64))
+    mentions = id_list(MAX_MENTIONS)
+    metadata = Metadata()
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEdit:
+    message_id: str
+    content: str
+
+
+class EditMessage(Request):
+    makes = MessageEdit
+    message_id = Id(required=True)
+    content = Text(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDeletion:
+    message_id: str
+    scope: str = "everyone"
+
+
+class DeleteMessage(Request):
+    makes = MessageDeletion
+    message_id = Id(required=True)
+    scope = Text(validate=validate.OneOf(["everyone", "self"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    message_id: str
+    emoji: str
+
+
+class React(Request):
+    makes = Reaction
+    message_id = Id(required=True)
+    emoji = Emoji(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class OneMessage:
+    message_id: str
+
+
+class OfMessage(Request):
+    makes = OneMessage
+    message_id = Id(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFrom:
+    """Where a client stands: exactly one of the three; `None` in all: at the very beginning."""
+
+    conversation_id: str
+    last_message_id: str | None = None
+    after_seq: int | None = None
+    after_rev: int | None = None
+    limit: int = 100
+
+
+class SyncMessages(Request):
+    makes = SyncFrom
+    conversation_id = Id(required=True)
+    last_message_id = Id(allow_none=True)
+    after_seq = Whole(0, 2**53 - 1)
+    after_rev = Whole(0, 2**53 - 1)
+    limit = Whole(1, MAX_PAGE)
+
+    @validates_schema(pass_original=True)
+    def one_position(self, _: Any, original: Mapping[str, Any], **__: Any) -> None:
+        given = [key for key in ("lastMessageId", "afterSeq", "afterRev") if key in original]
+        if len(given) != 1:
+            raise ValidationError(
+                "Give one of lastMessageId, afterSeq and afterRev.",
+                given[1] if given else "lastMessageId",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class PageOfMessages:
+    conversation_id: str
+    limit: int = 50
+    before: str | None = None
+    after: str | None = None
+
+
+class ListMessages(Request):
+    """`before` and `after` are message ids, or sequence numbers."""
+
+    makes = PageOfMessages
+    conversation_id = Id(required=True)
+    limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
+    before = Id()
+    after = Id()
+
+    @validates_schema
+    def one_direction(self, data: dict[str, Any], **_: Any) -> None:
+        if "before" in data and "after" in data:
+            raise ValidationError("Give before or after, not both.", "after")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUpTo:
+    conversation_id: str
+    up_to_message_id: str | None = None
+
+
+class ReadConversation(Request):
+    makes = ReadUpTo
+    conversation_id = Id(required=True)
+    up_to_message_id = Id(allow_none=True)

@@ -1,0 +1,89 @@
+"""What is asked of users, of presence, and of the connection itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from marshmallow import fields, post_load, validate
+
+from .conversations import Peers
+from .fields import Id, Metadata, Several, Text, id_list, name_field, web_url
+from .parse import Request
+
+
+@dataclass(frozen=True, slots=True)
+class UserSync:
+    """`changes` has only what was given: name, avatar_url, status, metadata."""
+
+    user_id: str
+    changes: Mapping[str, Any]
+
+
+class SyncUser(Request):
+    makes = UserSync
+    external_user_id = Id(required=True)
+    name = name_field()
+    avatar_url = web_url({"https", "http"}, allow_none=True)
+    status = Text(validate=validate.OneOf(["active", "blocked"]))
+    metadata = Metadata()
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        return UserSync(data.pop("external_user_id"), data)
+
+
+@dataclass(frozen=True, slots=True)
+class UserBatch:
+    users: tuple[Any, ...]
+
+
+class SyncUsers(Request):
+    """The rows are parsed one by one: a bad one does not stop the rest."""
+
+    makes = UserBatch
+    users = Several(fields.Raw(allow_none=True), required=True, validate=validate.Length(1, 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class OneUser:
+    user_id: str
+
+
+class OfUser(Request):
+    makes = OneUser
+    user_id = Id(required=True)
+
+
+class OfExternalUser(Request):
+    makes = OneUser
+    external_user_id = Id(required=True)
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        return OneUser(data["external_user_id"])
+
+
+class PresenceOf(Request):
+    makes = Peers
+    user_ids = id_list(200, required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    pass
+
+
+class NoPayload(Request):
+    makes = Nothing
+
+
+@dataclass(frozen=True, slots=True)
+class FreshToken:
+    token: str = field(repr=False)
+
+
+class RefreshToken(Request):
+    makes = FreshToken
+    token = Text(required=True, validate=validate.Length(1, 8192))

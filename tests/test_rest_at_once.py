@@ -1,0 +1,120 @@
+"""The same thing asked for many times at the same moment is done once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable
+from typing import Any
+
+from .conftest import Starter
+from .people import People, devices
+
+
+async def statuses(*asked: Awaitable[tuple[int, Any]]) -> Counter[int]:
+    return Counter([status for status, _ in await asyncio.gather(*asked)])
+
+
+async def test_a_user_who_is_added_many_times_at_once_is_added_once(people: People) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    group = await alice.group(bob)
+    phone, tablet = await devices(bob, carol)
+    path = f"/conversations/{group['id']}/participants"
+    both = {"userIds": [carol.id, bob.id]}
+    assert await statuses(*[alice.request("POST", path, both) for _ in range(10)]) == {200: 10}
+    assert len(await tablet.all_heard("conversation:joined")) == 1
+    assert len(await phone.all_heard("participant:added")) == 1
+    seen = await carol.ask("GET", f"/conversations/{group['id']}")
+    assert seen["participantCount"] == 3
+
+
+async def test_a_user_who_is_removed_many_times_at_once_is_removed_once(people: People) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    group = await alice.group(bob, carol)
+    phone, tablet = await devices(bob, carol)
+    path = f"/conversations/{group['id']}/participants/{carol.id}"
+    asked = [alice.request("DELETE", path) for _ in range(5)]
+    asked += [carol.request("DELETE", path) for _ in range(5)]
+    assert await statuses(*asked) == {204: 1, 404: 9}
+    assert len(await tablet.all_heard("conversation:removed")) == 1
+    assert len(await phone.all_heard("participant:removed")) == 1
+
+
+async def test_a_conversation_that_is_deleted_many_times_at_once_ends_once(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    group = await alice.group(bob)
+    phone = await bob.connect()
+    path = f"/conversations/{group['id']}"
+    assert await statuses(*[alice.request("DELETE", path) for _ in range(10)]) == {204: 1, 404: 9}
+    assert await phone.all_heard("conversation:removed") == [{"conversationId": group["id"]}]
+
+
+async def test_a_new_user_who_does_ten_things_at_once_is_created_once(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    asked = [alice.request("GET", "/conversations") for _ in range(10)]
+    asked += [bob.request("GET", f"/users/{alice.id}/presence") for _ in range(10)]
+    assert await statuses(*asked) == {200: 20}
+    one, two = people("one", "two")
+    syncs = [
+        people.master("POST", "/users/sync", {"externalUserId": one.id, "name": f"{n}"})
+        for n in range(20)
+    ]
+    assert await statuses(*syncs) == {200: 19, 201: 1}
+    named = [
+        alice.request("POST", "/conversations", {"type": "group", "participantIds": [two.id]})
+        for _ in range(10)
+    ]
+    assert await statuses(*named) == {201: 10}
+    assert len((await two.ask("GET", "/conversations"))["items"]) == 10
+
+
+async def test_people_who_come_and_go_at_once_leave_one_owner(people: People) -> None:
+    alice, *others = people("alice", "bob", "carol", "dave", "erin", "frank")
+    group = await alice.group(*others)
+    path = f"/conversations/{group['id']}"
+    watcher = others[-1]
+    asked: list[Awaitable[tuple[int, Any]]] = [
+        alice.request("DELETE", f"{path}/participants/{alice.id}"),
+        *[
+            alice.request("PATCH", f"{path}/participants/{one.id}", {"role": "admin"})
+            for one in others
+        ],
+        *[one.request("DELETE", f"{path}/participants/{one.id}") for one in others[:-1]],
+        *[watcher.request("PATCH", path, {"name": f"{n}"}) for n in range(5)],
+    ]
+    assert not set(await statuses(*asked)) - {200, 204, 403, 404}
+    seen = await watcher.ask("GET", path)
+    assert [(one["userId"], one["role"]) for one in seen["participants"]] == [(watcher.id, "owner")]
+
+
+async def test_a_user_who_is_deleted_while_being_named_is_left_out(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    await bob.ask("GET", "/conversations")
+    made, _ = await asyncio.gather(
+        asyncio.gather(
+            *[
+                alice.request(
+                    "POST", "/conversations", {"type": "group", "participantIds": [bob.id]}
+                )
+                for _ in range(10)
+            ]
+        ),
+        people.master("DELETE", f"/users/{bob.id}"),
+    )
+    assert {status for status, _ in made} <= {201, 400}
+    # A deletion may be repeated, and finishes what was begun meanwhile.
+    assert (await people.master("DELETE", f"/users/{bob.id}"))[0] == 204
+    for one in (await alice.ask("GET", "/conversations"))["items"]:
+        assert [it["userId"] for it in one["participants"]] == [alice.id]
+
+
+async def test_the_longest_message_is_as_long_as_is_set(start: Starter, people_of: Any) -> None:
+    people = people_of(await start(MESSAGE_MAX_CHARS="5"))
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    desk = await alice.connect()
+    sent = await desk.say(talk, "👍👍👍👍👍")
+    for event, where in (("message:send", "conversationId"), ("message:edit", "messageId")):
+        ids = {"conversationId": talk["id"], "messageId": sent["id"]}
+        refusal = await desk.refused(event, {where: ids[where], "content": "123456"})
+        assert list(refusal.details) == ["content"]
