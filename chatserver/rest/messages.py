@@ -31,7 +31,7 @@ async def send(chat: Chat, user_id: str, new: NewMessage) -> Any:
 
 async def page(chat: Chat, user_id: str, asked: PageOfMessages) -> Any:
     page = await chat.messages.page(user_id, asked)
-    return {"items": [message.json for message in page.messages], "hasMore": page.has_more}
+    return {"items": [message.wire() for message in page.messages], "hasMore": page.has_more}
 
 
 async def get(chat: Chat, user_id: str, one: OneMessage) -> Any:

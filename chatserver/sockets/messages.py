@@ -41,7 +41,7 @@ async def sync(chat: Chat, connection: Connection, asked: SyncFrom) -> Any:
 def synced(found: Synced) -> dict[str, Any]:
     return {
         "conversationId": found.conversation_id,
-        "messages": [message.json for message in found.page.messages],
+        "messages": [message.wire() for message in found.page.messages],
         "hasMore": found.page.has_more,
         "lastSeq": found.last_seq,
         "lastRev": found.last_rev,
