@@ -125,7 +125,7 @@ class EmbeddedMongo:
             *("--quiet", "--slowOpSampleRate", "0", "--noscripting"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             # A transaction of a server that was killed holds up its conversation until it is ended.
-            *("--setParameter", "transactionLifetimeLimitSeconds=5"),
+            *("--setParameter", "transactionLifetimeLimitSeconds=2"),
         ]
 
     async def _accepts(self, process: asyncio.subprocess.Process) -> None:

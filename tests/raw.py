@@ -68,7 +68,7 @@ class Wire:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[number] = (time.monotonic(), answer)
         try:
-            await self.write(f"42{number}" + json.dumps([event, payload or {}]))
+            await self.write(f"42{number}" + json.dumps([event, payload or {}], ensure_ascii=False))
         except ConnectionError:
             answer.set_result(None)
         return answer

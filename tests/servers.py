@@ -51,7 +51,7 @@ class MongoServer:
                 *("--dbpath", str(self.folder), "--port", str(self.port)),
                 *("--bind_ip", "127.0.0.1", "--replSet", "tests", "--wiredTigerCacheSizeGB", "0.5"),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet"),
-                *("--setParameter", "transactionLifetimeLimitSeconds=5"),
+                *("--setParameter", "transactionLifetimeLimitSeconds=2"),
                 *("--logpath", str(self.folder / "mongod.log")),
             ],
             stdout=subprocess.DEVNULL,
@@ -155,7 +155,11 @@ class ChatServer:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
-        return await asyncio.wait_for(self.process.wait(), 30)
+        try:
+            return await asyncio.wait_for(self.process.wait(), 30)
+        except TimeoutError:
+            await self.kill()
+            raise
 
 
 @asynccontextmanager
@@ -164,8 +168,8 @@ async def chat_server(
 ) -> AsyncIterator[ChatServer]:
     """A running server; at the end it must stop cleanly, and its log must be free of tracebacks."""
     server = ChatServer(mongo_url, database, log, **settings)
-    await server.start()
     try:
+        await server.start()
         yield server
     finally:
         await server.stop()

@@ -108,6 +108,30 @@ async def test_a_user_who_is_deleted_while_being_named_is_left_out(people: Peopl
         assert [it["userId"] for it in one["participants"]] == [alice.id]
 
 
+async def test_two_nodes_that_are_asked_at_once_make_one_conversation(
+    start: Starter, people_of: Any
+) -> None:
+    here, there = people_of(await start()), people_of(await start(LOG_LEVEL="debug"))
+    alice, bob, carol = here("alice", "bob", "carol")
+    alice_there, bob_there = there("alice", "bob")
+    alice_there.id, bob_there.id = alice.id, bob.id
+    for path, hers, his in [
+        ("/conversations/direct", {"userId": bob.id}, {"userId": alice.id}),
+        (
+            "/conversations/private",
+            {"userIds": [bob.id, carol.id]},
+            {"userIds": [carol.id, alice.id]},
+        ),
+    ]:
+        answers = await asyncio.gather(
+            *[one.request("POST", path, hers) for one in (alice, alice_there) * 5],
+            *[one.request("POST", path, his) for one in (bob, bob_there) * 5],
+        )
+        assert Counter(status for status, _ in answers) == {200: 19, 201: 1}
+        assert len({made["id"] for _, made in answers}) == 1
+    assert len((await bob.ask("GET", "/conversations"))["items"]) == 2
+
+
 async def test_the_longest_message_is_as_long_as_is_set(start: Starter, people_of: Any) -> None:
     people = people_of(await start(MESSAGE_MAX_CHARS="5"))
     alice, bob = people("alice", "bob")

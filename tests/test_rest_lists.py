@@ -13,13 +13,14 @@ async def pages(person: Person, limit: int) -> list[list[Any]]:
     """All pages of one's conversations, in the order in which they come."""
     found: list[list[Any]] = []
     path = f"/conversations?limit={limit}"
-    while True:
+    for _ in range(20):
         page = await person.ask("GET", path)
         assert set(page) == {"items", "nextCursor"}
         found.append(page["items"])
         if page["nextCursor"] is None:
             return found
         path = f"/conversations?limit={limit}&cursor={page['nextCursor']}"
+    raise AssertionError("The pages do not end.")
 
 
 async def ids(person: Person) -> list[str]:

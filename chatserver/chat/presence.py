@@ -125,22 +125,21 @@ class Presence:
                 for user_id, payload in payloads.items():
                     await self._outbox.append(session, kind, user_id, at, [payload])
 
-        rooms_of_gone = await self._members.rooms_of_many(offline)
+        rooms = {one: list(self._rooms.rooms_of(one)) for one in batch if one in self._sockets}
+        rooms |= await self._members.rooms_of_many([one for one in batch if one not in rooms])
         await self._mongo.transaction(store)
         self._online.update(online)
         self._online.difference_update(offline)
         for user_id in batch:
-            del self._changed[user_id]
+            self._changed.pop(user_id, None)
         for user_id, payload in here.items():
-            self._rooms.neighbours(
-                self._rooms.rooms_of(user_id), "user:online", payload, but=user_id
-            )
+            # Who is on the way out again was here all the same: else only the going would be told.
+            where = self._rooms.rooms_of(user_id) or rooms.get(user_id, ())
+            self._rooms.neighbours(where, "user:online", payload, but=user_id)
         for user_id, payload in gone.items():
-            if user_id not in self._sockets:
+            if not self._is_here(user_id):
                 del self._seen[user_id]
-            self._rooms.neighbours(
-                rooms_of_gone.get(user_id, ()), "user:offline", payload, but=user_id
-            )
+            self._rooms.neighbours(rooms.get(user_id, ()), "user:offline", payload, but=user_id)
         for user_id in batch:
             # It may have changed again while this was being recorded.
             self._note(user_id)

@@ -15,7 +15,8 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
 from engineio import packet as engine
 from engineio.async_socket import AsyncSocket
-from engineio.exceptions import EngineIOError
+from engineio.exceptions import ContentTooLongError, EngineIOError
+from engineio.payload import Payload
 
 from .packet import CLOSE_FRAME, Packet, frame
 
@@ -29,6 +30,7 @@ SOFT_BYTES = 128 * 1024
 HARD_BYTES = 1024 * 1024
 """Unsent bytes past which a session is closed: its client has to come back and sync."""
 UPGRADE_S = 10.0
+BODY_S = 10.0
 
 PING = engine.Packet(engine.PING)
 NOOP = engine.Packet(engine.NOOP)
@@ -128,10 +130,18 @@ class Session(AsyncSocket):
             self.received(pkt.encode().encode())
 
     async def handle_post_request(self, environ: dict[str, Any]) -> None:
+        """All packets of a body, or Malformed. engineio reads what happens to have arrived of it, and
+        answers 200 for what it could not read."""
+        body = bytearray()
         try:
-            await super().handle_post_request(environ)
-        except (ValueError, IndexError, KeyError):
-            # engineio would answer 200 and lose what was in it.
+            async with asyncio.timeout(BODY_S):
+                async for chunk in environ["aiohttp.request"].content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_FRAME:
+                        raise ContentTooLongError()
+            for pkt in Payload(encoded_payload=body.decode()).packets:
+                await self.receive(pkt)
+        except (ValueError, IndexError, KeyError, TimeoutError):
             self.server.drop(self, self.server.reason.TRANSPORT_ERROR)
             raise Malformed() from None
 
@@ -139,9 +149,14 @@ class Session(AsyncSocket):
 
     async def _upgrade_websocket(self, environ: dict[str, Any]) -> Any:
         if self.upgraded or self.websocket is not None:
-            raise OSError("upgraded already")
+            return self.server._bad_request("There is a WebSocket already.")
         response = WebSocketResponse(self)
-        await response.prepare(environ["aiohttp.request"])
+        try:
+            await response.prepare(environ["aiohttp.request"])
+        except web.HTTPException:
+            if not self.connected:
+                self.server.drop(self, self.server.reason.TRANSPORT_ERROR)
+            raise
         websocket = response.websocket
         if self.connected:
             # A polling session that upgrades: it is ours after the probe (see _upgrade).
@@ -232,28 +247,26 @@ class WebSocket:
             return
         if transport.get_write_buffer_size() > HARD_BYTES:
             # Measured before this write: an answer of any size goes to a client that keeps up.
-            self.end(WSCloseCode.TRY_AGAIN_LATER, "too slow", abort=True)
+            self._finish(WSCloseCode.TRY_AGAIN_LATER, "too slow")
             return
         transport.write(data)
 
-    def end(self, code: int, reason: str, *, abort: bool = False) -> None:
-        """Close with a WebSocket close frame; the client sees `code` and `reason`.
+    def end(self, code: int, reason: str) -> None:
+        """Close with a WebSocket close frame; the client sees `code` and `reason`."""
+        if not self._ended:
+            self._session.flush()
+            self._finish(code, reason)
 
-        `abort`: without waiting for a slow client to read what is before it.
-        """
+    def _finish(self, code: int, reason: str) -> None:
         if self._ended:
             return
-        self._session.flush()
         self._ended = True
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(frame(code.to_bytes(2, "big") + reason.encode(), CLOSE_FRAME))
-            if abort:
-                transport.abort()
-            else:
-                transport.close()
-                # A peer that never reads would keep a closing transport, and its buffer, for ever.
-                asyncio.get_running_loop().call_later(5.0, transport.abort)
+            transport.close()
+            # A peer that never reads would keep a closing transport, and its buffer, for ever.
+            asyncio.get_running_loop().call_later(5.0, transport.abort)
         self.lost()
 
     def lost(self) -> None:
