@@ -172,6 +172,22 @@ async def test_a_token_that_was_right_has_a_code_of_its_own(people: People) -> N
     assert answer["error"]["code"] == "UNAUTHENTICATED"
 
 
+async def test_a_token_is_good_until_its_end_and_no_longer(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    end = int(time.time()) + 2
+    given = signed(HS256, {"sub": alice.id, "exp": end})
+    while time.time() < end - 0.5:
+        assert (await tried(people.server, given))[0] == 200
+        # One that is alike but for its end or its owner is another token.
+        for claims in ({"sub": alice.id, "exp": end + 9}, {"sub": bob.id, "exp": end}):
+            changed = ".".join([parts(given)[0], encoded(claims), parts(given)[2]])
+            assert (await tried(people.server, changed))[0] == 401
+        await asyncio.sleep(0.4)
+    await asyncio.sleep(end - time.time() + 0.05)
+    status, answer = await tried(people.server, given)
+    assert (status, answer["error"]) == (401, error("TOKEN_EXPIRED"))
+
+
 async def test_a_token_is_taken_from_the_header_and_from_nowhere_else(people: People) -> None:
     alice = people("alice")
     for scheme in ("Bearer", "bearer", "BEARER"):

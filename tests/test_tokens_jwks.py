@@ -29,7 +29,12 @@ from .test_tokens import tried
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
+P384 = ec.generate_private_key(ec.SECP384R1())
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def public(kid: str | None, algorithm: Any, key: Any, **more: Any) -> dict[str, Any]:
@@ -41,8 +46,11 @@ KEYS = [
     public("rsa", RSAAlgorithm, RSA),
     public("ec", ECAlgorithm, EC, alg="ES256", use="sig"),
     public("ed", OKPAlgorithm, ED),
+    # Keys of a kind that no token here is signed with.
+    public("p384", ECAlgorithm, P384),
+    {"kty": "OKP", "crv": "X25519", "kid": "x25519", "x": encoded(bytes(32))},
     # A shared secret in a public document verifies nothing.
-    {"kty": "oct", "kid": "oct", "k": base64.urlsafe_b64encode(JWT_SECRET.encode()).decode()},
+    {"kty": "oct", "kid": "oct", "k": encoded(JWT_SECRET.encode())},
 ]
 
 
@@ -102,17 +110,12 @@ def signed(key: Any, algorithm: str, kid: Any, **claims: Any) -> str:
     return jwt.encode(claims, key, algorithm, headers=headers)
 
 
-def forged(secret: bytes, kid: str) -> str:
-    """HS256 with what is public as its secret: the classic confusion of keys."""
-    head, body = [
-        base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=")
-        for one in (
-            {"alg": "HS256", "kid": kid},
-            {"sub": "alice", "exp": time.time() + 60, "iss": "master"},
-        )
-    ]
-    signature = hmac.new(secret, head + b"." + body, hashlib.sha256).digest()
-    return b".".join([head, body, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+def forged(secret: bytes, kid: str, algorithm: str = "HS256") -> str:
+    """By default HS256 with what is public as its secret: the classic confusion of keys."""
+    header = {"alg": algorithm, "kid": kid}
+    claims = {"sub": "alice", "exp": time.time() + 60, "iss": "master"}
+    text = ".".join(encoded(json.dumps(one).encode()) for one in (header, claims))
+    return f"{text}.{encoded(hmac.new(secret, text.encode(), hashlib.sha256).digest())}"
 
 
 def pem(key: Any, form: Any = serialization.PublicFormat.SubjectPublicKeyInfo) -> bytes:
@@ -155,6 +158,11 @@ WRONG: dict[str, Callable[[], str]] = {
     "another key's kid": lambda: signed(RSA, "RS256", "ec"),
     "RS512": lambda: signed(RSA, "RS512", "rsa"),
     "PS256": lambda: signed(RSA, "PS256", "rsa"),
+    "a curve of its own": lambda: signed(P384, "ES384", "p384"),
+    "a curve by another name": lambda: forged(b"x", "p384", "ES256"),
+    "a key that signs nothing": lambda: forged(b"x", "x25519", "EdDSA"),
+    "an algorithm of another key": lambda: forged(b"x", "rsa", "ES256"),
+    "no algorithm": lambda: forged(b"", "rsa", "none"),
     "a kid of nothing": lambda: signed(RSA, "RS256", ""),
     "a kid that is a path": lambda: signed(RSA, "RS256", "../../etc/passwd"),
 }

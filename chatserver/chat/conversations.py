@@ -159,6 +159,7 @@ class Conversations:
         self._rooms.admit(conversation_id, [creator_id, *others])
         view = await self._views.one(conversation_id)
         self._rooms.emit(conversation_id, "conversation:new", view)
+        await self._participants.without_deleted(conversation_id, [creator_id, *others])
         return Created(view, is_new=True)
 
     async def _complete(

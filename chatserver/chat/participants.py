@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -88,7 +89,13 @@ class Participants:
             self._rooms.emit(
                 conversation_id, "participant:added", _who(conversation_id, user_id, at)
             )
+        await self.without_deleted(conversation_id, added)
         return view
+
+    async def without_deleted(self, conversation_id: str, user_ids: list[str]) -> None:
+        """Take out whoever was deleted while coming in: the deletion may have looked before."""
+        for user_id in await self._users.deleted(user_ids) if user_ids else ():
+            await self._put_out(conversation_id, user_id)
 
     async def remove(self, actor_id: str, conversation_id: str, user_id: str) -> None:
         """Remove a user, or leave. An owner who leaves is succeeded by the longest-standing admin,
@@ -106,6 +113,11 @@ class Participants:
     async def leave_all(self, user_id: str) -> None:
         """Take a user who was deleted out of every conversation, direct ones included."""
         for conversation_id in await self._members.conversations_of(user_id):
+            await self._put_out(conversation_id, user_id)
+
+    async def _put_out(self, conversation_id: str, user_id: str) -> None:
+        # Whoever is out already was removed by someone else, or by the same deletion asked for twice.
+        with suppress(NotFound):
             await self._take_out(user_id, conversation_id, user_id)
 
     async def _take_out(self, actor_id: str, conversation_id: str, user_id: str) -> None:

@@ -127,7 +127,9 @@ class Log:
         if tail is None:
             tail = self._tails[conversation_id] = Tail(conversation_id)
             self._forget_idle()
-        if self._closing or len(tail.queue) >= QUEUE:
+        # While `_settle` finds out what became of a write: to try would be to wait for a database
+        # that has just not answered, one batch after the other.
+        if self._closing or tail.unsure or len(tail.queue) >= QUEUE:
             op.future.set_exception(Unavailable())
             return
         tail.queue.append(op)
@@ -249,22 +251,22 @@ class Log:
 
     async def _settle(self, tail: Tail) -> None:
         """Make sure of a tail in the background, so that members need no next message to hear."""
-        pause = 0.2
+        pause = 0.1
         while tail.unsure:
-            await asyncio.sleep(pause * random.uniform(0.5, 1))
-            pause = min(pause * 2, 5.0)
-            if tail.busy or tail.ready or not tail.unsure:
-                continue
-            tail.busy = True
-            try:
-                async with deadline():
-                    await self._position.make_sure(tail)
-            except (PyMongoError, TimeoutError) as error:
-                if not is_down(error):
-                    raise
-            finally:
-                tail.busy = False
-                self._wake(tail)
+            if not tail.busy and not tail.ready:
+                tail.busy = True
+                try:
+                    async with deadline():
+                        await self._position.make_sure(tail)
+                except (PyMongoError, TimeoutError) as error:
+                    if not is_down(error):
+                        raise
+                finally:
+                    tail.busy = False
+                    self._wake(tail)
+            if tail.unsure:
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                pause = min(pause * 2, 2.0)
 
     async def _repeat_of(
         self, earlier: asyncio.Future[Outcome], future: asyncio.Future[Outcome]
