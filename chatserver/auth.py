@@ -81,7 +81,7 @@ class Tokens:
             claims = await self._claims(token)
         except jwt.ExpiredSignatureError:
             raise TokenExpired() from None
-        except (jwt.InvalidTokenError, ValueError):
+        except (jwt.PyJWTError, ValueError):
             # Never with the reason: it may repeat what the token holds.
             raise Unauthenticated() from None
         user_id = claims["sub"]

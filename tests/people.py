@@ -23,7 +23,9 @@ Payload.max_decode_packets = 10_000
 _numbers = itertools.count(1)
 
 
-def token(user_id: str, *, expires_in: float = 3600, secret: str = JWT_SECRET, **claims: Any) -> str:
+def token(
+    user_id: str, *, expires_in: float = 3600, secret: str = JWT_SECRET, **claims: Any
+) -> str:
     return jwt.encode({"sub": user_id, "exp": time.time() + expires_in, **claims}, secret, "HS256")
 
 
@@ -76,10 +78,16 @@ class Device:
         raise AssertionError(f"{event} was allowed: {data}")
 
     async def say(self, conversation: dict[str, Any], text: str, **more: Any) -> Any:
-        return await self.do("message:send", {"conversationId": conversation["id"], "content": text, **more})
+        return await self.do(
+            "message:send", {"conversationId": conversation["id"], "content": text, **more}
+        )
 
     async def hears(
-        self, event: str, where: Callable[[Any], bool] = lambda _: True, *, within: float = PATIENCE_S
+        self,
+        event: str,
+        where: Callable[[Any], bool] = lambda _: True,
+        *,
+        within: float = PATIENCE_S,
     ) -> Any:
         """The payload of the next such event that was not yet asked for; others are passed over."""
         async with asyncio.timeout(within):
@@ -116,10 +124,14 @@ class Person:
     def token(self) -> str:
         return token(self.id)
 
-    async def request(self, method: str, path: str, body: Any = None, **kwargs: Any) -> tuple[int, Any]:
+    async def request(
+        self, method: str, path: str, body: Any = None, **kwargs: Any
+    ) -> tuple[int, Any]:
         """Status and decoded body; `path` begins behind /api."""
         headers = {"Authorization": f"Bearer {self.token}", **kwargs.pop("headers", {})}
-        return await ask(self.session, method, f"{self.server.rest}/api{path}", body, headers, **kwargs)
+        return await ask(
+            self.session, method, f"{self.server.rest}/api{path}", body, headers, **kwargs
+        )
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The body of an answer that says yes. Raises Refused."""
@@ -134,7 +146,9 @@ class Person:
         assert set(answer) == {"error"}
         return Refused(answer["error"], status)
 
-    async def connect(self, transport: str = "websocket", *, with_token: str | None = None) -> Device:
+    async def connect(
+        self, transport: str = "websocket", *, with_token: str | None = None
+    ) -> Device:
         """A device that is in its rooms. `transport`: websocket, polling, or upgrade."""
         client = socketio.AsyncClient(reconnection=False)
         device = Device(self, client)
@@ -151,7 +165,9 @@ class Person:
 
     async def group(self, *others: Person, **more: Any) -> Any:
         people = [one.id for one in others]
-        return await self.ask("POST", "/conversations", {"type": "group", "participantIds": people, **more})
+        return await self.ask(
+            "POST", "/conversations", {"type": "group", "participantIds": people, **more}
+        )
 
     async def direct(self, other: Person) -> Any:
         return await self.ask("POST", "/conversations/direct", {"userId": other.id})
@@ -168,12 +184,15 @@ class People:
     def __call__(self, *names: str) -> Any:
         """One person, or a list of them."""
         made = [
-            Person(self.server, f"{name}-{os.getpid()}-{next(_numbers)}", self.session) for name in names
+            Person(self.server, f"{name}-{os.getpid()}-{next(_numbers)}", self.session)
+            for name in names
         ]
         self.all += made
         return made[0] if len(made) == 1 else made
 
-    async def master(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+    async def master(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any]:
         """The Master Service asks, with the internal secret."""
         secret = {"X-Internal-Secret": INTERNAL_SECRET, **headers}
         return await ask(self.session, method, f"{self.server.rest}/api{path}", body, secret)
@@ -199,7 +218,12 @@ async def presence(asker: Person, user_id: str, status: str) -> Any:
 
 
 async def ask(
-    session: aiohttp.ClientSession, method: str, url: str, body: Any, headers: dict[str, str], **kwargs: Any
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    body: Any,
+    headers: dict[str, str],
+    **kwargs: Any,
 ) -> tuple[int, Any]:
     if body is not None:
         kwargs["json"] = body

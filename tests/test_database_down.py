@@ -70,15 +70,20 @@ class Stream:
         return [one["error"]["code"] for one in done if not one["ok"]]
 
     async def repeat(self) -> None:
-        """Say again what failed, in order, until it is taken."""
+        """Say again what failed, in order: the first until it is taken, the rest in one breath."""
         answers = await asyncio.gather(*self.asked)
-        failed = [n for n, answer in enumerate(answers) if not answer["ok"]]
-        again = [await self.wire.say(self.talk, f"{n}", f"{n}") for n in failed]
-        for n, answer in zip(failed, await asyncio.gather(*again), strict=True):
-            assert answer is not None
-            assert answer["ok"], answer
-            self.asked[n] = asyncio.get_running_loop().create_future()
-            self.asked[n].set_result(answer)
+        failed = [n for n, answer in enumerate(answers) if not answer or not answer["ok"]]
+        async with asyncio.timeout(3):
+            while failed:
+                if (await self._again(failed[0]))["ok"]:
+                    break
+                await asyncio.sleep(0.05)
+        again = await asyncio.gather(*[self._again(n) for n in failed[1:]])
+        assert [answer for answer in again if not answer["ok"]] == []
+
+    async def _again(self, n: int) -> Any:
+        self.asked[n] = await self.wire.say(self.talk, f"{n}", f"{n}")
+        return await self.asked[n]
 
 
 async def all_is_right(listener: Wire, reader: Person, streams: list[Stream]) -> None:
@@ -286,7 +291,7 @@ async def test_who_comes_back_while_the_going_is_being_recorded_is_here(
     listener = await Wire.connect(alice)
     phone = await Wire.connect(bob)
     await listener.until(lambda: listener.told("user:online"))
-    for _ in range(4):
+    for _ in range(3):
         await phone.close()
         await asyncio.sleep(0.1)
         mongo.signal(signal.SIGSTOP)

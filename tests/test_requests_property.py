@@ -19,7 +19,9 @@ from chatserver.requests import conversations, messages, users
 from chatserver.requests.parse import Request, parse
 
 KINDS = sorted(Request.__subclasses__(), key=lambda one: one.__name__)
-assert {one.__module__ for one in KINDS} == {one.__name__ for one in (conversations, messages, users)}
+assert {one.__module__ for one in KINDS} == {
+    one.__name__ for one in (conversations, messages, users)
+}
 
 text = st.text(st.characters(codec=None), max_size=20)
 """Lone surrogates too: JSON can say them."""

@@ -266,7 +266,7 @@ class Log:
                     self._wake(tail)
             if tail.unsure:
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
-                pause = min(pause * 2, 2.0)
+                pause = min(pause * 2, 0.5)
 
     async def _repeat_of(
         self, earlier: asyncio.Future[Outcome], future: asyncio.Future[Outcome]
