@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ import pytest_asyncio
 from .conftest import Starter
 from .people import People, Person
 from .raw import Answer, Wire, history, rising, when
+from .replay import CHANGES, Copy
 from .servers import ChatServer, MongoServer
 
 Talk = dict[str, Any]
@@ -86,20 +88,69 @@ class Stream:
         return await self.asked[n]
 
 
-async def all_is_right(listener: Wire, reader: Person, streams: list[Stream]) -> None:
+class Changer:
+    """Somebody who edits a message again and again, and reacts to it, one after the other."""
+
+    def __init__(self, wire: Wire, message: Any) -> None:
+        self.wire = wire
+        self.message = message
+        self.texts: list[str] = []
+        """The last one that was acknowledged, and those tried since."""
+
+    async def run(self) -> None:
+        target = {"messageId": self.message["id"]}
+        for n in itertools.count():
+            self.texts.append(f"edit {n}")
+            answer = await (await self.wire.ask("message:edit", target | {"content": f"edit {n}"}))
+            if answer and answer["ok"]:
+                self.texts = [f"edit {n}"]
+            change = "reaction:remove" if n % 2 else "reaction:add"
+            await (await self.wire.ask(change, target | {"emoji": "👍"}))
+
+
+async def all_is_right(
+    listener: Wire, reader: Person, streams: list[Stream], changer: Changer
+) -> None:
     """What is stored is what was acknowledged, in order, and the listener heard it once."""
-    for talk in {stream.talk["id"]: stream.talk for stream in streams}.values():
-        log = await history(reader, talk)
-        assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
-        revs = [message["rev"] for message in log]
-        assert rising(revs)
-        by_id = {message["id"]: message for message in log}
-        for stream in [one for one in streams if one.talk is talk]:
-            said = [one["content"] for one in log if one["senderId"] == stream.wire.person.id]
-            assert said == [f"{n}" for n in range(len(stream.asked))]
-            assert [by_id[one["id"]] for one in stream.acked()] == stream.acked()
-        heard = [one for one in listener.told("message:new") if one["conversationId"] == talk["id"]]
-        assert heard == log
+    first, *log = whole = await history(reader, streams[0].talk)
+    assert [message["seq"] for message in whole] == list(range(1, len(whole) + 1))
+    assert rising([message["rev"] for message in log])
+    assert first["content"] in changer.texts
+    by_id = {message["id"]: message for message in log}
+    for stream in streams:
+        said = [one["content"] for one in log if one["senderId"] == stream.wire.person.id]
+        assert said == [f"{n}" for n in range(len(stream.asked))]
+        assert [by_id[one["id"]] for one in stream.acked()] == stream.acked()
+    heard = [event for event in listener.heard if event[0] in CHANGES]
+    assert rising([told["rev"] for _, told in heard])
+    assert listener.told("message:new")[1:] == log
+    copy = Copy()
+    copy.hear(heard)
+    assert copy.in_order == whole
+
+
+async def begin(
+    people: People,
+) -> tuple[Talk, Wire, list[Stream], Changer, list[asyncio.Task[None]]]:
+    """Four in a conversation: three talk, one of them on a second device changes; one listens."""
+    alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
+    talk = await alice.group(bob, carol, dave)
+    listener, *wires = [await Wire.connect(one) for one in (dave, alice, bob, carol, alice)]
+    changed = await (await wires[3].say(talk, "edit me"))
+    assert changed is not None
+    streams, changer = (
+        [Stream(wire, talk) for wire in wires[:3]],
+        Changer(wires[3], changed["data"]),
+    )
+    running = [asyncio.create_task(one.run()) for one in (*streams, changer)]
+    return talk, listener, streams, changer, running
+
+
+async def end(streams: list[Stream], running: list[asyncio.Task[None]]) -> None:
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await asyncio.gather(*[one for stream in streams for one in stream.asked])
 
 
 async def heard_settles(listener: Wire, reader: Person, talk: Talk, within: float = 15) -> None:
@@ -116,19 +167,14 @@ async def test_mongod_is_killed_and_started_again(
     mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     people = people_of(await start(mongo.url))
-    alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
-    talk = await alice.group(bob, carol, dave)
-    listener, *wires = [await Wire.connect(one) for one in (dave, alice, bob, carol)]
-    streams = [Stream(wire, talk) for wire in wires]
-    running = [asyncio.create_task(stream.run()) for stream in streams]
+    talk, listener, streams, changer, running = await begin(people)
+    bob, dave = streams[1].wire.person, listener.person
     await listener.until(lambda: len(listener.told("message:new")) > 150)
     mongo.kill()
     killed = time.monotonic()
     await when(streams[0].failed)
     assert time.monotonic() - killed < 5
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*[one for stream in streams for one in stream.asked])
+    await end(streams, running)
 
     # Every door says so, in time, and means it.
     path = f"/conversations/{talk['id']}"
@@ -157,10 +203,10 @@ async def test_mongod_is_killed_and_started_again(
     for stream in streams:
         await stream.repeat()
     await listener.caught_up()
-    await all_is_right(listener, dave, streams)
-    assert max(wire.slowest for wire in wires) < 5
+    await all_is_right(listener, dave, streams, changer)
+    assert max(stream.wire.slowest for stream in streams) < 5
     assert {code for stream in streams for code in stream.failed()} <= {"UNAVAILABLE"}
-    for wire in (listener, *wires):
+    for wire in (listener, *[stream.wire for stream in streams]):
         assert not wire.gone.is_set(), (
             "an outage of the database is no reason to lose the connection"
         )
@@ -171,11 +217,8 @@ async def test_mongod_stands_still_and_goes_on(
 ) -> None:
     """What was under way lands late: after it was answered with UNAVAILABLE."""
     people = people_of(await start(mongo.url))
-    alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
-    talk = await alice.group(bob, carol, dave)
-    listener, *wires = [await Wire.connect(one) for one in (dave, alice, bob, carol)]
-    streams = [Stream(wire, talk) for wire in wires]
-    running = [asyncio.create_task(stream.run()) for stream in streams]
+    talk, listener, streams, changer, running = await begin(people)
+    bob, dave = streams[1].wire.person, listener.person
     await listener.until(lambda: len(listener.told("message:new")) > 50)
     for _ in range(5):
         # A hiccup: nobody notices but by the wait.
@@ -187,9 +230,7 @@ async def test_mongod_stands_still_and_goes_on(
     mongo.signal(signal.SIGSTOP)
     await when(lambda: all(stream.failed() for stream in streams))
     assert await ready(people) == 503
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*[one for stream in streams for one in stream.asked])
+    await end(streams, running)
     mongo.signal(signal.SIGCONT)
 
     await becomes_ready(people)
@@ -197,8 +238,8 @@ async def test_mongod_stands_still_and_goes_on(
     for stream in streams:
         await stream.repeat()
     await listener.caught_up()
-    await all_is_right(listener, dave, streams)
-    assert max(wire.slowest for wire in wires) < 5
+    await all_is_right(listener, dave, streams, changer)
+    assert max(stream.wire.slowest for stream in streams) < 5
     assert {code for stream in streams for code in stream.failed()} <= {"UNAVAILABLE"}
 
 

@@ -15,7 +15,7 @@ from ..auth import Tokens
 from ..chat.chat import Chat
 from ..clock import iso, now
 from ..errors import ChatError, Unauthenticated, ValidationFailed
-from ..limits import Limits
+from ..limits import Limits, Rate
 from ..metrics import Metrics
 from ..realtime.rooms import Arrival, Rooms
 from ..realtime.server import Connection
@@ -33,6 +33,7 @@ UNDER_WAY = 64
 BACKLOG = 128
 """Events of one socket that wait; past it the socket is not read from until half are done."""
 HANDLER_S = 4.5
+UNKNOWN = Rate(10)
 
 
 class _Call:
@@ -165,6 +166,7 @@ class Door:
         row = self.events.get(name)
         try:
             if row is None:
+                self._limits.spend(connection.user_id, "unknown", UNKNOWN)
                 raise ValidationFailed(details={"event": ["There is no such event."]})
             self._limits.spend(connection.user_id, name, row.limit)
             if len(data) > 1:
