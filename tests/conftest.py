@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -81,6 +82,15 @@ async def start(
             return await stack.enter_async_context(chat_server(mongo, database, log, **settings))
 
         yield start_one
+
+
+@pytest_asyncio.fixture
+async def own_mongo(tmp_path: Path) -> AsyncIterator[MongoServer]:
+    """A MongoDB to ill-treat."""
+    server = MongoServer(tmp_path / "mongo")
+    await asyncio.to_thread(server.start)
+    yield server
+    await asyncio.to_thread(server.stop)
 
 
 @pytest_asyncio.fixture

@@ -170,3 +170,30 @@ async def test_a_socket_that_comes_in_the_middle_hears_everything_from_then_on(
         await phone.close()
     stop.set()
     await speaking
+
+
+async def test_what_two_devices_do_at_the_same_moment_is_done_and_told_once(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    phone, desk, listener = [await Wire.connect(one) for one in (alice, alice, bob)]
+    sent = [(await (await desk.say(talk, f"{n}")))["data"] for n in range(10)]
+    changes: list[tuple[str, dict[str, str]]] = [
+        ("message:edit", {"content": "The same"}),
+        ("reaction:add", {"emoji": "👍"}),
+        ("message:delete", {"scope": "self"}),
+        ("message:delete", {}),
+    ]
+    for event, more in changes:
+        asked = [
+            await wire.ask(event, {"messageId": one["id"], **more})
+            for one in sent
+            for wire in (phone, desk)
+        ]
+        assert all(answer and answer["ok"] for answer in await asyncio.gather(*asked))
+    for wire, kinds in ((phone, 4), (desk, 4), (listener, 3)):
+        await wire.caught_up()
+        heard = [
+            (name, told) for name, told in wire.heard if name in CHANGES and name != "message:new"
+        ]
+        assert len(heard) == kinds * len(sent)
+        assert rising([told["rev"] for _, told in heard])

@@ -113,6 +113,9 @@ class Messages:
         # First the hint that there is something hidden, then the thing: never the other way round.
         await self._members.hides(member)
         outcome = await self._log.change(member.user_id, _Hide(message_id, member.user_id))
+        if outcome.entry is None:
+            (seen,) = await self._as_seen(member.user_id, [outcome.message], hides=True)
+            return seen
         return outcome.message
 
     async def get(self, reader_id: str, message_id: str) -> Message:

@@ -45,7 +45,7 @@ class Changes:
                     raise
                 await self._position.catch_up(tail)
                 if attempt:
-                    await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 6))
+                    await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 3))
                 continue
             for entry in entries:
                 tail.rev = entry.rev
@@ -74,6 +74,7 @@ class Changes:
         touched: dict[str, Message] = {}
         entries: list[Entry] = []
         answers: list[Outcome | ChatError] = []
+        hidden: set[tuple[str, str]] = set()
         for op in ops:
             message = messages.get(op.change.message_id)
             if message is None:
@@ -87,6 +88,13 @@ class Changes:
             if applied is None:
                 answers.append(Outcome(message, None))
                 continue
+            if not applied.for_all:
+                # The message does not tell: two devices may hide it at the same moment.
+                one = (op.actor_id, message.id)
+                if one in hidden or await self._is_hidden(op.actor_id, message, session):
+                    answers.append(Outcome(message, None))
+                    continue
+                hidden.add(one)
             rev += 1
             after = applied.message.with_(rev=rev)
             if applied.for_all:
@@ -112,6 +120,11 @@ class Changes:
                 [replace_one(one.doc) for one in touched.values()], session=session
             )
         return entries, answers
+
+    async def _is_hidden(self, user_id: str, message: Message, session: Session) -> bool:
+        where = {"conversationId": message.conversation_id, "hiddenSeq": message.seq}
+        found = await self._mongo.log.find_one({"hiddenFor": user_id, **where}, session=session)
+        return found is not None
 
     async def end(self, tail: Tail, op: End) -> None:
         for _ in range(ATTEMPTS):

@@ -271,11 +271,13 @@ class Log:
     async def _repeat_of(
         self, earlier: asyncio.Future[Outcome], future: asyncio.Future[Outcome]
     ) -> None:
-        try:
-            outcome = await asyncio.shield(earlier)
-        except ChatError as error:
-            if not future.done():
-                future.set_exception(error)
+        await asyncio.wait([earlier])
+        if future.done():
             return
-        if not future.done():
-            future.set_result(Outcome(outcome.message, None))
+        if earlier.cancelled():
+            # Who asked first gave up waiting; what became of it, the next repeat finds out.
+            future.set_exception(Unavailable())
+        elif error := earlier.exception():
+            future.set_exception(error)
+        else:
+            future.set_result(Outcome(earlier.result().message, None))

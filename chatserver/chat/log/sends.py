@@ -91,7 +91,7 @@ class Sends:
                 # Another node was first: learn what it wrote, then number again.
                 await self._position.catch_up(tail)
                 if attempt:
-                    await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 6))
+                    await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 3))
                 attempt += 1
         raise Unavailable("This conversation is too busy.")
 

@@ -14,8 +14,9 @@ from .entry import Change, Outcome
 
 POSITION_AGE_S = 600.0
 """A conversation's position is read again when this old, however busy the conversation."""
-ATTEMPTS = 12
-"""Tries of a batch whose revs other nodes took first."""
+ATTEMPTS = 100
+"""Tries of a batch whose revs other nodes took first: a node that writes without a pause leaves another
+little room, and whoever loses has to be stubborn. They take about a second, well within the deadline."""
 ENDED = 2**31
 """The rev of a tail whose conversation was deleted."""
 
