@@ -111,7 +111,7 @@ def _read(env: Env) -> dict[str, Any]:
         ),
         "presence_grace_s": env.float("PRESENCE_GRACE_S", 5.0, validate=positive),
         "typing_timeout_s": env.float("TYPING_TIMEOUT_S", 6.0, validate=positive),
-        "ping_interval_s": env.float("PING_INTERVAL_S", 25.0, validate=validate.Range(1.0)),
+        "ping_interval_s": env.float("PING_INTERVAL_S", 25.0, validate=validate.Range(2.0)),
         "ping_timeout_s": env.float("PING_TIMEOUT_S", 20.0, validate=validate.Range(1.0)),
         "drain_s": env.float("DRAIN_S", 10.0, validate=positive),
     }

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+import structlog
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
 from engineio import packet as engine
 from engineio.async_socket import AsyncSocket
@@ -22,6 +23,8 @@ from .packet import CLOSE_FRAME, Packet, frame
 
 if TYPE_CHECKING:
     from .server import EngineServer
+
+log = structlog.get_logger(__name__)
 
 MAX_FRAME = 256 * 1024
 """A larger frame closes the connection (1009); the limit of a packet is lower and gets an answer."""
@@ -298,6 +301,8 @@ class WebSocket:
             self.end(WSCloseCode.UNSUPPORTED_DATA, "not a Socket.IO packet")
 
     def failed(self, error: BaseException) -> None:
+        if not isinstance(error, WebSocketError):
+            log.error("a frame could not be handled", exc_info=error)
         code = getattr(error, "code", WSCloseCode.PROTOCOL_ERROR)
         self.end(code, "message too big" if code == WSCloseCode.MESSAGE_TOO_BIG else "")
 

@@ -66,7 +66,10 @@ class Position:
         tail.seen_at = time.monotonic()
 
     async def catch_up(self, tail: Tail) -> None:
-        """Read and announce what the log has beyond what this node knows of it."""
+        """Read and announce what the log has beyond what this node knows of it.
+
+        A message appears as it is by now: what was done to it since is not told again.
+        """
         entries = [
             doc
             async for doc in self._mongo.log.find(
@@ -77,6 +80,7 @@ class Position:
         messages = {
             doc["_id"]: doc async for doc in self._mongo.log.find({"_id": {"$in": list(targets)}})
         }
+        created = {doc["_id"] for doc in entries if doc["kind"] == "message"}
         for doc in entries:
             if doc["kind"] == "end":
                 tail.rev = ENDED
@@ -84,7 +88,9 @@ class Position:
             tail.seq, tail.rev = doc["lastSeq"], rev_of(doc["_id"])
             if doc["kind"] == "message":
                 self.tell(Entry(doc, Message(doc)))
-            elif doc["kind"] != "fence":
+            elif doc["kind"] == "hide" or (
+                doc["kind"] != "fence" and doc["messageId"] not in created
+            ):
                 self.tell(Entry(doc, Message(messages[doc["messageId"]])))
         tail.seen_at = time.monotonic()
 
