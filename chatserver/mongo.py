@@ -1,4 +1,4 @@
-"""MongoDB: the client, the collections and their indexes, transactions; the only import of the driver.
+"""MongoDB: the client, the collections and their indexes, transactions; what imports the driver for the server.
 
 Writes are majority and journaled; reads see only what a majority has, so nothing that was read can
 be rolled back by a failover.
