@@ -14,10 +14,15 @@ BUCKETS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`count` at once, and as many again every `per` seconds."""
+    """`count` every `per` seconds, and five times as many at once after a silence: a client that
+    comes back has much to send and to ask for."""
 
     count: int
     per: float = 1.0
+
+    @property
+    def burst(self) -> int:
+        return 5 * self.count
 
 
 class Limits:
@@ -33,9 +38,9 @@ class Limits:
             return
         at = time.monotonic()
         key = (user_id, what)
-        tokens, since = self._buckets.get(key, (float(rate.count), at))
+        tokens, since = self._buckets.get(key, (float(rate.burst), at))
         speed = rate.count / rate.per
-        tokens = min(rate.count, tokens + (at - since) * speed)
+        tokens = min(rate.burst, tokens + (at - since) * speed)
         if tokens < 1:
             self._buckets[key] = (tokens, at)
             raise RateLimited(math.ceil((1 - tokens) / speed * 1000) / 1000)

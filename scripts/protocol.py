@@ -75,7 +75,7 @@ def nullable(field: fields.Field) -> str:
 
 
 def rate(limit: Rate) -> str:
-    return f"{limit.count} / {limit.per:g} s"
+    return f"{limit.count} / {limit.per:g} s, {limit.burst} at once"
 
 
 async def tables() -> str:
