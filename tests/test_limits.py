@@ -140,7 +140,9 @@ async def test_every_event_has_a_limit_callback_or_not(people: People, event: st
     told = await desk.hears("error", lambda one: one["code"] == "RATE_LIMITED")
     wait = told["details"]["retryAfter"]
     assert told == error("RATE_LIMITED", details={"retryAfter": wait}, event=event)
-    assert (await desk.refused(event, {"$wrong": 1})).code == "RATE_LIMITED"
+    # Many again: one alone may find that a little time has passed.
+    again = await asyncio.gather(*[desk.refused(event, {"$wrong": 1}) for _ in range(60)])
+    assert "RATE_LIMITED" in {one.code for one in again}
     assert (await phone.refused(event, {"$wrong": 1})).code == "VALIDATION_FAILED"
     assert desk.client.connected
 
