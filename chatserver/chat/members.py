@@ -42,10 +42,6 @@ class Member:
         return bool(self.doc.get("direct"))
 
     @property
-    def last_read_seq(self) -> int:
-        return self.doc["lastReadSeq"]
-
-    @property
     def hides(self) -> bool:
         """Whether the user has hidden messages of the conversation from oneself."""
         return bool(self.doc.get("hides"))

@@ -51,7 +51,7 @@ class Recency:
             try:
                 async with deadline():
                     await self._mongo.raise_dates("conversations", "activityAt", batch)
-            except BaseException:
+            except BaseException:  # cancelled or failed: it is still to be written
                 self._dirty = {**batch, **self._dirty}
                 raise
 

@@ -24,7 +24,8 @@ from .. import wire
 from ..errors import ChatError, PayloadTooLarge, ValidationFailed
 from .heartbeat import Heartbeat
 from .packet import ack, event
-from .session import MAX_FRAME, Malformed, Session
+from .session import Session
+from .websocket import MAX_FRAME, Malformed
 
 log = structlog.get_logger(__name__)
 
@@ -195,10 +196,6 @@ class Server(socketio.AsyncServer):
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
-
-    @property
-    def connections(self) -> list[Connection]:
-        return [one.connection for one in self.eio.sockets.values() if one.connection is not None]
 
     async def drain(self, seconds: float) -> None:
         """Take no new clients, and send all away to reconnect elsewhere, spread over `seconds`.

@@ -114,7 +114,7 @@ class Door:
         try:
             await self._chat.users.admit(identity.user_id, identity.name)
             rooms = await self._chat.members.arrive(identity.user_id)
-        except BaseException:
+        except BaseException:  # timed out or refused: nobody is arriving any more
             self._rooms.turned_back(identity.user_id, arrival)
             raise
         connection = Connection(session, sid, identity.user_id)

@@ -232,9 +232,8 @@ class Log:
             refusal = error
         elif not down:
             log.error("commit failed", conversations=len(tails), exc_info=error)
-        for tail in tails:
-            unanswered = [op for op in ops if not op.future.done()]
-            if unanswered:
+        if any(not op.future.done() for op in ops):
+            for tail in tails:
                 tail.unsure = True
         for op in ops:
             refuse(op, refusal)

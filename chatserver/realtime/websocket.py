@@ -1,0 +1,149 @@
+"""The WebSocket of a session: aiohttp's handshake and parser, without its queue, task and writer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
+from engineio.exceptions import EngineIOError
+
+from .packet import CLOSE_FRAME, frame
+
+if TYPE_CHECKING:
+    from .session import Session
+
+log = structlog.get_logger(__name__)
+
+MAX_FRAME = 256 * 1024
+"""A larger frame closes the connection (1009); the limit of a packet is lower and gets an answer."""
+HARD_BYTES = 1024 * 1024
+"""Unsent bytes past which a session is closed: its client has to come back and sync."""
+
+
+class Malformed(EngineIOError):
+    """What came in is not Engine.IO; the session ends."""
+
+
+class WebSocket:
+    """The transport of a session after the handshake."""
+
+    def __init__(self, session: Session, request: web.BaseRequest) -> None:
+        self._session = session
+        self._protocol = request.protocol
+        self._transport = request.transport
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended = False
+
+    @property
+    def unsent(self) -> int:
+        transport = self._transport
+        return transport.get_write_buffer_size() if transport is not None else 0
+
+    def write(self, data: bytes) -> None:
+        transport = self._transport
+        if self._ended or transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > HARD_BYTES:
+            # Measured before this write: an answer of any size goes to a client that keeps up.
+            self._finish(WSCloseCode.TRY_AGAIN_LATER, "too slow")
+            return
+        transport.write(data)
+
+    def end(self, code: int, reason: str) -> None:
+        """Close with a WebSocket close frame; the client sees `code` and `reason`."""
+        if not self._ended:
+            self._session.flush()
+            self._finish(code, reason)
+
+    def _finish(self, code: int, reason: str) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(frame(code.to_bytes(2, "big") + reason.encode(), CLOSE_FRAME))
+            transport.close()
+            # A peer that never reads would keep a closing transport, and its buffer, for ever.
+            asyncio.get_running_loop().call_later(5.0, transport.abort)
+        self.lost()
+
+    def lost(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def pause(self, paused: bool) -> None:
+        """Stop or go on reading from the client: its sends then wait in its own buffers."""
+        if self._ended or self._transport is None or self._transport.is_closing():
+            return
+        if paused:
+            self._protocol.pause_reading()
+        else:
+            self._protocol.resume_reading()
+
+    def received(self, message: WSMessage) -> None:
+        if self._ended:
+            return
+        try:
+            if message.type is WSMsgType.TEXT:
+                self._session.received(message.data)
+            elif message.type is WSMsgType.PING:
+                if self._transport is not None:
+                    self._transport.write(frame(message.data, 0x8A))
+            elif message.type is WSMsgType.CLOSE:
+                self.end(message.data or WSCloseCode.OK, "")
+            # Binary messages are attachments of a packet that has been refused: ignored.
+        except Malformed:
+            self.end(WSCloseCode.UNSUPPORTED_DATA, "not a Socket.IO packet")
+
+    def failed(self, error: BaseException) -> None:
+        if not isinstance(error, WebSocketError):
+            log.error("a frame could not be handled", exc_info=error)
+        code = getattr(error, "code", WSCloseCode.PROTOCOL_ERROR)
+        self.end(code, "message too big" if code == WSCloseCode.MESSAGE_TOO_BIG else "")
+
+
+class _Inbox(WebSocketDataQueue):
+    """Takes messages from aiohttp's parser as they are parsed, instead of queueing them for a task."""
+
+    def __init__(self, websocket: WebSocket, protocol: Any) -> None:
+        super().__init__(protocol, 2**16, loop=asyncio.get_running_loop())
+        self._websocket = websocket
+
+    def feed_data(self, data: Any, size: int) -> None:
+        self._websocket.received(data)
+
+    def feed_eof(self) -> None:
+        self._websocket.lost()
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        self._websocket.failed(exc)
+
+
+class WebSocketResponse(web.WebSocketResponse):
+    """aiohttp's handshake, and then our own inbox in place of its queue.
+
+    Without per-message deflate: a compressor is 256 KiB per connection, and a frame could not be
+    shared. Overridden of aiohttp 3.14: _post_start and write_eof.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(compress=False, max_msg_size=MAX_FRAME, decode_text=False)
+        self._session = session
+        self.websocket: WebSocket
+
+    def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
+        # Not the stock one: it would set a parser of its own, and there can be only one.
+        self._writer = writer
+        self.websocket = self._session.websocket = WebSocket(self._session, request)
+        inbox = _Inbox(self.websocket, request.protocol)
+        # The parser is kept: the queue holds it only weakly.
+        self._parser = WebSocketReader(inbox, MAX_FRAME, compress=False, decode_text=False)
+        request.protocol.set_parser(self._parser)
+        request.protocol.keep_alive(False)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """The closing handshake is ours."""
+        self._eof_sent = True
