@@ -70,7 +70,9 @@ class Wire:
         try:
             await self.write(f"42{number}" + json.dumps([event, payload or {}], ensure_ascii=False))
         except ConnectionError:
-            answer.set_result(None)
+            # It may have gone out all the same: while frames come in, its answer can.
+            if self.gone.is_set():
+                answer.set_result(None)
         return answer
 
     async def do(self, event: str, payload: Any = None) -> Any:

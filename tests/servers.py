@@ -147,7 +147,8 @@ class ChatServer:
         self.process.send_signal(number)
 
     async def kill(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
         await self.process.wait()
 
     async def stop(self) -> int:
