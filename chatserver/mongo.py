@@ -7,8 +7,8 @@ be rolled back by a failover.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import structlog
 from bson import ObjectId
 from bson.errors import InvalidDocument
 from pymongo import AsyncMongoClient, IndexModel
+from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
@@ -32,6 +33,8 @@ from pymongo.errors import (
 __all__ = [
     "UNENCODABLE",
     "BulkWriteError",
+    "Changes",
+    "Collection",
     "Document",
     "DuplicateKeyError",
     "Mongo",
@@ -45,14 +48,22 @@ T = TypeVar("T")
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 Session = AsyncClientSession
+Changes = AsyncChangeStream[Document]
 
 DEADLINE_S = 4.0
 """Every operation ends within it, retries included, so that a caller hears UNAVAILABLE within 5 s."""
 
 CLOSE_S = 2.0
 
+CHANGES_AWAIT_MS = 10_000
+"""How long the database holds a question for changes when there are none."""
+CHANGES_BATCH = 500
+
 RETENTION_S = 7 * 24 * 3600
 """Records of past changes and events are kept this long for replay."""
+
+DEAD_RETENTION_S = 30 * 24 * 3600
+"""Events that were given up, for whoever is to replay them."""
 
 DUPLICATE_KEY = 11000
 
@@ -96,8 +107,23 @@ INDEXES: Mapping[str, list[IndexModel]] = {
             **_having("hiddenFor"),
         ),
         _index(("at", 1), name="at"),
-        _index(("due", 1), name="due", **_having("due")),
+        _index(("due", 1), ("_id", 1), name="pending", **_having("due")),
         _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),
+    ],
+    "ended": [],
+    "holds": [
+        _index(("endpoint", 1), ("partition", 1), name="endpoint"),
+        _index(("endpoint", 1), ("eventAt", 1), name="oldest"),
+    ],
+    "deadletters": [
+        _index(("endpoint", 1), ("diedAt", -1), ("_id", -1), name="endpoint"),
+        _index(("diedAt", -1), ("_id", -1), name="newest"),
+        _index(("key", 1), name="key"),
+        _index(("expiresAt", 1), name="expires", expireAfterSeconds=0),
+    ],
+    "relays": [
+        # The heart beats of relays that are no more.
+        _index(("until", 1), name="until", expireAfterSeconds=3600),
     ],
     "conversations": [
         _index(("key", 1), name="key", unique=True, **_having("key")),
@@ -113,7 +139,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("online", 1), name="online", partialFilterExpression={"online": True}),
     ],
     "outbox": [
-        _index(("due", 1), name="due", **_having("due")),
+        _index(("due", 1), ("_id", 1), name="pending", **_having("due")),
         _index(("at", 1), name="at"),
         _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),
     ],
@@ -141,6 +167,11 @@ class Mongo:
         self.receipts: Collection = self._database["receipts"]
         self.users: Collection = self._database["users"]
         self.outbox: Collection = self._database["outbox"]
+        self.holds: Collection = self._database["holds"]
+        self.deadletters: Collection = self._database["deadletters"]
+        self.relays: Collection = self._database["relays"]
+        self.ended: Collection = self._database["ended"]
+        """Conversations that were deleted and are not cleared away yet."""
 
     async def start(self) -> None:
         existing = set(await self._database.list_collection_names())
@@ -185,16 +216,29 @@ class Mongo:
 
     async def set_presence(
         self, online: Mapping[str, bool], seen: Mapping[str, datetime], session: Session
-    ) -> None:
-        """Record who is online and when each was last seen."""
+    ) -> dict[str, int]:
+        """Record who is online and when each was last seen.
+
+        Returns how often this was recorded of each: one more than the last time.
+        """
         await self.users.bulk_write(
             [
-                pymongo.UpdateOne({"_id": one}, {"$set": {"online": here, "lastSeenAt": seen[one]}})
+                pymongo.UpdateOne(
+                    {"_id": one},
+                    {
+                        "$set": {"online": here, "lastSeenAt": seen[one]},
+                        "$inc": {"presenceChanges": 1},
+                    },
+                )
                 for one, here in online.items()
             ],
             ordered=False,
             session=session,
         )
+        changed = self.users.find(
+            {"_id": {"$in": list(online)}}, {"presenceChanges": 1}, session=session
+        )
+        return {doc["_id"]: doc["presenceChanges"] async for doc in changed}
 
     async def raise_dates(self, collection: str, field: str, dates: Mapping[str, datetime]) -> None:
         """Set a date field of many documents, by id, where the new date is later."""
@@ -202,6 +246,88 @@ class Mongo:
             [pymongo.UpdateOne({"_id": one}, {"$max": {field: at}}) for one, at in dates.items()],
             ordered=False,
         )
+
+    async def put(
+        self, collection: str, docs: list[Document], *, session: Session | None = None
+    ) -> None:
+        """Store documents, in the place of those with their ids."""
+        await self._database[collection].bulk_write(
+            [pymongo.ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in docs],
+            ordered=False,
+            session=session,
+        )
+
+    async def remove(self, collection: str, ids: list[str]) -> None:
+        await self._database[collection].delete_many({"_id": {"$in": ids}})
+
+    async def not_due(
+        self,
+        collection: str,
+        ids: list[str],
+        slots: list[str],
+        *,
+        expires_at: datetime | None,
+        session: Session | None = None,
+    ) -> None:
+        """Take slots out of `due`; what is due nowhere then loses the field, and expires."""
+        none_left = {"$eq": ["$due", []]}
+        last: Document = {"due": {"$cond": [none_left, "$$REMOVE", "$due"]}}
+        if expires_at is not None:
+            last["expiresAt"] = {"$cond": [none_left, expires_at, "$$REMOVE"]}
+        await self._database[collection].update_many(
+            # Not without `due`: the difference would be null, and null would be due.
+            {"_id": {"$in": ids}, "due": {"$in": slots}},
+            [{"$set": {"due": {"$setDifference": ["$due", slots]}}}, {"$set": last}],
+            session=session,
+        )
+
+    async def due_again(
+        self,
+        collection: str,
+        ids: Mapping[tuple[str, ...], list[str]],
+        *,
+        also: list[str],
+        expires_at: datetime,
+    ) -> None:
+        """Put slots into `due`: those of a key for the ids that it has.
+
+        Where a date of expiry is set, on them and on `also`, it becomes `expires_at`.
+        """
+        kept = [*also, *(one for some in ids.values() for one in some)]
+        await self._database[collection].bulk_write(
+            [
+                pymongo.UpdateMany(
+                    {"_id": {"$in": kept}, "expiresAt": {"$exists": True}},
+                    {"$set": {"expiresAt": expires_at}},
+                ),
+                *(
+                    pymongo.UpdateMany(
+                        {"_id": {"$in": some}}, {"$addToSet": {"due": {"$each": list(slots)}}}
+                    )
+                    for slots, some in ids.items()
+                ),
+            ]
+        )
+
+    async def remove_unchanged(self, collection: str, docs: list[Document]) -> None:
+        """Remove documents that still have these values."""
+        await self._database[collection].bulk_write(
+            [pymongo.DeleteOne(one) for one in docs], ordered=False
+        )
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session]:
+        """Everything that is found with this session is as it was at one moment."""
+        async with self._client.start_session(snapshot=True) as session:
+            yield session
+
+    @asynccontextmanager
+    async def changes(self, pipeline: list[Document]) -> AsyncIterator[Changes]:
+        """What a majority has from now on, in the order of commits. Raises PyMongoError."""
+        async with await self._database.watch(
+            pipeline, max_await_time_ms=CHANGES_AWAIT_MS, batch_size=CHANGES_BATCH
+        ) as stream:
+            yield stream
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..outbox.desk import Desk
 from .activity import Activity
 from .conversations import Conversations
 from .members import Members
@@ -26,3 +27,4 @@ class Chat:
     receipts: Receipts
     presence: Presence
     activity: Activity
+    webhooks: Desk

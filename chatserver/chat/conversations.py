@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from .. import wire
-from ..clock import from_unix, iso, now, unix_ms
+from ..clock import from_unix, now, unix_ms
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
-from ..outbox.outbox import Outbox
+from ..outbox.outbox import Outbox, Record
 from ..requests.conversations import ConversationEdit, NewConversation, PageOfConversations
 from .ending import Ending
 from .members import Members
@@ -20,7 +20,7 @@ from .participants import Participants, participant
 from .recency import Recency
 from .rooms import Rooms
 from .users import Users
-from .views import Views, participant_view
+from .views import Views, new_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,26 +126,14 @@ class Conversations:
         async def store(session: Session) -> None:
             await self._mongo.conversations.insert_one(conversation, session=session)
             await self._mongo.participants.insert_many(members, session=session)
-            await self._outbox.append(
-                session,
+            created = Record.of_conversation(
                 "conversation.created",
                 conversation_id,
+                (0, 0),
                 at,
-                [
-                    {
-                        "id": conversation_id,
-                        "type": new.type,
-                        "name": new.name,
-                        "avatarUrl": new.avatar_url,
-                        "metadata": new.metadata,
-                        "createdBy": creator_id,
-                        "createdAt": iso(at),
-                        "updatedAt": iso(at),
-                        "participantCount": len(members),
-                        "participants": [participant_view(one) for one in members],
-                    }
-                ],
+                new_view(conversation, members),
             )
+            await self._outbox.append(session, [created])
 
         try:
             await self._mongo.transaction(store)

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
-from ..clock import iso, now
-from ..mongo import RETENTION_S, Mongo, Session
-from ..outbox.outbox import Outbox
+import structlog
+
+from ..clock import now
+from ..mongo import DEAD_RETENTION_S, RETENTION_S, Mongo, PyMongoError, Session, is_down
 from .log.log import Log
 from .members import Members
 from .rooms import Rooms
 
+log = structlog.get_logger(__name__)
+
+CLEAR_AFTER_S = 5.0
+CLEAR_EVERY_S = 600.0
+"""How often it is looked whether what ended can be cleared by now."""
+
 
 class Ending:
-    def __init__(
-        self, mongo: Mongo, log: Log, outbox: Outbox, members: Members, rooms: Rooms
-    ) -> None:
+    """Ends conversations, and clears away what was in them when nobody waits for it any more."""
+
+    def __init__(self, mongo: Mongo, log: Log, members: Members, rooms: Rooms) -> None:
         self._mongo = mongo
         self._log = log
-        self._outbox = outbox
         self._members = members
         self._rooms = rooms
+        self._ended = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._keep_clearing())
 
     async def end(self, actor_id: str, conversation_id: str) -> None:
         """End a conversation for all, and tell them; what is in it goes with it."""
         user_ids = await self._members.users_of(conversation_id)
-        at = now()
 
         async def also(session: Session) -> None:
             await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)
             await self._mongo.participants.delete_many(
                 {"conversationId": conversation_id}, session=session
             )
-            payload = {
-                "conversationId": conversation_id,
-                "deletedBy": actor_id,
-                "deletedAt": iso(at),
-            }
-            await self._outbox.append(
-                session, "conversation.deleted", conversation_id, at, [payload]
+            # So that it is cleared away whatever happens to this process.
+            await self._mongo.ended.insert_one(
+                {"_id": conversation_id, "at": now()}, session=session
             )
 
         await self._log.end(conversation_id, actor_id, also)
@@ -47,9 +51,38 @@ class Ending:
             self._rooms.emit_to(
                 user_id, "conversation:removed", {"conversationId": conversation_id}
             )
-        # The entries stay a while for the webhooks that tell of them, then the database drops them.
+        self._ended.set()
+
+    async def close(self) -> None:
+        self._task.cancel()
+
+    async def _keep_clearing(self) -> None:
+        while True:
+            try:
+                async for doc in self._mongo.ended.find({}):
+                    await self._clear(doc["_id"])
+            except PyMongoError as error:
+                if not is_down(error):
+                    raise
+                log.warning("what ended is cleared later: the database does not answer")
+            try:
+                async with asyncio.timeout(CLEAR_EVERY_S):
+                    await self._ended.wait()
+                    self._ended.clear()
+                    await asyncio.sleep(CLEAR_AFTER_S)
+            except TimeoutError:
+                continue
+
+    async def _clear(self, conversation_id: str) -> None:
+        entries = {"_id": {"$gt": f"{conversation_id}-", "$lt": f"{conversation_id}."}}
+        if await self._mongo.log.find_one({**entries, "due": {"$exists": True}}, {"_id": 1}):
+            # They are the record of events that have not been delivered.
+            return
+        # They stay a while for replay, then the database drops them.
+        dead = await self._mongo.deadletters.find_one({"key": conversation_id}, {"_id": 1})
+        keep_s = DEAD_RETENTION_S if dead else RETENTION_S
         await self._mongo.log.update_many(
-            {"_id": {"$gt": f"{conversation_id}-", "$lt": f"{conversation_id}."}},
-            {"$set": {"expiresAt": at + timedelta(seconds=RETENTION_S)}},
+            entries, {"$set": {"expiresAt": now() + timedelta(seconds=keep_s)}}
         )
         await self._mongo.receipts.delete_many({"conversationId": conversation_id})
+        await self._mongo.ended.delete_one({"_id": conversation_id})

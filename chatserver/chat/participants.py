@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 from ..clock import iso, now
 from ..errors import Conflict, Forbidden, NotFound
 from ..mongo import Document, Mongo, Session
-from ..outbox.outbox import Outbox
+from ..outbox.outbox import Outbox, Record
 from ..requests.conversations import NewParticipants, RoleChange
 from .ending import Ending
+from .log.position import last_entry
 from .members import Member, Members, member_id
+from .message import rev_of
 from .rooms import Rooms
 from .users import Users
 from .views import Views, participant_view
@@ -68,14 +70,18 @@ class Participants:
             }
             added = [one for one in user_ids if one not in present]
             if added:
-                await self._touch(conversation_id, at, session)
+                number = await self._touch(conversation_id, at, session, events=len(added))
                 await self._mongo.participants.insert_many(
                     [participant(conversation_id, one, role, at, direct=direct) for one in added],
                     session=session,
                 )
-                payloads = [{**_who(conversation_id, one, at), "role": role} for one in added]
-                await self._outbox.append(
-                    session, "participant.added", conversation_id, at, payloads
+                await self._record(
+                    session,
+                    "participant.added",
+                    conversation_id,
+                    number,
+                    at,
+                    [{**_who(conversation_id, one, at), "role": role} for one in added],
                 )
             return added
 
@@ -136,7 +142,7 @@ class Participants:
             rest = [one for one in members if one is not leaving]
             if not rest:
                 return True, False
-            await self._touch(conversation_id, at, session)
+            number = await self._touch(conversation_id, at, session, events=1)
             await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)
             succession = leaving.role == "owner"
             if succession:
@@ -145,8 +151,8 @@ class Participants:
                     {"_id": heir.doc["_id"]}, {"$set": {"role": "owner"}}, session=session
                 )
             payload = {**_who(conversation_id, user_id, at), "removedBy": actor_id}
-            await self._outbox.append(
-                session, "participant.removed", conversation_id, at, [payload]
+            await self._record(
+                session, "participant.removed", conversation_id, number, at, [payload]
             )
             return False, succession
 
@@ -173,7 +179,7 @@ class Participants:
             raise Conflict("Make someone else the owner first.")
 
         async def store(session: Session) -> None:
-            await self._touch(change.conversation_id, now(), session, same_people=True)
+            await self._touch(change.conversation_id, now(), session)
             # Found with the role that was seen: whoever was quicker wins, and this one is told.
             mine = await self._mongo.participants.update_one(
                 {"_id": actor.doc["_id"], "role": "owner"},
@@ -197,20 +203,45 @@ class Participants:
         return participant_view({**target.doc, "role": change.role})
 
     async def _touch(
-        self, conversation_id: str, at: datetime, session: Session, *, same_people: bool = False
-    ) -> None:
-        update: Document = {"$set": {"updatedAt": at}}
-        direct_stays = {"_id": conversation_id}
-        if not same_people:
+        self, conversation_id: str, at: datetime, session: Session, *, events: int = 0
+    ) -> int:
+        """Write the conversation; with `events`, because of who is in it. Returns the number of the
+        first of those events."""
+        if events:
             # It is no longer the private group of exactly the people that it was made for.
             await self._mongo.conversations.update_one(
                 {"_id": conversation_id, "type": {"$ne": "direct"}},
                 {"$unset": {"key": ""}},
                 session=session,
             )
-        touched = await self._mongo.conversations.update_one(direct_stays, update, session=session)
-        if not touched.matched_count:
+        touched = await self._mongo.conversations.find_one_and_update(
+            {"_id": conversation_id},
+            {"$set": {"updatedAt": at}, "$inc": {"events": events}},
+            {"events": 1},
+            session=session,
+        )
+        if touched is None:
             raise NotFound()
+        return touched.get("events", 0) + 1
+
+    async def _record(
+        self,
+        session: Session,
+        event_type: str,
+        conversation_id: str,
+        number: int,
+        at: datetime,
+        payloads: Sequence[Mapping[str, Any]],
+    ) -> None:
+        last = await last_entry(self._mongo, conversation_id, session)
+        rev = rev_of(last["_id"]) if last else 0
+        await self._outbox.append(
+            session,
+            [
+                Record.of_conversation(event_type, conversation_id, (rev, number + n), at, payload)
+                for n, payload in enumerate(payloads)
+            ],
+        )
 
 
 def participant(

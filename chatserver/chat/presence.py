@@ -15,7 +15,7 @@ import structlog
 
 from ..clock import iso, now
 from ..mongo import Mongo, PyMongoError, Session, deadline, is_down
-from ..outbox.outbox import Outbox
+from ..outbox.outbox import Outbox, Record
 from .members import Members
 from .rooms import Rooms
 
@@ -120,10 +120,16 @@ class Presence:
 
         async def store(session: Session) -> None:
             states = dict.fromkeys(online, True) | dict.fromkeys(offline, False)
-            await self._mongo.set_presence(states, {one: self._seen[one] for one in batch}, session)
-            for kind, payloads in (("user.online", here), ("user.offline", gone)):
-                for user_id, payload in payloads.items():
-                    await self._outbox.append(session, kind, user_id, at, [payload])
+            seen = {one: self._seen[one] for one in batch}
+            numbers = await self._mongo.set_presence(states, seen, session)
+            records = [
+                Record.of_user(kind, user_id, numbers[user_id], at, payload)
+                for kind, payloads in (("user.online", here), ("user.offline", gone))
+                for user_id, payload in payloads.items()
+                # Else nobody knows this user: the document was taken away from outside.
+                if user_id in numbers
+            ]
+            await self._outbox.append(session, records)
 
         rooms = {one: list(self._rooms.rooms_of(one)) for one in batch if one in self._sockets}
         rooms |= await self._members.rooms_of_many([one for one in batch if one not in rooms])

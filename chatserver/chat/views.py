@@ -133,6 +133,11 @@ def participant_view(doc: Document) -> dict[str, Any]:
     }
 
 
+def new_view(conversation: Document, members: list[Document]) -> dict[str, Any]:
+    """A conversation in which nothing was said yet."""
+    return _view({**conversation, "members": members, "last": [], "latest": []})
+
+
 def _view(doc: Document) -> dict[str, Any]:
     metadata = doc.get("metadata")
     last = Message(doc["last"][0]) if doc["last"] else None

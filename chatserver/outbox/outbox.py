@@ -1,51 +1,87 @@
 """Events that no log entry stands for: of conversations, participants and users.
 
-Changes of messages and reactions are events by themselves: their log entry is their outbox record.
+Changes of messages and reactions, and the end of a conversation, are events by themselves: their log
+entry is their outbox record.
+
+The records of one lane (a conversation, or a user) are sent in the order of their ids, over both
+collections: a record of a conversation comes right behind the log entry that was the last one when it
+was made.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from .. import wire
-from ..mongo import RETENTION_S, Document, Mongo, Session, new_id
+from ..mongo import RETENTION_S, Document, Mongo, Session
+from .endpoints import Routes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    id: str
+    type: str
+    lane: str
+    key: str
+    """The conversation or the user that it is about."""
+    at: datetime
+    data: Mapping[str, Any]
+
+    @classmethod
+    def of_conversation(
+        cls,
+        event_type: str,
+        conversation_id: str,
+        place: tuple[int, int],
+        at: datetime,
+        data: Mapping[str, Any],
+    ) -> Record:
+        """`place`: the conversation's rev, and a number that grows from event to event.
+
+        Both as the transaction of the change reads them: of two events, the later one has the higher.
+        """
+        rev, number = place
+        record_id = f"{conversation_id}-{rev:08x}.{number:08x}"
+        return cls(record_id, event_type, conversation_id, conversation_id, at, data)
+
+    @classmethod
+    def of_user(
+        cls, event_type: str, user_id: str, number: int, at: datetime, data: Mapping[str, Any]
+    ) -> Record:
+        """`number` grows from event to event of this user."""
+        # What a user id is made of is not ours to say; ids of lanes go into ids and headers.
+        lane = hashlib.blake2b(user_id.encode(), digest_size=12).hexdigest()
+        return cls(f"{lane}-{number:08x}", event_type, lane, user_id, at, data)
 
 
 class Outbox:
-    """Appends events; `due` marks them for the webhook relay, else they are kept for replay only."""
+    """Appends events; those that an endpoint wants to hear of are due, the others kept for replay."""
 
-    def __init__(self, mongo: Mongo, *, due: bool) -> None:
+    def __init__(self, mongo: Mongo, routes: Routes) -> None:
         self._mongo = mongo
-        self._due = due
+        self._routes = routes
 
-    async def append(
-        self,
-        session: Session,
-        kind: str,
-        key: str,
-        at: datetime,
-        payloads: Sequence[Mapping[str, Any]],
-    ) -> None:
-        """Record one event of type `kind` per payload, in the transaction of the change.
-
-        Events of one `key` (a conversation, or a user) are delivered in the order of appending.
-        """
+    async def append(self, session: Session, records: Sequence[Record]) -> None:
+        """Record events, in the transaction of the change that they tell of."""
         docs: list[Document] = []
-        for payload in payloads:
-            # As text: no key that a client chose means anything to the database.
+        for record in records:
             doc = {
-                "_id": new_id(),
-                "kind": kind,
-                "key": key,
-                "at": at,
-                "data": wire.encode(payload).decode(),
+                "_id": record.id,
+                "kind": record.type,
+                "lane": record.lane,
+                "key": record.key,
+                "at": record.at,
+                # As text: no key that a client chose means anything to the database.
+                "data": wire.encode(record.data).decode(),
             }
-            if self._due:
-                doc["due"] = at
+            if slots := self._routes.slots(record.type, record.lane):
+                doc["due"] = slots
             else:
-                doc["expiresAt"] = at + timedelta(seconds=RETENTION_S)
+                doc["expiresAt"] = record.at + timedelta(seconds=RETENTION_S)
             docs.append(doc)
         if docs:
             await self._mongo.outbox.insert_many(docs, session=session)

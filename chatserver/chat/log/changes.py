@@ -11,12 +11,15 @@ from ...clock import now
 from ...errors import ChatError, NotFound, Unavailable
 from ...mongo import (
     BulkWriteError,
+    Document,
     DuplicateKeyError,
     Mongo,
     Session,
     duplicate_of,
     replace_one,
 )
+from ...outbox.endpoints import Routes
+from ...outbox.event import TYPE_OF_ENTRY
 from ..message import Message, entry_id
 from .entry import Entry, Outcome
 from .position import Position
@@ -26,10 +29,10 @@ from .tail import ATTEMPTS, ENDED, ChangeOp, End, Tail, living, refuse
 class Changes:
     """Commits changes of messages, and the end of a conversation."""
 
-    def __init__(self, mongo: Mongo, position: Position, *, due: bool) -> None:
+    def __init__(self, mongo: Mongo, position: Position, routes: Routes) -> None:
         self._mongo = mongo
         self._position = position
-        self._due = due
+        self._routes = routes
 
     async def commit(self, tail: Tail, ops: list[ChangeOp]) -> None:
         for attempt in range(ATTEMPTS):
@@ -109,8 +112,7 @@ class Changes:
                 "at": at,
                 **applied.keeps,
             }
-            if self._due:
-                doc["due"] = at
+            self._address(doc)
             entries.append(Entry(doc, after))
             answers.append(Outcome(after, doc))
         if entries:
@@ -120,6 +122,11 @@ class Changes:
                 [replace_one(one.doc) for one in touched.values()], session=session
             )
         return entries, answers
+
+    def _address(self, doc: Document) -> None:
+        event_type = TYPE_OF_ENTRY.get(doc["kind"])
+        if event_type and (slots := self._routes.slots(event_type, doc["conversationId"])):
+            doc["due"] = slots
 
     async def _is_hidden(self, user_id: str, message: Message, session: Session) -> bool:
         where = {"conversationId": message.conversation_id, "hiddenSeq": message.seq}
@@ -134,17 +141,16 @@ class Changes:
                 return
 
             async def body(session: Session) -> None:
-                await self._mongo.log.insert_one(
-                    {
-                        "_id": entry_id(tail.id, tail.rev + 1),
-                        "kind": "end",
-                        "conversationId": tail.id,
-                        "lastSeq": tail.seq,
-                        "userId": op.actor_id,
-                        "at": now(),
-                    },
-                    session=session,
-                )
+                doc = {
+                    "_id": entry_id(tail.id, tail.rev + 1),
+                    "kind": "end",
+                    "conversationId": tail.id,
+                    "lastSeq": tail.seq,
+                    "userId": op.actor_id,
+                    "at": now(),
+                }
+                self._address(doc)
+                await self._mongo.log.insert_one(doc, session=session)
                 await op.also(session)
 
             try:

@@ -12,6 +12,7 @@ import structlog
 
 from ...errors import ChatError, Internal, Unavailable
 from ...mongo import Document, Mongo, PyMongoError, Session, deadline, is_down
+from ...outbox.endpoints import Routes
 from ..message import conversation_of
 from .changes import Changes
 from .entry import Change, Entry, Outcome
@@ -39,13 +40,13 @@ class Log:
     """Appends changes and announces them.
 
     `announce` is called once per entry, in rev order per conversation, right after the commit.
-    With `due`, entries are marked for the webhook relay.
+    `routes`: which webhook endpoints an entry is due for.
     """
 
-    def __init__(self, mongo: Mongo, announce: Callable[[Entry], None], *, due: bool) -> None:
+    def __init__(self, mongo: Mongo, announce: Callable[[Entry], None], routes: Routes) -> None:
         self._position = Position(mongo, announce)
-        self._sends = Sends(mongo, self._position, due=due)
-        self._changes = Changes(mongo, self._position, due=due)
+        self._sends = Sends(mongo, self._position, routes)
+        self._changes = Changes(mongo, self._position, routes)
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop = asyncio.get_running_loop()
         self._tails: OrderedDict[str, Tail] = OrderedDict()

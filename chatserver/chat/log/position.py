@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from ...clock import now
-from ...mongo import Document, DuplicateKeyError, Mongo
+from ...mongo import Document, DuplicateKeyError, Mongo, Session
 from ..message import Message, entry_id, rev_of
 from .entry import Entry
 from .tail import ENDED, Tail
@@ -17,6 +17,18 @@ from .tail import ENDED, Tail
 log = structlog.get_logger(__name__)
 
 MAX_REV = 0xFFFFFFFF
+
+
+async def last_entry(
+    mongo: Mongo, conversation_id: str, session: Session | None = None
+) -> Document | None:
+    """The latest entry of a conversation: its id, kind and lastSeq."""
+    return await mongo.log.find_one(
+        {"_id": {"$gt": entry_id(conversation_id, 0), "$lte": entry_id(conversation_id, MAX_REV)}},
+        {"lastSeq": 1, "kind": 1},
+        sort=[("_id", -1)],
+        session=session,
+    )
 
 
 class Position:
@@ -28,20 +40,8 @@ class Position:
 
     async def of(self, conversation_id: str) -> tuple[int, int]:
         """(lastSeq, lastRev) as the database has them."""
-        doc = await self._last_entry(conversation_id)
+        doc = await last_entry(self._mongo, conversation_id)
         return (doc["lastSeq"], rev_of(doc["_id"])) if doc else (0, 0)
-
-    async def _last_entry(self, conversation_id: str) -> Document | None:
-        return await self._mongo.log.find_one(
-            {
-                "_id": {
-                    "$gt": entry_id(conversation_id, 0),
-                    "$lte": entry_id(conversation_id, MAX_REV),
-                }
-            },
-            {"lastSeq": 1, "kind": 1},
-            sort=[("_id", -1)],
-        )
 
     async def locate(self, tails: list[Tail]) -> None:
         await asyncio.gather(*[self._locate_one(tail) for tail in tails])
@@ -56,7 +56,7 @@ class Position:
             # Known once: what came since from elsewhere has not been announced here.
             await self.catch_up(tail)
             return
-        doc = await self._last_entry(tail.id)
+        doc = await last_entry(self._mongo, tail.id)
         if doc is None:
             tail.seq, tail.rev = 0, 0
         elif doc["kind"] == "end":
@@ -102,7 +102,7 @@ class Position:
         """
         while True:
             if tail.rev < 0:
-                doc = await self._last_entry(tail.id)
+                doc = await last_entry(self._mongo, tail.id)
                 tail.rev = rev_of(doc["_id"]) if doc else 0
                 tail.seq = doc["lastSeq"] if doc else 0
                 if doc and doc["kind"] == "end":

@@ -21,6 +21,7 @@ from ...mongo import (
     duplicate_of,
     is_down,
 )
+from ...outbox.endpoints import Routes
 from ..message import Message, entry_id
 from .entry import Entry, Outcome
 from .position import Position
@@ -36,12 +37,12 @@ Key = tuple[str, str, str]
 
 
 class Sends:
-    """Commits sends. With `due`, they are marked for the webhook relay."""
+    """Commits sends, and marks them for the endpoints that want to hear of them."""
 
-    def __init__(self, mongo: Mongo, position: Position, *, due: bool) -> None:
+    def __init__(self, mongo: Mongo, position: Position, routes: Routes) -> None:
         self._mongo = mongo
         self._position = position
-        self._due = due
+        self._routes = routes
         self._remembered: OrderedDict[Key, str] = OrderedDict()
 
     def remembered(self, key: Key) -> str | None:
@@ -110,6 +111,7 @@ class Sends:
         sends: list[tuple[Tail, Send]] = []
         for tail, run in runs:
             seq, rev = tail.seq, tail.rev
+            slots = self._routes.slots("message.created", tail.id)
             for send in run:
                 seq += 1
                 rev += 1
@@ -120,8 +122,8 @@ class Sends:
                 doc["seq"] = doc["lastSeq"] = seq
                 doc["rev"] = rev
                 doc["at"] = doc["updatedAt"] = at
-                if self._due:
-                    doc["due"] = at
+                if slots:
+                    doc["due"] = slots
                 send.doc = doc
                 docs.append(doc)
                 sends.append((tail, send))

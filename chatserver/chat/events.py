@@ -1,0 +1,68 @@
+"""What the Master Service is told of a log entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import wire
+from ..clock import iso
+from ..mongo import Document, Mongo
+from ..outbox.event import TYPE_OF_ENTRY, Event, event_id
+from .message import Message, rev_of
+
+
+class Events:
+    """Makes events of log entries.
+
+    The text of a message is as it is when the event is made: an event that had to wait tells of a
+    message that was edited or deleted meanwhile as it is by now, with the rev of its own change.
+    """
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+
+    async def event(self, entry: Document) -> Event:
+        """The event of an entry whose kind is in TYPE_OF_ENTRY."""
+        kind = entry["kind"]
+        if kind == "message":
+            data = self._message(entry, rev_of(entry["_id"]))
+        elif kind == "edit":
+            doc = await self._mongo.log.find_one({"_id": entry["messageId"]})
+            if doc is None:
+                raise LookupError(f"{entry['_id']} tells of a message that is not there")
+            data = self._message(doc, rev_of(entry["_id"]))
+        elif kind == "end":
+            data = {
+                "conversationId": entry["conversationId"],
+                "deletedBy": entry["userId"],
+                "deletedAt": iso(entry["at"]),
+            }
+        else:
+            data = self._change(entry)
+        return Event(
+            event_id(entry["_id"]), TYPE_OF_ENTRY[kind], entry["at"], wire.Json(wire.encode(data))
+        )
+
+    def _message(self, doc: Document, rev: int) -> dict[str, Any]:
+        return {**Message(doc).wire(), "rev": rev}
+
+    def _change(self, entry: Document) -> dict[str, Any]:
+        data = {
+            "messageId": entry["messageId"],
+            "conversationId": entry["conversationId"],
+            "rev": rev_of(entry["_id"]),
+        }
+        if entry["kind"] == "delete":
+            return {
+                **data,
+                "scope": "everyone",
+                "deletedBy": entry["userId"],
+                "deletedAt": iso(entry["at"]),
+            }
+        return {
+            **data,
+            "emoji": entry["emoji"],
+            "userId": entry["userId"],
+            "totalCount": entry["totalCount"],
+            "timestamp": iso(entry["at"]),
+        }
