@@ -13,6 +13,9 @@ from typing import Any
 
 from environs import Env, EnvError, validate
 
+from . import webhook_settings
+from .outbox.endpoints import Endpoint
+
 MIN_SECRET_BYTES = 32
 """HMAC-SHA256 keys shorter than the hash are weaker than it (RFC 7518, section 3.2)."""
 
@@ -37,8 +40,21 @@ class Settings:
     auth_jwks_url: str = ""
     auth_require_known_user: bool = False
     internal_api_secret: tuple[str, ...] = field(default=(), repr=False)
+
     webhook_secret: tuple[str, ...] = field(default=(), repr=False)
-    webhook_url: str = ""
+    webhook_url: str = field(default="", repr=False)
+    """It may hold a password."""
+    webhook_endpoints: tuple[Endpoint, ...] = ()
+    """Those of WEBHOOKS_FILE."""
+    webhook_relay: bool = True
+    """Whether a server starts a relay of its own."""
+    webhook_timeout_s: float = 10.0
+    webhook_concurrency: int = 64
+    """Requests under way at once, per endpoint."""
+    webhook_retry_first_s: float = 1.0
+    webhook_retry_max_s: float = 3600.0
+    webhook_give_up_s: float = 24 * 3600.0
+    webhook_allow_link_local: bool = False
 
     mongo_url: str = field(default="", repr=False)
     """Empty: an embedded MongoDB under data_dir."""
@@ -65,6 +81,15 @@ class Settings:
     @property
     def production(self) -> bool:
         return self.env == "production"
+
+    @property
+    def webhooks(self) -> tuple[Endpoint, ...]:
+        """All endpoints; that of WEBHOOK_URL is called "default"."""
+        if not self.webhook_url:
+            return self.webhook_endpoints
+        name = webhook_settings.DEFAULT
+        default = Endpoint(name=name, url=self.webhook_url, secrets=self.webhook_secret)
+        return (default, *self.webhook_endpoints)
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -95,7 +120,6 @@ def _read(env: Env) -> dict[str, Any]:
         "auth_jwt_audience": env.str("AUTH_JWT_AUDIENCE", ""),
         "auth_jwks_url": env.str("AUTH_JWKS_URL", "", validate=http),
         "auth_require_known_user": env.bool("AUTH_REQUIRE_KNOWN_USER", False),
-        "webhook_url": env.str("WEBHOOK_URL", "", validate=http),
         "mongo_url": env.str("MONGO_URL", "", validate=mongodb),
         "mongo_database": env.str("MONGO_DATABASE", "chat", validate=database),
         "redis_url": env.str("REDIS_URL", ""),
@@ -116,6 +140,7 @@ def _read(env: Env) -> dict[str, Any]:
         "drain_s": env.float("DRAIN_S", 10.0, validate=positive),
     }
     production = values["env"] == "production"
+    values |= webhook_settings.read(env, min_secret_bytes=MIN_SECRET_BYTES if production else 1)
     made: dict[str, str] = {}
     for key in SECRETS:
         given = _list(env, key)

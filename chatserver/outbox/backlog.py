@@ -1,0 +1,75 @@
+"""How much waits for an endpoint, and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ..mongo import Mongo
+from .endpoints import slots_of
+
+COUNT_MOST = 100_000
+"""Events that are counted; 50 ms."""
+LOOK_AT_MOST = 10_000
+"""Events among which the oldest is looked for: the index has them by lane and not by time."""
+NAMES_MOST = 100
+
+
+class Backlog:
+    """What is due, over both collections of records."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._collections = (mongo.log, mongo.outbox)
+
+    async def count(self, endpoint: str) -> int:
+        """Events that wait for the endpoint; no more than COUNT_MOST are counted."""
+        count = 0
+        for collection in self._collections:
+            if count < COUNT_MOST:
+                most = COUNT_MOST - count
+                count += await collection.count_documents(_due(endpoint), limit=most)
+        return count
+
+    async def oldest(self, endpoint: str) -> datetime | None:
+        """When the oldest event happened that waits for the endpoint.
+
+        Exact while at most LOOK_AT_MOST wait in each collection; else the oldest of so many, and of
+        the heads of the lanes that fail.
+        """
+        first: list[datetime] = []
+        for collection in self._collections:
+            cursor = await collection.aggregate(
+                [
+                    {"$match": _due(endpoint)},
+                    {"$limit": LOOK_AT_MOST},
+                    {"$group": {"_id": None, "at": {"$min": "$at"}}},
+                ]
+            )
+            first += [doc["at"] async for doc in cursor]
+        failing = await self._mongo.holds.find_one(
+            {"endpoint": endpoint}, {"eventAt": 1}, sort=[("eventAt", 1)]
+        )
+        if first and failing:
+            first.append(failing["eventAt"])
+        return min(first, default=None)
+
+    async def names(self) -> set[str]:
+        """The endpoints for which something waits, configured or not; at most NAMES_MOST."""
+        names: set[str] = set()
+        for collection in self._collections:
+            after = ""
+            while len(names) < NAMES_MOST:
+                # The first in the order of the index: one look-up per name, however much is due.
+                doc = await collection.find_one({"due": {"$gt": after}}, {"due": 1}, hint="pending")
+                if doc is None:
+                    break
+                name = min(slot for slot in doc["due"] if slot > after).partition(":")[0]
+                names.add(name)
+                after = f"{name};"  # behind every slot of this name
+        return names
+
+
+def _due(endpoint: str) -> Mapping[str, Any]:
+    return {"due": {"$in": slots_of(endpoint)}}

@@ -1,0 +1,187 @@
+"""The operator's desk: what waits, what fails, what was given up; and what can be done about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..clock import iso, now
+from ..cursor import cursor, place
+from ..errors import Conflict, NotFound
+from ..mongo import RETENTION_S, Collection, Document, Mongo
+from ..requests.webhooks import PageOfDeadLetters, Selection
+from .backlog import COUNT_MOST, Backlog
+from .endpoints import Endpoint, slots_of
+from .event import event_id
+from .replay import Replayed, Replays
+
+WORST = 5
+"""Failing lanes that are shown of each endpoint."""
+SWEEP = 1000
+BUDGET_S = 2.0
+"""After this long the rest of a sweep is left to the next request."""
+
+
+class Desk:
+    """Talks to the database alone: what it changes, the relays find there."""
+
+    def __init__(self, mongo: Mongo, endpoints: Sequence[Endpoint]) -> None:
+        self._mongo = mongo
+        self._endpoints = {one.name: one for one in endpoints}
+        self._backlog = Backlog(mongo)
+        self._replays = Replays(mongo, endpoints)
+
+    # --- look -----------------------------------------------------------------------------------
+
+    async def status(self) -> Mapping[str, Any]:
+        """`{endpoints, relays}`: every endpoint, also those that are only known by what they left."""
+        names = list(self._endpoints)
+        names += sorted(await self._left() - set(names))
+        return {
+            "endpoints": [await self._endpoint(name) for name in names],
+            "countedUpTo": COUNT_MOST,
+            "relays": await self._relays(),
+        }
+
+    async def _left(self) -> set[str]:
+        names = await self._backlog.names()
+        for collection in (self._mongo.holds, self._mongo.deadletters):
+            names.update(await collection.distinct("endpoint"))
+        return names
+
+    async def _endpoint(self, name: str) -> Mapping[str, Any]:
+        endpoint = self._endpoints.get(name)
+        of_it = {"endpoint": name}
+        oldest = await self._backlog.oldest(name)
+        holds = self._mongo.holds.find(of_it).sort("eventAt", 1).limit(WORST)
+        return {
+            "name": name,
+            "configured": endpoint is not None,
+            "url": shown(endpoint.url) if endpoint else None,
+            "types": sorted(endpoint.types) if endpoint else None,
+            "pending": await self._backlog.count(name),
+            "oldestPendingAt": iso(oldest) if oldest else None,
+            "lag": max(0.0, (now() - oldest).total_seconds()) if oldest else 0.0,
+            "failing": await self._mongo.holds.count_documents(of_it, limit=COUNT_MOST),
+            "worst": [_failing(doc) async for doc in holds],
+            "dead": await self._mongo.deadletters.count_documents(of_it, limit=COUNT_MOST),
+        }
+
+    async def _relays(self) -> list[Mapping[str, Any]]:
+        partitions: dict[str, int] = {}
+        alive: dict[str, datetime] = {}
+        # By the database's clock, as the relays do.
+        fields = {"owner": 1, "until": 1, "alive": {"$gt": ["$until", "$$NOW"]}}
+        async for doc in await self._mongo.relays.aggregate([{"$project": fields}]):
+            if owner := doc.get("owner"):
+                partitions[owner] = partitions.get(owner, 0) + 1
+            elif isinstance(doc.get("until"), datetime) and doc["alive"]:
+                alive[doc["_id"]] = doc["until"]
+        return [
+            {"id": one, "partitions": partitions.get(one, 0), "until": iso(until)}
+            for one, until in sorted(alive.items())
+        ]
+
+    async def dead(self, asked: PageOfDeadLetters) -> tuple[list[Mapping[str, Any]], str | None]:
+        """Dead letters, the newest first, and the cursor of the next page."""
+        given = {
+            "endpoint": asked.endpoint,
+            "type": asked.type,
+            "key": asked.conversation_id,
+        }
+        where: Document = {key: value for key, value in given.items() if value is not None}
+        if asked.cursor is not None:
+            at, last_id = place(asked.cursor)
+            where["diedAt"] = {"$lte": at}
+            where["$or"] = [{"diedAt": {"$lt": at}}, {"_id": {"$lt": last_id}}]
+        newest = [("diedAt", -1), ("_id", -1)]
+        found = self._mongo.deadletters.find(where).sort(newest).limit(asked.limit + 1)
+        docs = await found.to_list()
+        last = docs[asked.limit - 1] if len(docs) > asked.limit else None
+        items = [_letter(doc) for doc in docs[: asked.limit]]
+        return items, cursor(last["diedAt"], last["_id"]) if last else None
+
+    # --- act ------------------------------------------------------------------------------------
+
+    async def replay(self, selection: Selection) -> Replayed:
+        """Send again what is selected; as much as one request has time for."""
+        return await self._replays.replay(selection)
+
+    async def forget(self, name: str) -> tuple[int, bool]:
+        """Drop what waits for an endpoint that is configured no more, and its dead letters.
+
+        Returns how many records and letters, and whether there is more of it for another request.
+        Raises Conflict while the endpoint is configured, NotFound when nothing is left of it.
+        """
+        if name in self._endpoints:
+            raise Conflict("This endpoint is configured: take it out of the settings first.")
+        end = time.monotonic() + BUDGET_S
+        dropped = 0
+        for sweep in (
+            partial(self._drop_due, name),
+            partial(self._drop, self._mongo.holds, name),
+            partial(self._drop, self._mongo.deadletters, name),
+        ):
+            while swept := await sweep():
+                dropped += swept
+                if time.monotonic() > end:
+                    return dropped, True
+        if not dropped:
+            raise NotFound("Nothing is left of an endpoint of this name.")
+        return dropped, False
+
+    async def _drop_due(self, name: str) -> int:
+        slots = slots_of(name)
+        expires_at = now() + timedelta(seconds=RETENTION_S)
+        for collection in (self._mongo.log, self._mongo.outbox):
+            found = collection.find({"due": {"$in": slots}}, {"_id": 1}).limit(SWEEP)
+            if ids := [doc["_id"] async for doc in found]:
+                # Entries of the log stay as long as their conversation.
+                expiry = expires_at if collection is self._mongo.outbox else None
+                await self._mongo.not_due(collection.name, ids, slots, expires_at=expiry)
+                return len(ids)
+        return 0
+
+    async def _drop(self, collection: Collection, name: str) -> int:
+        found = collection.find({"endpoint": name}, {"_id": 1}).limit(SWEEP)
+        if ids := [doc["_id"] async for doc in found]:
+            await self._mongo.remove(collection.name, ids)
+        return len(ids)
+
+
+def shown(url: str) -> str:
+    """A URL without what may be secret in it: user, password and query."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+def _failing(hold: Document) -> Mapping[str, Any]:
+    return {
+        "key": hold["key"],
+        "eventId": event_id(hold["record"]),
+        "timestamp": iso(hold["eventAt"]),
+        "since": iso(hold["since"]),
+        "attempts": hold["attempts"],
+        "nextAt": iso(hold["nextAt"]),
+        "error": hold["error"],
+    }
+
+
+def _letter(doc: Document) -> Mapping[str, Any]:
+    of_user = doc["type"].startswith("user.")
+    return {
+        "id": event_id(doc["record"]),
+        "type": doc["type"],
+        "endpoint": doc["endpoint"],
+        "userId" if of_user else "conversationId": doc["key"],
+        "timestamp": iso(doc["eventAt"]),
+        "diedAt": iso(doc["diedAt"]),
+        "attempts": doc["attempts"],
+        "error": doc["error"],
+    }

@@ -1,0 +1,62 @@
+"""A lane: the events of one conversation or user, on their way to one endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from datetime import datetime
+
+from .endpoints import partition_of
+from .pending import Pending
+
+
+class Lane:
+    __slots__ = (
+        "attempts",
+        "backoff",
+        "behind",
+        "dropped",
+        "id",
+        "not_before",
+        "partition",
+        "pause",
+        "queue",
+        "reading",
+        "since",
+        "timer",
+    )
+
+    def __init__(self, lane_id: str, *, behind: bool) -> None:
+        self.id = lane_id
+        self.partition = partition_of(lane_id)
+        self.queue: deque[Pending] = deque()
+        """What is sent next, in order."""
+        self.behind = behind
+        """More may be due than is in the queue: it is read when the queue is empty."""
+        self.reading = False
+        self.dropped = False
+        """Another relay's from now on."""
+        self.attempts = 0
+        """Failed ones of the event that is next."""
+        self.backoff = 0
+        """How many of them make its pauses longer: those since the endpoint was last away."""
+        self.since: datetime | None = None
+        """The first failure since the last success; None: there was none."""
+        self.pause: float | None = None
+        """Seconds to hold it for, when the work on it has ended."""
+        self.not_before = 0.0
+        """The receiver asked not to be sent anything earlier, by the loop's clock."""
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for its next attempt."""
+        return self.timer is not None
+
+    def succeeded(self) -> None:
+        self.since, self.attempts, self.backoff = None, 0, 0
+
+    def let_go(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

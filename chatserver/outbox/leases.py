@@ -1,0 +1,145 @@
+"""Which relay does which share of the work."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from ..mongo import DuplicateKeyError, Mongo, PyMongoError, deadline, is_down, new_id
+from .endpoints import PARTITIONS
+
+log = structlog.get_logger(__name__)
+
+LEASE_S = 9.0
+TICK_S = 3.0
+"""A dead relay's share is taken over within LEASE_S + TICK_S, when the other ones look again."""
+LEAVE_S = 0.2
+"""How soon it is looked again while there is something to be given up."""
+
+_ALIVE = {"$gt": ["$until", "$$NOW"]}
+_RENEWED: list[dict[str, Any]] = [
+    {"$set": {"until": {"$add": ["$$NOW", int(LEASE_S * 1000)]}}},
+]
+"""By the database's clock: the clocks of the nodes need not agree."""
+
+
+class Leases:
+    """The partitions that this relay has, kept by a heart beat.
+
+    A relay whose heart beat came too late has lost all of them, and begins anew under another id:
+    whoever found it dead may have taken them, and an id that was dead never lives again.
+    `changed` is called after every look at them.
+    """
+
+    def __init__(
+        self, mongo: Mongo, changed: Callable[[], None], quiet: Callable[[int], bool]
+    ) -> None:
+        self._mongo = mongo
+        self._changed = changed
+        self._quiet = quiet
+        self._id = new_id()
+        self._valid_until = 0.0
+        self.held: frozenset[int] = frozenset()
+        """The partitions to work on."""
+        self._leaving: frozenset[int] = frozenset()
+        """Too many, since another relay came: given up as soon as nothing of them is in flight."""
+
+    @property
+    def term(self) -> tuple[str, frozenset[int]]:
+        """What is held, and as whom: another term is to be begun afresh."""
+        return self._id, self.held
+
+    @property
+    def valid(self) -> bool:
+        """Whether nobody else can have taken the partitions."""
+        return time.monotonic() < self._valid_until
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async with deadline():
+                    await self._look()
+            except (PyMongoError, TimeoutError) as error:
+                if not is_down(error):
+                    raise
+                log.warning("the relay waits for the database")
+            self._changed()
+            await asyncio.sleep(LEAVE_S if self._leaving else TICK_S * random.uniform(0.8, 1.0))
+
+    async def release(self) -> None:
+        """Leave everything to the others, at once."""
+        self._valid_until = 0.0
+        async with deadline():
+            await self._mongo.relays.delete_one({"_id": self._id})
+
+    async def _look(self) -> None:
+        # Before the question: what the answer grants begins no earlier.
+        asked_at = time.monotonic()
+        if not await self._renew():
+            self._valid_until = 0.0
+            self._id = new_id()
+            self.held = self._leaving = frozenset()
+            await self._mongo.relays.update_one({"_id": self._id}, _RENEWED, upsert=True)
+        alive, owners = await self._all()
+        if self._id not in alive:
+            return  # it took too long: the next look begins anew
+        mine = frozenset(one for one, owner in owners.items() if owner == self._id)
+        share = math.ceil(PARTITIONS / len(alive))
+        if len(mine) <= share:
+            free = [one for one in range(PARTITIONS) if owners.get(one) not in alive]
+            random.shuffle(free)
+            taken = [
+                one for one in free[: share - len(mine)] if await self._take(one, owners.get(one))
+            ]
+            self.held, self._leaving = mine.union(taken), frozenset()
+        else:
+            leaving, left = frozenset(sorted(mine)[share:]), self._leaving
+            self.held, self._leaving = mine - leaving, leaving
+            # Only what was left at an earlier look: until `changed` is called, deliveries still begin.
+            for one in leaving & left:
+                if self._quiet(one):
+                    await self._mongo.relays.update_one(
+                        {"_id": _name(one), "owner": self._id}, {"$set": {"owner": None}}
+                    )
+        self._valid_until = asked_at + LEASE_S
+
+    async def _renew(self) -> bool:
+        renewed = await self._mongo.relays.update_one({"_id": self._id, "$expr": _ALIVE}, _RENEWED)
+        return renewed.matched_count == 1
+
+    async def _all(self) -> tuple[set[str], dict[int, str | None]]:
+        cursor = await self._mongo.relays.aggregate(
+            [{"$project": {"owner": 1, "until": 1, "alive": _ALIVE}}]
+        )
+        alive: set[str] = set()
+        owners: dict[int, str | None] = {}
+        async for doc in cursor:
+            if isinstance(doc.get("until"), datetime):
+                if doc["alive"]:
+                    alive.add(doc["_id"])
+            elif "owner" in doc:
+                owners[int(doc["_id"][1:])] = doc["owner"]
+        return alive, owners
+
+    async def _take(self, partition: int, owner: str | None) -> bool:
+        """Take a partition from an owner who is no more, unless someone else was quicker."""
+        try:
+            taken = await self._mongo.relays.update_one(
+                {"_id": _name(partition), "owner": owner},
+                {"$set": {"owner": self._id}},
+                upsert=owner is None,
+            )
+        except DuplicateKeyError:
+            return False
+        return taken.matched_count == 1 or taken.upserted_id is not None
+
+
+def _name(partition: int) -> str:
+    return f"p{partition:02d}"

@@ -1,0 +1,186 @@
+"""The record of what became of deliveries: many in one write."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+
+from ..clock import now
+from ..mongo import DEAD_RETENTION_S, RETENTION_S, Document, Mongo, Session, deadline, is_down
+from .endpoints import slots_of
+from .pending import Pending
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why, and until when, a lane is held for an endpoint. One per lane that fails."""
+
+    endpoint: str
+    lane: str
+    partition: int
+    since: datetime
+    """The first failure since the last success."""
+    attempts: int
+    next_at: datetime
+    error: str
+
+    @property
+    def id(self) -> str:
+        return hold_id(self.endpoint, self.lane)
+
+    @classmethod
+    def from_doc(cls, doc: Document) -> Hold:
+        return cls(
+            doc["endpoint"],
+            doc["lane"],
+            doc["partition"],
+            doc["since"],
+            doc["attempts"],
+            doc["nextAt"],
+            doc["error"],
+        )
+
+    def doc(self, head: Pending) -> Document:
+        return {
+            "_id": self.id,
+            "endpoint": self.endpoint,
+            "lane": self.lane,
+            "partition": self.partition,
+            "since": self.since,
+            "attempts": self.attempts,
+            "nextAt": self.next_at,
+            "error": self.error,
+            "record": head.id,
+            "key": head.key,
+            "eventAt": head.at,
+        }
+
+
+def hold_id(endpoint: str, lane: str) -> str:
+    return f"{endpoint}|{lane}"
+
+
+class _Batch:
+    def __init__(self) -> None:
+        self.done: dict[tuple[str, str], list[str]] = {}
+        """Ids of records that were delivered, by collection and endpoint."""
+        self.holds: dict[str, Document | None] = {}
+        """By id; None: removed."""
+        self.dead: list[Document] = []
+        """Letters; their records are no longer due either."""
+        self.written = asyncio.get_running_loop().create_future()
+
+
+class Records:
+    """Each method returns when what it says is journaled by a majority, however long the database is
+    away. What comes while a write is under way goes into the next one together."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._next = _Batch()
+        self._writing: asyncio.Task[None] | None = None
+
+    async def delivered(self, endpoint: str, pending: Pending, *, held_lane: str | None) -> None:
+        """`held_lane`: the lane, when it had been held."""
+        self._next.done.setdefault((pending.collection, endpoint), []).append(pending.id)
+        if held_lane is not None:
+            self._next.holds[hold_id(endpoint, held_lane)] = None
+        await self._write()
+
+    async def held(self, hold: Hold, head: Pending) -> None:
+        self._next.holds[hold.id] = hold.doc(head)
+        await self._write()
+
+    async def released(self, endpoint: str, lane: str) -> None:
+        """There is nothing left in a lane that was held."""
+        self._next.holds[hold_id(endpoint, lane)] = None
+        await self._write()
+
+    async def dead(self, endpoint: str, pending: Pending, attempts: int, error: str) -> None:
+        """The event will not be sent to this endpoint again, unless it is replayed."""
+        at = now()
+        self._next.dead.append(
+            {
+                "_id": f"{endpoint}|{pending.id}",
+                "endpoint": endpoint,
+                "record": pending.id,
+                "collection": pending.collection,
+                "type": pending.type,
+                "key": pending.key,
+                "eventAt": pending.at,
+                "diedAt": at,
+                "attempts": attempts,
+                "error": error,
+                "expiresAt": at + timedelta(seconds=DEAD_RETENTION_S),
+            }
+        )
+        await self._write()
+
+    async def _write(self) -> None:
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._keep_writing())
+        # Whoever waits may be cancelled; the write goes on for the others.
+        await asyncio.shield(self._next.written)
+
+    async def _keep_writing(self) -> None:
+        while self._next.done or self._next.holds or self._next.dead:
+            batch, self._next = self._next, _Batch()
+            pause = 0.1
+            while True:
+                try:
+                    async with deadline():
+                        await self._store(batch)
+                    break
+                except Exception as error:
+                    # Whatever it is, who waits for this batch has to be told.
+                    if not is_down(error):
+                        batch.written.set_exception(error)
+                        break
+                    log.warning("the record of deliveries waits for the database")
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 2.0)
+            if not batch.written.done():
+                batch.written.set_result(None)
+
+    async def _store(self, batch: _Batch) -> None:
+        if batch.dead:
+            await self._mongo.transaction(partial(self._bury, batch.dead))
+        writes = [self._settle(*where, ids, RETENTION_S) for where, ids in batch.done.items()]
+        if batch.holds:
+            kept = [doc for doc in batch.holds.values() if doc is not None]
+            gone = [one for one, doc in batch.holds.items() if doc is None]
+            if kept:
+                writes.append(self._mongo.put("holds", kept))
+            if gone:
+                writes.append(self._mongo.remove("holds", gone))
+        await asyncio.gather(*writes)
+
+    async def _bury(self, letters: list[Document], session: Session) -> None:
+        """Both or nothing: a replay of what is dead, in between, would find the event still due, and
+        take its letter away, and then it would be no longer due."""
+        await self._mongo.put("deadletters", letters, session=session)
+        dead: dict[tuple[str, str], list[str]] = {}
+        for one in letters:
+            dead.setdefault((one["collection"], one["endpoint"]), []).append(one["record"])
+        for where, ids in dead.items():
+            await self._settle(*where, ids, DEAD_RETENTION_S, session)
+
+    async def _settle(
+        self,
+        collection: str,
+        endpoint: str,
+        ids: list[str],
+        keep_s: int,
+        session: Session | None = None,
+    ) -> None:
+        # An entry of the log lives as long as its conversation.
+        expires_at = now() + timedelta(seconds=keep_s) if collection == "outbox" else None
+        await self._mongo.not_due(
+            collection, ids, slots_of(endpoint), expires_at=expires_at, session=session
+        )

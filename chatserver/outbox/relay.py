@@ -1,0 +1,221 @@
+"""The relay: takes what is due to the endpoints, together with the relays of other nodes.
+
+The database tells of new records as they are committed (a change stream): in the normal case an event
+is on its way milliseconds after its change, and nothing is asked for. What the stream cannot know of
+is read from the index of what is due: at the beginning of a term, after a replay, and now and then to
+be sure. That index is the truth; the stream is only quicker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from ..mongo import Document, Mongo, PyMongoError
+from .deliveries import Deliveries, Retry
+from .endpoints import Endpoint, slot_of
+from .event import Event
+from .leases import LEASE_S, TICK_S, Leases
+from .pending import Pending, lane_of, lanes_due
+from .records import Hold, Records
+from .sink import Sink
+
+log = structlog.get_logger(__name__)
+
+SCAN_EVERY_S = 60.0
+ROOM_AGAIN_S = 1.0
+"""How soon it is looked for lanes again after there was no room for all of them."""
+FINISH_S = LEASE_S - TICK_S
+"""What is in flight at the end may take this long: as long as a lease lasts without a heart beat."""
+BELL = "bell"
+"""The document that is written when what is due has to be looked at again."""
+
+
+class Relay:
+    """`observe(endpoint, outcome, seconds)` is called per attempt: delivered, failed, gone; and with
+    `dead` when an event was given up."""
+
+    def __init__(
+        self,
+        mongo: Mongo,
+        endpoints: Sequence[Endpoint],
+        sinks: Mapping[str, Sink],
+        describe: Callable[[Document], Awaitable[Event]],
+        retry: Retry,
+        *,
+        concurrency: int,
+        observe: Callable[[str, str, float], None],
+    ) -> None:
+        self._mongo = mongo
+        self._leases = Leases(mongo, self._looked, self._is_quiet)
+        self._records = Records(mongo)
+        self.deliveries = [
+            Deliveries(
+                one.name,
+                sinks[one.name],
+                mongo,
+                self._leases,
+                self._records,
+                describe,
+                retry,
+                concurrency=concurrency,
+                observe=observe,
+            )
+            for one in endpoints
+        ]
+        self._of_slot: dict[str, Deliveries] = {}
+        self._term = self._leases.term
+        self._look = asyncio.Event()
+        self._bell = asyncio.Event()
+        self._hearing = False
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it has its place among the relays, and hears of what is new in its share."""
+        return self._leases.valid and (self._hearing or not self._leases.held)
+
+    async def run(self) -> None:
+        """Deliver until cancelled, whatever the database does."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._leases.run())
+            tasks.create_task(self._serve_terms())
+
+    async def close(self) -> None:
+        """After `run`: what is in flight ends and is put on record, then the others take over."""
+        try:
+            async with asyncio.timeout(FINISH_S):
+                await asyncio.gather(*(one.stop() for one in self.deliveries))
+        except TimeoutError:
+            log.warning("what is in flight is delivered again by the next relay")
+        if self._leases.valid:
+            with contextlib.suppress(TimeoutError, PyMongoError):
+                await self._leases.release()
+
+    # --- terms ----------------------------------------------------------------------------------
+
+    def _looked(self) -> None:
+        self._look.set()
+        if self._leases.term != self._term:
+            # At once, before anything is begun: what is in memory may be another relay's by now, and
+            # delivered.
+            self._of_slot = {}
+            for one in self.deliveries:
+                one.drop(self._leases.held)
+        for one in self.deliveries:
+            one.pump()
+
+    def _is_quiet(self, partition: int) -> bool:
+        return all(one.is_quiet(partition) for one in self.deliveries)
+
+    async def _serve_terms(self) -> None:
+        while True:
+            term = self._term = self._leases.term
+            serving = asyncio.create_task(self._serve(term[1]))
+            try:
+                while self._leases.term == term:
+                    await self._look.wait()
+                    self._look.clear()
+                    if serving.done():
+                        serving.result()
+            finally:
+                serving.cancel()
+                await asyncio.wait([serving])
+
+    async def _serve(self, held: frozenset[int]) -> None:
+        """Deliver what is due in these partitions."""
+        self._of_slot = {
+            slot_of(one.name, partition): one for one in self.deliveries for partition in held
+        }
+        while True:
+            for one in self.deliveries:
+                one.drop(held)
+            if not held:
+                await asyncio.Event().wait()
+            try:
+                await self._hear(held)
+                reason = "the stream of changes ended"
+            except PyMongoError as error:
+                # Also a place in the stream that is too old.
+                reason = type(error).__name__
+            log.warning("the relay lost touch with the database, and begins again", reason=reason)
+            await asyncio.sleep(1.0)
+
+    async def _hear(self, held: frozenset[int]) -> None:
+        for one in self.deliveries:
+            one.scanning = True  # until the first scan has ended
+        # First the ear, then the eye: what is recorded in between is heard and seen.
+        async with self._mongo.changes(self._wanted()) as changes:
+            # Before anything is begun: who delivers without knowing of a hold is held after it.
+            await self._remember_holds(held)
+            scanning = asyncio.create_task(self._keep_scanning(held))
+            self._hearing = True
+            try:
+                async for change in changes:
+                    self._take(change)
+            finally:
+                self._hearing = False
+                scanning.cancel()
+                await asyncio.wait([scanning])
+
+    # --- hearing --------------------------------------------------------------------------------
+
+    def _wanted(self) -> list[Document]:
+        recorded = {
+            "operationType": "insert",
+            "ns.coll": {"$in": ["log", "outbox"]},
+            "fullDocument.due": {"$in": list(self._of_slot)},
+        }
+        rung = {"ns.coll": "relays", "documentKey._id": BELL}
+        return [
+            {"$match": {"$or": [recorded, rung]}},
+            {"$project": {"ns": 1, "fullDocument": 1}},
+        ]
+
+    def _take(self, change: Mapping[str, Any]) -> None:
+        collection = change["ns"]["coll"]
+        if collection == "relays":
+            self._bell.set()
+            return
+        doc = change["fullDocument"]
+        for slot in doc["due"]:
+            if deliveries := self._of_slot.get(slot):
+                deliveries.take(lane_of(doc["_id"]), Pending(collection, doc))
+
+    # --- looking --------------------------------------------------------------------------------
+
+    async def _keep_scanning(self, held: frozenset[int]) -> None:
+        while True:
+            self._bell.clear()
+            await self._insist(held)
+            more = any(one.more for one in self.deliveries)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ROOM_AGAIN_S if more else SCAN_EVERY_S):
+                    await self._bell.wait()
+
+    async def _insist(self, held: frozenset[int]) -> None:
+        while True:
+            try:
+                await self._scan(held)
+            except (PyMongoError, TimeoutError) as error:
+                log.warning("the relay cannot read what is due", reason=type(error).__name__)
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    async def _remember_holds(self, held: frozenset[int]) -> None:
+        for one in self.deliveries:
+            where = {"endpoint": one.name, "partition": {"$in": sorted(held)}}
+            async for doc in self._mongo.holds.find(where):
+                one.hold(Hold.from_doc(doc))
+
+    async def _scan(self, held: frozenset[int]) -> None:
+        for one in self.deliveries:
+            # Who did not find room before may turn up now, with something older due.
+            one.scanning, one.more = True, False
+            async for lane in lanes_due(self._mongo, one.name, sorted(held)):
+                one.look(lane)
+            one.scanning = False

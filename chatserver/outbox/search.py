@@ -1,0 +1,215 @@
+"""Finding the events of the past that an operator selects, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..clock import from_unix, now, unix_ms
+from ..errors import NotFound, ValidationFailed
+from ..mongo import RETENTION_S, Collection, Document, Mongo
+from ..requests.webhooks import Selection
+from .endpoints import Endpoint, Routes
+from .event import TYPE_OF_ENTRY, event_id
+from .pending import lane_of
+
+PAGE = 1000
+
+FIELDS = {"kind": 1, "at": 1, "due": 1, "messageId": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The record of an event that may be sent again; `slots`: those for which it becomes due."""
+
+    collection: str
+    id: str
+    type: str
+    at: datetime
+    slots: tuple[str, ...]
+    due: tuple[str, ...]
+    """The slots for which it is due already."""
+    message_id: str | None
+    """The message that an edit is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    looked_at: int
+    found: Sequence[Found]
+    gone: int = 0
+    cursor: str | None = None
+
+
+def letter_of(slot: str, record_id: str) -> str:
+    """The id that the dead letter of a record has, if there is one for the endpoint of a slot."""
+    return f"{slot.partition(':')[0]}|{record_id}"
+
+
+class Search:
+    """Records of events, in their order, for the endpoints that want them; or their dead letters."""
+
+    def __init__(self, mongo: Mongo, endpoints: Sequence[Endpoint]) -> None:
+        self._mongo = mongo
+        self._collections = (mongo.log, mongo.outbox)
+        self._endpoints = {one.name: one for one in endpoints}
+        self._routes = Routes(endpoints)
+
+    async def page(self, selection: Selection, cursor: str | None) -> Page:
+        """The page behind `cursor`. Raises NotFound for an unknown id."""
+        if selection.dead:
+            return await self._dead(selection, cursor)
+        if selection.ids:
+            return await self._by_ids(selection.ids)
+        if selection.conversation_id:
+            return await self._by_conversation(selection, cursor)
+        return await self._by_time(selection, cursor)
+
+    async def _by_ids(self, ids: Sequence[str]) -> Page:
+        records = [_record_id(one) for one in ids]
+        found = await self._load({one.name: records for one in self._collections})
+        _need(ids, found)
+        return Page(len(found), [one for one in found if one.slots])
+
+    async def _by_conversation(self, selection: Selection, cursor: str | None) -> Page:
+        after = max(f"{selection.conversation_id}-", cursor or "")
+        where = {"_id": {"$gt": after, "$lt": f"{selection.conversation_id}."}}
+        rows: list[tuple[str, Document]] = []
+        for collection in self._collections:
+            docs = await collection.find(where, FIELDS).sort("_id", 1).limit(PAGE).to_list()
+            rows += [(collection.name, doc) for doc in docs]
+        rows.sort(key=lambda row: row[1]["_id"])
+        more = len(rows) >= PAGE
+        rows = rows[:PAGE]
+        found = _matching(selection, self._found(rows))
+        return Page(len(rows), found, cursor=rows[-1][1]["_id"] if more else None)
+
+    async def _by_time(self, selection: Selection, cursor: str | None) -> Page:
+        """A page ends between two milliseconds: what happened at the same time stays together."""
+        since = _moment(cursor) if cursor else selection.since
+        # Without a beginning: as far back as everything is kept.
+        since = since or now() - timedelta(seconds=RETENTION_S)
+        at: dict[str, datetime] = {"$gte": since}
+        if selection.until:
+            at["$lt"] = selection.until
+        in_log = selection.type is None or selection.type in TYPE_OF_ENTRY.values()
+        size = PAGE
+        while True:
+            rows: list[tuple[str, Document]] = []
+            ends: list[datetime] = []
+            for collection in self._collections if in_log else (self._mongo.outbox,):
+                docs = await _first(collection, {"at": at}, size)
+                rows += [(collection.name, doc) for doc in docs]
+                if len(docs) == size:
+                    ends.append(docs[-1]["at"])
+            if not ends:
+                return Page(len(rows), _matching(selection, self._found(rows)))
+            end = min(ends)
+            before = [row for row in rows if row[1]["at"] < end]
+            if before:
+                found = _matching(selection, self._found(before))
+                return Page(len(before), found, cursor=str(unix_ms(end)))
+            size *= 2
+
+    async def _dead(self, selection: Selection, cursor: str | None) -> Page:
+        where: Document = {}
+        if selection.endpoint:
+            where["endpoint"] = selection.endpoint
+        if selection.ids:
+            names = list(self._endpoints)
+            records = [_record_id(one) for one in selection.ids]
+            where["_id"] = {"$in": [f"{name}|{record}" for name in names for record in records]}
+        else:
+            where["_id"] = {"$gt": cursor or ""}
+        letters = self._mongo.deadletters.find(where).sort("_id", 1)
+        docs = await letters.limit(0 if selection.ids else PAGE).to_list()
+        chosen = [doc for doc in docs if self._is_wanted(selection, doc)]
+        by_collection: dict[str, list[str]] = {one.name: [] for one in self._collections}
+        names_of: dict[str, set[str]] = {}
+        for doc in chosen:
+            by_collection[doc["collection"]].append(doc["record"])
+            names_of.setdefault(doc["record"], set()).add(doc["endpoint"])
+        found = [
+            one
+            for record in await self._load(by_collection)
+            if (one := _only(record, names_of[record.id])).slots
+        ]
+        there = {letter_of(slot, one.id) for one in found for slot in one.slots}
+        gone = sum(doc["_id"] not in there for doc in chosen)
+        if selection.ids:
+            _need(selection.ids, found)
+        more = not selection.ids and len(docs) == PAGE
+        return Page(len(docs), found, gone, cursor=docs[-1]["_id"] if more else None)
+
+    def _is_wanted(self, selection: Selection, letter: Document) -> bool:
+        endpoint = self._endpoints.get(letter["endpoint"])
+        return (
+            endpoint is not None
+            and letter["type"] in endpoint.types
+            and selection.conversation_id in (None, letter["key"])
+            and _applies(selection, letter["type"], letter["eventAt"])
+        )
+
+    async def _load(self, ids: Mapping[str, list[str]]) -> list[Found]:
+        rows: list[tuple[str, Document]] = []
+        for collection in self._collections:
+            if wanted := ids[collection.name]:
+                cursor = collection.find({"_id": {"$in": wanted}}, FIELDS)
+                rows += [(collection.name, doc) async for doc in cursor]
+        return self._found(rows)
+
+    def _found(self, rows: Iterable[tuple[str, Document]]) -> list[Found]:
+        """Those of the rows (collection and document) that are events."""
+        found = []
+        for collection, doc in rows:
+            kind = doc["kind"]
+            type_ = TYPE_OF_ENTRY.get(kind) if collection == "log" else kind
+            if type_ is not None:
+                slots = tuple(self._routes.slots(type_, lane_of(doc["_id"])))
+                due = tuple(doc.get("due", ()))
+                message_id = doc.get("messageId")
+                found.append(
+                    Found(collection, doc["_id"], type_, doc["at"], slots, due, message_id)
+                )
+        return found
+
+
+def _matching(selection: Selection, found: Iterable[Found]) -> list[Found]:
+    return [one for one in found if one.slots and _applies(selection, one.type, one.at)]
+
+
+def _applies(selection: Selection, type_: str, at: datetime) -> bool:
+    return (
+        selection.type in (None, type_)
+        and (selection.since is None or selection.since <= at)
+        and (selection.until is None or at < selection.until)
+    )
+
+
+def _only(found: Found, names: set[str]) -> Found:
+    slots = tuple(slot for slot in found.slots if slot.partition(":")[0] in names)
+    return replace(found, slots=slots)
+
+
+def _record_id(event: str) -> str:
+    """Of the id of an event; of anything else, what no record has."""
+    return event.removeprefix("evt_") if event.startswith("evt_") else ""
+
+
+def _need(ids: Sequence[str], found: Sequence[Found]) -> None:
+    there = {event_id(one.id) for one in found}
+    if missing := [one for one in ids if one not in there]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise NotFound(f"There is no such event, or it is not kept any more: {missing[0]}{more}.")
+
+
+def _moment(cursor: str) -> datetime:
+    if not (cursor.isdecimal() and cursor.isascii() and len(cursor) <= 14):
+        raise ValidationFailed.of("cursor", "Not a cursor of this selection.")
+    return from_unix(int(cursor) / 1000)
+
+
+async def _first(collection: Collection, where: Mapping[str, Any], most: int) -> list[Document]:
+    return await collection.find(where, FIELDS).sort("at", 1).limit(most).to_list()

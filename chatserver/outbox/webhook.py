@@ -1,0 +1,208 @@
+"""Posts events to an endpoint, over connections that are kept open."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import time
+import traceback
+from base64 import b64encode
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import aiohttp
+import structlog
+from multidict import istr
+from yarl import URL
+
+from .. import __version__
+from .addresses import AddressInfo, guarded_socket, plain_socket
+from .endpoints import Endpoint
+from .event import Event
+from .signing import sign
+from .sink import Delivery
+from .troubles import says
+
+log = structlog.get_logger(__name__)
+
+MAX_RETRY_AFTER_S = 3600.0
+REST_BYTES = 1024
+REST_S = 1.0
+"""How much of an answer's body is read, and for how long, so that the connection can stay open."""
+IDLE_S = 4.0
+"""Common servers close idle connections after 5 s or more; whoever is first never loses a request."""
+STALE_TRIES = 3
+"""A request can still meet a connection that was just closed: it is sent again on another one."""
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+EVENT, ID, SIGNATURE = istr("X-Webhook-Event"), istr("X-Webhook-Id"), istr("X-Webhook-Signature")
+
+
+class _Attempt:
+    """Whether a request opened a connection, or was given one that was open."""
+
+    __slots__ = ("fresh",)
+
+    def __init__(self) -> None:
+        self.fresh = False
+
+
+_attempt: ContextVar[_Attempt] = ContextVar("attempt")
+
+
+class Webhook:
+    """The sink of one endpoint. It is made inside a running event loop.
+
+    `timeout_s`: for one attempt, until the head of the answer is there. `concurrency`: how many
+    connections it opens at most; an attempt waits for one as part of its time.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, timeout_s: float, concurrency: int, allow_link_local: bool
+    ) -> None:
+        self._name = endpoint.name
+        self._secrets = endpoint.secrets
+        self._timeout_s = timeout_s
+        self._guard = plain_socket if allow_link_local else guarded_socket
+        self._url, authorization = _without_password(endpoint.url)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=concurrency,
+                keepalive_timeout=IDLE_S,
+                resolver=aiohttp.ThreadedResolver(),
+                socket_factory=self._new_socket,
+            ),
+            headers={
+                "Content-Type": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"chatserver/{__version__}",
+                **authorization,
+            },
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(),
+            auto_decompress=False,
+            trust_env=False,
+            read_bufsize=REST_BYTES,
+            max_line_size=4096,
+            max_field_size=4096,
+            max_headers=64,
+        )
+
+    async def deliver(self, event: Event) -> Delivery:
+        """One attempt. Raises nothing but CancelledError."""
+        try:
+            if self._url is None:
+                return Delivery("gone", "its URL is not valid")
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._post(self._url, event)
+            if response.connection is not None:
+                await self._read_rest(response)
+            return _delivery(response)
+        except TimeoutError:
+            return Delivery("failed", f"did not answer within {self._timeout_s:g} s")
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+            return Delivery("gone", "its URL is not valid")
+        except (aiohttp.ClientError, OSError) as error:
+            return Delivery("failed", says(error))
+        except Exception as error:
+            # Whatever it is, one event must not end the relay of the others. The text of the error
+            # may hold the URL.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "an event cannot be posted",
+                endpoint=self._name,
+                event_id=event.id,
+                error=type(error).__name__,
+                where=f"{os.path.basename(place.filename)}:{place.lineno}",
+            )
+            return Delivery("failed", f"could not be posted: {type(error).__name__}")
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _post(self, url: URL, event: Event) -> aiohttp.ClientResponse:
+        body = event.body()
+        for left in reversed(range(STALE_TRIES)):
+            attempt = _Attempt()
+            _attempt.set(attempt)
+            headers = {
+                EVENT: event.type,
+                ID: event.id,
+                SIGNATURE: sign(body, self._secrets, int(time.time())),
+            }
+            try:
+                return await self._session.post(
+                    url, data=body, headers=headers, allow_redirects=False
+                )
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if attempt.fresh or not left:
+                    raise
+        raise AssertionError
+
+    async def _read_rest(self, response: aiohttp.ClientResponse) -> None:
+        """Read the body if it is short and there soon; else close the connection.
+
+        The answer is known: nothing that happens here changes it.
+        """
+        left = REST_BYTES
+        try:
+            async with asyncio.timeout(REST_S):
+                while left >= 0 and not response.content.at_eof():
+                    left -= len(await response.content.read(left + 1))
+        except (TimeoutError, aiohttp.ClientError):
+            pass  # it is closed below
+        finally:
+            response.close()
+
+    def _new_socket(self, info: AddressInfo) -> socket.socket:
+        made = self._guard(info)
+        _attempt.get().fresh = True
+        return made
+
+
+def _without_password(text: str) -> tuple[URL | None, dict[str, str]]:
+    """The URL to post to (None: it is not valid), and the header for a name and password in it."""
+    try:
+        url = URL(text)
+        if url.scheme not in ("http", "https") or not url.host or not url.port:
+            return None, {}
+    except ValueError:
+        return None, {}
+    if url.user is None and url.password is None:
+        return url, {}
+    pair = f"{url.user or ''}:{url.password or ''}".encode()
+    return url.with_user(None), {"Authorization": f"Basic {b64encode(pair).decode()}"}
+
+
+def _delivery(response: aiohttp.ClientResponse) -> Delivery:
+    status = response.status
+    if 200 <= status < 300:
+        return _DELIVERED
+    if status == 410:
+        return Delivery("gone", "answered 410: it wants no more of this")
+    if status in REDIRECTS:
+        return Delivery("failed", f"redirects to elsewhere ({status})")
+    asked = response.headers.get("Retry-After", "") if status in (429, 503) else ""
+    return Delivery("failed", f"answered {status}", _seconds(asked.strip()))
+
+
+_DELIVERED: Final = Delivery("delivered")
+
+
+def _seconds(retry_after: str) -> float:
+    """Of a Retry-After, which is a number of seconds or a date; 0 for what is neither."""
+    if re.fullmatch(r"[0-9]+", retry_after):
+        return min(float(retry_after[:10]), MAX_RETRY_AFTER_S)
+    try:
+        at = parsedate_to_datetime(retry_after[:64])
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
+        seconds = (at - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0
+    return min(max(seconds, 0), MAX_RETRY_AFTER_S)
