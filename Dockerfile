@@ -19,5 +19,6 @@ VOLUME /data
 EXPOSE 3000 3001
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD \
     ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT', 3000)}/health\", timeout=2)"]
-# A stop drains the clients first: give it more than DRAIN_S (docker stop --time 30).
+# A stop drains the clients, then finishes deliveries: give it DRAIN_S and more (docker stop --time 30).
+# `docker run … chatserver relay` is a relay alone.
 CMD ["chatserver", "serve"]

@@ -27,18 +27,22 @@ from .chat.recency import Recency
 from .chat.unread import Unread
 from .chat.users import Users
 from .chat.views import Views
+from .child import Child
 from .health import Health
 from .http import errors
 from .internal.door import InternalDoor
 from .limits import Limits
 from .metrics import Metrics
 from .mongo import Mongo
+from .outbox.desk import Desk
+from .outbox.endpoints import Routes
 from .outbox.outbox import Outbox
 from .realtime.rooms import Rooms
 from .realtime.server import Server
 from .rest.door import RestDoor
 from .settings import Settings
 from .sockets.door import Door
+from .webhook_metrics import WaitingMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -56,10 +60,10 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         mongo = Mongo(mongo_url, settings.mongo_database)
         undo.push_async_callback(mongo.close)
         await mongo.start()
+        relay = Child("relay", {"MONGO_URL": mongo_url})
+        # Ended when all is said, so that what was acknowledged at last is told as well.
+        undo.push_async_callback(relay.stop)
 
-        webhooks = bool(settings.webhook_url)
-        if webhooks:
-            log.warning("webhooks are recorded, but this version does not deliver them yet")
         if settings.redis_url:
             log.warning("REDIS_URL is not used yet: run one node only")
         metrics = Metrics()
@@ -68,14 +72,16 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         undo.push_async_callback(recency.close)
         await recency.repair()
         members = Members(mongo, rooms.hosts)
-        changes = Log(mongo, Announcements(rooms, recency, members).tell, due=webhooks)
+        routes = Routes(settings.webhooks)
+        changes = Log(mongo, Announcements(rooms, recency, members).tell, routes)
         undo.push_async_callback(changes.close)
 
-        outbox = Outbox(mongo, due=webhooks)
+        outbox = Outbox(mongo, routes)
         unread = Unread(mongo)
         users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
         views = Views(mongo, unread)
-        ending = Ending(mongo, changes, outbox, members, rooms)
+        ending = Ending(mongo, changes, members, rooms)
+        undo.push_async_callback(ending.close)
         participants = Participants(mongo, outbox, members, users, views, ending, rooms)
         users.left = participants.leave_all
         conversations = Conversations(
@@ -95,6 +101,7 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
             receipts=Receipts(mongo, changes, members, unread, rooms),
             presence=presence,
             activity=Activity(rooms, timeout_s=settings.typing_timeout_s),
+            webhooks=Desk(mongo, settings.webhooks),
         )
 
         tokens = Tokens(
@@ -118,7 +125,8 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         heartbeat = asyncio.create_task(sockets.eio.heartbeat.run())
         undo.callback(heartbeat.cancel)
 
-        health = Health(mongo, metrics)
+        waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
+        health = Health(mongo, [metrics.exposition, waiting.exposition, relay.exposition])
         private = web.Application(client_max_size=MAX_REQUEST, middlewares=[errors])
         RestDoor(chat, tokens, limits, metrics, settings.internal_api_secret).add_to(private.router)
         InternalDoor(chat, metrics, settings.internal_api_secret).add_to(private.router)
@@ -139,6 +147,8 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         undo.callback(health.drain)
         log.info("listening", host=settings.host, port=settings.port, ws_port=settings.ws_port)
         _settle_garbage()
+        if settings.webhooks and settings.webhook_relay:
+            relay.start()
         started()
         await asyncio.Event().wait()
 

@@ -1,4 +1,4 @@
-"""The command line: `chatserver serve | token | doctor | version`."""
+"""The command line: `chatserver serve | relay | webhooks | token | doctor | version`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import errno
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from . import __version__, development, logs
+from . import __version__, development, logs, terminal, webhook_commands
 from .settings import BadSettings, Settings
 
 commands = typer.Typer(
@@ -24,9 +24,7 @@ commands = typer.Typer(
     # A traceback's local variables would show secrets.
     pretty_exceptions_enable=False,
 )
-
-FAILED = 1
-MISUSED = 2
+commands.add_typer(webhook_commands.commands, name="webhooks")
 
 REMEDIES = {
     errno.EADDRINUSE: "Set PORT or WS_PORT, or stop what listens there.",
@@ -43,16 +41,30 @@ def main() -> None:
 @commands.command()
 def serve() -> None:
     """Run the server until SIGINT or SIGTERM, with the settings of the environment."""
-    settings = _settings()
+    settings = terminal.settings()
     logs.configure(settings.log_level, settings.log_format)
-    try:
-        _run(_serve(settings))
-    except OSError as error:
-        unknown_host = isinstance(error, socket.gaierror)
-        remedy = REMEDIES.get(errno.EADDRNOTAVAIL if unknown_host else error.errno or 0)
-        if remedy is None:
-            raise
-        _stop(f"{error.strerror}. {remedy}", FAILED)
+    _listen(_serve(settings))
+
+
+@commands.command()
+def relay(beside: Annotated[Path | None, typer.Option(hidden=True)] = None) -> None:
+    """Deliver webhooks until SIGINT or SIGTERM; `serve` starts one by itself unless WEBHOOK_RELAY=off.
+
+    Health and metrics are on HOST and PORT.
+    """
+    settings = terminal.settings()
+    logs.configure(settings.log_level, settings.log_format, process="relay")
+    if not settings.mongo_url:
+        terminal.fail(
+            "MONGO_URL is missing: the embedded MongoDB belongs to `chatserver serve`, which runs a"
+            " relay itself.",
+            terminal.MISUSED,
+        )
+    if not settings.webhooks:
+        terminal.fail(
+            "There is nobody to tell: set WEBHOOK_URL or WEBHOOKS_FILE.", terminal.MISUSED
+        )
+    _listen(_relay(settings, beside))
 
 
 @commands.command()
@@ -63,9 +75,11 @@ def token(
 ) -> None:
     """Print a token for a user, signed with the newest AUTH_JWT_SECRET."""
     try:
-        typer.echo(development.token(_settings(), user, name, development.duration(expires)))
+        typer.echo(
+            development.token(terminal.settings(), user, name, development.duration(expires))
+        )
     except (BadSettings, ValueError) as error:
-        _stop(str(error), MISUSED)
+        terminal.fail(str(error), terminal.MISUSED)
 
 
 @commands.command()
@@ -73,13 +87,13 @@ def doctor() -> None:
     """Check the settings, the database, Redis and the ports; say what to do about each problem."""
     from .doctor import examine  # noqa: PLC0415  not needed to serve
 
-    console, healthy = _console(), True
+    console, healthy = terminal.console(), True
     for finding in asyncio.run(examine()):
         healthy = healthy and not finding.problem
         mark = "[red]PROBLEM[/red]" if finding.problem else "[green]OK[/green]     "
         console.print(mark, end="  ")
         console.print(f"{finding.subject}: {finding.says}", markup=False)
-    raise typer.Exit(0 if healthy else FAILED)
+    raise typer.Exit(0 if healthy else terminal.FAILED)
 
 
 @commands.command()
@@ -97,7 +111,7 @@ async def _serve(settings: Settings) -> None:
 
     def started() -> None:
         if not settings.production:
-            _console().print("\n".join(development.greeting(settings)), markup=False)
+            terminal.console().print("\n".join(development.greeting(settings)), markup=False)
 
     _stop_on_signal()
     try:
@@ -107,16 +121,40 @@ async def _serve(settings: Settings) -> None:
                 url = await stack.enter_async_context(EmbeddedMongo(settings.data_dir))
             await serve_app(settings, mongo_url=url, started=started)
     except EmbeddedFailed as error:
-        _stop(str(error), FAILED)
+        terminal.fail(str(error), terminal.FAILED)
     except PyMongoError as error:
-        _stop(f"MongoDB does not serve: {words_of(error)}. See chatserver doctor.", FAILED)
+        terminal.fail(
+            f"MongoDB does not serve: {words_of(error)}. See chatserver doctor.", terminal.FAILED
+        )
     except asyncio.CancelledError:
         # Only a signal cancels this task: the stop was asked for, and is done.
         return
 
 
-def _stop_on_signal() -> None:
-    """Cancel this task at the first SIGINT or SIGTERM; later ones cannot cut its clean stop short."""
+async def _relay(settings: Settings, beside: Path | None) -> None:
+    from .child import end_with_server  # noqa: PLC0415
+    from .doctor import words_of  # noqa: PLC0415
+    from .mongo import PyMongoError  # noqa: PLC0415
+    from .relay import relay as run_relay  # noqa: PLC0415
+
+    stop = _stop_on_signal()
+    if beside:
+        end_with_server(beside, stop)
+    try:
+        await run_relay(settings, mongo_url=settings.mongo_url, beside=beside)
+    except PyMongoError as error:
+        terminal.fail(
+            f"MongoDB does not serve: {words_of(error)}. See chatserver doctor.", terminal.FAILED
+        )
+    except asyncio.CancelledError:
+        return
+
+
+def _stop_on_signal() -> Callable[[], None]:
+    """Cancel this task at the first SIGINT or SIGTERM, or call of what is returned.
+
+    Later ones cannot cut its clean stop short.
+    """
     loop, task, asked = asyncio.get_running_loop(), asyncio.current_task(), False
 
     def stop(*_: object) -> None:
@@ -127,6 +165,19 @@ def _stop_on_signal() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    return stop
+
+
+def _listen(main: Coroutine[None, None, None]) -> None:
+    """Run what listens; that it cannot is said with a remedy."""
+    try:
+        _run(main)
+    except OSError as error:
+        unknown_host = isinstance(error, socket.gaierror)
+        remedy = REMEDIES.get(errno.EADDRNOTAVAIL if unknown_host else error.errno or 0)
+        if remedy is None:
+            raise
+        terminal.fail(f"{error.strerror}. {remedy}", terminal.FAILED)
 
 
 def _run(main: Coroutine[None, None, None]) -> None:
@@ -136,20 +187,3 @@ def _run(main: Coroutine[None, None, None]) -> None:
         import uvloop  # noqa: PLC0415  there is none for Windows
 
         uvloop.run(main)
-
-
-def _settings() -> Settings:
-    try:
-        return development.keep_secrets(Settings.from_environment())
-    except BadSettings as error:
-        _stop(str(error), MISUSED)
-
-
-def _stop(sentence: str, code: int) -> NoReturn:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(code)
-
-
-def _console() -> Console:
-    # What is printed is there to be copied: no line may be broken to fit a window.
-    return Console(soft_wrap=True, highlight=False)

@@ -18,6 +18,9 @@ from pymongo.errors import InvalidURI, PyMongoError
 from .development import address, keep_secrets
 from .embedded import url_of
 from .mongod import EmbeddedFailed, find_mongod, mongod_version
+from .outbox.addresses import refusal
+from .outbox.desk import shown
+from .outbox.endpoints import Endpoint
 from .settings import BadSettings, Settings
 
 PATIENCE_S = 4.0
@@ -40,6 +43,7 @@ async def examine() -> list[Finding]:
     findings += [finding async for finding in _database(settings)]
     if settings.redis_url:
         findings.append(await _redis(settings.redis_url))
+    findings += await asyncio.gather(*[_webhook(settings, one) for one in settings.webhooks])
     for key, port in {"PORT": settings.port, "WS_PORT": settings.ws_port}.items():
         findings.append(await _port(key, settings.host, port))
     return findings
@@ -145,6 +149,44 @@ async def _ping(url: str) -> str:
         return answer
     finally:
         writer.close()
+
+
+async def _webhook(settings: Settings, endpoint: Endpoint) -> Finding:
+    """Whether an endpoint can be connected to; nothing is posted to it."""
+    subject = f"webhook {endpoint.name}"
+    parts = urlsplit(endpoint.url)
+    tls = ssl.create_default_context() if parts.scheme.lower() == "https" else None
+    host, port = parts.hostname or "", parts.port or (443 if tls else 80)
+    where = shown(endpoint.url)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+            refused = next((why for one in found if (why := refusal(str(one[4][0])))), None)
+            if refused and not settings.webhook_allow_link_local:
+                says = (
+                    f"its host {host} stands for an address that is {refused}: nothing is sent there. "
+                    "Set WEBHOOK_ALLOW_LINK_LOCAL=true if that is meant."
+                )
+                return Finding(subject, says, problem=True)
+            _, writer = await asyncio.open_connection(host, port, ssl=tls)
+            writer.close()
+    except socket.gaierror:
+        return Finding(subject, f"{where}: there is no host {host} in the DNS.", problem=True)
+    except ssl.SSLError as error:
+        says = f"{where}: TLS fails ({getattr(error, 'verify_message', '') or error.reason})."
+        return Finding(subject, says, problem=True)
+    except TimeoutError:
+        says = (
+            f"{where}: no answer within {PATIENCE_S:.0f} s: see its firewall, and whether it runs."
+        )
+        return Finding(subject, says, problem=True)
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        says = f"{where}: no connection ({reason}): see whether it runs."
+        return Finding(subject, says, problem=True)
+    return Finding(subject, f"{where} can be connected to")
 
 
 def _resp(command: list[str]) -> bytes:

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import structlog
+from aiohttp import ClientError, web
 
 from . import wire
-from .metrics import Metrics
 from .mongo import Mongo, PyMongoError
+
+log = structlog.get_logger(__name__)
+
+SCRAPE_S = 1.0
+"""What cannot say within it what it measures is left out: the rest is the more needed then."""
+
+Exposition = Callable[[], Awaitable[bytes]]
+"""Families of metrics as Prometheus reads them; no two expositions of a process share a family."""
+NO_PARTS: Mapping[str, Callable[[], bool]] = MappingProxyType({})
 
 
 class Health:
-    """/health: the process answers. /ready: what it depends on answers, and it is not going away."""
+    """/health: the process answers. /ready: what it depends on answers, and it is not going away.
 
-    def __init__(self, mongo: Mongo, metrics: Metrics) -> None:
+    `parts`: what else has to be well for the process to be ready.
+    """
+
+    def __init__(
+        self,
+        mongo: Mongo,
+        expositions: Sequence[Exposition],
+        parts: Mapping[str, Callable[[], bool]] = NO_PARTS,
+    ) -> None:
         self._mongo = mongo
-        self._metrics = metrics
+        self._expositions = expositions
+        self._parts = parts
         self._draining = False
 
     def drain(self) -> None:
@@ -38,13 +60,26 @@ class Health:
             await self._mongo.ping()
         except PyMongoError:
             return _json({"status": "unavailable", "mongo": "does not answer"}, 503)
-        return _json({"status": "ready", "mongo": "ok"})
+        parts = {name: "ok" if well() else "is not ready" for name, well in self._parts.items()}
+        ready = all(says == "ok" for says in parts.values())
+        status, code = ("ready", 200) if ready else ("unavailable", 503)
+        return _json({"status": status, "mongo": "ok", **parts}, code)
 
     async def _exposition(self, _: web.Request) -> web.Response:
+        parts = await asyncio.gather(*map(_said_by, self._expositions))
         return web.Response(
-            body=self._metrics.exposition(),
+            body=b"".join(parts),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
+
+
+async def _said_by(exposition: Exposition) -> bytes:
+    try:
+        async with asyncio.timeout(SCRAPE_S):
+            return await exposition()
+    except (PyMongoError, OSError, ClientError) as error:  # a TimeoutError is an OSError
+        log.info("metrics.absent", reason=str(error) or type(error).__name__)
+        return b""
 
 
 def _json(body: object, status: int = 200) -> web.Response:

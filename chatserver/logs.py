@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -13,9 +14,14 @@ from . import wire
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def configure(level: str, fmt: str) -> None:
-    """`fmt`: json, or console for reading in a terminal."""
+def configure(level: str, fmt: str, process: str = "") -> None:
+    """`fmt`: json, or console for reading in a terminal. `process`: who says it, if not the server."""
+
+    def says_who(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {**event, "process": process}
+
     processors: list[Any] = [
+        *([says_who] if process else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -39,7 +45,9 @@ def configure(level: str, fmt: str) -> None:
     )
     # The libraries' own loggers: what matters of them, in the same stream.
     logging.basicConfig(
-        level=max(LEVELS[level], logging.WARNING), stream=sys.stdout, format=_LIBRARY
+        level=max(LEVELS[level], logging.WARNING),
+        stream=sys.stdout,
+        format="{" + (f'"process": "{process}", ' if process else "") + _LIBRARY,
     )
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
     logging.getLogger("engineio.server").setLevel(logging.CRITICAL)
@@ -52,4 +60,4 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return kind is None or kind.__module__ != "aiohttp.http_exceptions"
 
 
-_LIBRARY = '{"level": "%(levelname)s", "logger": "%(name)s", "event": "%(message)s"}'
+_LIBRARY = '"level": "%(levelname)s", "logger": "%(name)s", "event": "%(message)s"}'

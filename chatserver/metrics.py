@@ -54,5 +54,5 @@ class Metrics:
             gauge.add_metric([], read())
             yield gauge
 
-    def exposition(self) -> bytes:
+    async def exposition(self) -> bytes:
         return generate_latest(self._registry)

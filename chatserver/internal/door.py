@@ -1,4 +1,7 @@
-"""Users as the Master Service tells us of them. Served on the internal port only."""
+"""Users as the Master Service tells us of them, and the operator's desk of the webhooks.
+
+Served on the internal port only.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,24 @@ from ..errors import Unauthenticated
 from ..http import HEADER_SECRET, MAX_BODY, Reply, answer, pattern, read
 from ..metrics import Metrics
 from ..requests.parse import Request
-from ..requests.users import OfExternalUser, OneUser, SyncUser, SyncUsers, UserBatch, UserSync
+from ..requests.users import (
+    NoPayload,
+    Nothing,
+    OfExternalUser,
+    OneUser,
+    SyncUser,
+    SyncUsers,
+    UserBatch,
+    UserSync,
+)
+from ..requests.webhooks import (
+    ListDeadLetters,
+    OfEndpoint,
+    OneEndpoint,
+    PageOfDeadLetters,
+    Replay,
+    Selection,
+)
 
 MAX_BATCH_BODY = 4 * 1024 * 1024
 
@@ -38,6 +58,25 @@ async def delete(chat: Chat, one: OneUser) -> Any:
     return Reply(204)
 
 
+async def webhooks(chat: Chat, _: Nothing) -> Any:
+    return await chat.webhooks.status()
+
+
+async def dead(chat: Chat, asked: PageOfDeadLetters) -> Any:
+    items, cursor = await chat.webhooks.dead(asked)
+    return {"items": items, "nextCursor": cursor}
+
+
+async def replay(chat: Chat, selection: Selection) -> Any:
+    done = await chat.webhooks.replay(selection)
+    return {"replayed": done.replayed, "gone": done.gone, "nextCursor": done.cursor}
+
+
+async def forget(chat: Chat, one: OneEndpoint) -> Any:
+    dropped, more = await chat.webhooks.forget(one.endpoint)
+    return {"dropped": dropped, "more": more}
+
+
 ROUTES: Sequence[tuple[str, str, type[Request], Operation, int, str]] = [
     ("POST", "/api/users/sync", SyncUser, sync, MAX_BODY, "201 (200 when known) the user"),
     (
@@ -50,6 +89,41 @@ ROUTES: Sequence[tuple[str, str, type[Request], Operation, int, str]] = [
     ),
     ("GET", "/api/users/{externalUserId}", OfExternalUser, get, MAX_BODY, "the user"),
     ("DELETE", "/api/users/{externalUserId}", OfExternalUser, delete, MAX_BODY, "204"),
+    (
+        "GET",
+        "/api/webhooks",
+        NoPayload,
+        webhooks,
+        MAX_BODY,
+        "`{endpoints: [{name, configured, url, types, pending, oldestPendingAt, lag (s), failing, "
+        "worst: [{key, eventId, timestamp, since, attempts, nextAt, error}], dead}], countedUpTo, "
+        "relays: [{id, partitions, until}]}`",
+    ),
+    (
+        "GET",
+        "/api/webhooks/dead",
+        ListDeadLetters,
+        dead,
+        MAX_BODY,
+        "`{items: [{id, type, endpoint, conversationId or userId, timestamp, diedAt, attempts, "
+        "error}], nextCursor}`",
+    ),
+    (
+        "POST",
+        "/api/webhooks/replay",
+        Replay,
+        replay,
+        MAX_BODY,
+        "`{replayed, gone, nextCursor}`; with a cursor: ask again for the rest",
+    ),
+    (
+        "DELETE",
+        "/api/webhooks/{endpoint}",
+        OfEndpoint,
+        forget,
+        MAX_BODY,
+        "`{dropped, more}`; with more: ask again for the rest",
+    ),
 ]
 
 

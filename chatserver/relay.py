@@ -1,0 +1,91 @@
+"""The composition root of the relay: the process that delivers webhooks, beside the server or alone."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from .chat.events import Events
+from .health import Health
+from .http import errors
+from .mongo import Mongo
+from .outbox.deliveries import Retry
+from .outbox.relay import Relay
+from .outbox.webhook import Webhook
+from .settings import Settings
+from .webhook_metrics import RelayMetrics
+
+log = structlog.get_logger(__name__)
+
+
+async def relay(settings: Settings, *, mongo_url: str, beside: Path | None) -> None:
+    """Deliver what is due until cancelled.
+
+    Health and metrics are served on the socket `beside` for the server whose child this is, else on
+    HOST and PORT.
+    On the way out: no new deliveries, what is in flight is finished, and others may take over.
+    """
+    async with AsyncExitStack() as undo:
+        mongo = Mongo(mongo_url, settings.mongo_database)
+        undo.push_async_callback(mongo.close)
+        await mongo.start()
+
+        sinks: dict[str, Webhook] = {}
+        for endpoint in settings.webhooks:
+            sinks[endpoint.name] = Webhook(
+                endpoint,
+                timeout_s=settings.webhook_timeout_s,
+                concurrency=settings.webhook_concurrency,
+                allow_link_local=settings.webhook_allow_link_local,
+            )
+            undo.push_async_callback(sinks[endpoint.name].close)
+        metrics = RelayMetrics(list(sinks))
+        relaying = Relay(
+            mongo,
+            settings.webhooks,
+            sinks,
+            Events(mongo).event,
+            Retry(
+                first_s=settings.webhook_retry_first_s,
+                max_s=settings.webhook_retry_max_s,
+                give_up_s=settings.webhook_give_up_s,
+            ),
+            concurrency=settings.webhook_concurrency,
+            observe=metrics.observe,
+        )
+        metrics.watch_ready(lambda: relaying.healthy)
+        for one in relaying.deliveries:
+            metrics.watch_in_flight(one.name, partial(getattr, one, "in_flight"))
+        health = Health(mongo, [metrics.exposition], {"relay": lambda: relaying.healthy})
+        app = web.Application(middlewares=[errors])
+        health.add_private_to(app.router)
+        await _listen(undo, app, settings, beside)
+
+        running = asyncio.create_task(relaying.run())
+        undo.push_async_callback(_finish, relaying, running)
+        undo.callback(health.drain)
+        log.info("relaying", endpoints=sorted(sinks))
+        await running
+
+
+async def _finish(relaying: Relay, running: asyncio.Task[None]) -> None:
+    running.cancel()
+    await asyncio.wait([running])
+    await relaying.close()
+
+
+async def _listen(
+    undo: AsyncExitStack, app: web.Application, settings: Settings, beside: Path | None
+) -> None:
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    undo.push_async_callback(runner.cleanup)
+    await runner.setup()
+    if beside:
+        await web.UnixSite(runner, beside).start()
+    else:
+        await web.TCPSite(runner, settings.host, settings.port).start()

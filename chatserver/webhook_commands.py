@@ -1,0 +1,301 @@
+"""`chatserver webhooks`: what waits, fails or was given up, and sending it again.
+
+The running server does the work; this only asks it, over the internal API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from . import development, terminal, wire
+from .errors import ValidationFailed
+
+commands = typer.Typer(
+    help="Webhooks: what waits, what was given up, and sending it again.", no_args_is_help=True
+)
+
+PATIENCE_S = 30.0
+
+Server = Annotated[
+    str | None, typer.Option("--server", help="Where it runs: the settings' HOST and PORT.")
+]
+Raw = Annotated[bool, typer.Option("--json", help="Print the server's own answer.")]
+OfEndpoint = Annotated[str | None, typer.Option("--endpoint", help="Only this endpoint.")]
+OfType = Annotated[str | None, typer.Option("--type", help="Only events such as message.created.")]
+OfConversation = Annotated[
+    str | None, typer.Option("--conversation", help="Only events of this conversation.")
+]
+
+
+@commands.command()
+def status(server: Server = None, as_json: Raw = False) -> None:
+    """Show what waits for each endpoint, what fails, and which relays are at work."""
+    answer = asyncio.run(_ask(_Server(server), "GET", ""))
+    if as_json:
+        _print_json(answer)
+        return
+    most = answer["countedUpTo"]
+    table = _table("endpoint", "url", "waiting", "oldest", "failing", "dead")
+    for one in answer["endpoints"]:
+        counts = [_count(one[key], most) for key in ("pending", "failing", "dead")]
+        oldest = _lasting(one["lag"]) if one["oldestPendingAt"] else "-"
+        url = one["url"] or "(not configured)"
+        _row(table, one["name"], url, counts[0], oldest, counts[1], counts[2])
+    _show(table, "No endpoint is configured: set WEBHOOK_URL or WEBHOOKS_FILE.")
+    failing = _table("endpoint", "conversation or user", "tried", "since", "next", "says")
+    for one in answer["endpoints"]:
+        for it in one["worst"]:
+            tried = str(it["attempts"])
+            _row(failing, one["name"], it["key"], tried, it["since"], it["nextAt"], it["error"])
+    if failing.row_count:
+        typer.echo("\nFailing, the oldest first:")
+        _show(failing, "")
+    relays = [f"{one['id']} ({one['partitions']} of 16 shares)" for one in answer["relays"]]
+    typer.echo(f"\nRelays at work: {', '.join(relays) or 'none'}")
+
+
+@commands.command()
+def dead(
+    endpoint: OfEndpoint = None,
+    type_: OfType = None,
+    conversation: OfConversation = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show so many at most.")] = 50,
+    server: Server = None,
+    as_json: Raw = False,
+) -> None:
+    """List the events that were given up, the newest first."""
+    asked = _given(endpoint=endpoint, type=type_, conversationId=conversation)
+    items, more = asyncio.run(_collect(_Server(server), asked, limit))
+    if as_json:
+        _print_json({"items": items, "more": more})
+        return
+    table = _table("event", "type", "endpoint", "conversation or user", "given up", "tried", "says")
+    for one in items:
+        key = one.get("conversationId") or one["userId"]
+        tried = str(one["attempts"])
+        _row(
+            table, one["id"], one["type"], one["endpoint"], key, one["diedAt"], tried, one["error"]
+        )
+    _show(table, "There are no dead letters.")
+    if more:
+        typer.echo(f"There are more: --limit {limit * 2}")
+
+
+@commands.command()
+def replay(
+    id_: Annotated[
+        list[str] | None, typer.Option("--id", help="This event (evt_…); may be repeated.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="2h, 7d, or 2026-11-21T09:30:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="The same; now, when left out.")] = None,
+    type_: OfType = None,
+    conversation: OfConversation = None,
+    endpoint: OfEndpoint = None,
+    dead: Annotated[bool, typer.Option("--dead", help="Only what was given up.")] = False,
+    server: Server = None,
+    as_json: Raw = False,
+) -> None:
+    """Send events again, under their old ids, to all endpoints that want them or to one.
+
+    Say which: --id, --since, --type, --conversation or --dead; all that is said has to apply.
+    --type alone goes back for 7 days, as far as all events are kept.
+    """
+    if not (id_ or since or type_ or conversation or dead):
+        terminal.fail(
+            "Say which events: --id, --since, --type, --conversation or --dead.", terminal.MISUSED
+        )
+    selection = _given(
+        ids=id_ or None,
+        since=_moment("--since", since),
+        until=_moment("--until", until),
+        type=type_,
+        conversationId=conversation,
+        endpoint=endpoint,
+        dead=dead or None,
+    )
+    replayed, gone = asyncio.run(_replay(_Server(server), selection))
+    if as_json:
+        _print_json({"replayed": replayed, "gone": gone})
+        return
+    typer.echo(f"{_events(replayed)} will be sent again.")
+    if gone:
+        typer.echo(f"{_events(gone)} cannot be: they are not kept any more.")
+
+
+@commands.command()
+def forget(
+    endpoint: Annotated[str, typer.Argument(help="The name that is no longer configured.")],
+    server: Server = None,
+    as_json: Raw = False,
+) -> None:
+    """Drop what waits for an endpoint that was given up, and its dead letters."""
+    dropped = asyncio.run(_forget(_Server(server), endpoint))
+    if as_json:
+        _print_json({"dropped": dropped})
+    else:
+        typer.echo(f"{endpoint} is forgotten: {dropped:,} records and dead letters of it are gone.")
+
+
+# --- the server -------------------------------------------------------------------------------------
+
+
+class _Server:
+    def __init__(self, url: str | None) -> None:
+        settings = terminal.settings()
+        address = url or development.address(settings.host, settings.port)
+        self.address = address.rstrip("/")
+        self.headers = {"X-Internal-Secret": settings.internal_api_secret[0]}
+
+
+async def _ask(server: _Server, method: str, path: str, **kwargs: Any) -> Any:
+    """The body of an answer that says yes; a sentence and the end otherwise."""
+    import aiohttp  # noqa: PLC0415  the other commands start faster without
+
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+    url = f"{server.address}/api/webhooks{path}"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=server.headers) as http,
+            # Not to another address with the secret.
+            http.request(method, url, allow_redirects=False, **kwargs) as answer,
+        ):
+            code, body = answer.status, wire.decode(await answer.read())
+        refused = body["error"] if code >= 400 else None
+    except (aiohttp.ClientError, TimeoutError):
+        terminal.fail(
+            f"No chatserver answers at {server.address}: start it, or name another with --server."
+        )
+    except (ValidationFailed, TypeError, KeyError, ValueError):
+        terminal.fail(f"What answers at {server.address} is no chatserver that has webhooks.")
+    if refused:
+        _refused(server, refused)
+    return body
+
+
+def _refused(server: _Server, error: Mapping[str, Any]) -> None:
+    if error["code"] == "UNAUTHENTICATED":
+        terminal.fail(
+            f"The server at {server.address} does not take this INTERNAL_API_SECRET: "
+            "set the one that it runs with."
+        )
+    sentences = [error["message"]]
+    for field, reasons in error.get("details", {}).items():
+        sentences.append(f"{field}: {' '.join(reasons)}")
+    misused = error["code"] == "VALIDATION_FAILED"
+    terminal.fail(" ".join(sentences), terminal.MISUSED if misused else terminal.FAILED)
+
+
+async def _collect(
+    server: _Server, asked: Mapping[str, Any], limit: int
+) -> tuple[list[Mapping[str, Any]], bool]:
+    items: list[Mapping[str, Any]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        size = min(limit - len(items), 200)
+        page = await _ask(server, "GET", "/dead", params={**asked, **cursor, "limit": size})
+        items += page["items"]
+        more = page["nextCursor"] is not None
+        if not more or len(items) >= limit:
+            return items, more
+        cursor = {"cursor": page["nextCursor"]}
+
+
+async def _replay(server: _Server, selection: Mapping[str, Any]) -> tuple[int, int]:
+    replayed = gone = 0
+    async for done in _go_on(server, selection):
+        replayed += done["replayed"]
+        gone += done["gone"]
+        if done["nextCursor"]:
+            typer.echo(f"{_events(replayed)} so far …", err=True)
+    return replayed, gone
+
+
+async def _go_on(server: _Server, selection: Mapping[str, Any]) -> AsyncIterator[Any]:
+    cursor: dict[str, str] = {}
+    while True:
+        done = await _ask(server, "POST", "/replay", json={**selection, **cursor})
+        yield done
+        if not done["nextCursor"]:
+            return
+        cursor = {"cursor": done["nextCursor"]}
+
+
+async def _forget(server: _Server, endpoint: str) -> int:
+    dropped = 0
+    while True:
+        done = await _ask(server, "DELETE", f"/{quote(endpoint, safe='')}")
+        dropped += done["dropped"]
+        if not done["more"]:
+            return dropped
+        typer.echo(f"{dropped:,} so far …", err=True)
+
+
+# --- words ------------------------------------------------------------------------------------------
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _moment(option: str, text: str | None) -> str | None:
+    """A time for the server: as it was given, or so long ago."""
+    if text is None or "T" in text or "-" in text:
+        return text
+    try:
+        ago = development.duration(text)
+        return (datetime.now(UTC) - ago).isoformat()
+    except (ValueError, OverflowError):
+        terminal.fail(
+            f"{option}: {text!r} is neither a duration such as 30m, 2h or 7d "
+            "nor a time such as 2026-11-21T09:30:00Z.",
+            terminal.MISUSED,
+        )
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event{'' if count == 1 else 's'}"
+
+
+def _count(count: int, most: int) -> str:
+    return f"{most:,} or more" if count >= most else f"{count:,}"
+
+
+def _lasting(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f}{unit} ago"
+    return f"{seconds:.1f}s ago"
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, no_wrap=True)
+    return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    # As text: what stands in brackets would be taken for colours.
+    table.add_row(*map(Text, cells))
+
+
+def _show(table: Table, when_empty: str) -> None:
+    if not table.row_count:
+        typer.echo(when_empty)
+        return
+    console = terminal.console()
+    # As wide as it is: a table that is cut to a window, or to a pipe of 80 columns, hides its ids.
+    console.width = 1000
+    console.print(table)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(wire.encode(value).decode())
