@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,9 +16,10 @@ import pytest
 import pytest_asyncio
 
 from .people import People
-from .servers import ChatServer, MongoServer, chat_server
+from .servers import ChatServer, MongoServer, RelayServer, chat_server, relay_server
 
 Starter = Callable[..., Awaitable[ChatServer]]
+RelayStarter = Callable[..., Awaitable[RelayServer]]
 
 
 _MONGO = pytest.StashKey[tuple[MongoServer, TemporaryDirectory[str]]]()
@@ -80,6 +82,19 @@ async def start(
             database = f"{worker}-{abs(hash(request.node.nodeid)) % 10**12}"
             log = tmp_path / f"log-{len(json.dumps(settings))}"
             return await stack.enter_async_context(chat_server(mongo, database, log, **settings))
+
+        yield start_one
+
+
+@pytest_asyncio.fixture
+async def relay(tmp_path: Path) -> AsyncIterator[RelayStarter]:
+    """Start a relay for a server that was started with WEBHOOK_RELAY=off: `await relay(server)`."""
+    async with AsyncExitStack() as stack:
+        numbers = itertools.count(1)
+
+        async def start_one(server: ChatServer, **settings: str) -> RelayServer:
+            log = tmp_path / f"log-relay-{next(numbers)}"
+            return await stack.enter_async_context(relay_server(server, log, **settings))
 
         yield start_one
 

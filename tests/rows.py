@@ -205,6 +205,26 @@ INTERNAL = [
     ),
     Endpoint("GET", "/users/{externalUserId}"),
     Endpoint("DELETE", "/users/{externalUserId}"),
+    Endpoint("GET", "/webhooks"),
+    Endpoint(
+        "GET",
+        "/webhooks/dead",
+        {"endpoint": NO_ID, "type": CHOICE, "conversationId": NO_ID, "limit": LIMIT_QUERY},
+    ),
+    Endpoint(
+        "POST",
+        "/webhooks/replay",
+        {
+            "ids": [*IDS, []],
+            "since": [*CHOICE, "2026-13-01T00:00:00Z", "2026-11-21T09:30:00"],
+            "type": CHOICE,
+            "conversationId": ID,
+            "dead": [None, 1, "true", [], OPERATOR],
+            "endpoint": [*ID, "UPPER"],
+        },
+        lambda _: {"dead": True},
+    ),
+    Endpoint("DELETE", "/webhooks/{endpoint}"),
 ]
 
 

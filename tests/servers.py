@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -86,6 +86,10 @@ class MongoServer:
 class ChatServer:
     """A chatserver process with its log."""
 
+    command = "serve"
+    python: Sequence[str] = (sys.executable,)
+    cwd = ROOT
+
     def __init__(self, mongo_url: str, database: str, log: Path, **settings: str) -> None:
         self.port = int(settings.get("PORT") or free_port())
         self.ws_port = int(settings.get("WS_PORT") or free_port())
@@ -123,11 +127,11 @@ class ChatServer:
     async def start(self) -> None:
         with self.log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
+                *self.python,
                 "-m",
                 "chatserver",
-                "serve",
-                cwd=ROOT,
+                self.command,
+                cwd=self.cwd,
                 env=self.env,
                 stdout=log,
                 stderr=log,
@@ -163,6 +167,12 @@ class ChatServer:
             raise
 
 
+class RelayServer(ChatServer):
+    """`chatserver relay`, which delivers webhooks and has one port."""
+
+    command = "relay"
+
+
 @asynccontextmanager
 async def chat_server(
     mongo_url: str, database: str, log: Path, **settings: str
@@ -175,3 +185,20 @@ async def chat_server(
     finally:
         await server.stop()
     assert "Traceback" not in server.log, server.log[-4000:]
+
+
+@asynccontextmanager
+async def relay_server(
+    server: ChatServer, log: Path, **settings: str
+) -> AsyncIterator[RelayServer]:
+    """A running relay with a server's database and webhooks; it must stop cleanly, unless killed."""
+    theirs = {key: value for key, value in server.env.items() if key.startswith("WEBHOOK")}
+    relay = RelayServer(
+        server.env["MONGO_URL"], server.env["MONGO_DATABASE"], log, **theirs, **settings
+    )
+    try:
+        await relay.start()
+        yield relay
+    finally:
+        await relay.stop()
+    assert "Traceback" not in relay.log, relay.log[-4000:]

@@ -200,7 +200,7 @@ async def test_the_master_service_is_told_what_is_wrong_too(
     people: People, endpoint: Endpoint
 ) -> None:
     scene = await set_scene(people)
-    path, right = endpoint.at(externalUserId=scene.bob.id), endpoint.needs(scene)
+    path, right = endpoint.at(externalUserId=scene.bob.id, endpoint="crm"), endpoint.needs(scene)
     before = await people.master("GET", f"/users/{scene.bob.id}")
     for field, wrongs in endpoint.fields.items():
         for wrong in wrongs:

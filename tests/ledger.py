@@ -1,0 +1,73 @@
+"""What MongoDB holds of a server's webhooks: what was recorded, what is due, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from .receiver import Event
+from .servers import ChatServer
+
+IN_LOG = ("message", "edit", "delete", "end", "reaction.added", "reaction.removed")
+"""Kinds of log entries that the Master Service is told of."""
+
+
+class Ledger:
+    def __init__(self, database: AsyncDatabase[dict[str, Any]]) -> None:
+        self.log = database["log"]
+        self.outbox = database["outbox"]
+        self.holds = database["holds"]
+        self.deadletters = database["deadletters"]
+        self.relays = database["relays"]
+
+    async def recorded(self) -> dict[str, list[str]]:
+        """The ids of all events by conversation or user, in the order of their records."""
+        ids: dict[str, list[str]] = {}
+        where = {"kind": {"$in": IN_LOG}}
+        async for doc in self.log.find(where, {"conversationId": 1}):
+            ids.setdefault(doc["conversationId"], []).append(f"evt_{doc['_id']}")
+        async for doc in self.outbox.find({}, {"key": 1}):
+            ids.setdefault(doc["key"], []).append(f"evt_{doc['_id']}")
+        return {key: sorted(some) for key, some in ids.items()}
+
+    async def due(self) -> int:
+        where = {"due": {"$exists": True}}
+        return sum([await one.count_documents(where) for one in (self.log, self.outbox)])
+
+    async def settled(self, within: float = 5) -> None:
+        """Nothing is due, and nothing is held."""
+        end = time.monotonic() + within
+        while True:
+            due, holds = await self.due(), await self.holds.find().to_list()
+            if not due and not holds:
+                return
+            assert time.monotonic() < end, (due, holds)
+            await asyncio.sleep(0.05)
+
+    async def dead(self) -> dict[str, dict[str, Any]]:
+        """The dead letters by event id."""
+        return {f"evt_{doc['record']}": doc async for doc in self.deadletters.find()}
+
+    async def shares(self) -> list[int]:
+        """How many partitions each relay has that has any, the largest share first."""
+        owned: dict[str, int] = {}
+        async for doc in self.relays.find({"owner": {"$type": "string"}}):
+            owned[doc["owner"]] = owned.get(doc["owner"], 0) + 1
+        return sorted(owned.values(), reverse=True)
+
+
+@asynccontextmanager
+async def ledger_of(server: ChatServer) -> AsyncIterator[Ledger]:
+    async with AsyncMongoClient[dict[str, Any]](server.env["MONGO_URL"]) as client:
+        yield Ledger(client[server.env["MONGO_DATABASE"]])
+
+
+def ids(by_key: dict[str, list[Event]]) -> dict[str, list[str]]:
+    """The ids of a receiver's events, as `recorded` has them."""
+    return {key: [one["id"] for one in some] for key, some in by_key.items() if some}

@@ -1,0 +1,33 @@
+"""One event, and the sink that posts it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from chatserver import wire
+from chatserver.outbox.endpoints import Endpoint
+from chatserver.outbox.event import Event
+from chatserver.outbox.webhook import Webhook
+
+from .servers import WEBHOOK_SECRET
+
+
+def event(number: int = 1) -> Event:
+    data = json.dumps({"conversationId": "c1", "seq": number, "content": "Привет"}).encode()
+    at = datetime(2026, 11, 21, 9, 30)  # noqa: DTZ001  as the server has them
+    return Event(f"evt_c1-{number:08x}", "message.created", at, wire.Json(data))
+
+
+@asynccontextmanager
+async def posting(url: str, **settings: Any) -> AsyncIterator[Webhook]:
+    secrets = settings.pop("secrets", (WEBHOOK_SECRET,))
+    settings = {"timeout_s": 2, "concurrency": 4, "allow_link_local": False} | settings
+    webhook = Webhook(Endpoint(name="default", url=url, secrets=secrets), **settings)
+    try:
+        yield webhook
+    finally:
+        await webhook.close()
