@@ -15,6 +15,7 @@ from chatserver.limits import Rate
 from chatserver.realtime.rooms import Rooms
 from chatserver.requests.fields import Emoji, Id, Metadata, Text
 from chatserver.requests.parse import Request
+from chatserver.requests.webhooks import EndpointName, EventType, Flag, Moment
 from chatserver.rest.door import ROUTES as REST
 from chatserver.sockets.expiry import Expiry
 from chatserver.sockets.table import rows
@@ -53,6 +54,14 @@ def of(field: fields.Field) -> str:
             return "emoji"
         case Metadata():
             return "flat object"
+        case EndpointName():
+            return "name of an endpoint"
+        case EventType():
+            return "type of event"
+        case Moment():
+            return "time"
+        case Flag():
+            return "boolean"
         case Text():
             return f"text{bounds(field)}{nullable(field)}"
         case fields.Integer():
