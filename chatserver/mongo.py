@@ -29,6 +29,7 @@ from pymongo.errors import (
     WriteConcernError,
     WTimeoutError,
 )
+from pymongo.read_concern import ReadConcern
 
 __all__ = [
     "UNENCODABLE",
@@ -270,6 +271,15 @@ class Mongo:
         session: Session | None = None,
     ) -> None:
         """Take slots out of `due`; what is due nowhere then loses the field, and expires."""
+        # Most are due nowhere else: to compute what is left costs the database twice as much.
+        only: Document = {"$unset": {"due": ""}}
+        if expires_at is not None:
+            only["$set"] = {"expiresAt": expires_at}
+        done = await self._database[collection].update_many(
+            {"_id": {"$in": ids}, "due": {"$in": slots, "$size": 1}}, only, session=session
+        )
+        if done.matched_count == len(ids):
+            return
         none_left = {"$eq": ["$due", []]}
         last: Document = {"due": {"$cond": [none_left, "$$REMOVE", "$due"]}}
         if expires_at is not None:
@@ -315,11 +325,18 @@ class Mongo:
             [pymongo.DeleteOne(one) for one in docs], ordered=False
         )
 
-    @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Session]:
-        """Everything that is found with this session is as it was at one moment."""
-        async with self._client.start_session(snapshot=True) as session:
-            yield session
+    async def first_records(
+        self, where: Document, most: int
+    ) -> tuple[list[Document], list[Document]]:
+        """The first by id of the log and of the outbox, `most` of each, as of one moment."""
+        first: list[Document] = [{"$match": where}, {"$sort": {"_id": 1}}, {"$limit": most}]
+        other = {"coll": "outbox", "pipeline": [*first, {"$set": {"inOutbox": True}}]}
+        log = self.log.with_options(read_concern=ReadConcern("snapshot"))
+        cursor = await log.aggregate([*first, {"$unionWith": other}])
+        both: tuple[list[Document], list[Document]] = ([], [])
+        async for doc in cursor:
+            both[doc.pop("inOutbox", False)].append(doc)
+        return both
 
     @asynccontextmanager
     async def changes(self, pipeline: list[Document]) -> AsyncIterator[Changes]:

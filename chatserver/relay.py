@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from . import garbage
 from .chat.events import Events
 from .health import Health
 from .http import errors
@@ -69,6 +70,7 @@ async def relay(settings: Settings, *, mongo_url: str, beside: Path | None) -> N
         running = asyncio.create_task(relaying.run())
         undo.push_async_callback(_finish, relaying, running)
         undo.callback(health.drain)
+        garbage.settle()
         log.info("relaying", endpoints=sorted(sinks))
         await running
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import wire
 from ..clock import iso
-from ..mongo import Document, Mongo
+from ..mongo import Document, Mongo, deadline
 from ..outbox.event import TYPE_OF_ENTRY, Event, event_id
 from .message import Message, rev_of
 
@@ -22,12 +22,13 @@ class Events:
         self._mongo = mongo
 
     async def event(self, entry: Document) -> Event:
-        """The event of an entry whose kind is in TYPE_OF_ENTRY."""
+        """The event of an entry whose kind is in TYPE_OF_ENTRY. Raises PyMongoError, TimeoutError."""
         kind = entry["kind"]
         if kind == "message":
             data = self._message(entry, rev_of(entry["_id"]))
         elif kind == "edit":
-            doc = await self._mongo.log.find_one({"_id": entry["messageId"]})
+            async with deadline():
+                doc = await self._mongo.log.find_one({"_id": entry["messageId"]})
             if doc is None:
                 raise LookupError(f"{entry['_id']} tells of a message that is not there")
             data = self._message(doc, rev_of(entry["_id"]))

@@ -24,16 +24,16 @@ from .sink import Delivery, Sink
 
 log = structlog.get_logger(__name__)
 
-TURN = 16
-"""Events of one lane before another lane gets the place."""
 AHEAD = 64
-"""Events of one lane that are kept in memory; the rest is read when they are done.
-
-With EVENTS in memory, no more are read than a turn will use."""
+"""Events of one lane that are kept in memory, and sent before another lane gets the place. The rest is
+read when they are done: fewer, FEW, while there are EVENTS in memory."""
+FEW = 16
+LANES_PER_PLACE = 4
+"""While one lane sends, others are read, and wait for the record of what they have sent."""
 LANES = 50_000
-EVENTS = 10_000
+EVENTS = 20_000
 """Lanes and events kept in memory per endpoint; others are found when there is room."""
-KNOWN = 20_000
+KNOWN = 2 * EVENTS
 ALL_FAIL = 10
 """So many failures after each other: it is not the lanes that fail but the endpoint."""
 
@@ -56,8 +56,9 @@ class Retry:
 
 
 class Deliveries:
-    """An event is sent when the one before it in its lane was delivered, and that is on record; so
-    no more events can be sent twice after a crash than were in flight, at most `concurrency`.
+    """An event is sent when the one before it in its lane was delivered, and that is on record. So a
+    crash repeats one event per lane at most, and LANES_PER_PLACE * `concurrency` in all: those that
+    were in flight or not yet on record. `concurrency` are in flight at most.
 
     An event is given up at its first failure more than `retry.give_up_s` after it happened, or after
     its lane began to fail, whichever is later.
@@ -84,6 +85,8 @@ class Deliveries:
         self._describe = describe
         self._retry = retry
         self._concurrency = concurrency
+        self._places = asyncio.Semaphore(concurrency)
+        """For what is in flight."""
         self._observe = observe
         self._loop = asyncio.get_running_loop()
         self._held: frozenset[int] = frozenset()
@@ -177,7 +180,7 @@ class Deliveries:
         """Give free places to lanes that are ready."""
         while (
             self._ready
-            and len(self._at_work) < self._concurrency
+            and len(self._at_work) < LANES_PER_PLACE * self._concurrency
             and self._leases.valid
             and not self._stopping
         ):
@@ -205,7 +208,7 @@ class Deliveries:
 
     async def _work(self, lane: Lane) -> None:
         """One lane's turn."""
-        for _ in range(TURN):
+        for _ in range(AHEAD):
             if self._stopping or not self._is_ours(lane):
                 return
             if not lane.queue and lane.behind:
@@ -225,7 +228,7 @@ class Deliveries:
 
     async def _read(self, lane: Lane) -> None:
         lane.behind, lane.reading = False, True
-        most = AHEAD if self._waiting < EVENTS else TURN
+        most = AHEAD if self._waiting < EVENTS else FEW
         try:
             async with deadline():
                 found = await due_in_lane(self._mongo, self.name, lane.partition, lane.id, most)
@@ -262,9 +265,13 @@ class Deliveries:
             log.exception("an event cannot be made of a record", record=pending.id)
             await self._bury(lane, pending, "The record cannot be read.")
             return True
-        began = time.perf_counter()
-        delivery = await self._sink.deliver(event)
-        self._observe(self.name, delivery.outcome, time.perf_counter() - began)
+        async with self._places:
+            if not self._is_ours(lane):
+                self._forget(lane)
+                return False
+            began = time.perf_counter()
+            delivery = await self._sink.deliver(event)
+            self._observe(self.name, delivery.outcome, time.perf_counter() - began)
         if delivery.outcome == "delivered":
             await self._records.delivered(
                 self.name, pending, held_lane=lane.id if lane.since else None
@@ -286,8 +293,7 @@ class Deliveries:
     async def _event(self, pending: Pending) -> Event:
         if pending.collection == "outbox":
             return Event.from_doc(pending.doc)
-        async with deadline():
-            return await self._describe(pending.doc)
+        return await self._describe(pending.doc)
 
     async def _bury(self, lane: Lane, pending: Pending, says: str) -> None:
         log.error(

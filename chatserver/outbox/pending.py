@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..mongo import Collection, Document, Mongo, Session
+from ..mongo import Collection, Document, Mongo
 from .endpoints import slot_of
 from .event import TYPE_OF_ENTRY
 
@@ -51,10 +51,7 @@ async def due_in_lane(
     """The first of what is due for an endpoint in a lane, in order, at least one if there is any."""
     where = {"due": slot_of(endpoint, partition), "_id": {"$gt": f"{lane}-", "$lt": f"{lane}."}}
     # As of one moment: else one that was recorded in between could hide the one before it.
-    async with mongo.snapshot() as session:
-        both = [
-            await _first(one, where, most, session=session) for one in (mongo.log, mongo.outbox)
-        ]
+    both = await mongo.first_records(where, most)
     found = sorted(
         (
             Pending(one.name, doc)
@@ -78,7 +75,7 @@ async def lanes_due(mongo: Mongo, endpoint: str, partitions: Iterable[int]) -> A
             after = ""
             while True:
                 where = {"due": slot_of(endpoint, partition), "_id": {"$gt": after}}
-                ids = [doc["_id"] for doc in await _first(collection, where, PAGE, {"_id": 1})]
+                ids = await _ids(collection, where, PAGE)
                 for lane in dict.fromkeys(map(lane_of, ids)):
                     yield lane
                 if len(ids) < PAGE:
@@ -86,18 +83,6 @@ async def lanes_due(mongo: Mongo, endpoint: str, partitions: Iterable[int]) -> A
                 after = lane_of(ids[-1]) + _BEHIND
 
 
-async def _first(
-    collection: Collection,
-    where: Document,
-    most: int,
-    fields: Document | None = None,
-    session: Session | None = None,
-) -> list[Document]:
-    cursor = (
-        collection.find(where, fields, session=session)
-        .sort("_id", 1)
-        .limit(most)
-        .batch_size(most)
-        .hint("pending")
-    )
-    return await cursor.to_list(most)
+async def _ids(collection: Collection, where: Document, most: int) -> list[str]:
+    cursor = collection.find(where, {"_id": 1}).sort("_id", 1).limit(most).batch_size(most)
+    return [doc["_id"] async for doc in cursor.hint("pending")]

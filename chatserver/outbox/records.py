@@ -125,8 +125,8 @@ class Records:
     async def _write(self) -> None:
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._keep_writing())
-        # Whoever waits may be cancelled; the write goes on for the others.
-        await asyncio.shield(self._next.written)
+        # Not shielded, which costs as much as the signature: nobody who waits is ever cancelled.
+        await self._next.written
 
     async def _keep_writing(self) -> None:
         while self._next.done or self._next.holds or self._next.dead:
@@ -159,7 +159,10 @@ class Records:
                 writes.append(self._mongo.put("holds", kept))
             if gone:
                 writes.append(self._mongo.remove("holds", gone))
-        await asyncio.gather(*writes)
+        if len(writes) == 1:
+            await writes[0]
+        else:
+            await asyncio.gather(*writes)
 
     async def _bury(self, letters: list[Document], session: Session) -> None:
         """Both or nothing: a replay of what is dead, in between, would find the event still due, and

@@ -14,12 +14,17 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from .run import CPUS, LOAD_CPU, Run
-from .scenarios import SCENARIOS, Row, Scenario
+from . import scenarios, webhooks
+from .run import CPUS, LOAD_CPU, PORTS, Row, Run, Start
+from .scenarios import Scenario
 from .table import table
 
 BUILD = Path("build/bench").absolute()
 """Where scripts/bench has put the load generator and the peer."""
+SCENARIOS: dict[str, Scenario | webhooks.Webhooks] = {
+    **scenarios.SCENARIOS,
+    "webhooks": webhooks.Webhooks(),
+}
 
 
 def main() -> None:
@@ -29,13 +34,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each server, in turns (3)")
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement (10)")
     parser.add_argument("--against", choices=["node", "none"], default="node")
-    parser.add_argument("--ports", type=int, default=21300, help="first of three (21300)")
+    parser.add_argument("--ports", type=int, default=21300, help=f"first of {PORTS} (21300)")
     asked = parser.parse_args()
     if unknown := set(asked.scenario) - set(known):
         parser.error(f"there is no scenario {', '.join(unknown)}; there are {', '.join(known)}")
     if len(CPUS) < 2:
         raise SystemExit("This needs two CPUs: one for the server, one for load and database.")
-    must_be_free(range(asked.ports, asked.ports + 3))
+    must_be_free(range(asked.ports, asked.ports + PORTS))
 
     for end in (signal.SIGINT, signal.SIGTERM):  # on the way out, all that was started is stopped
         signal.signal(end, lambda number, _: sys.exit(128 + number))
@@ -49,7 +54,9 @@ def main() -> None:
         servers["node"] = ["node", str(BUILD / "peer" / "server.mjs")]
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as work:
         start = partial(Run, load=BUILD / "load", work=Path(work), ports=asked.ports)
-        runs = {name: partial(start, command) for name, command in servers.items()}
+        runs: dict[str, Start] = {
+            name: partial(start, command) for name, command in servers.items()
+        }
         wanted = [SCENARIOS[name] for name in asked.scenario or known]
         bad = sum(measure(each, runs, asked.rounds, asked.seconds) for each in wanted)
     if bad:
@@ -67,15 +74,15 @@ def must_be_free(ports: Iterable[int]) -> None:
                 raise SystemExit(f"Port {port} is taken: choose others with --ports.") from error
 
 
-def measure(scenario: Scenario, runs: dict[str, partial[Run]], rounds: int, seconds: float) -> int:
+def measure(
+    scenario: Scenario | webhooks.Webhooks, servers: dict[str, Start], rounds: int, seconds: float
+) -> int:
     """Print the scenario's table; answers how much was wrong."""
     cases: dict[str, dict[str, list[Row]]] = {}
     for n in range(rounds):
-        for name, start in runs.items():
-            sys.stderr.write(f"{scenario.title}: {name}, round {n + 1} of {rounds}\n")
-            with start() as run:
-                for case, row in scenario.drive(run, seconds):
-                    cases.setdefault(case, {}).setdefault(name, []).append(row)
+        sys.stderr.write(f"Round {n + 1} of {rounds}\n")
+        for case, server, row in scenario.round(servers, seconds):
+            cases.setdefault(case, {}).setdefault(server, []).append(row)
     sys.stdout.write(table(scenario.title, cases) + "\n")
     sys.stdout.flush()
     return int(sum(row["bad"] for case in cases.values() for rows in case.values() for row in rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
@@ -57,19 +57,21 @@ class Process:
         said = self.log.read_text(errors="replace")[-2000:]
         return SystemExit(f"{self.log.stem} {what}. The last that it said:\n{said}")
 
-    def cpu_seconds(self) -> float:
-        """User and system time of the whole tree, in steps of a clock tick (10 ms)."""
-        return sum(int(of[UTIME]) + int(of[STIME]) for of in self._stats()) / TICKS_PER_S
+    def cpu_seconds(self, word: str = "") -> float:
+        """User and system time of the whole tree, in steps of a clock tick (10 ms).
+
+        With `word`, only of what in it has the word in its command line.
+        """
+        pids = self.having(word) if word else self._tree()
+        return sum(int(of[UTIME]) + int(of[STIME]) for of in _stats(pids)) / TICKS_PER_S
+
+    def having(self, word: str) -> list[int]:
+        """Of the tree, what has a word in its command line."""
+        return [pid for pid in self._tree() if word in _words(pid)]
 
     def memory_kb(self) -> float:
         """Resident memory of the whole tree."""
-        return sum(int(of[RSS]) for of in self._stats()) * PAGE_KB
-
-    def _stats(self) -> Iterator[list[str]]:
-        for pid in self._tree():
-            with suppress(FileNotFoundError, ProcessLookupError):
-                # The name is in parentheses and may hold any, so only the last one ends it.
-                yield Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(int(of[RSS]) for of in _stats(self._tree())) * PAGE_KB
 
     def _tree(self) -> list[int]:
         pids = [self.popen.pid]
@@ -87,3 +89,17 @@ class Process:
             for pid in self._tree():
                 os.kill(pid, 9)
             self.popen.wait()
+
+
+def _stats(pids: Iterable[int]) -> Iterator[list[str]]:
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # The name is in parentheses and may hold any, so only the last one ends it.
+            yield Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _words(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []

@@ -9,8 +9,8 @@ import shutil
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,17 +25,26 @@ from .seed import SECRETS, seed, token
 
 CPUS = sorted(os.sched_getaffinity(0))
 SERVER_CPU, LOAD_CPU = CPUS[0], CPUS[-1]
+PORTS = 5
 START_S = 60
 BACKGROUND = {"hello", "isMaster", "ping", "serverStatus", "buildInfo", "replSetHeartbeat"}
 """Commands of drivers, the database and this script, however many clients there are."""
 
 
+Row = dict[str, float]
+"""A figure of each column."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a phase did (the load generator's answer) and cost: CPU in seconds, commands to mongod."""
+    """What a phase did (the load generator's answer) and cost: CPU in seconds, commands to mongod.
+
+    `relay` is the server's child, if it has one; it is no part of `server`.
+    """
 
     answer: Mapping[str, Any]
     server: float
+    relay: float
     mongod: float
     load: float
     commands: int
@@ -44,23 +53,46 @@ class Measured:
 class Run:
     """`with Run(...) as run:` — the processes live as long as the block.
 
-    `ports`: the first of three, for mongod, REST and Socket.IO. `work`: a folder for the database
-    and the logs, emptied at the end.
+    `ports`: the first of five, for mongod, REST, Socket.IO, the load generator as the endpoint of
+    webhooks, and a relay of its own. `work`: a folder for the database and the logs, emptied at the
+    end. `webhook_relay`: WEBHOOK_RELAY of a server that has that endpoint; empty: it has none.
     """
 
-    def __init__(self, command: Sequence[str], load: Path, work: Path, ports: int) -> None:
-        self._command, self._load, self._folder = command, load, work / "run"
-        self._mongo_port, self._rest_port, self._ws_port = range(ports, ports + 3)
+    def __init__(
+        self,
+        command: Sequence[str],
+        load: Path,
+        work: Path,
+        ports: int,
+        webhook_relay: str = "",
+    ) -> None:
+        self._command, self._load, self.folder = command, load, work / "run"
+        self._mongo_port, self._rest_port, self._ws_port, self._hook_port, self._relay_port = range(
+            ports, ports + PORTS
+        )
         self._rest = f"http://127.0.0.1:{self._rest_port}"
+        self._endpoint = f"http://127.0.0.1:{self._hook_port}"
+        self._env = {
+            **SECRETS,
+            "HOST": "127.0.0.1",
+            "PORT": str(self._rest_port),
+            "WS_PORT": str(self._ws_port),
+            "MONGO_URL": f"mongodb://127.0.0.1:{self._mongo_port}/?replicaSet=bench",
+            "RATE_LIMITS": "off",
+            "LOG_LEVEL": "warning",
+            "NODE_ENV": "production",
+        }
+        if webhook_relay:
+            self._env |= {"WEBHOOK_URL": f"{self._endpoint}/chat", "WEBHOOK_RELAY": webhook_relay}
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            self._folder.mkdir()
-            undo.callback(shutil.rmtree, self._folder)
+            self.folder.mkdir()
+            undo.callback(shutil.rmtree, self.folder)
             self._start_mongod(undo)
             self._start_server(undo)
             ports = [str(self._ws_port), str(self._rest_port)]
-            log = self._folder / "load.log"
+            log = self.folder / "load.log"
             self.load = Process([str(self._load), *ports], cpu=LOAD_CPU, log=log, talks=True)
             undo.callback(self.load.stop)
             self._undo = undo.pop_all()
@@ -70,7 +102,7 @@ class Run:
         self._undo.close()
 
     def _start_mongod(self, undo: ExitStack) -> None:
-        data, log = self._folder / "db", self._folder / "mongod.log"
+        data, log = self.folder / "db", self.folder / "mongod.log"
         data.mkdir()
         command = [
             *(str(find_mongod()), "--dbpath", str(data), "--replSet", "bench"),
@@ -96,20 +128,15 @@ class Run:
         return False
 
     def _start_server(self, undo: ExitStack) -> None:
-        env = SECRETS | {
-            "HOST": "127.0.0.1",
-            "PORT": str(self._rest_port),
-            "WS_PORT": str(self._ws_port),
-            "MONGO_URL": f"mongodb://127.0.0.1:{self._mongo_port}/?replicaSet=bench",
-            "RATE_LIMITS": "off",
-            "LOG_LEVEL": "warning",
-            "NODE_ENV": "production",
-        }
-        log = self._folder / "server.log"
-        self.server = Process(self._command, cpu=SERVER_CPU, log=log, env=env)
+        log = self.folder / "server.log"
+        self.server = Process(self._command, cpu=SERVER_CPU, log=log, env=self._env)
         undo.callback(self.server.stop)
         sockets = f"http://127.0.0.1:{self._ws_port}"
         self._until(lambda: _healthy(self._rest) and _healthy(sockets), self.server)
+        if self._env.get("WEBHOOK_RELAY") == "on":
+            self._until(lambda: bool(self.server.having("relay")), self.server)
+            for pid in self.server.having("relay"):  # the server stays alone on its CPU
+                os.sched_setaffinity(pid, {LOAD_CPU})
 
     def restart_server(self) -> None:
         """Forget what it has made and learnt while it was seeded."""
@@ -132,6 +159,35 @@ class Run:
             self.load.tell(f"conversation {conversation} {' '.join(map(str, group))}")
         return ids
 
+    def receive(self, file: Path | None = None) -> None:
+        """Let the load generator be the endpoint `/chat`; the bodies go to `file`, one a line."""
+        self.load.tell(f"receive {self._hook_port} {file or '-'}")
+
+    def relay(self) -> AbstractContextManager[Process]:
+        """A relay of its own; only for a server whose command ends with `serve`."""
+        return self._beside("relay", [*self._command[:-1], "relay"])
+
+    def bare(self, file: Path) -> AbstractContextManager[Process]:
+        """A client that posts the bodies in `file` to a path where nothing is made of them."""
+        command = [sys.executable, "-m", "benchmark.bare", f"{self._endpoint}/bare", str(file)]
+        return self._beside("bare", command)
+
+    @contextmanager
+    def _beside(self, name: str, command: Sequence[str]) -> Iterator[Process]:
+        env = {**self._env, "PORT": str(self._relay_port)}
+        process = Process(command, cpu=SERVER_CPU, log=self.folder / f"{name}.log", env=env)
+        try:
+            yield process
+        finally:
+            process.stop()
+
+    def due(self) -> int:
+        """How many events wait to be delivered."""
+        return sum(
+            self._admin["chat"][name].count_documents({"due": {"$exists": True}})
+            for name in ("log", "outbox")
+        )
+
     def do(self, phase: str) -> Measured:
         commands, before = self._commands(), self._cpu()
         answer = json.loads(self.load.ask(phase))
@@ -145,7 +201,13 @@ class Run:
         )
 
     def _cpu(self) -> dict[str, Any]:
-        return {name: getattr(self, name).cpu_seconds() for name in ("server", "mongod", "load")}
+        relay = self.server.cpu_seconds("relay")
+        return {
+            "server": self.server.cpu_seconds() - relay,
+            "relay": relay,
+            "mongod": self.mongod.cpu_seconds(),
+            "load": self.load.cpu_seconds(),
+        }
 
     def _commands(self) -> int:
         counts = self._admin.admin.command("serverStatus")["metrics"]["commands"]
@@ -154,6 +216,10 @@ class Run:
             for name, of in counts.items()
             if isinstance(of, dict) and name not in BACKGROUND
         )
+
+
+Start = Callable[..., Run]
+"""A Run of one server; it takes `webhook_relay`."""
 
 
 def _healthy(origin: str) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .run import Measured, Run
+from .run import Measured, Row, Run, Start
 from .seed import token
 
-Row = dict[str, float]
-
 MESSAGE_BYTES = 100
+SENDS_FIRST = f"fill 4 64 {MESSAGE_BYTES}"
 READERS = 16
 PAGE = 50
 PING_INTERVAL_S = 25
@@ -23,11 +23,23 @@ class Scenario:
     title: str
     drive: Callable[[Run, float], Iterator[tuple[str, Row]]]
 
+    def round(self, servers: Mapping[str, Start], seconds: float) -> Iterator[tuple[str, str, Row]]:
+        """One turn of each server: (case, server, row)."""
+        for name, start in servers.items():
+            sys.stderr.write(f"{self.title}: {name}\n")
+            with start() as run:
+                for case, row in self.drive(run, seconds):
+                    yield case, name, row
 
-def send(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
+
+def seed_for_sends(run: Run) -> None:
     chance = random.Random(1)
     run.seed(500, [chance.sample(range(500), chance.randint(2, 10)) for _ in range(300)])
-    _warm(run, f"fill 4 64 {MESSAGE_BYTES}")
+
+
+def send(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
+    seed_for_sends(run)
+    warm(run, SENDS_FIRST)
     for in_flight in (1, 64, 256):
         yield (
             f"{in_flight} in flight",
@@ -38,7 +50,7 @@ def send(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
 
 def room(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
     run.seed(2, [[0, 1]])
-    _warm(run, f"fill 500 4 {MESSAGE_BYTES}")
+    warm(run, f"fill 500 4 {MESSAGE_BYTES}")
     yield "4 in flight", _messages(run.do(f"closed {seconds} 4 {MESSAGE_BYTES}"))
 
 
@@ -47,14 +59,14 @@ def history(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
     for k, conversation in enumerate(run.seed(2 * READERS, groups)):
         path = f"/api/conversations/{conversation}/messages?limit={PAGE}"
         run.load.tell(f"page {PAGE} {token(2 * k)} {path}")
-    _warm(run, f"fill {PAGE + 10} 64 {MESSAGE_BYTES}", "pages 2")
+    warm(run, f"fill {PAGE + 10} 64 {MESSAGE_BYTES}", "pages 2")
     measured = run.do(f"pages {seconds}")
     answer = measured.answer
     yield (
         f"{READERS} readers",
         {
             "pages/s": answer["done_in_time"] / answer["seconds"],
-            **_cost(measured, answer["done"]),
+            **cost(measured, answer["done"]),
             "p50 ms": answer["p50"],
             "p99 ms": answer["p99"],
             "KB": answer["bytes"] / max(answer["done"], 1) / 1000,
@@ -77,7 +89,7 @@ def connect(run: Run, _: float) -> Iterator[tuple[str, Row]]:
         "64 in flight",
         {
             "connects/s": answer["ready"] / answer["seconds"],
-            **_cost(measured, answer["ready"]),
+            **cost(measured, answer["ready"]),
             "commands": measured.commands / max(answer["ready"], 1),
             "p50 ms": answer["p50"],
             "p99 ms": answer["p99"],
@@ -106,7 +118,7 @@ def idle(run: Run, _: float) -> Iterator[tuple[str, Row]]:
     )
 
 
-def _warm(run: Run, *phases: str) -> None:
+def warm(run: Run, *phases: str) -> None:
     """Connect, and let both servers compile and cache what they will."""
     for phase in ("connect 64", *phases):
         if run.do(phase).answer["bad"]:
@@ -117,14 +129,14 @@ def _messages(measured: Measured) -> Row:
     answer = measured.answer
     return {
         "acked/s": answer["done_in_time"] / answer["seconds"],
-        **_cost(measured, answer["done"]),
+        **cost(measured, answer["done"]),
         "p50 ms": answer["p50"],
         "p99 ms": answer["p99"],
         "bad": answer["bad"],
     }
 
 
-def _cost(measured: Measured, operations: int) -> Row:
+def cost(measured: Measured, operations: int) -> Row:
     each = 1e6 / max(operations, 1)
     return {
         "server µs": measured.server * each,

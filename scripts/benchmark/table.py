@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
-from .scenarios import Row
+from .run import Row
 
 Rounds = Mapping[str, Sequence[Row]]
 """Server → its row of each round. All servers have the same rounds, in turns."""
 
 
 def table(title: str, cases: Mapping[str, Rounds]) -> str:
-    columns = list(next(iter(next(iter(cases.values())).values()))[0])
+    all_rows = [row for rounds in cases.values() for rows in rounds.values() for row in rows]
+    columns = list(dict.fromkeys(column for row in all_rows for column in row))
+    columns.sort(key="bad".__eq__)  # the last one
     head = ["case", "server", *columns]
     lines = [f"### {title}", "", _line(head), _line(["---", "---"] + ["---:"] * len(columns))]
     for case, rounds in cases.items():
@@ -30,6 +32,8 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cell(column: str, rows: Sequence[Row], peer: Sequence[Row] | None) -> str:
+    if column not in rows[0]:
+        return ""
     if column == "bad":  # none may hide behind a median
         return f"{sum(row[column] for row in rows):.0f}"
     value = median(row[column] for row in rows)
@@ -41,5 +45,5 @@ def _cell(column: str, rows: Sequence[Row], peer: Sequence[Row] | None) -> str:
 
 def _ratios(column: str, rows: Sequence[Row], peer: Sequence[Row]) -> Iterator[float]:
     for mine, theirs in zip(rows, peer, strict=False):
-        if theirs[column]:
+        if theirs.get(column):
             yield mine[column] / theirs[column]

@@ -11,7 +11,7 @@ typedef struct {
   double due;
   int conversation;
   long seq; /* as first heard of, in the ack or in a delivery; 0 before */
-  bool acked;
+  double acked; /* when; 0 before */
 } Message;
 
 static Message *messages;
@@ -92,8 +92,8 @@ static void acknowledged(const char *text, size_t n) {
     return;
   }
   Message *m = &messages[number];
-  m->acked = true;
-  done(now() - m->due);
+  m->acked = now();
+  done(m->acked - m->due);
   long seq = number_after(text, n, "\"seq\":");
   if (seq < 1 || !memmem(text, n, "\"ok\":true", 9)) bad("refused: %.120s", text);
   else agree_on_seq(m, seq);
@@ -144,6 +144,22 @@ static size_t received(Connection *c, char *bytes, size_t n) {
     used += head + size;
   }
   return used;
+}
+
+/* Once each, and in the order of their conversation. An ack that is still to come was overtaken. */
+double chat_told(const char *event, size_t n) {
+  if (!memmem(event, n, "\"type\":\"message.created\"", 24)) return -1;
+  long number = number_after(event, n, "\"clientMessageId\":\"m"), seq = number_after(event, n, "\"seq\":");
+  if (number < 0 || number >= n_messages || seq < 1) {
+    bad("an event of an unknown message: %.*s", n < 100 ? (int)n : 100, event);
+    return -1;
+  }
+  Message *m = &messages[number];
+  Conversation *of = &conversations[m->conversation];
+  if (seq != of->told + 1) bad("an event told of seq %ld after %ld", seq, of->told);
+  of->told = seq;
+  agree_on_seq(m, seq);
+  return m->acked ? now() - m->acked : 0;
 }
 
 void chat_send(int conversation, int member, int content_size, double due) {

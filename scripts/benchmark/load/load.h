@@ -6,6 +6,7 @@
  *   network.c    sockets; bytes in and out, whatever way the kernel cuts them
  *   chat.c       a chat client: WebSocket frames, Socket.IO packets, what must be true of them
  *   pages.c      an HTTP client that reads the same page again and again
+ *   webhooks.c   an HTTP server that takes what the relay posts
  *   main.c       the plan and the phases of a run, commanded over stdin
  */
 #ifndef LOAD_H
@@ -26,9 +27,10 @@ typedef struct {
 } Membership;
 
 struct Connection {
-  enum { NEW, CONNECTING, OPEN, READY, CLOSED } stage;
+  enum { NEW, CONNECTING, OPEN, READY, CLOSED, LISTENING } stage;
   int fd, port;
   bool upgraded;
+  bool guest; /* it came to us, and may go as it likes */
   const Protocol *protocol;
   const char *token, *path;
   double asked;            /* when it was opened, or when the page was asked for */
@@ -41,6 +43,7 @@ struct Connection {
 typedef struct {
   char *id;
   int n_members, *members; /* indexes of connections */
+  long told;               /* seq of the newest message that a webhook told of */
 } Conversation;
 
 /* What has been seen since the last phase's answer. Times are in seconds. */
@@ -58,7 +61,7 @@ extern Connection *connections;
 extern int n_connections;
 extern Conversation *conversations;
 extern int n_conversations;
-extern const Protocol chat, pages;
+extern const Protocol chat, pages, webhooks;
 
 double now(void);
 void *grown(void *old, size_t bytes);
@@ -66,14 +69,19 @@ void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn)
 void bad(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void done(double latency);
 bool starts(const char *text, size_t n, const char *with);
+double percentile(double *latencies, long n, double p); /* in ms */
 
 int network_start(void); /* answers the epoll descriptor, which can itself be polled */
 void network_open(Connection *);
+void network_listen(int port, const Protocol *); /* of those who come */
 void network_send(Connection *, const char *bytes, size_t n);
 void network_close(Connection *, const char *why);
 void network_turn(double seconds); /* waits at most so long, then handles all that has come */
 
 void chat_send(int conversation, int member, int content_size, double due);
+double chat_told(const char *event, size_t n); /* seconds since the ack; below 0: no message's event */
 void pages_ask(Connection *);
 extern double pages_until;
+void webhooks_keep(const char *file);
+void webhooks_wait(long events, double seconds);
 #endif

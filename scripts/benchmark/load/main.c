@@ -4,6 +4,7 @@
  *   user TOKEN                      a chat client; the first has index 0
  *   conversation ID INDEX...        and the clients that are in it
  *   page SIZE TOKEN PATH            an HTTP reader of a page of SIZE messages
+ *   receive PORT FILE               be a webhook's endpoint; the bodies go to the file, unless it is -
  * A phase is answered by one line of JSON when it is over:
  *   connect IN_FLIGHT               opens every connection that is not open yet
  *   fill EACH IN_FLIGHT SIZE        EACH messages to every conversation, in turn
@@ -11,6 +12,7 @@
  *   open SECONDS PER_SECOND SIZE    messages at fixed times, whatever the server does
  *   pages SECONDS                   every reader asks, reads, asks again
  *   idle SECONDS                    only pings are answered
+ *   events N SECONDS                until N webhooks have come since the last answer to this; at most so long
  * It ends with the end of its stdin.
  */
 #define _GNU_SOURCE
@@ -83,16 +85,18 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static double percentile(double p) {
-  return tally.n_latencies ? tally.latencies[(long)((tally.n_latencies - 1) * p)] * 1e3 : 0;
+double percentile(double *latencies, long n, double p) {
+  qsort(latencies, n, sizeof *latencies, by_value);
+  return n ? latencies[(long)((n - 1) * p)] * 1e3 : 0;
 }
 
 /* done_in_time: what was over before the phase's clock ran out; done: what it started, in the end. */
 static void answer(double seconds, long done_in_time) {
-  qsort(tally.latencies, tally.n_latencies, sizeof(double), by_value);
+  double p50 = percentile(tally.latencies, tally.n_latencies, .5);
+  double p99 = percentile(tally.latencies, tally.n_latencies, .99);
   printf("{\"seconds\":%.4f,\"done_in_time\":%ld,\"done\":%ld,\"ready\":%ld,\"delivered\":%ld,"
          "\"p50\":%.3f,\"p99\":%.3f,\"pings\":%ld,\"bytes\":%ld,\"bad\":%ld,\"complaint\":\"%s\"}\n",
-         seconds, done_in_time, tally.done, tally.ready, tally.delivered, percentile(.5), percentile(.99),
+         seconds, done_in_time, tally.done, tally.ready, tally.delivered, p50, p99,
          tally.pings, tally.bytes, tally.bad, tally.complaint);
   fflush(stdout);
   tally = (Tally){.latencies = tally.latencies, .room = tally.room};
@@ -213,6 +217,8 @@ static void obey(char *line, int ws_port, int http_port) {
   } else if (starts(line, strlen(line), "conversation ")) add_conversation(line + 13);
   else if (sscanf(line, "connect %d", &a) == 1) connect_all(a);
   else if (sscanf(line, "fill %d %d %d", &a, &b, &size) == 3) fill(a, b, size);
+  else if (sscanf(line, "receive %d %1023s", &a, path) == 2) webhooks_keep(path), network_listen(a, &webhooks);
+  else if (sscanf(line, "events %d %lf", &a, &seconds) == 2) webhooks_wait(a, seconds);
   else if (sscanf(line, "closed %lf %d %d", &seconds, &a, &size) == 3) closed_loop(seconds, a, size);
   else if (sscanf(line, "open %lf %lf %d", &seconds, &rate, &size) == 3) open_loop(seconds, rate, size);
   else if (sscanf(line, "pages %lf", &seconds) == 1) read_pages(seconds);

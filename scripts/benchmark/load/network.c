@@ -21,13 +21,17 @@ static void watch(Connection *c, int how, unsigned what) {
   if (epoll_ctl(poller, how, c->fd, &event)) die("epoll_ctl: %s", strerror(errno));
 }
 
+static struct sockaddr_in address(int port) {
+  return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port),
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
 void network_open(Connection *c) {
   c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (c->fd < 0) die("socket: %s", strerror(errno));
   int on = 1;
   setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(c->port),
-                           .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in to = address(c->port);
   c->stage = CONNECTING;
   c->asked = now();
   if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS)
@@ -39,6 +43,7 @@ void network_close(Connection *c, const char *why) {
   if (c->stage == CLOSED) return;
   c->stage = CLOSED;
   close(c->fd);
+  if (c->guest) return;
   tally.closed++;
   bad("a connection was closed: %s", why);
 }
@@ -47,6 +52,29 @@ void network_close(Connection *c, const char *why) {
 void network_send(Connection *c, const char *bytes, size_t n) {
   if (c->stage == CLOSED || send(c->fd, bytes, n, MSG_NOSIGNAL) == (ssize_t)n) return;
   network_close(c, "the server does not read, or is gone");
+}
+
+void network_listen(int port, const Protocol *protocol) {
+  Connection *c = grown(NULL, sizeof *c);
+  *c = (Connection){.stage = LISTENING, .port = port, .protocol = protocol};
+  c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int on = 1;
+  setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  struct sockaddr_in at = address(port);
+  if (bind(c->fd, (struct sockaddr *)&at, sizeof at) || listen(c->fd, SOMAXCONN))
+    die("port %d: %s", port, strerror(errno));
+  watch(c, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+/* What is made for a guest is never freed: there are some hundreds in a run. */
+static void welcome(const Connection *host) {
+  int fd, on = 1;
+  while ((fd = accept4(host->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    Connection *c = grown(NULL, sizeof *c);
+    *c = (Connection){.stage = READY, .fd = fd, .guest = true, .protocol = host->protocol};
+    watch(c, EPOLL_CTL_ADD, EPOLLIN);
+  }
 }
 
 static void connected(Connection *c) {
@@ -93,6 +121,7 @@ void network_turn(double seconds) {
   for (int i = 0; i < n; i++) {
     Connection *c = events[i].data.ptr;
     if (c->stage == CONNECTING) connected(c);
+    else if (c->stage == LISTENING) welcome(c);
     else if (c->stage != CLOSED) readable(c);
   }
 }
