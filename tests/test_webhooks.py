@@ -23,6 +23,8 @@ async def test_the_master_service_hears_of_all_that_happens_in_a_conversation(
         first = await desk.do("message:send", {"conversationId": talk["id"], "content": "Hello"})
         await receiver.until(lambda: len(receiver.by_key[talk["id"]]) >= 2, within=15)
         await desk.do("message:edit", {"messageId": first["id"], "content": "Hello!"})
+        # An event that waits tells of its message as it is by then: no reaction before it is sent.
+        await receiver.until(lambda: len(receiver.by_key[talk["id"]]) >= 3)
         await desk.do("reaction:add", {"messageId": first["id"], "emoji": "👍"})
         await desk.do("reaction:remove", {"messageId": first["id"], "emoji": "👍"})
         path = f"/conversations/{talk['id']}"
