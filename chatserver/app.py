@@ -37,17 +37,20 @@ from .mongo import Mongo
 from .outbox.desk import Desk
 from .outbox.endpoints import Routes
 from .outbox.outbox import Outbox
+from .realtime import Direct, RealtimeServer
 from .realtime.rooms import Rooms
-from .realtime.server import Server
 from .rest.door import RestDoor
 from .settings import Settings
 from .sockets.door import Door
+from .sockets.incoming import MAX_FRAME, MAX_PACKET
 from .webhook_metrics import WaitingMetrics
 
 log = structlog.get_logger(__name__)
 
 MAX_REQUEST = 4 * 1024 * 1024
 BACKLOG = 4096
+CONNECT_S = 10.0
+"""How long a client may take to say who it is."""
 
 
 async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], None]) -> None:
@@ -114,16 +117,18 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         door = Door(chat, rooms, tokens, limits, metrics)
         undo.push_async_callback(door.close)
         origins = list(settings.cors_origins) or ("" if settings.production else "*")
-        sockets = Server(
-            door,
-            cors_origins=origins or None,
-            ping_interval_s=settings.ping_interval_s,
-            ping_timeout_s=settings.ping_timeout_s,
+        sockets = RealtimeServer(
+            cors_allowed_origins=origins or None,
+            ping_interval=settings.ping_interval_s,
+            ping_timeout=settings.ping_timeout_s,
+            connect_timeout=min(CONNECT_S, settings.ping_interval_s / 2),
+            max_http_buffer_size=MAX_FRAME,
+            max_payload=MAX_PACKET,
+            http_compression=False,
         )
+        Direct(sockets, door)
         metrics.watch("chat_sockets", "Connected sockets.", lambda: len(sockets.eio.sockets))
         changes.watch(metrics.watch)
-        heartbeat = asyncio.create_task(sockets.eio.heartbeat.run())
-        undo.callback(heartbeat.cancel)
 
         waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
         health = Health(mongo, [metrics.exposition, waiting.exposition, relay.exposition])

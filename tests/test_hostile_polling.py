@@ -198,15 +198,17 @@ async def test_a_session_has_one_websocket(crowd: People) -> None:
     assert "Traceback" not in crowd.server.log
 
 
-async def test_two_polls_at_once_lose_nothing(crowd: People) -> None:
+async def test_two_polls_at_once_end_the_session_and_nothing_is_lost_by_it(crowd: People) -> None:
+    """The protocol wants it so: with two polls there would be no order. The client comes back."""
     alice, bob = crowd("alice", "bob")
     talk = await alice.direct(bob)
     desk, polling = await Wire.connect(alice), await Polling.connect(bob)
     polls = [asyncio.create_task(polling.get()) for _ in range(3)]
-    await asyncio.sleep(0.05)
-    for n in range(3):
-        await (await desk.say(talk, f"{n}"))
-    polling.packets += [
-        one for _, body in await asyncio.gather(*polls) for one in body.split(SEPARATOR)
-    ]
-    await polling.poll_for('42["message:new"', 3)
+    assert sorted([(await poll)[0] for poll in polls]) == [200, 400, 400]
+    assert (await polling.get())[0] == 400
+    sent = [(await (await desk.say(talk, f"{n}")))["data"] for n in range(3)]
+    again = await Polling.connect(bob)
+    sync = {"conversationId": talk["id"], "afterSeq": 0}
+    assert (await again.post(event(1, "messages:sync", sync)))[0] == 200
+    (answer,) = await again.poll_for("431")
+    assert json.loads(answer[3:])[0]["data"]["messages"] == sent

@@ -5,13 +5,19 @@ from __future__ import annotations
 from struct import pack
 from typing import Any
 
+import orjson
+from engineio.exceptions import EngineIOError
 from engineio.packet import MESSAGE
 from engineio.packet import Packet as EnginePacket
 
-from .. import wire
-
 TEXT_FRAME = 0x81
+BINARY_FRAME = 0x82
 CLOSE_FRAME = 0x88
+PONG_FRAME = 0x8A
+
+
+class Malformed(EngineIOError):
+    """What came in is not of the protocol; the session ends."""
 
 
 def frame(payload: bytes, opcode: int = TEXT_FRAME) -> bytes:
@@ -27,31 +33,37 @@ def frame(payload: bytes, opcode: int = TEXT_FRAME) -> bytes:
 class Packet:
     """A Socket.IO packet on its way out, as a WebSocket frame and as a packet for long polling."""
 
-    __slots__ = ("_frame", "_polled", "fleeting", "payload")
+    __slots__ = ("_frame", "_polled", "binary", "fleeting", "payload")
 
-    def __init__(self, payload: bytes, *, fleeting: bool = False) -> None:
+    def __init__(self, payload: bytes, *, fleeting: bool = False, binary: bool = False) -> None:
         self.payload = payload
         self.fleeting = fleeting
         """May be dropped for a socket that reads slowly."""
+        self.binary = binary
+        """An attachment: bytes as they are, not text."""
         self._frame: bytes | None = None
         self._polled: EnginePacket | None = None
 
     @property
     def frame(self) -> bytes:
         if self._frame is None:
-            self._frame = frame(b"4" + self.payload)
+            binary = self.binary
+            self._frame = (
+                frame(self.payload, BINARY_FRAME) if binary else frame(b"4" + self.payload)
+            )
         return self._frame
 
     @property
     def polled(self) -> EnginePacket:
         if self._polled is None:
-            self._polled = EnginePacket(MESSAGE, self.payload.decode())
+            data = self.payload if self.binary else self.payload.decode()
+            self._polled = EnginePacket(MESSAGE, data)
         return self._polled
 
 
 def event(name: str, data: Any, *, fleeting: bool = False) -> Packet:
-    return Packet(b'2["%b",%b]' % (name.encode(), wire.encode(data)), fleeting=fleeting)
+    return Packet(b'2["%b",%b]' % (name.encode(), orjson.dumps(data)), fleeting=fleeting)
 
 
 def ack(packet_id: int, data: Any) -> Packet:
-    return Packet(b"3%d[%b]" % (packet_id, wire.encode(data)))
+    return Packet(b"3%d[%b]" % (packet_id, orjson.dumps(data)))

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
-from ..errors import ChatError
+from .direct import Connection
 from .packet import Packet, event
-from .server import Connection
 
 _DISCONNECT = Packet(b"1")
+
+
+class Reason(Protocol):
+    """Why a socket is sent away."""
+
+    @property
+    def code(self) -> str: ...
+
+    def wire(self) -> dict[str, Any]:
+        """What its client is told, in the event `error`."""
 
 
 class Arrival:
@@ -19,7 +28,7 @@ class Arrival:
 
     def __init__(self) -> None:
         self.changes: dict[str, bool] = {}
-        self.barred: ChatError | None = None
+        self.barred: Reason | None = None
         """Why the user may not come in after all."""
 
 
@@ -103,18 +112,18 @@ class Rooms:
                 for connection in self._sockets[user_id]:
                     self.part(connection, room)
 
-    def disconnect(self, user_id: str, reason: ChatError) -> None:
+    def disconnect(self, user_id: str, reason: Reason) -> None:
         for arrival in self._arrivals.get(user_id, ()):
             arrival.barred = reason
         for connection in tuple(self._sockets.get(user_id, ())):
             self.dismiss(connection, reason)
 
-    def dismiss(self, connection: Connection, reason: ChatError) -> None:
+    def dismiss(self, connection: Connection, reason: Reason) -> None:
         """Tell a socket why, and close it: its client does not come back by itself."""
         session = connection.session
         session.emit(event("error", reason.wire()))
         session.emit(_DISCONNECT)
-        session.server.drop(session, reason.code)
+        session.server.drop(session, reason.code, abort=False)
 
     # --- who is where ---------------------------------------------------------------------------
 

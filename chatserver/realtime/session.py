@@ -1,35 +1,35 @@
-"""An engine.io session: long polling as engineio does it, WebSocket by our own hand.
+"""An engine.io session: long polling and WebSocket, and the way from one to the other.
 
-Overridden of engineio 4.15.1's AsyncSocket: send, poll, receive, handle_post_request, close,
-schedule_ping and _upgrade_websocket. Over WebSocket there is no queue and no task: what is sent
-within a turn of the loop leaves in one write at its end, and what comes in is handled where it is
-parsed.
+Of engineio 4.15.1's AsyncSocket it is the state and the name; overridden are send, poll, close,
+handle_get_request, handle_post_request, schedule_ping and _upgrade_websocket. Over WebSocket there
+is no queue and no task: what is sent within a turn of the loop leaves in one write at its end, and
+what comes in is handled where it is parsed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import binascii
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, web
 from engineio import packet as engine
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError
-from engineio.payload import Payload
 
-from .packet import Packet, frame
-from .websocket import HARD_BYTES, MAX_FRAME, Malformed, WebSocket, WebSocketResponse
+from .inbox import Inbox
+from .packet import Malformed, Packet, frame
+from .polling import NOOP, Polling, read
+from .websocket import WebSocket, WebSocketResponse
 
 if TYPE_CHECKING:
-    from .server import EngineServer
+    from .engine import EngineServer
 
 SOFT_BYTES = 128 * 1024
 """Unsent bytes past which fleeting packets are dropped for a session."""
-UPGRADE_S = 10.0
-BODY_S = 10.0
 
 PING = engine.Packet(engine.PING)
-NOOP = engine.Packet(engine.NOOP)
+CLOSE = engine.Packet(engine.CLOSE)
 PING_FRAME = frame(b"2")
 
 
@@ -43,21 +43,19 @@ class Session(AsyncSocket):
 
     def __init__(self, server: EngineServer, sid: str) -> None:
         super().__init__(server, sid)
+        self.queue = None  # asyncio's takes three kilobytes
         self.connection: Any = None
-        """Whatever the Socket.IO layer keeps with the session."""
+        """Whatever a fast path keeps with the session."""
+        self.introduced = False
+        """Whether a Socket.IO CONNECT has come."""
         self.websocket: WebSocket | None = None
+        self.silent_since = 0.0
+        """When the ping went out that has not been answered; 0 when all have."""
+        self.beat: set[Session] | None = None
         self._out: list[bytes] = []
-        self._polled_bytes = 0
-        self.awaits_pong = False
-
-    @property
-    def entered(self) -> Any:
-        """The connection, once the client has been let in."""
-        return self.connection
-
-    @property
-    def transport(self) -> str:
-        return "websocket" if self.upgraded else "polling"
+        self._polling = Polling()
+        self._probed = False
+        self._inbox: Inbox | None = None
 
     # --- out ------------------------------------------------------------------------------------
 
@@ -69,12 +67,11 @@ class Session(AsyncSocket):
             if not (packet.fleeting and self.websocket and self.websocket.unsent > SOFT_BYTES):
                 self._write(packet.frame)
             return
-        if self._polled_bytes > (SOFT_BYTES if packet.fleeting else HARD_BYTES):
+        if self._polling.unsent > (SOFT_BYTES if packet.fleeting else self.server.unsent_limit):
             if not packet.fleeting:
                 self.server.drop(self, "too slow")
             return
-        self._polled_bytes += len(packet.payload)
-        self.queue.put_nowait(packet.polled)
+        self._polling.put(packet.polled, len(packet.payload))
 
     def _write(self, data: bytes) -> None:
         if not self._out:
@@ -89,59 +86,120 @@ class Session(AsyncSocket):
             self.websocket.write(data)
 
     async def send(self, pkt: engine.Packet) -> None:
-        if self.closed:
-            return
+        if pkt.packet_type == engine.MESSAGE:
+            if pkt.binary:
+                self.emit(Packet(bytes(pkt.data), binary=True))
+            else:
+                self.emit(Packet(pkt.encode()[1:].encode()))
+        elif not self.closed and not self.closing:
+            self._say(pkt)
+
+    def _say(self, pkt: engine.Packet) -> None:
         if self.upgraded and self.websocket is not None:
             self._write(frame(pkt.encode().encode()))
         else:
-            self.queue.put_nowait(pkt)
+            self._polling.put(pkt)
+
+    # --- long polling ---------------------------------------------------------------------------
 
     async def poll(self) -> list[engine.Packet]:
-        packets = await super().poll()
-        self._polled_bytes = 0
-        return packets
+        """What there is; it does not wait."""
+        return self._polling.take() or [NOOP]
+
+    async def handle_get_request(self, environ: dict[str, Any]) -> Any:
+        request = environ["aiohttp.request"]
+        if request.query.get("transport") == "websocket":
+            return await self._upgrade_websocket(environ)
+        polling = self._polling
+        if polling.is_waited_for:
+            # Two polls at once would tear the order of packets apart.
+            await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_ERROR)
+            raise Malformed()
+        if not polling.has_something and not self._probed:
+            try:
+                await polling.wait(request)
+            except Malformed:
+                # Here and now: the next poll must not find a session that seems to be free.
+                await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
+                raise
+            except asyncio.CancelledError:
+                self.server.drop(self, self.server.reason.TRANSPORT_CLOSE)
+                raise
+            finally:
+                polling.over()
+        return await self.poll()
+
+    async def handle_post_request(self, environ: dict[str, Any]) -> None:
+        """All packets of a body. Raises Malformed and ContentTooLongError; the session ends then."""
+        polling = self._polling
+        try:
+            if polling.posting:
+                raise Malformed()
+            polling.posting = True
+            try:
+                most = self.server.max_http_buffer_size
+                self._unpack(await read(environ["aiohttp.request"], most))
+                if self._inbox is not None:
+                    await self._inbox.room()
+            finally:
+                polling.posting = False
+        except (Malformed, ContentTooLongError):
+            self.server.drop(self, self.server.reason.TRANSPORT_ERROR)
+            raise
+
+    def _unpack(self, packets: list[bytes]) -> None:
+        for packet in packets:
+            if packet[:1] == b"b":
+                try:
+                    data = binascii.a2b_base64(packet[1:], strict_mode=True)
+                except binascii.Error:
+                    raise Malformed() from None
+                self.server.deliver_binary(self, data)
+            else:
+                self.received(packet)
+                if packet[:1] == b"1":
+                    return
 
     # --- in -------------------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
-        """One Engine.IO packet. Raises Malformed."""
+        """One Engine.IO packet in text. Raises Malformed."""
         kind = data[:1]
         if kind == b"4":
             self.server.deliver(self, data[1:])
         elif kind == b"3":
-            self.awaits_pong = False
+            self.silent_since = 0.0
         elif kind == b"1":
             self.server.drop(self, self.server.reason.CLIENT_DISCONNECT)
-        elif kind == b"5" or (kind == b"2" and self.upgrading):
-            self._upgrade(data)
         else:
             raise Malformed()
 
-    async def receive(self, pkt: engine.Packet) -> None:
-        if not pkt.binary:
-            self.received(pkt.encode().encode())
+    def received_binary(self, data: bytes) -> None:
+        """One in bytes, on a WebSocket; the same holds."""
+        if not self.upgraded:
+            raise Malformed()  # it is on trial
+        self.server.deliver_binary(self, data)
 
-    async def handle_post_request(self, environ: dict[str, Any]) -> None:
-        """All packets of a body, or Malformed. engineio reads what happens to have arrived of it, and
-        answers 200 for what it could not read."""
-        body = bytearray()
-        try:
-            async with asyncio.timeout(BODY_S):
-                async for chunk in environ["aiohttp.request"].content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_FRAME:
-                        raise ContentTooLongError()
-            for pkt in Payload(encoded_payload=body.decode()).packets:
-                await self.receive(pkt)
-        except (ValueError, IndexError, KeyError, TimeoutError):
+    def hold(self, data: str | bytes) -> None:
+        """Hand a message to the server's `message` handler, after all that came before it."""
+        if self._inbox is None:
+            self._inbox = Inbox(self)
+        self._inbox.put(data)
+
+    def malformed(self) -> None:
+        """What was taken in turned out to be none of the protocol."""
+        if self.websocket is not None and self.upgraded:
+            self.websocket.end(WSCloseCode.UNSUPPORTED_DATA, "not a Socket.IO packet")
+        else:
             self.server.drop(self, self.server.reason.TRANSPORT_ERROR)
-            raise Malformed() from None
+
+    def pause(self, paused: bool) -> None:
+        if self.websocket is not None and self.upgraded:
+            self.websocket.pause(paused)
 
     # --- the WebSocket --------------------------------------------------------------------------
 
     async def _upgrade_websocket(self, environ: dict[str, Any]) -> Any:
-        if self.upgraded or self.websocket is not None:
-            return self.server._bad_request("There is a WebSocket already.")
         response = WebSocketResponse(self)
         try:
             await response.prepare(environ["aiohttp.request"])
@@ -151,29 +209,38 @@ class Session(AsyncSocket):
             raise
         websocket = response.websocket
         if self.connected:
-            # A polling session that upgrades: it is ours after the probe (see _upgrade).
+            # A polling session that upgrades: it is ours after the probe (see probed).
             self.upgrading = True
-            asyncio.get_running_loop().call_later(UPGRADE_S, self._probe_timeout, websocket)
+            asyncio.get_running_loop().call_later(
+                self.server.upgrade_timeout, self._probe_timeout, websocket
+            )
         else:
             self.connected = self.upgraded = True
             self._take_queue()
         await websocket.closed
-        if self.transport == "websocket":
+        if self.upgraded:
             await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
         else:
             self.websocket = None
-            self.upgrading = False
+            self.upgrading = self._probed = False
         return response
 
-    def _upgrade(self, data: bytes) -> None:
-        if data == b"2probe" and self.websocket is not None:
+    def probed(self, data: bytes) -> None:
+        """A packet on the WebSocket of a session that still polls. Raises Malformed."""
+        if self.websocket is None:
+            return
+        if data == b"2probe":
             self.websocket.write(frame(b"3probe"))
-            self.queue.put_nowait(NOOP)  # ends the poll that is under way
-        elif data == b"5" and self.upgrading:
-            self.upgrading = False
+            self._probed = True
+            if self._polling.is_waited_for:
+                self._polling.put(NOOP)
+        elif data == b"5":
+            self.upgrading = self._probed = False
             self.upgraded = True
+            self.websocket.take = self.received
             self._take_queue()
-        elif data != b"5":
+            self._polling.release()
+        else:
             raise Malformed()
 
     def _probe_timeout(self, websocket: WebSocket) -> None:
@@ -181,38 +248,41 @@ class Session(AsyncSocket):
             websocket.end(WSCloseCode.POLICY_VIOLATION, "upgrade timed out")
 
     def _take_queue(self) -> None:
-        while not self.queue.empty():
-            pkt = self.queue.get_nowait()
-            self.queue.task_done()
-            if pkt is not None and pkt is not NOOP:
+        for pkt in self._polling.take():
+            if pkt.binary:
+                self._write(Packet(pkt.data, binary=True).frame)
+            elif pkt is not NOOP:
                 self._write(frame(pkt.encode().encode()))
+
+    # --- the end --------------------------------------------------------------------------------
 
     def schedule_ping(self) -> None:
         self.server.heartbeat.add(self)
 
-    def ping(self) -> None:
-        if self.connection is None:
-            # Half-connected, or left behind: a session is nothing without a Socket.IO connection.
-            self.server.drop(self, self.server.reason.SERVER_DISCONNECT)
-            return
-        self.awaits_pong = True
+    def ping(self, now: float) -> None:
+        if not self.silent_since:
+            self.silent_since = now
         if self.upgraded:
             self._write(PING_FRAME)
-        else:
-            self.queue.put_nowait(PING)
+        elif not self.closing:
+            self._polling.put(PING)
 
     async def close(
         self, wait: bool = True, abort: bool = False, reason: str | None = None
     ) -> None:
-        """The same, but never waiting for a client to take what is queued."""
+        """The same, but never waiting for a client to take what is queued. Unless `abort`, what has
+        been said to a client that polls is kept for its next poll."""
         if self.closed or self.closing:
             return
         self.server.heartbeat.discard(self)
-        if not self.upgraded:
-            await super().close(wait=False, abort=abort, reason=reason)
-            self.queue.put_nowait(None)
-        else:
-            await super().close(wait=False, abort=True, reason=reason)
+        if self._polling.is_waited_for:
+            by_client = reason == self.server.reason.CLIENT_DISCONNECT
+            self._polling.put(NOOP if by_client else CLOSE)
+        elif not abort and not self.upgraded:
+            self.server.keep_last_words(self.sid, [*self._polling.take(), CLOSE])
         if self.websocket is not None:
             self.websocket.end(WSCloseCode.OK, "")
+        await super().close(wait=False, abort=True, reason=reason)
+        if self._inbox is not None:
+            self._inbox.clear()
         self.server.sockets.pop(self.sid, None)

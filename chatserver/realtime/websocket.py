@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
-from engineio.exceptions import EngineIOError
 
-from .packet import CLOSE_FRAME, frame
+from .packet import CLOSE_FRAME, PONG_FRAME, Malformed, frame
 
 if TYPE_CHECKING:
     from .session import Session
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
-MAX_FRAME = 256 * 1024
-"""A larger frame closes the connection (1009); the limit of a packet is lower and gets an answer."""
-HARD_BYTES = 1024 * 1024
-"""Unsent bytes past which a session is closed: its client has to come back and sync."""
-
-
-class Malformed(EngineIOError):
-    """What came in is not Engine.IO; the session ends."""
+ABORT_S = 5.0
+"""A peer that never reads would keep a closing transport, and its buffer, for ever."""
 
 
 class WebSocket:
@@ -34,8 +27,11 @@ class WebSocket:
         self._session = session
         self._protocol = request.protocol
         self._transport = request.transport
+        self._limit = session.server.unsent_limit
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = False
+        # A WebSocket of a session that polls is only on trial.
+        self.take = session.probed if session.connected else session.received
 
     @property
     def unsent(self) -> int:
@@ -46,7 +42,7 @@ class WebSocket:
         transport = self._transport
         if self._ended or transport is None or transport.is_closing():
             return
-        if transport.get_write_buffer_size() > HARD_BYTES:
+        if transport.get_write_buffer_size() > self._limit:
             # Measured before this write: an answer of any size goes to a client that keeps up.
             self._finish(WSCloseCode.TRY_AGAIN_LATER, "too slow")
             return
@@ -66,8 +62,7 @@ class WebSocket:
         if transport is not None and not transport.is_closing():
             transport.write(frame(code.to_bytes(2, "big") + reason.encode(), CLOSE_FRAME))
             transport.close()
-            # A peer that never reads would keep a closing transport, and its buffer, for ever.
-            asyncio.get_running_loop().call_later(5.0, transport.abort)
+            asyncio.get_running_loop().call_later(ABORT_S, transport.abort)
         self.lost()
 
     def lost(self) -> None:
@@ -88,13 +83,14 @@ class WebSocket:
             return
         try:
             if message.type is WSMsgType.TEXT:
-                self._session.received(message.data)
+                self.take(message.data)
+            elif message.type is WSMsgType.BINARY:
+                self._session.received_binary(message.data)
             elif message.type is WSMsgType.PING:
                 if self._transport is not None:
-                    self._transport.write(frame(message.data, 0x8A))
+                    self._transport.write(frame(message.data, PONG_FRAME))
             elif message.type is WSMsgType.CLOSE:
                 self.end(message.data or WSCloseCode.OK, "")
-            # Binary messages are attachments of a packet that has been refused: ignored.
         except Malformed:
             self.end(WSCloseCode.UNSUPPORTED_DATA, "not a Socket.IO packet")
 
@@ -130,7 +126,8 @@ class WebSocketResponse(web.WebSocketResponse):
     """
 
     def __init__(self, session: Session) -> None:
-        super().__init__(compress=False, max_msg_size=MAX_FRAME, decode_text=False)
+        self._most = session.server.max_http_buffer_size
+        super().__init__(compress=False, max_msg_size=self._most, decode_text=False)
         self._session = session
         self.websocket: WebSocket
 
@@ -140,7 +137,7 @@ class WebSocketResponse(web.WebSocketResponse):
         self.websocket = self._session.websocket = WebSocket(self._session, request)
         inbox = _Inbox(self.websocket, request.protocol)
         # The parser is kept: the queue holds it only weakly.
-        self._parser = WebSocketReader(inbox, MAX_FRAME, compress=False, decode_text=False)
+        self._parser = WebSocketReader(inbox, self._most, compress=False, decode_text=False)
         request.protocol.set_parser(self._parser)
         request.protocol.keep_alive(False)
 

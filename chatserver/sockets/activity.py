@@ -8,7 +8,7 @@ from ..chat.activity import Kind
 from ..chat.chat import Chat
 from ..clock import iso, now
 from ..limits import Rate
-from ..realtime.server import Connection
+from ..realtime import Connection
 from ..requests.conversations import OfConversation, OneConversation
 from ..requests.users import NoPayload, Nothing
 from .event import Event, Handler

@@ -17,11 +17,12 @@ from ..clock import iso, now
 from ..errors import ChatError, Unauthenticated, ValidationFailed
 from ..limits import Limits, Rate
 from ..metrics import Metrics
+from ..realtime import Connection, Refused
 from ..realtime.rooms import Arrival, Rooms
-from ..realtime.server import Connection
 from ..realtime.session import Session
 from ..refusals import refusal
 from ..requests.parse import ids_of, parse, printable
+from . import incoming
 from .event import Event
 from .expiry import Expiry
 from .table import rows
@@ -73,7 +74,7 @@ class _Lane:
 
 
 class Door:
-    """What stands behind the Socket.IO server (realtime.server.Dispatcher)."""
+    """What stands behind the Socket.IO server (realtime.Dispatcher)."""
 
     def __init__(
         self, chat: Chat, rooms: Rooms, tokens: Tokens, limits: Limits, metrics: Metrics
@@ -102,7 +103,7 @@ class Door:
             refused = refusal(error)
             self._metrics.observe("socket", "connect", refused.code, time.perf_counter() - started)
             log.info("refused", sid=sid, code=refused.code)
-            raise refused from None
+            raise Refused(refused.message, refused.wire()) from None
         self._note("connect", "OK", started, connection)
         return connection
 
@@ -159,19 +160,24 @@ class Door:
 
     # --- events ---------------------------------------------------------------------------------
 
-    def event(
-        self, connection: Connection, name: str, data: list[Any], packet_id: int | None
-    ) -> None:
+    def event(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
         started = time.perf_counter()
+        try:
+            event = incoming.read(text)
+        except ChatError as error:
+            said = incoming.name_of(text)
+            self._refuse(connection, "unknown", error, packet_id, started, said=said)
+            return
+        name = event[0]
         row = self.events.get(name)
         try:
             if row is None:
                 self._limits.spend(connection.user_id, "unknown", UNKNOWN)
                 raise ValidationFailed(details={"event": ["There is no such event."]})
             self._limits.spend(connection.user_id, name, row.limit)
-            if len(data) > 1:
+            if len(event) > 2:
                 raise ValidationFailed("An event has one payload.")
-            request = parse(row.request, data[0] if data else {})
+            request = parse(row.request, event[1] if len(event) == 2 else {})
         except ChatError as error:
             self._refuse(
                 connection, row.name if row else "unknown", error, packet_id, started, said=name
@@ -184,10 +190,10 @@ class Door:
         else:
             self._begin(connection, lane, call)
 
-    def refused(
-        self, connection: Connection, name: str | None, error: ChatError, packet_id: int | None
-    ) -> None:
-        self._refuse(connection, "unknown", error, packet_id, time.perf_counter(), said=name)
+    def binary(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
+        error = ValidationFailed("Binary data is not taken.")
+        started, said = time.perf_counter(), incoming.name_of(text)
+        self._refuse(connection, "unknown", error, packet_id, started, said=said)
 
     def _wait(self, connection: Connection, lane: _Lane, call: _Call) -> None:
         lane.backlog.append(call)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..chat.chat import Chat
 from ..limits import Rate
-from ..realtime.server import Connection
+from ..realtime import Connection
 from ..requests.parse import Request
 
 Handler = Callable[[Chat, Connection, Any], Any]

@@ -6,8 +6,8 @@ import asyncio
 import time
 
 from ..errors import TokenExpired
+from ..realtime import Connection
 from ..realtime.rooms import Rooms
-from ..realtime.server import Connection
 
 STEP_S = 86_400.0
 """A timer of years would not survive the loop's arithmetic: long waits go in steps."""

@@ -8,7 +8,7 @@ from typing import Any
 from ..chat.chat import Chat
 from ..chat.messages import Synced
 from ..limits import Rate
-from ..realtime.server import Connection
+from ..realtime import Connection
 from ..requests.messages import (
     DeleteMessage,
     EditMessage,

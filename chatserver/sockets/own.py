@@ -9,8 +9,8 @@ from ..chat.chat import Chat
 from ..clock import from_unix, iso
 from ..errors import Forbidden, NotFound
 from ..limits import Rate
+from ..realtime import Connection
 from ..realtime.rooms import Rooms
-from ..realtime.server import Connection
 from ..requests.conversations import OfConversation, OneConversation
 from ..requests.users import FreshToken, RefreshToken
 from .event import Event

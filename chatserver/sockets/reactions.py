@@ -6,7 +6,7 @@ from typing import Any
 
 from ..chat.chat import Chat
 from ..limits import Rate
-from ..realtime.server import Connection
+from ..realtime import Connection
 from ..requests.messages import React, Reaction
 from .event import Event
 

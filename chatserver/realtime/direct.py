@@ -1,0 +1,126 @@
+"""A fast path through a RealtimeServer: its one namespace, events handed over as they are parsed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Protocol
+
+import socketio
+
+from .packet import Malformed, ack, event
+from .server import RealtimeServer
+from .session import Session
+
+Refused = socketio.exceptions.ConnectionRefusedError
+"""Refused(message, data): the client is not let in, and is told so."""
+
+_EVENT = re.compile(rb"2(\d{0,15})(?=\[)")
+_BINARY = re.compile(rb"[56]\d{1,3}-(\d{0,15})(?=\[)")
+
+
+class Connection:
+    """A client in the one namespace there is. Whoever dispatches may keep its own with `of`."""
+
+    __slots__ = ("environ", "of", "rooms", "session", "sid", "user_id")
+
+    def __init__(self, session: Session, sid: str, user_id: str) -> None:
+        self.session = session
+        self.sid = sid
+        self.user_id = user_id
+        self.rooms: set[str] = set()
+        """Those it hears."""
+        self.of: Any = None
+
+    def emit(self, name: str, data: Any) -> None:
+        self.session.emit(event(name, data))
+
+    def ack(self, packet_id: int, data: Any) -> None:
+        self.session.emit(ack(packet_id, data))
+
+    def pause(self, paused: bool) -> None:
+        self.session.pause(paused)
+
+
+class Dispatcher(Protocol):
+    """What stands behind the server. Nothing but `connecting` may wait."""
+
+    async def connecting(
+        self, session: Session, sid: str, environ: dict[str, Any], auth: Any
+    ) -> Connection:
+        """Let a client in. Raises Refused."""
+
+    def connected(self, connection: Connection) -> None:
+        """The client has been told that it is connected."""
+
+    def event(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
+        """An event came in: `text` begins like a JSON array, and has not been looked at further.
+        With `packet_id` it must be answered by Connection.ack."""
+
+    def binary(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
+        """An event with attachments came in; they are not taken."""
+
+    def disconnected(self, connection: Connection) -> None:
+        """The client has gone."""
+
+
+class Direct:
+    """Puts a dispatcher behind a server: no task, no queue and no second look at what comes in."""
+
+    def __init__(self, server: RealtimeServer, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._manager = server.manager
+        self._eio = server.eio
+        self._connections: dict[str, Connection] = {}
+        server.eio.deliver = self._deliver
+        server.eio.deliver_binary = self._ignore
+        server.admitted = self._admitted
+        server.on("connect", self._connect)
+        server.on("disconnect", self._disconnect)
+
+    def _deliver(self, session: Session, body: bytes) -> None:
+        """One Socket.IO packet. Raises Malformed."""
+        kind = body[:1]
+        if kind == b"2":
+            if (found := _EVENT.match(body)) is None:
+                raise Malformed()
+            if (connection := session.connection) is not None:
+                digits = found.group(1)
+                self._dispatcher.event(
+                    connection, body[found.end() :], int(digits) if digits else None
+                )
+            elif not session.introduced:
+                raise Malformed()
+        elif kind == b"0" or kind == b"1":
+            session.introduced |= kind == b"0"
+            try:
+                session.hold(body.decode())
+            except UnicodeDecodeError:
+                raise Malformed() from None
+        elif kind == b"5" or kind == b"6":
+            if (found := _BINARY.match(body)) is None:
+                raise Malformed()
+            if (connection := session.connection) is not None:
+                digits = found.group(1)
+                self._dispatcher.binary(
+                    connection, body[found.end() :], int(digits) if digits else None
+                )
+        elif kind != b"3":  # acknowledgements: none is ever asked for
+            raise Malformed()
+
+    def _ignore(self, session: Session, data: bytes) -> None:
+        """Attachments of a packet that has been refused."""
+
+    async def _connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
+        session = self._eio.sockets.get(self._manager.eio_sid_from_sid(sid, "/"))
+        if session is None:
+            raise Refused("gone")
+        connection = await self._dispatcher.connecting(session, sid, environ, auth)
+        self._connections[sid] = session.connection = connection
+
+    def _admitted(self, session: Session, sid: str, namespace: str) -> None:
+        self._dispatcher.connected(self._connections[sid])
+
+    async def _disconnect(self, sid: str, reason: str) -> None:
+        if (connection := self._connections.pop(sid, None)) is not None:
+            connection.session.connection = None
+            self._dispatcher.disconnected(connection)

@@ -1,0 +1,218 @@
+"""The engine.io server: engineio's AsyncServer with sessions, heartbeat and refusals of its own.
+
+Overridden of engineio 4.15.1's AsyncServer: attach, handle_request (to refuse first what is none of
+the protocol), _handle_connect (to make our Session), _ok and _bad_request (what is answered).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import engineio
+from aiohttp import WSCloseCode, web
+from engineio import packet as engine_packet
+from engineio.exceptions import ContentTooLongError
+
+from . import refusals
+from .heartbeat import Heartbeat
+from .packet import Malformed
+from .session import Session
+
+UPGRADE_S = 10.0
+UNSENT_LIMIT = 1024 * 1024
+
+
+class EngineServer(engineio.AsyncServer):
+    """engineio.AsyncServer, for aiohttp. Added options:
+
+    `upgrade_timeout`: seconds that a client has to go over to WebSocket;
+    `unsent_limit`: unsent bytes past which a session is closed, so that its client comes back;
+    `max_payload`: bytes of a payload that clients are told, if not `max_http_buffer_size`.
+    """
+
+    sockets: dict[str, Session]
+
+    def __init__(
+        self,
+        *args: Any,
+        upgrade_timeout: float = UPGRADE_S,
+        unsent_limit: int = UNSENT_LIMIT,
+        max_payload: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.upgrade_timeout = upgrade_timeout
+        self.unsent_limit = unsent_limit
+        self.max_payload = max_payload or self.max_http_buffer_size
+        self.heartbeat = Heartbeat(self.ping_interval, self.ping_timeout)
+        self.draining = False
+        self.deliver: Callable[[Session, bytes], None] = self._hold_text
+        """Takes a message in text where it is parsed. May not wait; raises Malformed. A fast path
+        puts its own here."""
+        self.deliver_binary: Callable[[Session, bytes], None] = self._hold_bytes
+        """Takes a message in bytes; the same holds."""
+        self._last_words: dict[str, list[engine_packet.Packet]] = {}
+        self._dirty: list[Session] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Kept: on Python 3.11 each get_running_loop() is a system call.
+        self._loop: asyncio.AbstractEventLoop
+
+    def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
+        async def begin(_: web.Application) -> None:
+            self.draining = False
+
+        async def leave(_: web.Application) -> None:
+            await self.drain(0)
+
+        # Every method: the protocol has an answer for those that are wrong.
+        app.router.add_route("*", f"/{engineio_path.strip('/')}/", self.handle_request)
+        # Or aiohttp would wait a minute for the WebSockets to end.
+        app.on_shutdown.append(leave)
+        app.on_startup.append(begin)
+
+    def _hold_text(self, session: Session, text: bytes) -> None:
+        try:
+            session.hold(text.decode())
+        except UnicodeDecodeError:
+            raise Malformed() from None
+
+    def _hold_bytes(self, session: Session, data: bytes) -> None:
+        session.hold(bytes(data))
+
+    # --- what goes out ------------------------------------------------------------------------------
+
+    def flush_later(self, session: Session) -> None:
+        """Write what the session has to say at the end of this turn of the loop."""
+        if not self._dirty:
+            self._loop.call_soon(self._flush)
+        self._dirty.append(session)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for session in dirty:
+            session.flush()
+
+    def drop(self, session: Session, reason: str, *, abort: bool = True) -> None:
+        """End a session from where nothing can be awaited."""
+        self.spawn(session.close(wait=False, abort=abort, reason=reason))
+
+    def keep_last_words(self, sid: str, packets: list[engine_packet.Packet]) -> None:
+        """For one more poll of a session that has been closed between two of them."""
+        self._last_words[sid] = packets
+        self._loop.call_later(self.ping_timeout, self._last_words.pop, sid, None)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new clients, and send all away to reconnect elsewhere, spread over `seconds`.
+
+        Code 1012 (service restart): the JS client comes back by itself, as it does not after a
+        Socket.IO disconnect.
+        """
+        self.draining = True
+        sessions = list(self.sockets.values())
+        for at, session in enumerate(sessions):
+            if session.websocket is not None and session.upgraded:
+                session.websocket.end(WSCloseCode.SERVICE_RESTART, "the server restarts")
+            else:
+                await session.close(wait=False)
+            if seconds and at % 10 == 9:
+                await asyncio.sleep(seconds * 10 / len(sessions))
+
+    # --- requests -----------------------------------------------------------------------------------
+
+    async def handle_request(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return await super().handle_request(request)
+        code = refusals.refusal(self, request)
+        if code is None and request.method == "GET":
+            return await super().handle_request(request)
+        environ = self._async["translate_request"](request)
+        if code == refusals.UNKNOWN_SESSION and request.method == "GET":
+            last = self._last_words.pop(request.query["sid"], None)
+            answer = self._ok(last) if last else refusals.refused(code)
+        elif code is not None:
+            answer = refusals.refused(code)
+        else:
+            answer = await self._post(environ)
+        return await self._make_response(answer, environ)
+
+    async def _post(self, environ: dict[str, Any]) -> Any:
+        """Not engineio's: that answers 200 to what it cannot read."""
+        origin = environ.get("HTTP_ORIGIN")
+        allowed = self._cors_allowed_origins(environ)
+        checked = self.cors_allowed_origins != []
+        if checked and origin and allowed is not None and origin not in allowed:
+            return self._bad_request(f"{origin} is not an accepted origin.")
+        session = self.sockets[environ["aiohttp.request"].query["sid"]]
+        try:
+            await session.handle_post_request(environ)
+        except Malformed:
+            return self._bad_request()
+        except ContentTooLongError:
+            return refusals.refused(refusals.BAD_REQUEST, status="413 PAYLOAD TOO LARGE")
+        return self._ok()
+
+    async def _handle_connect(
+        self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
+    ) -> Any:
+        if self.draining:
+            # Refused by HTTP, not by Socket.IO: after that the client would not try again.
+            return {"status": "503 SERVICE UNAVAILABLE", "headers": [], "response": b"draining"}
+        self._run_in(asyncio.get_running_loop())
+        sid = self.generate_id()
+        session = self.sockets[sid] = Session(self, sid)
+        await session.send(
+            engine_packet.Packet(
+                engine_packet.OPEN,
+                {
+                    "sid": sid,
+                    "upgrades": self._upgrades(sid, transport),
+                    "pingInterval": round(
+                        (self.ping_interval + self.ping_interval_grace_period) * 1000
+                    ),
+                    "pingTimeout": round(self.ping_timeout * 1000),
+                    "maxPayload": self.max_payload,
+                },
+            )
+        )
+        accepted = await self._trigger_event("connect", sid, environ, run_async=False)
+        if accepted is not None and accepted is not True:
+            session.closing = session.closed = True
+            del self.sockets[sid]
+            return self._unauthorized(accepted or None)
+        session.schedule_ping()
+        if transport == "websocket":
+            return await session.handle_get_request(environ)
+        session.connected = True
+        return self._ok(await session.poll(), self._cookies(sid), jsonp_index)
+
+    def _run_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        if getattr(self, "_loop", None) is not loop:
+            self._loop = loop
+            self.heartbeat.start()
+
+    def _cookies(self, sid: str) -> list[tuple[str, str]]:
+        if not self.cookie:
+            return []
+        cookie = self.cookie
+        if not isinstance(cookie, dict):
+            cookie = {"name": cookie, "path": "/", "SameSite": "Lax"}
+        return [("Set-Cookie", self._generate_sid_cookie(sid, cookie))]
+
+    def _ok(self, packets: Any = None, headers: Any = None, jsonp_index: int | None = None) -> Any:
+        if packets is not None:
+            return super()._ok(packets, headers, jsonp_index)
+        return {
+            "status": "200 OK",
+            "headers": [("Content-Type", "text/plain")],
+            "response": b"ok",
+        }
+
+    def _bad_request(self, message: str | None = None) -> Any:
+        return refusals.refused(refusals.BAD_REQUEST, message)

@@ -1,0 +1,66 @@
+"""The messages of a session whose handler may wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .session import Session
+
+FULL = 128
+"""Messages that may wait; past it the client is not read from until half of them are done."""
+
+
+class Inbox:
+    """Hands messages to the handler of the engine.io server, one after the other, as they came."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._waiting: deque[str | bytes] = deque()
+        self._busy = False
+        self._paused = False
+        self._room: asyncio.Future[None] | None = None
+
+    def put(self, data: str | bytes) -> None:
+        self._waiting.append(data)
+        if not self._busy:
+            self._busy = True
+            self._session.server.spawn(self._work())
+        elif len(self._waiting) >= FULL and not self._paused:
+            self._paused = True
+            self._session.pause(True)
+
+    async def room(self) -> None:
+        """Return when it is not full: long polling has no other way to slow a client down."""
+        while len(self._waiting) >= FULL:
+            if self._room is None:
+                self._room = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._room)
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._make_room()
+
+    async def _work(self) -> None:
+        session = self._session
+        server = session.server
+        try:
+            while self._waiting:
+                data = self._waiting.popleft()
+                if len(self._waiting) <= FULL // 2:
+                    self._make_room()
+                await server._trigger_event(
+                    "message", session.sid, data, run_async=server.async_handlers
+                )
+        finally:
+            self._busy = False
+
+    def _make_room(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._session.pause(False)
+        if self._room is not None:
+            room, self._room = self._room, None
+            room.set_result(None)

@@ -1,0 +1,64 @@
+"""What a Socket.IO packet from a client must be; anything else ends its session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from socketio import packet
+from socketio.packet import Packet
+
+from .packet import Malformed
+
+MAX_ATTACHMENTS = 10
+"""As many as the JS client takes."""
+
+RESERVED = frozenset(
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
+)
+"""Names of a server's own events: python-socketio would call its handlers when a client sends them."""
+
+_BINARY = (packet.BINARY_EVENT, packet.BINARY_ACK)
+
+
+class StrictPacket(Packet):
+    """python-socketio's, which takes what is no packet. Overridden of 5.18.1's: decode and
+    add_attachment, which raise Malformed."""
+
+    def decode(self, encoded_packet: Any) -> int:
+        if not isinstance(encoded_packet, str):
+            raise Malformed()
+        try:
+            count = int(super().decode(encoded_packet))
+        except (ValueError, IndexError, RecursionError):
+            raise Malformed() from None
+        if self.packet_type in _BINARY:
+            if not 1 <= count <= MAX_ATTACHMENTS:
+                raise Malformed()
+        elif count:
+            raise Malformed()
+        return count
+
+    def add_attachment(self, attachment: Any) -> bool:
+        if not isinstance(attachment, bytes):
+            raise Malformed()
+        try:
+            return bool(super().add_attachment(attachment))
+        except (ValueError, IndexError, TypeError, RecursionError):
+            raise Malformed() from None
+
+
+def is_valid(kind: int, data: Any) -> bool:
+    """Whether a client may send a packet of this type with this payload, whatever decoded it."""
+    if kind == packet.CONNECT:
+        return data is None or isinstance(data, dict)
+    if kind == packet.DISCONNECT:
+        return data is None
+    if kind in (packet.EVENT, packet.BINARY_EVENT):
+        return isinstance(data, list) and bool(data) and _is_name(data[0])
+    return kind in (packet.ACK, packet.BINARY_ACK) and isinstance(data, list)
+
+
+def _is_name(name: Any) -> bool:
+    if isinstance(name, str):
+        return name not in RESERVED
+    return isinstance(name, int) and not isinstance(name, bool)

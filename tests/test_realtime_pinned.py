@@ -1,0 +1,165 @@
+"""What the realtime engine overrides or leans on inside the libraries is what it was written for.
+
+When a test here fails, the library has another version: read what changed there against the file
+of ours that is named, run the protocol's tests, and put the new fingerprint into the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+
+import pytest
+
+ENGINE = "engineio.async_server.AsyncServer"
+ENGINE_BASE = "engineio.base_server.BaseServer"
+SOCKET = "engineio.async_socket.AsyncSocket"
+SERVER = "socketio.async_server.AsyncServer"
+SERVER_BASE = "socketio.base_server.BaseServer"
+MANAGER = "socketio.async_manager.AsyncManager"
+MANAGER_BASE = "socketio.base_manager.BaseManager"
+PACKET = "socketio.packet.Packet"
+READER = "aiohttp._websocket.reader_py"
+
+PINNED: list[tuple[str, str, str]] = [
+    # of theirs, its fingerprint, ours
+    (f"{ENGINE}.__init__", "a06b17502fbd", "engine.py, EngineServer.__init__"),
+    (f"{ENGINE}.attach", "7874d4dc1c31", "engine.py, attach"),
+    (f"{ENGINE}.handle_request", "1a8c878e3516", "engine.py, handle_request, and refusals.py"),
+    (f"{ENGINE}._make_response", "5f883ef57e34", "engine.py, handle_request, and refusals.py"),
+    (f"{ENGINE}._handle_connect", "5bd7edc1d1ae", "engine.py, _handle_connect"),
+    (f"{ENGINE}._trigger_event", "4a09b6e47eb6", "inbox.py, and session.py, close"),
+    (f"{ENGINE}.send", "ff1fdb18f1c3", "session.py, send and close"),
+    (f"{ENGINE}.send_packet", "c54317440865", "session.py, send and close"),
+    (f"{ENGINE}.disconnect", "8bb6448caae4", "session.py, send and close"),
+    (f"{ENGINE}.get_session", "db9559853d60", "session.py, send and close"),
+    (f"{ENGINE_BASE}.__init__", "a06b17502fbd", "engine.py, _handle_connect"),
+    (f"{ENGINE_BASE}._get_socket", "ae2f99e66d63", "engine.py, _handle_connect"),
+    (f"{ENGINE_BASE}._upgrades", "040ebcdf64fb", "engine.py, _handle_connect"),
+    (f"{ENGINE_BASE}._unauthorized", "ca5fd3aa77a1", "engine.py, _handle_connect"),
+    (f"{ENGINE_BASE}._generate_sid_cookie", "30faebd18e62", "engine.py, _handle_connect"),
+    (f"{ENGINE_BASE}._ok", "b8f717402eac", "engine.py, _ok and _bad_request"),
+    (f"{ENGINE_BASE}._bad_request", "af66afac6f6c", "engine.py, _ok and _bad_request"),
+    (f"{ENGINE_BASE}._cors_allowed_origins", "d0cad0c66d53", "engine.py, _post"),
+    (f"{ENGINE_BASE}._cors_headers", "da3a25b43052", "engine.py, _post"),
+    (f"{SOCKET}.poll", "826f58a9f360", "session.py"),
+    (f"{SOCKET}.receive", "a91ae36ec2fb", "session.py"),
+    (f"{SOCKET}.send", "0437276ccba7", "session.py"),
+    (f"{SOCKET}.handle_get_request", "05eaae9f0a60", "session.py"),
+    (f"{SOCKET}.handle_post_request", "82dca119a261", "session.py"),
+    (f"{SOCKET}.close", "faa2e9390254", "session.py"),
+    (f"{SOCKET}.schedule_ping", "fe316639159c", "session.py"),
+    (f"{SOCKET}._upgrade_websocket", "820b83efe96a", "session.py"),
+    (f"{SOCKET}._websocket_handler", "27f120df4d71", "session.py"),
+    ("engineio.base_socket.BaseSocket", "d787ee3666d0", "session.py, Session.__init__"),
+    ("engineio.packet.Packet", "a0d70ee4777b", "session.py, and packet.py, polled"),
+    ("engineio.payload.Payload", "6b839223a0a7", "polling.py, read"),
+    (
+        "engineio.async_drivers.aiohttp.translate_request",
+        "20aa78274006",
+        "session.py: environ has aiohttp.request",
+    ),
+    ("engineio.async_drivers.aiohttp.make_response", "58b0a5e7050f", "engine.py, handle_request"),
+    (f"{SERVER_BASE}.__init__", "6b998e091b34", "server.py, RealtimeServer.__init__"),
+    (f"{SERVER}._handle_eio_connect", "76704886d944", "server.py, the methods of the same name"),
+    (f"{SERVER}._handle_eio_message", "bef50fc0e163", "server.py, the methods of the same name"),
+    (f"{SERVER}._handle_eio_disconnect", "9344593148b6", "server.py, the methods of the same name"),
+    (f"{SERVER}._handle_connect", "c97c480cf777", "server.py, the methods of the same name"),
+    (f"{SERVER}._handle_disconnect", "c0b32ada5b37", "server.py, the methods of the same name"),
+    (f"{SERVER}.disconnect", "7d2f76686c12", "server.py, the methods of the same name"),
+    (f"{SERVER}._handle_event", "65178105ef8b", "server.py, _handle_eio_message"),
+    (f"{SERVER}._handle_event_internal", "472e8b723a12", "server.py, _handle_eio_message"),
+    (f"{SERVER}._handle_ack", "b7521c6c3097", "server.py, _handle_eio_message"),
+    (f"{SERVER}._trigger_event", "01ba90cfa09b", "server.py, _handle_eio_message"),
+    (f"{SERVER}._send_packet", "a00022b42c1c", "server.py, _handle_eio_message"),
+    (f"{SERVER}._send_eio_packet", "64cf72a2ab7d", "server.py, _handle_eio_message"),
+    (f"{SERVER}._engineio_server_class", "199c42bf1492", "server.py, _handle_eio_message"),
+    (f"{MANAGER}.emit", "01ccd5b82b4f", "clients.py"),
+    (f"{MANAGER}.connect", "f505d3077052", "clients.py"),
+    (f"{MANAGER}.pre_connect", "84f2cdf2a4dd", "clients.py"),
+    (f"{MANAGER}.disconnect", "88bed2cbade0", "clients.py"),
+    (f"{MANAGER}.trigger_callback", "9cf95a1d1a3a", "clients.py"),
+    (f"{MANAGER_BASE}.__init__", "bfee992d912f", "clients.py, and server.py"),
+    (f"{MANAGER_BASE}.pre_connect", "bfdba4c0c8f1", "clients.py, and server.py"),
+    (f"{MANAGER_BASE}.connect", "a0214ac7cb24", "clients.py, and server.py"),
+    (f"{MANAGER_BASE}.is_connected", "d37721466718", "clients.py, and server.py"),
+    (f"{MANAGER_BASE}.is_pre_connected", "40a897c4ab2c", "clients.py, and server.py"),
+    (f"{MANAGER_BASE}.get_participants", "7d78ad681c95", "clients.py, and server.py"),
+    (f"{MANAGER_BASE}.sid_from_eio_sid", "15467098a36b", "clients.py, and server.py"),
+    (f"{MANAGER_BASE}.eio_sid_from_sid", "b0c0aeb5430d", "clients.py, and server.py"),
+    (f"{MANAGER_BASE}.pre_disconnect", "18a8d01ed87a", "clients.py, and server.py"),
+    (f"{MANAGER_BASE}.basic_enter_room", "3f509586d2d7", "clients.py"),
+    (f"{MANAGER_BASE}.basic_leave_room", "e27f3eea06d1", "clients.py"),
+    (f"{MANAGER_BASE}.basic_disconnect", "2933b50bc4b2", "clients.py"),
+    (f"{MANAGER_BASE}.basic_close_room", "1d81a80fe1ca", "clients.py"),
+    (f"{MANAGER_BASE}.get_rooms", "56a1017f85af", "clients.py"),
+    (f"{MANAGER_BASE}._generate_ack_id", "ca3840d6559e", "clients.py"),
+    (f"{PACKET}.__init__", "5fe2fa797e08", "strict.py, and clients.py, _packets"),
+    (f"{PACKET}.encode", "513c45be7518", "strict.py, and clients.py, _packets"),
+    (f"{PACKET}.decode", "61ad7904b539", "strict.py, and clients.py, _packets"),
+    (f"{PACKET}.add_attachment", "01e024038f3d", "strict.py, and clients.py, _packets"),
+    (f"{PACKET}.reconstruct_binary", "b5bf13b2bea3", "strict.py, and clients.py, _packets"),
+    (
+        f"{PACKET}._reconstruct_binary_internal",
+        "dd2f80dad101",
+        "strict.py, and clients.py, _packets",
+    ),
+    (
+        "aiohttp.web_ws.WebSocketResponse.__init__",
+        "5bf01103159b",
+        "websocket.py, WebSocketResponse",
+    ),
+    ("aiohttp.web_ws.WebSocketResponse.prepare", "bd6bf6c6d410", "websocket.py, WebSocketResponse"),
+    (
+        "aiohttp.web_ws.WebSocketResponse._pre_start",
+        "da55c0d7d844",
+        "websocket.py, WebSocketResponse",
+    ),
+    (
+        "aiohttp.web_ws.WebSocketResponse._post_start",
+        "5537cb3f2eca",
+        "websocket.py, WebSocketResponse._post_start",
+    ),
+    (
+        "aiohttp.web_ws.WebSocketResponse.write_eof",
+        "1277d2fa9335",
+        "websocket.py, WebSocketResponse.write_eof",
+    ),
+    (
+        "aiohttp.web_protocol.RequestHandler.set_parser",
+        "bb548eb2b85d",
+        "websocket.py, WebSocketResponse._post_start",
+    ),
+    (
+        "aiohttp.web_protocol.RequestHandler.connection_lost",
+        "df2fe6e95fd0",
+        "polling.py, wait",
+    ),
+    ("aiohttp.web_request.BaseRequest._cancel", "17eda35f901c", "polling.py, wait"),
+    (f"{READER}.WebSocketDataQueue", "526af2531df7", "websocket.py, _Inbox"),
+    (f"{READER}.WebSocketReader", "a2db8242e7f2", "websocket.py, _Inbox and WebSocketResponse"),
+]
+
+
+def source(path: str) -> str:
+    parts = path.split(".")
+    for at in range(len(parts) - 1, 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:at]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[at:]:
+            found = getattr(found, name)
+        return inspect.getsource(found)
+    raise AssertionError(f"there is no {path} any more")
+
+
+def fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(("path", "pinned", "ours"), PINNED, ids=[row[0] for row in PINNED])
+def test_the_library_is_the_one_that_was_read(path: str, pinned: str, ours: str) -> None:
+    now = fingerprint(source(path))
+    assert now == pinned, f"{path} has changed: look at {ours}; its fingerprint is {now} now"
