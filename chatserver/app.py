@@ -113,7 +113,11 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
             audience=settings.auth_jwt_audience,
             jwks_url=settings.auth_jwks_url,
         )
-        limits = Limits(on=settings.rate_limits)
+        limits = Limits(
+            on=settings.rate_limits,
+            sockets=settings.sockets_per_user,
+            stale_s=settings.ping_interval_s + settings.ping_timeout_s,
+        )
         door = Door(chat, rooms, tokens, limits, metrics)
         undo.push_async_callback(door.close)
         origins = list(settings.cors_origins) or ("" if settings.production else "*")
@@ -124,6 +128,8 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
             connect_timeout=min(CONNECT_S, settings.ping_interval_s / 2),
             max_http_buffer_size=MAX_FRAME,
             max_payload=MAX_PACKET,
+            sessions_per_address=settings.sockets_per_address,
+            trusted_proxies=settings.trusted_proxies,
             http_compression=False,
         )
         Direct(sockets, door)

@@ -92,8 +92,8 @@ class RateLimited(ChatError):
     code = "RATE_LIMITED"
     status = 429
 
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(details={"retryAfter": retry_after})
+    def __init__(self, retry_after: float, message: str | None = None) -> None:
+        super().__init__(message, details={"retryAfter": retry_after})
         self.retry_after = retry_after
 
 

@@ -26,11 +26,23 @@ class Rate:
 
 
 class Limits:
-    """With `on` False everything passes (load tests)."""
+    """With `on` False no rate is too high (load tests).
 
-    def __init__(self, *, on: bool) -> None:
+    `sockets`: those that a user may have at once, 0 for any number; `stale_s`: after how long one
+    that is dead is known to be.
+    """
+
+    def __init__(self, *, on: bool, sockets: int, stale_s: float) -> None:
         self._on = on
+        self._sockets = sockets
+        self._stale_s = stale_s
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+
+    def one_more(self, sockets: int) -> None:
+        """Let a user have another socket than these. Raises RateLimited, with the seconds after which
+        there is room again if only dead ones were in the way."""
+        if self._sockets and sockets >= self._sockets:
+            raise RateLimited(self._stale_s, f"A user has at most {self._sockets} connections.")
 
     def spend(self, user_id: str, what: str, rate: Rate) -> None:
         """Take one token. Raises RateLimited, with the seconds until there is one."""

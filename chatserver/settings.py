@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ class Settings:
 
     cors_origins: tuple[str, ...] = ()
     rate_limits: bool = True
+    sockets_per_user: int = 20
+    """0: any number."""
+    sockets_per_address: int = 0
+    """0: any number, for whole offices and mobile networks have one."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Whose X-Forwarded-For is believed."""
     log_level: str = "info"
     log_format: str = "json"
     """json | console"""
@@ -106,6 +113,7 @@ class Settings:
 def _read(env: Env) -> dict[str, Any]:
     port = validate.Range(0, 65535)
     positive = validate.Range(min=0.0)
+    count = validate.Range(min=0)
     http = validate.Regexp(r"(https?://[^\s/].*)?$", error="Must begin with http:// or https://.")
     mongodb = validate.Regexp(r"(mongodb(\+srv)?://.+)?$", error="Must begin with mongodb://.")
     database = validate.Regexp(r"[\w-]{1,63}$", error="Must be a name of letters, digits, _ and -.")
@@ -126,6 +134,9 @@ def _read(env: Env) -> dict[str, Any]:
         "data_dir": env.path("DATA_DIR", Path("data")),
         "cors_origins": _list(env, "CORS_ORIGINS"),
         "rate_limits": env.str("RATE_LIMITS", "on", validate=validate.OneOf(["on", "off"])) == "on",
+        "sockets_per_user": env.int("SOCKETS_PER_USER", 20, validate=count),
+        "sockets_per_address": env.int("SOCKETS_PER_ADDRESS", 0, validate=count),
+        "trusted_proxies": tuple(_network(one) for one in _list(env, "TRUSTED_PROXIES")),
         "log_level": env.str(
             "LOG_LEVEL", "info", validate=validate.OneOf(["debug", "info", "warning", "error"])
         ),
@@ -160,6 +171,13 @@ def _read(env: Env) -> dict[str, Any]:
         values[key.lower()] = given
     values["made"] = made
     return values
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise EnvError(f"TRUSTED_PROXIES: {error}.") from None
 
 
 def _list(env: Env, key: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ the protocol), _handle_connect (to make our Session), _ok and _bad_request (what
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import engineio
@@ -16,6 +16,7 @@ from engineio import packet as engine_packet
 from engineio.exceptions import ContentTooLongError
 
 from . import refusals
+from .addresses import Addresses, Network
 from .heartbeat import Heartbeat
 from .packet import Malformed
 from .session import Session
@@ -29,7 +30,9 @@ class EngineServer(engineio.AsyncServer):
 
     `upgrade_timeout`: seconds that a client has to go over to WebSocket;
     `unsent_limit`: unsent bytes past which a session is closed, so that its client comes back;
-    `max_payload`: bytes of a payload that clients are told, if not `max_http_buffer_size`.
+    `max_payload`: bytes of a payload that clients are told, if not `max_http_buffer_size`;
+    `sessions_per_address`: those that a client address may have at once, 0 for any number;
+    `trusted_proxies`: networks whose X-Forwarded-For says what the client's address is.
     """
 
     sockets: dict[str, Session]
@@ -40,12 +43,15 @@ class EngineServer(engineio.AsyncServer):
         upgrade_timeout: float = UPGRADE_S,
         unsent_limit: int = UNSENT_LIMIT,
         max_payload: int | None = None,
+        sessions_per_address: int = 0,
+        trusted_proxies: Iterable[Network] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.upgrade_timeout = upgrade_timeout
         self.unsent_limit = unsent_limit
         self.max_payload = max_payload or self.max_http_buffer_size
+        self.addresses = Addresses(sessions_per_address, trusted_proxies)
         self.heartbeat = Heartbeat(self.ping_interval, self.ping_timeout)
         self.draining = False
         self.deliver: Callable[[Session, bytes], None] = self._hold_text
@@ -164,9 +170,15 @@ class EngineServer(engineio.AsyncServer):
         if self.draining:
             # Refused by HTTP, not by Socket.IO: after that the client would not try again.
             return {"status": "503 SERVICE UNAVAILABLE", "headers": [], "response": b"draining"}
+        # The driver's is the same for all.
+        address = environ["REMOTE_ADDR"] = self.addresses.of(environ["aiohttp.request"])
+        if not self.addresses.enter(address):
+            return refusals.refused(
+                refusals.FORBIDDEN, "Too many connections", status="429 TOO MANY REQUESTS"
+            )
         self._run_in(asyncio.get_running_loop())
         sid = self.generate_id()
-        session = self.sockets[sid] = Session(self, sid)
+        session = self.sockets[sid] = Session(self, sid, address)
         await session.send(
             engine_packet.Packet(
                 engine_packet.OPEN,
@@ -184,6 +196,7 @@ class EngineServer(engineio.AsyncServer):
         accepted = await self._trigger_event("connect", sid, environ, run_async=False)
         if accepted is not None and accepted is not True:
             session.closing = session.closed = True
+            self.addresses.leave(address)
             del self.sockets[sid]
             return self._unauthorized(accepted or None)
         session.schedule_ping()

@@ -127,6 +127,11 @@ class Rooms:
 
     # --- who is where ---------------------------------------------------------------------------
 
+    def sockets_of(self, user_id: str) -> int:
+        """How many sockets a user has, with those on the way in."""
+        arrivals, sockets = self._arrivals.get(user_id, ()), self._sockets.get(user_id, ())
+        return len(arrivals) + len(sockets)
+
     def hosts(self, user_id: str, room: str) -> bool:
         return room in self._memberships.get(user_id, ())
 

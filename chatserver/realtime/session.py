@@ -41,8 +41,9 @@ class Session(AsyncSocket):
     closed: bool
     closing: bool
 
-    def __init__(self, server: EngineServer, sid: str) -> None:
+    def __init__(self, server: EngineServer, sid: str, address: str = "") -> None:
         super().__init__(server, sid)
+        self._address = address
         self.queue = None  # asyncio's takes three kilobytes
         self.connection: Any = None
         """Whatever a fast path keeps with the session."""
@@ -275,6 +276,8 @@ class Session(AsyncSocket):
         if self.closed or self.closing:
             return
         self.server.heartbeat.discard(self)
+        self.server.addresses.leave(self._address)
+        self._address = ""
         if self._polling.is_waited_for:
             by_client = reason == self.server.reason.CLIENT_DISCONNECT
             self._polling.put(NOOP if by_client else CLOSE)

@@ -111,6 +111,7 @@ class Door:
         self, session: Session, sid: str, environ: dict[str, Any], auth: Any
     ) -> Connection:
         identity = await self._tokens.verify(_token(environ, auth))
+        self._limits.one_more(self._rooms.sockets_of(identity.user_id))
         arrival = self._rooms.arriving(identity.user_id)
         try:
             await self._chat.users.admit(identity.user_id, identity.name)

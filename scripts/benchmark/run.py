@@ -79,6 +79,7 @@ class Run:
             "WS_PORT": str(self._ws_port),
             "MONGO_URL": f"mongodb://127.0.0.1:{self._mongo_port}/?replicaSet=bench",
             "RATE_LIMITS": "off",
+            "SOCKETS_PER_USER": "0",
             "LOG_LEVEL": "warning",
             "NODE_ENV": "production",
         }

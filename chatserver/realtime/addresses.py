@@ -1,0 +1,87 @@
+"""Where clients come from, and how many sessions each place has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from aiohttp import web
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
+SITE_BITS = 64
+"""Of an IPv6 address: the rest of it a client may choose as it likes, and as often as it likes."""
+
+
+class Addresses:
+    """Counts sessions by client address.
+
+    `most`: sessions that an address may have; 0: any number. `proxies`: the networks of proxies
+    whose X-Forwarded-For is believed. Nobody else's is: everyone can send one.
+    """
+
+    def __init__(self, most: int, proxies: Iterable[Network]) -> None:
+        self._most = most
+        self._proxies = tuple(proxies)
+        self._sessions: dict[str, int] = {}
+
+    def of(self, request: web.BaseRequest) -> str:
+        """The client's address; empty when it has none (a Unix socket)."""
+        address = _parsed(request.remote or "")
+        if address is None:
+            return ""
+        hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
+        # From the last on: each proxy appended whom it got the request from. What stands before the
+        # first that is no proxy of ours was written by the client.
+        while hops and self._trusts(address):
+            before = _parsed(hops.pop())
+            if before is None:
+                break
+            address = before
+        return str(address)
+
+    def enter(self, address: str) -> bool:
+        """Count a session in; False, and not counted, when there are too many. Each that was counted
+        is to be counted out by `leave`, with the same address."""
+        if not self._most or not address:
+            return True
+        place = _place(address)
+        count = self._sessions.get(place, 0)
+        if count >= self._most:
+            return False
+        self._sessions[place] = count + 1
+        return True
+
+    def leave(self, address: str) -> None:
+        if not self._most or not address:
+            return
+        place = _place(address)
+        self._sessions[place] -= 1
+        if not self._sessions[place]:
+            del self._sessions[place]
+
+    def _trusts(self, address: Address) -> bool:
+        return any(address in network for network in self._proxies)
+
+
+def _place(address: str) -> str:
+    known = ip_address(address)
+    if isinstance(known, IPv4Address):
+        return address
+    return str(IPv6Network((known, SITE_BITS), strict=False))
+
+
+def _parsed(text: str) -> Address | None:
+    text = text.strip().partition("%")[0]
+    if found := _WITH_PORT.fullmatch(text):
+        text = found[1] or found[2] or ""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
