@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from . import wire
+from .log_bounds import Bounds
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -20,7 +21,9 @@ def configure(level: str, fmt: str, process: str = "") -> None:
     def says_who(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {**event, "process": process}
 
+    bounds = Bounds()
     processors: list[Any] = [
+        bounds.line,
         *([says_who] if process else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -49,6 +52,8 @@ def configure(level: str, fmt: str, process: str = "") -> None:
         stream=sys.stdout,
         format="{" + (f'"process": "{process}", ' if process else "") + _LIBRARY,
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(bounds.record)
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
     logging.getLogger("engineio.server").setLevel(logging.CRITICAL)
     logging.getLogger("socketio.server").setLevel(logging.CRITICAL)

@@ -14,7 +14,7 @@ import structlog
 from ..auth import Tokens
 from ..chat.chat import Chat
 from ..clock import iso, now
-from ..errors import ChatError, Unauthenticated, ValidationFailed
+from ..errors import ChatError, RateLimited, Unauthenticated, ValidationFailed
 from ..limits import Limits, Rate
 from ..metrics import Metrics
 from ..realtime import Connection, Refused
@@ -166,8 +166,7 @@ class Door:
         try:
             event = incoming.read(text)
         except ChatError as error:
-            said = incoming.name_of(text)
-            self._refuse(connection, "unknown", error, packet_id, started, said=said)
+            self._refuse_unread(connection, text, error, packet_id, started)
             return
         name = event[0]
         row = self.events.get(name)
@@ -193,7 +192,21 @@ class Door:
 
     def binary(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
         error = ValidationFailed("Binary data is not taken.")
-        started, said = time.perf_counter(), incoming.name_of(text)
+        self._refuse_unread(connection, text, error, packet_id, time.perf_counter())
+
+    def _refuse_unread(
+        self,
+        connection: Connection,
+        text: bytes,
+        error: ChatError,
+        packet_id: int | None,
+        started: float,
+    ) -> None:
+        try:
+            self._limits.spend(connection.user_id, "unknown", UNKNOWN)
+        except RateLimited as limited:
+            error = limited
+        said = incoming.name_of(text)
         self._refuse(connection, "unknown", error, packet_id, started, said=said)
 
     def _wait(self, connection: Connection, lane: _Lane, call: _Call) -> None:
