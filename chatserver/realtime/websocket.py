@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
@@ -20,6 +22,14 @@ ABORT_S = 5.0
 """A peer that never reads would keep a closing transport, and its buffer, for ever."""
 
 
+# Linux's; the one is in Python's socket module from 3.12 on, the other on Linux alone.
+TCP_NOTSENT_LOWAT = 25
+TCP_USER_TIMEOUT = 18
+KERNEL_BYTES = 128 * 1024
+"""Unsent bytes that the kernel takes for a connection. Linux would take up to 4 MiB, four times of what
+we keep ourselves. What is under way to a client that reads does not count: nobody is slower for it."""
+
+
 class WebSocket:
     """The transport of a session after the handshake."""
 
@@ -28,6 +38,7 @@ class WebSocket:
         self._protocol = request.protocol
         self._transport = request.transport
         self._limit = session.server.unsent_limit
+        self._set(TCP_NOTSENT_LOWAT, KERNEL_BYTES)
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = False
         # A WebSocket of a session that polls is only on trial.
@@ -61,9 +72,19 @@ class WebSocket:
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(frame(code.to_bytes(2, "big") + reason.encode(), CLOSE_FRAME))
+            # The kernel would offer what it has for ever to a peer that is there and takes nothing.
+            self._set(TCP_USER_TIMEOUT, int(ABORT_S * 1000))
             transport.close()
             asyncio.get_running_loop().call_later(ABORT_S, transport.abort)
         self.lost()
+
+    def _set(self, option: int, value: int) -> None:
+        """An option of TCP, where there are TCP and the option."""
+        if self._transport is None or self._transport.is_closing() or sys.platform != "linux":
+            return
+        plain = self._transport.get_extra_info("socket")
+        if plain is not None and plain.family != socket.AF_UNIX:
+            plain.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def lost(self) -> None:
         if not self.closed.done():
