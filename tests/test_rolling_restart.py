@@ -1,0 +1,223 @@
+"""A node is replaced while everybody talks: each comes back by itself, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import aiohttp
+
+from .browsers import Browser, Lost
+from .conftest import Starter
+from .people import People, Person
+from .raw import Answer, Wire, history
+from .servers import ChatServer
+from .streams import Talk
+
+RESTARTS = 1012
+DRAIN_S = 1
+UNDER_WAY = 20
+ROUNDS = 2
+
+
+class Talker:
+    """Somebody who talks and listens over wires, and does what a good client does: comes back, asks
+    for what came meanwhile, and says again, in order, what was not acknowledged."""
+
+    def __init__(self, person: Person, talk: Talk, under_way: int) -> None:
+        self.person = person
+        self.under_way = under_way
+        """How much may be said and not be acknowledged; 0 for who only listens."""
+        self.talk = talk
+        self.said = 0
+        self.open: set[int] = set()
+        """What has been said and not been acknowledged."""
+        self.acked: dict[int, Any] = {}
+        self.refused: list[Any] = []
+        self.known: dict[str, Any] = {}
+        self.heard: list[str] = []
+        self.codes: list[int | None] = []
+        """How connections ended."""
+        self.wire: Wire
+        self.stopping = False
+        self._rev = 0
+        """All up to here is known."""
+        self._synced = False
+
+    async def run(self) -> None:
+        while True:
+            wire = self.wire = await self._connect()
+            self._synced = await self._sync(wire)
+            for number in sorted(self.open):
+                await self._say(wire, number)
+            while not wire.gone.is_set():
+                if self.stopping and not self.open:
+                    return
+                if len(self.open) < self.under_way and not self.stopping:
+                    self.open.add(self.said)
+                    self.said += 1
+                    await self._say(wire, self.said - 1)
+                await asyncio.sleep(0.002)
+            self._learn()
+            self.codes.append(await wire.ended())
+
+    async def finish(self) -> list[Any]:
+        """What it knows at last."""
+        await self.wire.caught_up()
+        self._learn()
+        return sorted(self.known.values(), key=lambda one: one["seq"])
+
+    def _learn(self) -> None:
+        told = self.wire.told("message:new")
+        self.heard += [one["id"] for one in told]
+        self.known |= {one["id"]: one for one in told}
+        if self._synced:
+            self._rev = max([self._rev, *[one["rev"] for one in told]])
+
+    async def _connect(self) -> Wire:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    wire = await Wire.open(self.person)
+                    await wire.introduce()
+                    await wire.until(partial(_is_in_or_gone, wire))
+                except (aiohttp.ClientError, ConnectionError):
+                    await asyncio.sleep(0.02)
+                else:
+                    if not wire.gone.is_set():
+                        return wire
+
+    async def _sync(self, wire: Wire) -> bool:
+        while True:
+            asked = {"conversationId": self.talk["id"], "afterRev": self._rev, "limit": 200}
+            answer = await (await wire.ask("messages:sync", asked))
+            if answer is None:
+                return False
+            assert answer["ok"], answer
+            page = answer["data"]
+            self.known |= {one["id"]: one for one in page["messages"]}
+            self._rev = max([self._rev, *[one["rev"] for one in page["messages"]]])
+            if not page["hasMore"]:
+                return True
+
+    async def _say(self, wire: Wire, number: int) -> None:
+        answer = await wire.say(self.talk, f"{number}", f"{number}")
+        answer.add_done_callback(partial(self._answered, number))
+
+    def _answered(self, number: int, future: asyncio.Future[Answer]) -> None:
+        answer = future.result()
+        if answer is not None and answer["ok"]:
+            self.open.discard(number)
+            self.acked[number] = answer["data"]
+        elif answer is not None:
+            self.refused.append(answer)
+
+
+def _is_in_or_gone(wire: Wire) -> bool:
+    return wire.gone.is_set() or "connected" in wire.names
+
+
+async def talk_on(browser: Browser, talk: Talk, acked: list[Any], stop: asyncio.Event) -> None:
+    """The official client says one thing after the other, and again when there was no answer."""
+    while not stop.is_set():
+        number = f"{len(acked)}"
+        try:
+            acked.append(await browser.say(talk, number, clientMessageId=number))
+        except Lost:
+            continue
+
+
+async def everything(browser: Browser, talk: Talk) -> list[Any]:
+    """What a browser knows that has been cut off: what it heard up to the first cut, and a sync."""
+    await browser.caught_up()
+    cut = next(n for n, (name, _) in enumerate(browser.heard) if name == "client:disconnect")
+    before = [told for name, told in browser.heard[:cut] if name == "message:new"]
+    known = {one["id"]: one for one in before}
+    rev = before[-1]["rev"]
+    while True:
+        asked = {"conversationId": talk["id"], "afterRev": rev, "limit": 200}
+        page = await browser.do("messages:sync", asked)
+        known |= {one["id"]: one for one in page["messages"]}
+        if not page["hasMore"]:
+            return sorted(known.values(), key=lambda one: one["seq"])
+        rev = page["messages"][-1]["rev"]
+
+
+async def is_ready(people: People) -> bool | None:
+    """None when nobody answers."""
+    try:
+        async with people.session.get(f"{people.server.rest}/ready") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return None
+
+
+async def test_a_node_that_is_replaced_under_load_loses_nothing(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    server = await start(DRAIN_S=str(DRAIN_S))
+    people = people_of(server)
+    alice, bob, carol, dave, *idle = people("alice", "bob", "carol", "dave", "erin", "frank")
+    talk = await alice.group(bob, carol, dave)
+    talkers = [Talker(one, talk, UNDER_WAY) for one in (alice, bob, carol)]
+    listener = Talker(bob, talk, 0)
+    browser = await Browser.open(dave)
+    await browser.hears("client:upgrade")
+    await browser.hears("connected")
+    said: list[Any] = []
+    stop = asyncio.Event()
+
+    wired = [*talkers, listener]
+    running = [asyncio.create_task(one.run()) for one in wired]
+    running.append(asyncio.create_task(talk_on(browser, talk, said, stop)))
+
+    for number in range(ROUNDS):
+        await asyncio.sleep(0.7)
+        # Those who say nothing make the crowd over which the end is spread.
+        quiet = [await Wire.connect(one) for one in idle for _ in range(15)]
+        goings = [asyncio.create_task(one.wire.gone.wait()) for one in wired]
+        goings += [asyncio.create_task(wire.gone.wait()) for wire in quiet]
+        began = time.monotonic()
+        server.signal(signal.SIGTERM)
+        await asyncio.wait(goings, return_when=asyncio.FIRST_COMPLETED)
+        assert await is_ready(people) is False, "before the first of them is sent away"
+        assert await asyncio.wait_for(server.process.wait(), 10) == 0
+        assert time.monotonic() - began < DRAIN_S + 3
+        await asyncio.gather(*goings)
+        # The next one, on the same ports and the same database.
+        await server.start()
+        await browser.hears("client:disconnect")
+        await browser.hears("connected", within=10)
+        assert [len(one.codes) for one in wired] == [number + 1] * len(wired)
+
+    await asyncio.sleep(0.5)
+    for one in wired:
+        one.stopping = True
+    stop.set()
+    async with asyncio.timeout(15):
+        await asyncio.gather(*running)
+
+    log = await history(alice, talk)
+    assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
+    by_id = {message["id"]: message for message in log}
+    for talker in talkers:
+        mine = [one["content"] for one in log if one["senderId"] == talker.person.id]
+        assert mine == [f"{n}" for n in range(talker.said)], "once, and in order"
+        assert sorted(talker.acked) == list(range(talker.said))
+        assert all(by_id[one["id"]] == one for one in talker.acked.values())
+        assert talker.said > 200
+    assert [one["content"] for one in log if one["senderId"] == dave.id] == [
+        one["content"] for one in said
+    ]
+    assert len(said) > 20
+    assert all(by_id[one["id"]] == one for one in said)
+    for one in wired:
+        assert await one.finish() == log
+        assert len(one.heard) == len(set(one.heard)), "nothing was announced twice"
+        assert one.refused == []
+        assert one.codes == [RESTARTS] * ROUNDS
+    assert await everything(browser, talk) == log
