@@ -136,6 +136,11 @@ PINNED: list[tuple[str, str, str]] = [
         "df2fe6e95fd0",
         "polling.py, wait",
     ),
+    (
+        "aiohttp.base_protocol.BaseProtocol._drain_helper",
+        "43a2da08aabc",
+        "websocket.py, drained",
+    ),
     ("aiohttp.web_request.BaseRequest._cancel", "17eda35f901c", "polling.py, wait"),
     (f"{READER}.WebSocketDataQueue", "526af2531df7", "websocket.py, _Inbox"),
     (f"{READER}.WebSocketReader", "a2db8242e7f2", "websocket.py, _Inbox and WebSocketResponse"),

@@ -17,7 +17,7 @@ NOOP = engine.Packet(engine.NOOP)
 
 
 class Polling:
-    __slots__ = ("_packets", "_poll", "posting", "unsent")
+    __slots__ = ("_packets", "_poll", "_taken", "posting", "unsent")
 
     def __init__(self) -> None:
         self.unsent = 0
@@ -26,6 +26,7 @@ class Polling:
         """Whether a body is under way."""
         self._packets: list[engine.Packet] = []
         self._poll: asyncio.Future[None] | None = None
+        self._taken: asyncio.Future[None] | None = None
 
     @property
     def is_waited_for(self) -> bool:
@@ -43,7 +44,20 @@ class Polling:
     def take(self) -> list[engine.Packet]:
         packets, self._packets = self._packets, []
         self.unsent = 0
+        self.end()
         return packets
+
+    async def taken(self) -> None:
+        """Return when what waits has been taken, or never will be."""
+        if self._taken is None:
+            self._taken = asyncio.get_running_loop().create_future()
+        await self._taken
+
+    def end(self) -> None:
+        """Nothing is waited for any more."""
+        taken, self._taken = self._taken, None
+        if taken is not None and not taken.done():
+            taken.set_result(None)
 
     def release(self) -> None:
         """End the poll that is under way, whether there is something or not."""

@@ -74,6 +74,22 @@ class Session(AsyncSocket):
             return
         self._polling.put(packet.polled, len(packet.payload))
 
+    async def drained(self) -> None:
+        """Return when the client has taken most of what waited for it, or is gone: whoever asks for
+        much at once is answered as fast as it reads, and not sent away for it."""
+        while self._unsent > SOFT_BYTES and not self.closed and not self.closing:
+            if self.upgraded and self.websocket is not None:
+                self.flush()
+                await self.websocket.drained()
+            else:
+                await self._polling.taken()
+
+    @property
+    def _unsent(self) -> int:
+        if not self.upgraded:
+            return self._polling.unsent
+        return sum(map(len, self._out)) + (self.websocket.unsent if self.websocket else 0)
+
     def _write(self, data: bytes) -> None:
         if not self._out:
             self.server.flush_later(self)
@@ -285,6 +301,7 @@ class Session(AsyncSocket):
             self.server.keep_last_words(self.sid, [*self._polling.take(), CLOSE])
         if self.websocket is not None:
             self.websocket.end(WSCloseCode.OK, "")
+        self._polling.end()
         await super().close(wait=False, abort=True, reason=reason)
         if self._inbox is not None:
             self._inbox.clear()

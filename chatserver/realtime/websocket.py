@@ -49,6 +49,13 @@ class WebSocket:
         transport = self._transport
         return transport.get_write_buffer_size() if transport is not None else 0
 
+    async def drained(self) -> None:
+        """Return when the client has taken most of what is unsent, or is gone."""
+        drain = asyncio.ensure_future(self._protocol._drain_helper())
+        await asyncio.wait((drain, self.closed), return_when=asyncio.FIRST_COMPLETED)
+        if not drain.cancel() and drain.exception() is not None:
+            self.lost()
+
     def write(self, data: bytes) -> None:
         transport = self._transport
         if self._ended or transport is None or transport.is_closing():

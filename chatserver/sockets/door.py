@@ -270,9 +270,18 @@ class Door:
             self._answer(
                 connection, call, getattr(getattr(result, "message", None), "json", result)
             )
+            await self._let_read(connection, lane)
         finally:
             lane.busy = False
             self._go_on(connection, lane)
+
+    async def _let_read(self, connection: Connection, lane: _Lane) -> None:
+        """The next begins when the client has taken the answers; what waited for that has no less time."""
+        began = time.perf_counter()
+        await connection.session.drained()
+        ended = time.perf_counter()
+        for call in lane.backlog:
+            call.started = min(call.started + ended - began, ended)
 
     def _go_on(self, connection: Connection, lane: _Lane) -> None:
         while lane.backlog and not lane.busy:
