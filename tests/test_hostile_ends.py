@@ -1,0 +1,96 @@
+"""Connections that are half over, and answers to questions that nobody asked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from chatserver.realtime import RealtimeServer
+
+from .bare import BareSocket, Polling, event
+from .conftest import Starter
+from .echo import serving
+from .people import People
+from .raw import Wire
+from .servers import ChatServer
+from .test_hostile_frames import becomes
+
+
+async def test_who_will_say_nothing_more_is_gone_at_once(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    """Half of a connection is none: it is not waited for until a ping stays without an answer."""
+    people = people_of(await start(LOG_LEVEL="warning"))
+    mallory, bob = people("mallory", "bob")
+    talk = await bob.group(mallory)
+    listener = await Wire.connect(bob)
+    began = time.monotonic()
+    # In the middle of nothing, of an event, of a frame, and before it said who it is.
+    idle, asking, cut = [await BareSocket.connect(mallory) for _ in range(3)]
+    stranger = await BareSocket.open(mallory)
+    await asking.write(event(7, "messages:sync", {"conversationId": talk["id"], "afterRev": 0}))
+    cut.writer.write(b"\x81\xfe\x10\x00" + bytes(4) + b"42")
+    polling = await Polling.connect(mallory)
+    await becomes(people, 6)
+    for bare in (idle, asking, cut, stranger):
+        bare.writer.write_eof()
+        await bare.close_code()
+        bare.abort()
+    poll = asyncio.create_task(polling.get())
+    await asyncio.sleep(0.05)
+    poll.cancel()
+    await listener.until(lambda: listener.told("user:offline"))
+    await becomes(people, 1)
+    assert time.monotonic() - began < 5, "long before the first ping"
+    assert not listener.gone.is_set()
+
+
+async def test_a_forged_answer_spoils_no_question() -> None:
+    sio = RealtimeServer()
+    sids: list[str] = []
+    answers: list[str] = []
+
+    @sio.event
+    async def connect(sid: str, environ: dict[str, Any], auth: Any) -> None:
+        sids.append(sid)
+
+    @sio.event
+    async def here(sid: str) -> bool:
+        return True
+
+    async def enter(session: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocketResponse:
+        websocket = await session.ws_connect(f"{url}?EIO=4&transport=websocket")
+        await websocket.receive_str()
+        await websocket.send_str("40")
+        assert (await websocket.receive_str()).startswith("40")
+        return websocket
+
+    async def send(websocket: aiohttp.ClientWebSocketResponse, *packets: str) -> None:
+        """Return when the server has looked at them."""
+        for packet in packets:
+            await websocket.send_str(packet)
+        await websocket.send_str('4277["here"]')
+        assert await websocket.receive_str() == "4377[true]"
+
+    async with serving(sio) as url, aiohttp.ClientSession() as session:
+        mallory, alice = await enter(session, url), await enter(session, url)
+        await sio.emit("how", to=sids[1], callback=answers.append)
+        number, _, question = (await alice.receive_str())[2:].partition("[")
+        assert question == '"how"]'
+        # To a question that was put to somebody else, to none, and in a namespace one is not in.
+        forged = [f'43{n}["forged"]' for n in ("0", number, "1", "2", "99", "123456789012345")]
+        await send(mallory, *forged, f'43/other,{number}["forged"]')
+        await send(alice, '430["forged"]', f'43{number}["Fine"]', f'43{number}["Twice"]')
+        assert answers == ["Fine"]
+        # Both can still be asked.
+        for sid, websocket in zip(sids, (mallory, alice), strict=True):
+            asking = asyncio.create_task(sio.call("again", to=sid, timeout=2))
+            number, _, question = (await websocket.receive_str())[2:].partition("[")
+            assert question == '"again"]'
+            await websocket.send_str(f'43{number}["Still here"]')
+            assert await asking == "Still here"
+            await websocket.close()
