@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from . import garbage
+from . import garbage, tasks
 from .chat.events import Events
 from .health import Health
 from .http import errors
@@ -76,8 +76,7 @@ async def relay(settings: Settings, *, mongo_url: str, beside: Path | None) -> N
 
 
 async def _finish(relaying: Relay, running: asyncio.Task[None]) -> None:
-    running.cancel()
-    await asyncio.wait([running])
+    await tasks.end(running)
     await relaying.close()
 
 

@@ -105,3 +105,21 @@ async def test_a_server_whose_database_is_gone_still_stops(
     own_mongo.signal(signal.SIGCONT)
     with pytest.raises(aiohttp.ClientError):
         await alice.ask("GET", "/conversations")
+
+
+async def test_a_server_that_ends_while_a_going_is_being_recorded_ends_cleanly(
+    own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    server = await start(own_mongo.url, PRESENCE_GRACE_S="0")
+    alice, bob = people_of(server)("alice", "bob")
+    await alice.direct(bob)
+    desk, phone = await Wire.connect(alice), await Wire.connect(bob)
+    await desk.until(lambda: desk.told("user:online"))
+    own_mongo.signal(signal.SIGSTOP)
+    await phone.close()
+    await asyncio.sleep(0.5)
+    stopping = asyncio.create_task(server.stop())
+    await asyncio.sleep(0.5)
+    own_mongo.signal(signal.SIGCONT)
+    assert await stopping == 0
+    assert not desk.told("user:offline")

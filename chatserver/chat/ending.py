@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import structlog
 
+from .. import tasks
 from ..clock import now
 from ..mongo import DEAD_RETENTION_S, RETENTION_S, Mongo, PyMongoError, Session, is_down
 from .log.log import Log
@@ -54,7 +55,7 @@ class Ending:
         self._ended.set()
 
     async def close(self) -> None:
-        self._task.cancel()
+        await tasks.end(self._task)
 
     async def _keep_clearing(self) -> None:
         while True:

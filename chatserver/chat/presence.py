@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from .. import tasks
 from ..clock import iso, now
 from ..mongo import Mongo, PyMongoError, Session, deadline, is_down
 from ..outbox.outbox import Outbox, Record
@@ -43,6 +44,7 @@ class Presence:
         """As announced."""
         self._changed: dict[str, None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def start(self) -> None:
         """Take over from a server that ended without saying good-bye for its users."""
@@ -92,11 +94,11 @@ class Presence:
             self._changed.pop(user_id, None)
             return
         self._changed[user_id] = None
-        if self._task is None or self._task.done():
+        if not self._closed and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._keep_announcing())
 
     async def _keep_announcing(self) -> None:
-        while self._changed:
+        while self._changed and not self._closed:
             await asyncio.sleep(GATHER_S)
             try:
                 async with deadline():
@@ -151,10 +153,11 @@ class Presence:
             self._note(user_id)
 
     async def close(self) -> None:
+        """Announce nothing more; who is online on record then has a while to come back."""
+        self._closed = True
         for timer in self._leaving.values():
             timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
+        await tasks.end(self._task)
 
     # --- what is asked --------------------------------------------------------------------------
 

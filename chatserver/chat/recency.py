@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from .. import tasks
 from ..mongo import CLOSE_S, Mongo, PyMongoError, deadline, is_down
 
 log = structlog.get_logger(__name__)
@@ -71,8 +72,7 @@ class Recency:
             await self._mongo.raise_dates("conversations", "activityAt", latest)
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        await tasks.end(self._task)
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self.flush()

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from .. import tasks
 from ..mongo import Document, Mongo, PyMongoError
 from .deliveries import Deliveries, Retry
 from .endpoints import Endpoint, slot_of
@@ -122,8 +123,7 @@ class Relay:
                     if serving.done():
                         serving.result()
             finally:
-                serving.cancel()
-                await asyncio.wait([serving])
+                await tasks.end(serving)
 
     async def _serve(self, held: frozenset[int]) -> None:
         """Deliver what is due in these partitions."""
@@ -158,8 +158,7 @@ class Relay:
                     self._take(change)
             finally:
                 self._hearing = False
-                scanning.cancel()
-                await asyncio.wait([scanning])
+                await tasks.end(scanning)
 
     # --- hearing --------------------------------------------------------------------------------
 
