@@ -10,21 +10,26 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from . import scenarios, webhooks
-from .run import CPUS, LOAD_CPU, PORTS, Row, Run, Start
+from . import scenarios, transport, webhooks
+from .run import CPUS, LOAD_CPU, PORTS, Row, Run
 from .scenarios import Scenario
 from .table import table
+from .transport import Transport
 
 BUILD = Path("build/bench").absolute()
 """Where scripts/bench has put the load generator and the peer."""
-SCENARIOS: dict[str, Scenario | webhooks.Webhooks] = {
+SCENARIOS: dict[str, Scenario | transport.Scenario | webhooks.Webhooks] = {
     **scenarios.SCENARIOS,
+    **transport.SCENARIOS,
     "webhooks": webhooks.Webhooks(),
 }
+
+Turns = Iterator[tuple[str, str, Row]]
+"""(case, server, row)"""
 
 
 def main() -> None:
@@ -34,6 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each server, in turns (3)")
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement (10)")
     parser.add_argument("--against", choices=["node", "none"], default="node")
+    parser.add_argument("--beside", type=Path, help="another tree of this project, measured too")
     parser.add_argument("--ports", type=int, default=21300, help=f"first of {PORTS} (21300)")
     asked = parser.parse_args()
     if unknown := set(asked.scenario) - set(known):
@@ -48,19 +54,49 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, {LOAD_CPU})
 
-    own = f"{shlex.quote(str(Path(sys.executable).with_name('chatserver')))} serve"
-    servers = {"chatserver": shlex.split(os.environ.get("CHATSERVER", own))}
-    if asked.against == "node":
-        servers["node"] = ["node", str(BUILD / "peer" / "server.mjs")]
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as work:
         start = partial(Run, load=BUILD / "load", work=Path(work), ports=asked.ports)
-        runs: dict[str, Start] = {
-            name: partial(start, command) for name, command in servers.items()
-        }
-        wanted = [SCENARIOS[name] for name in asked.scenario or known]
-        bad = sum(measure(each, runs, asked.rounds, asked.seconds) for each in wanted)
+        alone = partial(Transport, load=BUILD / "load", work=Path(work), port=asked.ports)
+        runs = {name: partial(start, command) for name, command in servers(asked).items()}
+        rooms = {name: partial(alone, command) for name, command in room_servers(asked).items()}
+        bad = 0
+        for name in asked.scenario or known:
+            one = SCENARIOS[name]
+            if isinstance(one, transport.Scenario):
+                bad += measure(one.title, partial(one.round, rooms), asked)
+            else:
+                bad += measure(one.title, partial(one.round, runs), asked)
     if bad:
         raise SystemExit(f"{bad} acks, deliveries or pages were wrong: the figures mean nothing.")
+
+
+def servers(asked: argparse.Namespace) -> dict[str, list[str]]:
+    """The last is what the others are compared with; so it is below."""
+    own = f"{shlex.quote(str(Path(sys.executable).with_name('chatserver')))} serve"
+    commands = {"chatserver": shlex.split(os.environ.get("CHATSERVER", own))}
+    if asked.beside:
+        commands["beside"] = [*python_in(asked.beside), "chatserver", "serve"]
+    if asked.against == "node":
+        commands["node"] = ["node", str(BUILD / "peer" / "server.mjs")]
+    return commands
+
+
+def room_servers(asked: argparse.Namespace) -> dict[str, list[str]]:
+    app = "benchmark.rooms.server"
+    commands = {"realtime": [*python_in(Path()), app, "realtime"]}
+    if asked.beside:
+        commands["beside"] = [*python_in(asked.beside), app, "realtime"]
+    commands[transport.STOCK] = [*python_in(Path()), app, "stock"]
+    commands[transport.BARE] = [str(BUILD / "rooms")]
+    if asked.against == "node":
+        commands["node"] = ["node", str(BUILD / "peer" / "rooms.mjs")]
+    return commands
+
+
+def python_in(tree: Path) -> list[str]:
+    """Python with the server of a tree, and the benchmark of this one."""
+    path = f"PYTHONPATH={tree.absolute()}:{Path('scripts').absolute()}"
+    return ["env", path, sys.executable, "-P", "-m"]  # -P: or the folder we are in comes first
 
 
 def must_be_free(ports: Iterable[int]) -> None:
@@ -74,16 +110,14 @@ def must_be_free(ports: Iterable[int]) -> None:
                 raise SystemExit(f"Port {port} is taken: choose others with --ports.") from error
 
 
-def measure(
-    scenario: Scenario | webhooks.Webhooks, servers: dict[str, Start], rounds: int, seconds: float
-) -> int:
+def measure(title: str, round_of: Callable[[float], Turns], asked: argparse.Namespace) -> int:
     """Print the scenario's table; answers how much was wrong."""
     cases: dict[str, dict[str, list[Row]]] = {}
-    for n in range(rounds):
-        sys.stderr.write(f"Round {n + 1} of {rounds}\n")
-        for case, server, row in scenario.round(servers, seconds):
+    for n in range(asked.rounds):
+        sys.stderr.write(f"Round {n + 1} of {asked.rounds}\n")
+        for case, server, row in round_of(asked.seconds):
             cases.setdefault(case, {}).setdefault(server, []).append(row)
-    sys.stdout.write(table(scenario.title, cases) + "\n")
+    sys.stdout.write(table(title, cases) + "\n")
     sys.stdout.flush()
     return int(sum(row["bad"] for case in cases.values() for rows in case.values() for row in rows))
 

@@ -117,7 +117,7 @@ class Run:
             "127.0.0.1", self._mongo_port, directConnection=True, serverSelectionTimeoutMS=1000
         )
         undo.callback(self._admin.close)
-        self._until(self._is_primary, self.mongod)
+        until(self._is_primary, self.mongod)
 
     def _is_primary(self) -> bool:
         with suppress(PyMongoError):  # until START_S is over, it may still be starting
@@ -133,9 +133,9 @@ class Run:
         self.server = Process(self._command, cpu=SERVER_CPU, log=log, env=self._env)
         undo.callback(self.server.stop)
         sockets = f"http://127.0.0.1:{self._ws_port}"
-        self._until(lambda: _healthy(self._rest) and _healthy(sockets), self.server)
+        until(lambda: _healthy(self._rest) and _healthy(sockets), self.server)
         if self._env.get("WEBHOOK_RELAY") == "on":
-            self._until(lambda: bool(self.server.having("relay")), self.server)
+            until(lambda: bool(self.server.having("relay")), self.server)
             for pid in self.server.having("relay"):  # the server stays alone on its CPU
                 os.sched_setaffinity(pid, {LOAD_CPU})
 
@@ -143,13 +143,6 @@ class Run:
         """Forget what it has made and learnt while it was seeded."""
         self.server.stop()
         self._start_server(self._undo)
-
-    def _until(self, ready: Callable[[], bool], process: Process) -> None:
-        end = time.monotonic() + START_S
-        while not ready():
-            if process.popen.poll() is not None or time.monotonic() > end:
-                raise process.failure("did not start")
-            time.sleep(0.1)
 
     def seed(self, users: int, groups: Sequence[Sequence[int]]) -> list[str]:
         """Make the users, and a conversation of each group; tell the load generator of them."""
@@ -191,10 +184,8 @@ class Run:
 
     def do(self, phase: str) -> Measured:
         commands, before = self._commands(), self._cpu()
-        answer = json.loads(self.load.ask(phase))
+        answer = ask(self.load, phase)
         after = self._cpu()
-        if answer["bad"]:
-            sys.stderr.write(f"{phase}: {answer['bad']} bad, the first: {answer['complaint']}\n")
         return Measured(
             answer=answer,
             commands=self._commands() - commands,
@@ -217,6 +208,21 @@ class Run:
             for name, of in counts.items()
             if isinstance(of, dict) and name not in BACKGROUND
         )
+
+
+def until(ready: Callable[[], bool], process: Process) -> None:
+    end = time.monotonic() + START_S
+    while not ready():
+        if process.popen.poll() is not None or time.monotonic() > end:
+            raise process.failure("did not start")
+        time.sleep(0.1)
+
+
+def ask(load: Process, phase: str) -> Mapping[str, Any]:
+    answer: Mapping[str, Any] = json.loads(load.ask(phase))
+    if answer["bad"]:
+        sys.stderr.write(f"{phase}: {answer['bad']} bad, the first: {answer['complaint']}\n")
+    return answer
 
 
 Start = Callable[..., Run]

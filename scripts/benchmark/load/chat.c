@@ -12,17 +12,23 @@ typedef struct {
   int conversation;
   long seq; /* as first heard of, in the ack or in a delivery; 0 before */
   double acked; /* when; 0 before */
+  int left;     /* of what must come: a delivery to each member, and the ack */
 } Message;
+
+bool offering; /* per-message deflate, as browsers do */
 
 static Message *messages;
 static long n_messages, room;
 
 static void opened(Connection *c) {
-  static const char upgrade[] =
-      "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-      "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-      "Sec-WebSocket-Key: YmVuY2htYXJrLWEtY2hhdA==\r\n\r\n";
-  network_send(c, upgrade, sizeof upgrade - 1);
+  static const char
+      upgrade[] = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                  "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                  "Sec-WebSocket-Key: YmVuY2htYXJrLWEtY2hhdA==\r\n",
+      deflate[] = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+  char request[sizeof upgrade + sizeof deflate + 1];
+  int n = snprintf(request, sizeof request, "%s%s\r\n", upgrade, offering ? deflate : "");
+  network_send(c, request, n);
 }
 
 /* A client must mask its frames; a mask of zeros is a mask, and leaves the bytes as they are. */
@@ -50,6 +56,10 @@ static long number_after(const char *text, size_t n, const char *label) {
 static void agree_on_seq(Message *m, long seq) {
   if (m->seq && m->seq != seq) bad("one message has two seqs, %ld and %ld", m->seq, seq);
   m->seq = seq;
+}
+
+static void one_came(Message *m) {
+  if (--m->left == 0) tally.complete++;
 }
 
 /* The connection is in its rooms; they must be the conversations of the plan. */
@@ -83,6 +93,8 @@ static void delivered(Connection *c, const char *text, size_t n) {
   place->seen = seq;
   agree_on_seq(m, seq);
   tally.delivered++;
+  heard(network_read_at() - m->due);
+  one_came(m);
 }
 
 static void acknowledged(const char *text, size_t n) {
@@ -97,6 +109,7 @@ static void acknowledged(const char *text, size_t n) {
   long seq = number_after(text, n, "\"seq\":");
   if (seq < 1 || !memmem(text, n, "\"ok\":true", 9)) bad("refused: %.120s", text);
   else agree_on_seq(m, seq);
+  one_came(m);
 }
 
 static void packet(Connection *c, const char *text, size_t n) {
@@ -108,6 +121,7 @@ static void packet(Connection *c, const char *text, size_t n) {
     send_frame(c, 1, hello, snprintf(hello, sizeof hello, "40{\"token\":\"%s\"}", c->token));
   } else if (starts(text, n, "42[\"message:new\",")) delivered(c, text, n);
   else if (starts(text, n, "43")) acknowledged(text, n);
+  else if (starts(text, n, "42[\"user:typing\",")) tally.delivered++;
   else if (starts(text, n, "42[\"connected\",")) connected(c, text, n);
   else if (starts(text, n, "42[\"error\",")) bad("error event: %.120s", text);
   else if (starts(text, n, "44") || starts(text, n, "41") || starts(text, n, "1"))
@@ -167,7 +181,8 @@ void chat_send(int conversation, int member, int content_size, double due) {
   if (!filling[0]) memset(filling, 'x', sizeof filling - 1);
   Conversation *to = &conversations[conversation];
   if (n_messages == room) messages = grown(messages, (room = room * 2 + 4096) * sizeof *messages);
-  messages[n_messages] = (Message){.due = due, .conversation = conversation};
+  messages[n_messages] = (Message){
+      .due = due, .conversation = conversation, .left = to->n_members + 1};
   char text[8192];
   int n = snprintf(text, sizeof text,
                    "42%ld[\"message:send\",{\"conversationId\":\"%s\","
@@ -177,6 +192,15 @@ void chat_send(int conversation, int member, int content_size, double due) {
   tally.started++;
   tally.expected += to->n_members;
   send_frame(&connections[to->members[member]], 1, text, n);
+}
+
+void chat_type(int conversation, int member, bool active) {
+  Conversation *in = &conversations[conversation];
+  char text[256];
+  int n = snprintf(text, sizeof text, "42[\"typing:%s\",{\"conversationId\":\"%s\"}]",
+                   active ? "start" : "stop", in->id);
+  tally.expected += in->n_members - 1;
+  send_frame(&connections[in->members[member]], 1, text, n);
 }
 
 const Protocol chat = {opened, received};

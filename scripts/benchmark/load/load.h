@@ -49,7 +49,8 @@ typedef struct {
 /* What has been seen since the last phase's answer. Times are in seconds. */
 typedef struct {
   long started, done, ready, closed, bad;
-  long expected, delivered; /* deliveries of message:new to one client each */
+  long expected, delivered; /* to one client each */
+  long complete;            /* messages that were acknowledged and that every member has */
   long pings, bytes;
   double *latencies;
   long n_latencies, room;
@@ -62,12 +63,14 @@ extern int n_connections;
 extern Conversation *conversations;
 extern int n_conversations;
 extern const Protocol chat, pages, webhooks;
+extern bool spinning, offering;
 
 double now(void);
 void *grown(void *old, size_t bytes);
 void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 void bad(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void done(double latency);
+void heard(double latency);
 bool starts(const char *text, size_t n, const char *with);
 double percentile(double *latencies, long n, double p); /* in ms */
 
@@ -77,8 +80,10 @@ void network_listen(int port, const Protocol *); /* of those who come */
 void network_send(Connection *, const char *bytes, size_t n);
 void network_close(Connection *, const char *why);
 void network_turn(double seconds); /* waits at most so long, then handles all that has come */
+double network_read_at(void);      /* when what is being handled was read */
 
 void chat_send(int conversation, int member, int content_size, double due);
+void chat_type(int conversation, int member, bool active);
 double chat_told(const char *event, size_t n); /* seconds since the ack; below 0: no message's event */
 void pages_ask(Connection *);
 extern double pages_until;

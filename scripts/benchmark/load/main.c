@@ -5,11 +5,15 @@
  *   conversation ID INDEX...        and the clients that are in it
  *   page SIZE TOKEN PATH            an HTTP reader of a page of SIZE messages
  *   receive PORT FILE               be a webhook's endpoint; the bodies go to the file, unless it is -
+ *   spin                            never sleep in a phase: no server pays for waking a client
+ *   offer                           offer per-message deflate, as browsers do
  * A phase is answered by one line of JSON when it is over:
  *   connect IN_FLIGHT               opens every connection that is not open yet
  *   fill EACH IN_FLIGHT SIZE        EACH messages to every conversation, in turn
  *   closed SECONDS IN_FLIGHT SIZE   messages of SIZE bytes; the next when one is acknowledged
  *   open SECONDS PER_SECOND SIZE    messages at fixed times, whatever the server does
+ *   room SECONDS IN_FLIGHT SIZE     to the first conversation; the next when all of it have one
+ *   typing SECONDS PER_SECOND       starts and stops at fixed times
  *   pages SECONDS                   every reader asks, reads, asks again
  *   idle SECONDS                    only pings are answered
  *   events N SECONDS                until N webhooks have come since the last answer to this; at most so long
@@ -29,6 +33,7 @@
 #include <unistd.h>
 
 enum { CONNECT_S = 120, FILL_S = 120, DRAIN_S = 10 };
+enum { HEARD_PER_MS = 20, HEARD_MS = 2000 };
 
 Tally tally;
 Connection *connections;
@@ -80,6 +85,21 @@ bool starts(const char *text, size_t n, const char *with) {
   return n >= length && !memcmp(text, with, length);
 }
 
+static int heard_after[HEARD_MS * HEARD_PER_MS + 1]; /* deliveries by their time; the last: longer */
+
+void heard(double latency) {
+  double step = latency * 1e3 * HEARD_PER_MS;
+  heard_after[step < HEARD_MS * HEARD_PER_MS ? (int)step : HEARD_MS * HEARD_PER_MS]++;
+}
+
+static double heard_percentile(double p) { /* in ms */
+  long total = 0, below = 0;
+  int step = 0;
+  for (int i = 0; i <= HEARD_MS * HEARD_PER_MS; i++) total += heard_after[i];
+  while (step < HEARD_MS * HEARD_PER_MS && (below += heard_after[step]) <= total * p) step++;
+  return total ? (double)step / HEARD_PER_MS : 0;
+}
+
 static int by_value(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);
@@ -90,14 +110,18 @@ double percentile(double *latencies, long n, double p) {
   return n ? latencies[(long)((n - 1) * p)] * 1e3 : 0;
 }
 
-/* done_in_time: what was over before the phase's clock ran out; done: what it started, in the end. */
-static void answer(double seconds, long done_in_time) {
+/* seconds: of the phase; drained: until the last of what it started had come. done_in_time: what was
+ * over in `seconds`; done: in the end. heard: from a message to its delivery to one client. */
+static void answer(double seconds, double drained, long done_in_time) {
   double p50 = percentile(tally.latencies, tally.n_latencies, .5);
   double p99 = percentile(tally.latencies, tally.n_latencies, .99);
-  printf("{\"seconds\":%.4f,\"done_in_time\":%ld,\"done\":%ld,\"ready\":%ld,\"delivered\":%ld,"
-         "\"p50\":%.3f,\"p99\":%.3f,\"pings\":%ld,\"bytes\":%ld,\"bad\":%ld,\"complaint\":\"%s\"}\n",
-         seconds, done_in_time, tally.done, tally.ready, tally.delivered, p50, p99,
-         tally.pings, tally.bytes, tally.bad, tally.complaint);
+  printf("{\"seconds\":%.4f,\"drained\":%.4f,\"done_in_time\":%ld,\"done\":%ld,\"ready\":%ld,"
+         "\"delivered\":%ld,\"p50\":%.3f,\"p99\":%.3f,\"heard50\":%.2f,\"heard99\":%.2f,"
+         "\"pings\":%ld,\"bytes\":%ld,\"bad\":%ld,\"complaint\":\"%s\"}\n",
+         seconds, drained, done_in_time, tally.done, tally.ready, tally.delivered, p50, p99,
+         heard_percentile(.5), heard_percentile(.99), tally.pings, tally.bytes, tally.bad,
+         tally.complaint);
+  memset(heard_after, 0, sizeof heard_after);
   fflush(stdout);
   tally = (Tally){.latencies = tally.latencies, .room = tally.room};
 }
@@ -124,7 +148,7 @@ static void drain(double began) {
     bad("%ld of %ld answered, %ld of %ld delivered", t->done, t->started, t->delivered, t->expected);
     t->bad += lost - 1;
   }
-  answer(seconds, in_time);
+  answer(seconds, now() - began, in_time);
 }
 
 static void connect_all(int in_flight) {
@@ -138,7 +162,8 @@ static void connect_all(int in_flight) {
     network_turn(.2);
   }
   if (tally.ready < want) bad("%ld of %ld connected", tally.ready, want);
-  answer(now() - began, tally.ready);
+  double seconds = now() - began;
+  answer(seconds, seconds, tally.ready);
 }
 
 static void fill(int each, int in_flight, int size) {
@@ -169,6 +194,26 @@ static void open_loop(double seconds, double per_second, int size) {
   drain(began);
 }
 
+static void in_room(double seconds, int in_flight, int size) {
+  double began = now(), end = began + seconds;
+  for (double t; (t = now()) < end; network_turn(end - t))
+    while (tally.started - tally.complete < in_flight)
+      chat_send(0, tally.started % conversations[0].n_members, size, now());
+  drain(began);
+}
+
+/* A start, then the stop of the same member: each is news. */
+static void typing(double seconds, double per_second) {
+  double began = now();
+  long total = seconds * per_second;
+  for (long i = 0; i < total; network_turn(began + i / per_second - now()))
+    for (; i < total && began + i / per_second <= now(); i++) {
+      int in = i / 2 % n_conversations;
+      chat_type(in, i / 2 / n_conversations % conversations[in].n_members, i % 2 == 0);
+    }
+  drain(began);
+}
+
 static void read_pages(double seconds) {
   double began = now();
   pages_until = began + seconds;
@@ -181,7 +226,7 @@ static void read_pages(double seconds) {
 static void idle(double seconds) {
   double began = now();
   for (double t; (t = now()) < began + seconds;) network_turn(began + seconds - t);
-  answer(seconds, tally.pings);
+  answer(seconds, seconds, tally.pings);
 }
 
 static void add_conversation(char *words) {
@@ -221,6 +266,10 @@ static void obey(char *line, int ws_port, int http_port) {
   else if (sscanf(line, "events %d %lf", &a, &seconds) == 2) webhooks_wait(a, seconds);
   else if (sscanf(line, "closed %lf %d %d", &seconds, &a, &size) == 3) closed_loop(seconds, a, size);
   else if (sscanf(line, "open %lf %lf %d", &seconds, &rate, &size) == 3) open_loop(seconds, rate, size);
+  else if (sscanf(line, "room %lf %d %d", &seconds, &a, &size) == 3) in_room(seconds, a, size);
+  else if (sscanf(line, "typing %lf %lf", &seconds, &rate) == 2) typing(seconds, rate);
+  else if (!strcmp(line, "spin")) spinning = true;
+  else if (!strcmp(line, "offer")) offering = true;
   else if (sscanf(line, "pages %lf", &seconds) == 1) read_pages(seconds);
   else if (sscanf(line, "idle %lf", &seconds) == 1) idle(seconds);
   else die("not understood: %s", line);

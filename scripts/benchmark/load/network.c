@@ -12,7 +12,10 @@
 
 enum { AT_ONCE = 128 * 1024, EVENTS = 512 };
 
+bool spinning; /* Nobody sleeps, so no server pays for waking a client. */
+
 static int poller;
+static double read_at;
 
 int network_start(void) { return poller = epoll_create1(EPOLL_CLOEXEC); }
 
@@ -103,6 +106,7 @@ static void readable(Connection *c) {
     network_close(c, got ? strerror(errno) : "the server hung up");
     return;
   }
+  read_at = now();
   size_t n = c->n_rest + got, used = c->protocol->received(c, buffer, n);
   if (c->stage == CLOSED) return;
   c->n_rest = n - used;
@@ -112,9 +116,11 @@ static void readable(Connection *c) {
   }
 }
 
+double network_read_at(void) { return read_at; }
+
 void network_turn(double seconds) {
   struct epoll_event events[EVENTS];
-  if (seconds < 0) seconds = 0;
+  if (seconds < 0 || spinning) seconds = 0;
   struct timespec limit = {.tv_sec = seconds, .tv_nsec = (seconds - (long)seconds) * 1e9};
   int n = epoll_pwait2(poller, events, EVENTS, &limit, NULL);
   if (n < 0 && errno != EINTR) die("epoll_pwait2: %s", strerror(errno));

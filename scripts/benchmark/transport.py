@@ -1,0 +1,131 @@
+"""What rooms and connections cost without a chat: small servers of `rooms`, in turns."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from .process import Process
+from .run import LOAD_CPU, SERVER_CPU, Measured, Row, ask, until
+
+STOCK, BARE = "stock", "bare C"
+MESSAGE_BYTES = 100
+ROOM = "r"
+WARM_S = 1
+
+
+class Transport:
+    """`with Transport(...) as run:` — one of those servers with `clients` that share rooms of
+    `room_of` each, and the load generator."""
+
+    def __init__(self, command: Sequence[str], load: Path, work: Path, port: int) -> None:
+        self._command, self._load, self._folder, self._port = command, load, work / "run", port
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            self._folder.mkdir()
+            undo.callback(shutil.rmtree, self._folder)
+            env = {"WS_PORT": str(self._port), "NODE_ENV": "production"}
+            log = self._folder / "server.log"
+            self.server = Process(self._command, cpu=SERVER_CPU, log=log, env=env)
+            undo.callback(self.server.stop)
+            until(self._listens, self.server)
+            ports = [str(self._port)] * 2
+            log = self._folder / "load.log"
+            self.load = Process([str(self._load), *ports], cpu=LOAD_CPU, log=log, talks=True)
+            undo.callback(self.load.stop)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def _listens(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 5):
+            return True
+        return False
+
+    def room(self, name: str, members: range) -> None:
+        for _ in members:
+            self.load.tell(f"user {name}")
+        self.load.tell(f"conversation {name} {' '.join(map(str, members))}")
+
+    def do(self, phase: str) -> Measured:
+        server, load = self.server.cpu_seconds(), self.load.cpu_seconds()
+        answer = ask(self.load, phase)
+        return Measured(
+            answer=answer,
+            server=self.server.cpu_seconds() - server,
+            load=self.load.cpu_seconds() - load,
+            relay=0,
+            mongod=0,
+            commands=0,
+        )
+
+
+Start = Callable[[], Transport]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    title: str
+    cases: Mapping[str, Callable[[Transport, float], Row]]
+    without: frozenset[str] = frozenset()
+    """Servers that it is nothing for."""
+
+    def round(self, servers: Mapping[str, Start], seconds: float) -> Iterator[tuple[str, str, Row]]:
+        """One turn of each server in each case."""
+        for case, drive in self.cases.items():
+            for name, start in servers.items():
+                if name in self.without:
+                    continue
+                sys.stderr.write(f"{self.title}: {case}: {name}\n")
+                with start() as run:
+                    if name != STOCK:
+                        # It would compress each delivery by itself, a peer that compresses none.
+                        run.load.tell("offer")
+                    yield case, name, drive(run, seconds)
+
+
+def in_room(members: int, in_flight: int) -> Callable[[Transport, float], Row]:
+    def drive(run: Transport, seconds: float) -> Row:
+        run.load.tell("spin")
+        run.room(ROOM, range(members))
+        for phase in ("connect 64", f"room {WARM_S} {in_flight} {MESSAGE_BYTES}"):
+            if run.do(phase).answer["bad"]:
+                raise SystemExit("The warm-up went wrong: there is nothing to measure.")
+        return deliveries(run.do(f"room {seconds} {in_flight} {MESSAGE_BYTES}"))
+
+    return drive
+
+
+def deliveries(measured: Measured) -> Row:
+    answer = measured.answer
+    return {
+        "server µs": measured.server / max(answer["delivered"], 1) * 1e6,
+        "deliveries/s": answer["delivered"] / answer["drained"],
+        "server busy": measured.server / answer["drained"],
+        "p50 ms": answer["heard50"],
+        "p99 ms": answer["heard99"],
+        "bad": answer["bad"],
+    }
+
+
+SCENARIOS = {
+    "fanout": Scenario(
+        "fanout: one room, nothing stored",
+        {
+            "N=20, 4 under way": in_room(20, 4),
+            "N=200, 4 under way": in_room(200, 4),
+            "N=1000, 4 under way": in_room(1000, 4),
+            "N=200, 32 under way": in_room(200, 32),
+            "N=200, 1 under way": in_room(200, 1),
+        },
+    ),
+}
