@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from .run import Measured, Row, Run, Start
 from .seed import token
 
 MESSAGE_BYTES = 100
 SENDS_FIRST = f"fill 4 64 {MESSAGE_BYTES}"
+WARM_S = 1
+IN_ROOM = 4
+TYPED_PER_S = 1000
 READERS = 16
 PAGE = 50
 PING_INTERVAL_S = 25
@@ -21,15 +25,17 @@ PING_INTERVAL_S = 25
 @dataclass(frozen=True)
 class Scenario:
     title: str
-    drive: Callable[[Run, float], Iterator[tuple[str, Row]]]
+    drives: Sequence[Callable[[Run, float], Iterator[tuple[str, Row]]]]
+    """Each with a server and a database of its own."""
 
     def round(self, servers: Mapping[str, Start], seconds: float) -> Iterator[tuple[str, str, Row]]:
         """One turn of each server: (case, server, row)."""
-        for name, start in servers.items():
-            sys.stderr.write(f"{self.title}: {name}\n")
-            with start() as run:
-                for case, row in self.drive(run, seconds):
-                    yield case, name, row
+        for drive in self.drives:
+            for name, start in servers.items():
+                sys.stderr.write(f"{self.title}: {name}\n")
+                with start() as run:
+                    for case, row in drive(run, seconds):
+                        yield case, name, row
 
 
 def seed_for_sends(run: Run) -> None:
@@ -52,6 +58,41 @@ def room(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
     run.seed(2, [[0, 1]])
     warm(run, f"fill 500 4 {MESSAGE_BYTES}")
     yield "4 in flight", _messages(run.do(f"closed {seconds} 4 {MESSAGE_BYTES}"))
+
+
+def persisted(run: Run, seconds: float, members: int) -> Iterator[tuple[str, Row]]:
+    run.seed(members, [list(range(members))])
+    warm(run, f"room {WARM_S} {IN_ROOM} {MESSAGE_BYTES}")
+    measured = run.do(f"room {seconds} {IN_ROOM} {MESSAGE_BYTES}")
+    answer = measured.answer
+    each = 1e6 / max(answer["delivered"], 1)
+    yield (
+        f"N={members}, {IN_ROOM} under way",
+        {
+            "server µs": measured.server * each,
+            "deliveries/s": answer["delivered"] / answer["drained"],
+            "mongod µs": measured.mongod * each,
+            "load µs": measured.load * each,
+            "p50 ms": answer["heard50"],
+            "p99 ms": answer["heard99"],
+            "bad": answer["bad"],
+        },
+    )
+
+
+def typing(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
+    run.seed(500, [list(range(k, k + 10)) for k in range(0, 500, 10)])
+    warm(run, f"typing {WARM_S} {TYPED_PER_S}")
+    measured = run.do(f"typing {seconds} {TYPED_PER_S}")
+    events = seconds * TYPED_PER_S
+    yield (
+        f"{TYPED_PER_S:,}/s to 9 others",
+        {
+            "server µs": measured.server / events * 1e6,
+            "deliveries": measured.answer["delivered"] / events,
+            "bad": measured.answer["bad"],
+        },
+    )
 
 
 def history(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
@@ -146,11 +187,16 @@ def cost(measured: Measured, operations: int) -> Row:
 
 
 SCENARIOS = {
-    "send": Scenario("send: messages in 300 conversations of 2 to 10 of 500 users", send),
+    "send": Scenario("send: messages in 300 conversations of 2 to 10 of 500 users", [send]),
     "history": Scenario(
-        f"history: the newest {PAGE} messages of a conversation over HTTP", history
+        f"history: the newest {PAGE} messages of a conversation over HTTP", [history]
     ),
-    "connect": Scenario("connect: 1,000 users with 50 conversations each, all at once", connect),
-    "room": Scenario("room: messages in one conversation of two", room),
-    "idle": Scenario(f"idle: clients that say nothing for {PING_INTERVAL_S} s", idle),
+    "connect": Scenario("connect: 1,000 users with 50 conversations each, all at once", [connect]),
+    "room": Scenario("room: messages in one conversation of two", [room]),
+    "persisted": Scenario(
+        "persisted: messages in one conversation of N",
+        [partial(persisted, members=members) for members in (20, 200, 1000)],
+    ),
+    "typing": Scenario("typing: 50 conversations of 10, nothing stored", [typing]),
+    "idle": Scenario(f"idle: clients that say nothing for {PING_INTERVAL_S} s", [idle]),
 }

@@ -98,6 +98,13 @@ io.on('connection', async socket => {
       answer({ ok: false, error: refusal('INTERNAL', 'It was not stored.') });
     }
   });
+  const tell = isActive => ({ conversationId }) => {
+    if (typeof conversationId !== 'string' || !socket.rooms.has(conversationId)) return;
+    const activity = { conversationId, userId, type: 'typing', isActive, timestamp: new Date() };
+    socket.to(conversationId).emit('user:typing', activity);
+  };
+  socket.on('typing:start', tell(true));
+  socket.on('typing:stop', tell(false));
   const mine = await conversations.find({ participantIds: userId }, { projection: { _id: 1 } }).toArray();
   const rooms = mine.map(conversation => conversation._id);
   await socket.join(rooms);
