@@ -16,28 +16,22 @@ from pathlib import Path
 
 from . import scenarios, transport, webhooks
 from .run import CPUS, LOAD_CPU, PORTS, Row, Run
-from .scenarios import Scenario
 from .table import table
 from .transport import Transport
 
 BUILD = Path("build/bench").absolute()
 """Where scripts/bench has put the load generator and the peer."""
-SCENARIOS: dict[str, Scenario | transport.Scenario | webhooks.Webhooks] = {
-    **scenarios.SCENARIOS,
-    **transport.SCENARIOS,
-    "webhooks": webhooks.Webhooks(),
-}
-
 Turns = Iterator[tuple[str, str, Row]]
 """(case, server, row)"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", epilog="See docs/benchmarks.md.")
-    known = list(SCENARIOS)
+    known = [*scenarios.scenarios(0), *transport.scenarios(0), "webhooks"]
     parser.add_argument("scenario", nargs="*", help=f"of {', '.join(known)}; all without any")
     parser.add_argument("--rounds", type=int, default=3, help="of each server, in turns (3)")
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement (10)")
+    parser.add_argument("--clients", type=int, default=2000, help="of idle and connections (2000)")
     parser.add_argument("--against", choices=["node", "none"], default="node")
     parser.add_argument("--beside", type=Path, help="another tree of this project, measured too")
     parser.add_argument("--ports", type=int, default=21300, help=f"first of {PORTS} (21300)")
@@ -59,9 +53,14 @@ def main() -> None:
         alone = partial(Transport, load=BUILD / "load", work=Path(work), port=asked.ports)
         runs = {name: partial(start, command) for name, command in servers(asked).items()}
         rooms = {name: partial(alone, command) for name, command in room_servers(asked).items()}
+        all_there_are: dict[str, scenarios.Scenario | transport.Scenario | webhooks.Webhooks] = {
+            **scenarios.scenarios(asked.clients),
+            **transport.scenarios(asked.clients),
+            "webhooks": webhooks.Webhooks(),
+        }
         bad = 0
         for name in asked.scenario or known:
-            one = SCENARIOS[name]
+            one = all_there_are[name]
             if isinstance(one, transport.Scenario):
                 bad += measure(one.title, partial(one.round, rooms), asked)
             else:

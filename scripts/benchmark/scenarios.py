@@ -139,8 +139,7 @@ def connect(run: Run, _: float) -> Iterator[tuple[str, Row]]:
     )
 
 
-def idle(run: Run, _: float) -> Iterator[tuple[str, Row]]:
-    clients = 2000
+def idle(run: Run, _: float, clients: int) -> Iterator[tuple[str, Row]]:
     run.seed(clients, [list(range(k, k + 10)) for k in range(0, clients, 10)])
     run.restart_server()
     empty = run.server.memory_kb()
@@ -149,14 +148,21 @@ def idle(run: Run, _: float) -> Iterator[tuple[str, Row]]:
     full = run.server.memory_kb()
     measured = run.do(f"idle {PING_INTERVAL_S}")
     yield (
-        f"{clients} clients",
+        f"{clients:,} clients",
         {
-            "KB/client": (full - empty) / clients,
-            "server µs/client/s": measured.server / clients / PING_INTERVAL_S * 1e6,
-            "pings/client": measured.answer["pings"] / clients,
+            **held(measured, full - empty, clients),
             "bad": connected["bad"] + measured.answer["bad"],
         },
     )
+
+
+def held(measured: Measured, kb: float, clients: int) -> Row:
+    """What connections cost that only answer pings."""
+    return {
+        "KB/client": kb / clients,
+        "server µs/client/s": measured.server / clients / PING_INTERVAL_S * 1e6,
+        "pings/client": measured.answer["pings"] / clients,
+    }
 
 
 def warm(run: Run, *phases: str) -> None:
@@ -186,17 +192,24 @@ def cost(measured: Measured, operations: int) -> Row:
     }
 
 
-SCENARIOS = {
-    "send": Scenario("send: messages in 300 conversations of 2 to 10 of 500 users", [send]),
-    "history": Scenario(
-        f"history: the newest {PAGE} messages of a conversation over HTTP", [history]
-    ),
-    "connect": Scenario("connect: 1,000 users with 50 conversations each, all at once", [connect]),
-    "room": Scenario("room: messages in one conversation of two", [room]),
-    "persisted": Scenario(
-        "persisted: messages in one conversation of N",
-        [partial(persisted, members=members) for members in (20, 200, 1000)],
-    ),
-    "typing": Scenario("typing: 50 conversations of 10, nothing stored", [typing]),
-    "idle": Scenario(f"idle: clients that say nothing for {PING_INTERVAL_S} s", [idle]),
-}
+def scenarios(clients: int) -> dict[str, Scenario]:
+    """`clients`: how many are idle."""
+    return {
+        "send": Scenario("send: messages in 300 conversations of 2 to 10 of 500 users", [send]),
+        "history": Scenario(
+            f"history: the newest {PAGE} messages of a conversation over HTTP", [history]
+        ),
+        "connect": Scenario(
+            "connect: 1,000 users with 50 conversations each, all at once", [connect]
+        ),
+        "room": Scenario("room: messages in one conversation of two", [room]),
+        "persisted": Scenario(
+            "persisted: messages in one conversation of N",
+            [partial(persisted, members=members) for members in (20, 200, 1000)],
+        ),
+        "typing": Scenario("typing: 50 conversations of 10, nothing stored", [typing]),
+        "idle": Scenario(
+            f"idle: clients that say nothing for {PING_INTERVAL_S} s",
+            [partial(idle, clients=clients)],
+        ),
+    }

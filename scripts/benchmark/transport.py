@@ -8,16 +8,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from .process import Process
 from .run import LOAD_CPU, SERVER_CPU, Measured, Row, ask, until
+from .scenarios import MESSAGE_BYTES, PING_INTERVAL_S, WARM_S, held
 
 STOCK, BARE = "stock", "bare C"
-MESSAGE_BYTES = 100
 ROOM = "r"
-WARM_S = 1
+IN_ROOM = 10
 
 
 class Transport:
@@ -117,15 +118,40 @@ def deliveries(measured: Measured) -> Row:
     }
 
 
-SCENARIOS = {
-    "fanout": Scenario(
-        "fanout: one room, nothing stored",
-        {
-            "N=20, 4 under way": in_room(20, 4),
-            "N=200, 4 under way": in_room(200, 4),
-            "N=1000, 4 under way": in_room(1000, 4),
-            "N=200, 32 under way": in_room(200, 32),
-            "N=200, 1 under way": in_room(200, 1),
-        },
-    ),
-}
+def connections(run: Transport, _: float, clients: int) -> Row:
+    """As many as can come at once, and what they cost while they say nothing."""
+    for k in range(0, clients, IN_ROOM):
+        run.room(f"{ROOM}{k}", range(k, min(k + IN_ROOM, clients)))
+    empty = run.server.memory_kb()
+    came = run.do("connect 64")
+    run.do("idle 5")
+    full = run.server.memory_kb()
+    stayed = run.do(f"idle {PING_INTERVAL_S}")
+    return {
+        "connects/s": came.answer["ready"] / came.answer["seconds"],
+        "server µs": came.server / clients * 1e6,
+        "p99 ms": came.answer["p99"],
+        **held(stayed, full - empty, clients),
+        "bad": came.answer["bad"] + stayed.answer["bad"],
+    }
+
+
+def scenarios(clients: int) -> dict[str, Scenario]:
+    """`clients`: how many connect and stay."""
+    return {
+        "fanout": Scenario(
+            "fanout: one room, nothing stored",
+            {
+                "N=20, 4 under way": in_room(20, 4),
+                "N=200, 4 under way": in_room(200, 4),
+                "N=1000, 4 under way": in_room(1000, 4),
+                "N=200, 32 under way": in_room(200, 32),
+                "N=200, 1 under way": in_room(200, 1),
+            },
+        ),
+        "connections": Scenario(
+            f"connections: made, 64 at a time, and then silent for {PING_INTERVAL_S} s",
+            {f"{clients:,} clients": partial(connections, clients=clients)},
+            without=frozenset({BARE}),
+        ),
+    }
