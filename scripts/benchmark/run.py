@@ -96,6 +96,7 @@ class Run:
             log = self.folder / "load.log"
             self.load = Process([str(self._load), *ports], cpu=LOAD_CPU, log=log, talks=True)
             undo.callback(self.load.stop)
+            self.load.tell("offer")
             self._undo = undo.pop_all()
         return self
 
