@@ -35,7 +35,11 @@ class BareSocket:
 
     @classmethod
     async def open(cls, person: Person, *, receive_buffer: int = 0) -> BareSocket:
-        where = urlsplit(person.server.sockets)
+        return await cls.open_at(person.server.sockets, receive_buffer=receive_buffer)
+
+    @classmethod
+    async def open_at(cls, server: str, *, receive_buffer: int = 0) -> BareSocket:
+        where = urlsplit(server)
         plain = socket.socket()
         if receive_buffer:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from .bare import BareSocket
 from .echo import HURRIED, SEPARATOR, Raw, closed, realtime, serving
 
 Frame = str | bytes
@@ -171,6 +173,21 @@ async def test_who_does_not_say_connect_is_closed(hurried: Client) -> None:
     began = time.monotonic()
     await client.goes_on_until_closed()
     assert 0.8 < time.monotonic() - began < 2
+
+
+async def test_what_is_said_to_whoever_enters_comes_in_a_read_of_its_own() -> None:
+    """A client that listens for one message at a time hears both. Nothing overtakes what waits."""
+    async with serving(realtime()) as url:
+        bare = await BareSocket.open_at(url)
+        assert (await bare.frame())[1][:1] == b"0"
+        for one in ("40", '42["message","soon"]', '427["message-with-ack"]'):
+            await bare.write(one)
+        async with asyncio.timeout(2):
+            first = await bare.reader.read(65536)
+            assert re.fullmatch(rb'\x81.40\{"sid":"[^"]+"\}', first, re.DOTALL)
+            heard = [(await bare.frame())[1] for _ in range(3)]
+        assert heard == [b'42["auth",{}]', b'42["message-back","soon"]', b"437[]"]
+        bare.abort()
 
 
 @pytest.mark.parametrize("said", ['42["message",1]', "41", "430[]", '451-["message"]', "4abc", "4",

@@ -67,8 +67,11 @@ class Clients(socketio.AsyncManager):
     async def connect(self, sid: str, namespace: str) -> str:
         sid = await super().connect(sid, namespace)
         session = self.server.eio.sockets.get(self.eio_sid_from_sid(sid, namespace))
-        for one in self._held.pop(sid, ()):
-            if session is not None:
+        held = self._held.pop(sid, ())
+        if session is not None and held:
+            if session.upgraded:
+                self.server.eio.write_apart(session)
+            for one in held:
                 session.emit(one)
         return sid
 

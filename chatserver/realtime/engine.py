@@ -23,6 +23,7 @@ from .session import Session
 
 UPGRADE_S = 10.0
 UNSENT_LIMIT = 1024 * 1024
+APART_S = 0.005
 
 
 class EngineServer(engineio.AsyncServer):
@@ -100,6 +101,15 @@ class EngineServer(engineio.AsyncServer):
         for session in dirty:
             session.flush()
 
+    def write_apart(self, session: Session) -> None:
+        """Write now what the session has to say, and a moment later what it says next: a client that
+        listens for one message at a time would miss what comes in the same read."""
+        session.flush()
+        if session in self._dirty:
+            self._dirty.remove(session)
+        session.hold_back()
+        self._loop.call_later(APART_S, session.flush)
+
     def drop(self, session: Session, reason: str, *, abort: bool = True) -> None:
         """End a session from where nothing can be awaited."""
         self.spawn(session.close(wait=False, abort=abort, reason=reason))
@@ -138,6 +148,8 @@ class EngineServer(engineio.AsyncServer):
         code = refusals.refusal(self, request)
         if code is None and request.method == "GET":
             return await super().handle_request(request)
+        if code == refusals.SECOND_WEBSOCKET:
+            return await refusals.turned_away(request)
         environ = self._async["translate_request"](request)
         if code == refusals.UNKNOWN_SESSION and request.method == "GET":
             last = self._last_words.pop(request.query["sid"], None)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 if TYPE_CHECKING:
     from .engine import EngineServer
 
 UNKNOWN_TRANSPORT, UNKNOWN_SESSION, BAD_METHOD, BAD_REQUEST, FORBIDDEN, OTHER_VERSION = range(6)
+SECOND_WEBSOCKET = 6
+"""None of the protocol's: refused by `turned_away`, as a client that shakes hands expects to be."""
+
+TURNED_AWAY_S = 5.0
+"""How long a client may take to hang up its second WebSocket."""
 
 _MEANINGS = (
     "Transport unknown",
@@ -29,6 +34,15 @@ def refused(code: int, message: str | None = None, status: str = "400 BAD REQUES
         "headers": [("Content-Type", "application/json")],
         "response": orjson.dumps({"code": code, "message": message or _MEANINGS[code]}),
     }
+
+
+async def turned_away(request: web.Request) -> web.StreamResponse:
+    """Shake hands and hang up. A client cannot see the status of a refused handshake; and those that
+    are no browsers take it for a network that fails, not for a server that declines."""
+    websocket = web.WebSocketResponse(timeout=TURNED_AWAY_S, compress=False, max_msg_size=1024)
+    await websocket.prepare(request)
+    await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"the session has a WebSocket")
+    return websocket
 
 
 def refusal(server: EngineServer, request: web.BaseRequest) -> int | None:
@@ -53,12 +67,13 @@ def refusal(server: EngineServer, request: web.BaseRequest) -> int | None:
         return UNKNOWN_SESSION
     if not speaks or not right_way or request.method not in ("GET", "POST"):
         return BAD_REQUEST
-    if session.upgraded or not session.connected:
-        # It has a WebSocket, or is about to have its first answer.
-        return BAD_REQUEST
-    if transport == "websocket" and (session.websocket is not None or not server.allow_upgrades):
-        return BAD_REQUEST
-    return None
+    if not session.connected:
+        return BAD_REQUEST  # it is about to have its first answer
+    if transport == "websocket":
+        if session.upgraded or session.websocket is not None:
+            return SECOND_WEBSOCKET
+        return None if server.allow_upgrades else BAD_REQUEST
+    return BAD_REQUEST if session.upgraded else None
 
 
 def _upgrades(request: web.BaseRequest) -> bool:

@@ -95,6 +95,10 @@ class Session(AsyncSocket):
             self.server.flush_later(self)
         self._out.append(data)
 
+    def hold_back(self) -> None:
+        """Write nothing until it is flushed."""
+        self._out.append(b"")
+
     def flush(self) -> None:
         out = self._out
         data = out[0] if len(out) == 1 else b"".join(out)
