@@ -143,11 +143,13 @@ async def test_what_is_said_while_a_client_comes_in_follows_its_connect(
     """And whoever is refused hears nothing, whatever room it was put in."""
     sio = RealtimeServer()
     let_in = asyncio.Event()
+    said: list[str] = []
 
     @sio.event
     async def connect(sid: str, environ: dict[str, Any], auth: dict[str, bool]) -> bool:
         await sio.enter_room(sid, "room")
         await sio.emit("welcome", to=sid)
+        await sio.emit("ready?", to=sid, callback=said.append)
         await let_in.wait()
         if auth.get("fails"):
             raise ValueError("a fault in the handler")
@@ -165,8 +167,10 @@ async def test_what_is_said_while_a_client_comes_in_follows_its_connect(
             await sio.emit("news for all")
             let_in.set()
             assert re.fullmatch(r'40\{"sid":".+"\}', await good.receive_str())
-            heard = [await good.receive_str() for _ in range(3)]
-            assert heard == ['42["welcome"]', '42["news"]', '42["news for all"]']
+            heard = [await good.receive_str() for _ in range(4)]
+            assert heard == ['42["welcome"]', '421["ready?"]', '42["news"]', '42["news for all"]']
+            await good.send_str('431["yes"]')
+            await when(lambda: said == ["yes"])
             assert await bad.receive_str() == '44{"message":"Connection rejected by server"}'
             assert await broken.receive_str() == '44{"message":"Internal error"}'
             await sio.emit("afterwards")

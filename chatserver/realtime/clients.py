@@ -34,9 +34,6 @@ class Clients(socketio.AsyncManager):
         **kwargs: Any,
     ) -> None:
         """Nothing waits; whoever is only coming in gets it when let in, and else not at all."""
-        if callback:
-            await super().emit(event, data, namespace, room, skip_sid, callback, to, **kwargs)
-            return
         skip = skip_sid if isinstance(skip_sid, list) else [skip_sid]
         coming = frozenset(self.pending_connect.get(namespace, ()))
         sockets = self.server.eio.sockets
@@ -45,7 +42,10 @@ class Clients(socketio.AsyncManager):
             session = sockets.get(eio_sid)
             if sid in skip or session is None:
                 continue
-            if packets is None:
+            if callback is not None:
+                number = self._generate_ack_id(sid, callback)
+                packets = self._packets(event, data, namespace, number)
+            elif packets is None:
                 packets = self._packets(event, data, namespace)
             if sid in coming:
                 self._held.setdefault(sid, []).extend(packets)
@@ -53,10 +53,12 @@ class Clients(socketio.AsyncManager):
             for one in packets:
                 session.emit(one)
 
-    def _packets(self, event: str, data: Any, namespace: str) -> list[Packet]:
+    def _packets(
+        self, event: str, data: Any, namespace: str, number: int | None = None
+    ) -> list[Packet]:
         arguments = data if isinstance(data, tuple) else () if data is None else (data,)
         encoded = self.server.packet_class(
-            packet.EVENT, namespace=namespace, data=[event, *arguments]
+            packet.EVENT, namespace=namespace, data=[event, *arguments], id=number
         ).encode()
         parts = encoded if isinstance(encoded, list) else [encoded]
         return [
