@@ -147,7 +147,11 @@ class EngineServer(engineio.AsyncServer):
             return await super().handle_request(request)
         code = refusals.refusal(self, request)
         if code is None and request.method == "GET":
-            return await super().handle_request(request)
+            session = self.sockets.get(request.query.get("sid", ""))
+            response = await super().handle_request(request)
+            if session is not None and request.query["transport"] == "polling":
+                await session.answer(request, response)
+            return response
         if code == refusals.SECOND_WEBSOCKET:
             return await refusals.turned_away(request)
         environ = self._async["translate_request"](request)

@@ -1,4 +1,4 @@
-"""Long polling: what waits for the next poll, the poll that waits for it, and bodies that come in."""
+"""Long polling: what waits for the next poll, the poll that waits for it, its answer, and bodies that come in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from engineio import packet as engine
 from engineio.exceptions import ContentTooLongError
 
 from .packet import Malformed
+from .websocket import ABORT_S, KERNEL_BYTES, TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT, set_tcp
 
 BODY_S = 10.0
 SEPARATOR = b"\x1e"
@@ -17,16 +18,20 @@ NOOP = engine.Packet(engine.NOOP)
 
 
 class Polling:
-    __slots__ = ("_packets", "_poll", "_taken", "posting", "unsent")
+    __slots__ = ("_answer", "_leaving", "_packets", "_poll", "_taken", "posting", "unsent")
 
     def __init__(self) -> None:
         self.unsent = 0
-        """Bytes of messages that wait."""
+        """Bytes of messages that wait, or are in an answer that has not been taken."""
         self.posting = False
         """Whether a body is under way."""
         self._packets: list[engine.Packet] = []
         self._poll: asyncio.Future[None] | None = None
         self._taken: asyncio.Future[None] | None = None
+        self._answer: asyncio.Transport | None = None
+        """Where an answer is under way."""
+        self._leaving = 0
+        """Bytes of messages in it."""
 
     @property
     def is_waited_for(self) -> bool:
@@ -43,15 +48,48 @@ class Polling:
 
     def take(self) -> list[engine.Packet]:
         packets, self._packets = self._packets, []
-        self.unsent = 0
+        self.unsent = self._leaving
         self.end()
         return packets
+
+    def leave(self, request: web.Request, patience_s: float) -> list[engine.Packet]:
+        """Take what there is for an answer, which is under way until it has `arrived`."""
+        self._answer = request.transport
+        self._leaving = self.unsent
+        # As for a WebSocket: the kernel, too, keeps only so much, and not for ever.
+        set_tcp(self._answer, TCP_NOTSENT_LOWAT, KERNEL_BYTES)
+        set_tcp(self._answer, TCP_USER_TIMEOUT, int(patience_s * 1000))
+        return self.take()
+
+    def arrived(self, answer: asyncio.Transport | None) -> None:
+        """The client has taken most of the answer, or is gone."""
+        if self._answer is not answer:
+            return  # it was a refusal, beside the answer that is under way
+        self._answer = None
+        self.unsent -= self._leaving
+        self._leaving = 0
+        self.end()
+
+    async def answered(self) -> None:
+        """Return when no answer is under way: there is one at a time, and so one buffer."""
+        while self._answer is not None:
+            await self.taken()
+
+    def hang_up(self) -> None:
+        """The session has ended: abort the answer that is under way, unless it is taken soon."""
+        if self._answer is not None:
+            asyncio.get_running_loop().call_later(ABORT_S, self._abort, self._answer)
+
+    def _abort(self, answer: asyncio.Transport) -> None:
+        if self._answer is answer:
+            answer.abort()
 
     async def taken(self) -> None:
         """Return when what waits has been taken, or never will be."""
         if self._taken is None:
             self._taken = asyncio.get_running_loop().create_future()
-        await self._taken
+        # Several may wait, and one of them be cancelled.
+        await asyncio.shield(self._taken)
 
     def end(self) -> None:
         """Nothing is waited for any more."""

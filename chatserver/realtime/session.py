@@ -132,6 +132,7 @@ class Session(AsyncSocket):
         if request.query.get("transport") == "websocket":
             return await self._upgrade_websocket(environ)
         polling = self._polling
+        await polling.answered()
         if polling.is_waited_for:
             # Two polls at once would tear the order of packets apart.
             await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_ERROR)
@@ -148,7 +149,20 @@ class Session(AsyncSocket):
                 raise
             finally:
                 polling.over()
-        return await self.poll()
+        return polling.leave(request, self.server.ping_timeout) or [NOOP]
+
+    async def answer(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Write the answer to a poll, and return when the client has taken most of it, or is gone."""
+        transport = request.transport
+        if self.closed:
+            self._polling.hang_up()
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            self.server.drop(self, self.server.reason.TRANSPORT_CLOSE)
+        finally:
+            self._polling.arrived(transport)
 
     async def handle_post_request(self, environ: dict[str, Any]) -> None:
         """All packets of a body. Raises Malformed and ContentTooLongError; the session ends then."""
@@ -306,6 +320,7 @@ class Session(AsyncSocket):
         if self.websocket is not None:
             self.websocket.end(WSCloseCode.OK, "")
         self._polling.end()
+        self._polling.hang_up()
         await super().close(wait=False, abort=True, reason=reason)
         if self._inbox is not None:
             self._inbox.clear()

@@ -30,6 +30,15 @@ KERNEL_BYTES = 128 * 1024
 we keep ourselves. What is under way to a client that reads does not count: nobody is slower for it."""
 
 
+def set_tcp(transport: asyncio.Transport | None, option: int, value: int) -> None:
+    """Set an option of TCP, where there are TCP and the option."""
+    if transport is None or transport.is_closing() or sys.platform != "linux":
+        return
+    plain = transport.get_extra_info("socket")
+    if plain is not None and plain.family != socket.AF_UNIX:
+        plain.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 class WebSocket:
     """The transport of a session after the handshake."""
 
@@ -38,7 +47,7 @@ class WebSocket:
         self._protocol = request.protocol
         self._transport = request.transport
         self._limit = session.server.unsent_limit
-        self._set(TCP_NOTSENT_LOWAT, KERNEL_BYTES)
+        set_tcp(self._transport, TCP_NOTSENT_LOWAT, KERNEL_BYTES)
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = False
         # A WebSocket of a session that polls is only on trial.
@@ -80,18 +89,10 @@ class WebSocket:
         if transport is not None and not transport.is_closing():
             transport.write(frame(code.to_bytes(2, "big") + reason.encode(), CLOSE_FRAME))
             # The kernel would offer what it has for ever to a peer that is there and takes nothing.
-            self._set(TCP_USER_TIMEOUT, int(ABORT_S * 1000))
+            set_tcp(transport, TCP_USER_TIMEOUT, int(ABORT_S * 1000))
             transport.close()
             asyncio.get_running_loop().call_later(ABORT_S, transport.abort)
         self.lost()
-
-    def _set(self, option: int, value: int) -> None:
-        """An option of TCP, where there are TCP and the option."""
-        if self._transport is None or self._transport.is_closing() or sys.platform != "linux":
-            return
-        plain = self._transport.get_extra_info("socket")
-        if plain is not None and plain.family != socket.AF_UNIX:
-            plain.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def lost(self) -> None:
         if not self.closed.done():

@@ -1,0 +1,62 @@
+"""Polls whose answers are not read: one at a time, counted, and not kept for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from .bare import SEPARATOR, Polling, Unread
+from .conftest import Starter
+from .people import People
+from .raw import Wire, when
+from .servers import ChatServer
+from .test_slow_clients import LONG, memory_mb
+from .test_slow_crowd import queued_kb
+
+
+async def test_polls_whose_answers_are_not_read_cost_no_more_than_one(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    """Whoever asks and does not listen is no dearer to keep than whoever does not ask."""
+    server = await start(LOG_LEVEL="warning", PING_INTERVAL_S="5", PING_TIMEOUT_S="5")
+    people = people_of(server)
+    alice, mallory = people("alice", "mallory")
+    talk = await alice.direct(mallory)
+    desk, polling = await Wire.connect(alice), await Polling.connect(mallory)
+    before = peak = memory_mb(server)
+    kernel = 0.0
+    asked: list[Unread] = []
+    for _ in range(60):
+        answers = await asyncio.gather(*[await desk.say(talk, LONG) for _ in range(20)])
+        assert all(answer and answer["ok"] for answer in answers)
+        asked.append(await Unread.ask(polling.url))
+        peak, kernel = max(peak, memory_mb(server)), max(kernel, sum(queued_kb(server)))
+    assert kernel > 0
+    assert peak - before < 20, "not the 48 MB that were asked for"
+    await desk.until(lambda: bool(desk.told("user:offline")), within=12)
+    # Nor does the answer outlive its session for long.
+    await when(lambda: sum(queued_kb(server)) == 0, within=8)
+    for one in asked:
+        one.close()
+
+
+async def test_the_next_poll_waits_for_the_answer_of_the_last(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    desk, polling = await Wire.connect(alice), await Polling.connect(bob)
+    for n in range(20):
+        await (await desk.say(talk, f"{n} {LONG[10:]}"))
+    unread = await Unread.ask(polling.url)
+    await asyncio.sleep(0.1)
+    waiting = asyncio.create_task(polling.get())
+    last = (await (await desk.say(talk, "the last")))["data"]
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    first = (await unread.read()).decode().split(SEPARATOR)
+    assert [packet.partition('"content":"')[2][:2].strip() for packet in first[-20:]] == [
+        f"{n}" for n in range(20)
+    ]
+    status, body = await waiting
+    assert (status, body.count("message:new")) == (200, 1)
+    assert last["id"] in body
+    unread.close()
