@@ -148,9 +148,9 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
             health.add_public_to(public.router)
         sockets.attach(public)
 
-        await _listen(undo, private, settings.host, settings.port)
+        await _listen(undo, private, settings, settings.port)
         if public is not private:
-            site = await _listen(undo, public, settings.host, settings.ws_port)
+            site = await _listen(undo, public, settings, settings.ws_port)
             undo.push_async_callback(sockets.drain, settings.drain_s)
             undo.push_async_callback(site.stop)
         else:
@@ -164,17 +164,21 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         await asyncio.Event().wait()
 
 
-async def _listen(undo: AsyncExitStack, app: web.Application, host: str, port: int) -> web.TCPSite:
+async def _listen(
+    undo: AsyncExitStack, app: web.Application, settings: Settings, port: int
+) -> web.TCPSite:
     runner = web.AppRunner(
         app,
         access_log=None,
         handle_signals=False,
         shutdown_timeout=10.0,
+        # aiohttp's own is an hour, for who says half a request, or nothing, as well.
+        keepalive_timeout=settings.keep_alive_s,
         # A few bytes would unpack to megabytes, and a damaged body would be our failure.
         auto_decompress=False,
     )
     undo.push_async_callback(runner.cleanup)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=BACKLOG)
+    site = web.TCPSite(runner, settings.host, port, backlog=BACKLOG)
     await site.start()
     return site

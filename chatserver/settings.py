@@ -80,6 +80,8 @@ class Settings:
     typing_timeout_s: float = 6.0
     ping_interval_s: float = 25.0
     ping_timeout_s: float = 20.0
+    keep_alive_s: float = 75.0
+    """Longer than nginx keeps a connection to us that it does not use (60 s): it must be the one to end it."""
     drain_s: float = 10.0
 
     made: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -148,6 +150,7 @@ def _read(env: Env) -> dict[str, Any]:
         "typing_timeout_s": env.float("TYPING_TIMEOUT_S", 6.0, validate=positive),
         "ping_interval_s": env.float("PING_INTERVAL_S", 25.0, validate=validate.Range(2.0)),
         "ping_timeout_s": env.float("PING_TIMEOUT_S", 20.0, validate=validate.Range(1.0)),
+        "keep_alive_s": env.float("KEEP_ALIVE_S", 75.0, validate=validate.Range(1.0)),
         "drain_s": env.float("DRAIN_S", 10.0, validate=positive),
     }
     production = values["env"] == "production"

@@ -68,6 +68,7 @@ async def refusal(folder: Path, **settings: str) -> str:
         ("TYPING_TIMEOUT_S", "inf"),
         ("PING_INTERVAL_S", "0"),
         ("PING_TIMEOUT_S", "soon"),
+        ("KEEP_ALIVE_S", "0"),
         ("DRAIN_S", "-0.1"),
         ("SOCKETS_PER_USER", "-1"),
         ("SOCKETS_PER_ADDRESS", "many"),
