@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from .people import Device, People, Person, Refused, devices
+from .raw import Wire
 from .servers import ChatServer, chat_server
 from .shapes import error
 
@@ -145,6 +148,32 @@ async def test_every_event_has_a_limit_callback_or_not(people: People, event: st
     assert "RATE_LIMITED" in {one.code for one in again}
     assert (await phone.refused(event, {"$wrong": 1})).code == "VALIDATION_FAILED"
     assert desk.client.connected
+
+
+async def test_who_comes_and_goes_without_end_is_told_to_wait(people: People) -> None:
+    """Each coming is two looks into the database. One connection is enough for it."""
+    alice, bob = people("alice", "bob")
+    wire = await Wire.open(alice)
+    await wire.until(lambda: wire.frames)
+    began = time.monotonic()
+    for _ in range(300):
+        await wire.introduce()
+        await wire.write("41")
+
+    def refusals() -> list[str]:
+        return [one for one in wire.frames if one.startswith("44")]
+
+    await wire.until(lambda: len(wire.told("connected")) + len(refusals()) == 300)
+    came = len(wire.told("connected"))
+    assert 100 <= came <= 120 + 20 * (time.monotonic() - began)
+    refusal = json.loads(refusals()[-1][2:])["data"]
+    wait = limit_of(Refused(refusal))
+    # Only she: and she may, too, after that.
+    await (await Wire.connect(bob)).close()
+    await asyncio.sleep(wait)
+    await wire.introduce()
+    await wire.until(lambda: len(wire.told("connected")) == came + 1)
+    await wire.close()
 
 
 async def test_the_master_service_is_not_held_up_by_the_limits_of_a_user(people: People) -> None:

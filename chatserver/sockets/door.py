@@ -35,6 +35,8 @@ BACKLOG = 128
 """Events of one socket that wait; past it the socket is not read from until half are done."""
 HANDLER_S = 4.5
 UNKNOWN = Rate(10)
+CONNECT = Rate(20)
+"""More than the devices of one user are when a node restarts."""
 
 
 class _Call:
@@ -111,6 +113,7 @@ class Door:
         self, session: Session, sid: str, environ: dict[str, Any], auth: Any
     ) -> Connection:
         identity = await self._tokens.verify(_token(environ, auth))
+        self._limits.spend(identity.user_id, "connect", CONNECT)
         self._limits.one_more(self._rooms.sockets_of(identity.user_id))
         arrival = self._rooms.arriving(identity.user_id)
         try:
