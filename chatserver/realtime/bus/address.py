@@ -1,0 +1,138 @@
+"""Where Redis is, and how one is let in."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from redis.asyncio.connection import (
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from redis.exceptions import RedisError
+
+from . import sentinels
+from .sentinels import Sentinels
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "unix": "unix",
+}
+ESCAPES = "In a password, / is written %2F, @ %40, : %3A, ? %3F, # %23 and % %25."
+
+
+class BadAddress(ValueError):
+    """A URL that names no Redis. The message is a sentence that has nothing of the URL in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """One Redis, or the Sentinels that know which of several is the master. Prints no secret."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    """Of a socket of the file system, in place of host and port."""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    db: int = 0
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    sentinels: Sentinels | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """`redis://[[user]:password@]host[:port][/db]`, `rediss://` with TLS, or either with
+        `+sentinel` and `host[:port],host[:port]…/service[/db]`; `valkey` for `redis`;
+        `unix://[[user]:password@]/path[?db=1]`. After `?` may stand redis-py's `ssl_…` options.
+
+        Raises BadAddress, also when a file of certificates cannot be read.
+        """
+        scheme, _, rest = url.partition("://")
+        kind, _, by = scheme.lower().partition("+")
+        if kind not in SCHEMES or by not in ("", "sentinel") or (kind == "unix" and by):
+            raise BadAddress(
+                "Must begin with redis://, rediss://, valkey://, valkeys://, unix:// or redis+sentinel://."
+            )
+        try:
+            asked = None
+            if by:
+                asked, rest = sentinels.parse(rest, tls=SCHEMES[kind] == "rediss")
+            return cls._of(f"{SCHEMES[kind]}://{rest}", asked)
+        except ssl.SSLError as error:
+            raise BadAddress(f"Its certificates cannot be used: {error.reason}.") from None
+        except OSError as error:
+            raise BadAddress(f"Its certificates cannot be read: {error.strerror}.") from None
+        except (ValueError, TypeError, RedisError) as error:
+            # Their words may quote what they took for a port or an option, and it may be a password.
+            raise BadAddress(_reason(error)) from None
+
+    @classmethod
+    def _of(cls, url: str, asked: Sentinels | None) -> Address:
+        parts = urlsplit(url)
+        db = parts.path.removeprefix("/")
+        if parts.scheme != "unix" and db and not db.isdecimal():
+            # redis-py would take it for no database at all, and half of a password for a host.
+            raise BadAddress(f"Only the number of a database may stand after the host. {ESCAPES}")
+        options: dict[str, Any] = dict(parse_url(url))
+        known = options.pop("connection_class", Connection)(**options)
+        if known.username and not known.password:
+            raise BadAddress("It has a user without a password.")
+        common: dict[str, Any] = {
+            "username": known.username or "",
+            "password": known.password or "",
+            "db": int(known.db),
+            "sentinels": asked,
+        }
+        if isinstance(known, UnixDomainSocketConnection):
+            if not known.path:
+                raise BadAddress("It lacks the path of the socket: unix:///run/redis.sock.")
+            return cls(path=known.path, **common)
+        tls = known.ssl_context.get() if isinstance(known, SSLConnection) else None
+        return cls(host=known.host, port=known.port, tls=tls, **common)
+
+    def __str__(self) -> str:
+        if self.sentinels:
+            return str(self.sentinels)
+        return self.path or f"{self.host}:{self.port}"
+
+    async def find(self) -> Address:
+        """The server to connect to: this one, or the master that the Sentinels name.
+
+        Raises OSError when none of them names one.
+        """
+        if self.sentinels is None:
+            return self
+        host, port = await self.sentinels.master()
+        return Address(
+            host=host, port=port, tls=self.tls, username=self.username, password=self.password
+        )
+
+    async def connect(self, protocol: P) -> P:
+        """Connect. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        if self.path:
+            await loop.create_unix_connection(lambda: protocol, self.path)
+        else:
+            await loop.create_connection(lambda: protocol, self.host, self.port, ssl=self.tls)
+        return protocol
+
+    def redacted(self, words: str) -> str:
+        """Words of the server without the password, which old ones repeat when they fail to
+        understand a command."""
+        return words.replace(self.password, "***") if self.password else words
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, BadAddress):
+        return str(error)
+    return f"Is not a URL such as redis://:password@host:6379/0. {ESCAPES}"

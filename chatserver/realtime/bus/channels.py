@@ -1,0 +1,97 @@
+"""Which channels are wanted, and which of them Redis has confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+from .link import command
+
+CHUNK = 1000
+"""Channels in one command: Redis does nothing else meanwhile, about 0.3 ms."""
+
+
+class Channels:
+    """What is wanted outlives connections; what is confirmed goes with them.
+
+    A channel that is changed several times before the changes are sent is sent as it is by then, so
+    at most one command per channel and write.
+    """
+
+    def __init__(self, always: Iterable[bytes] = ()) -> None:
+        self.names: dict[bytes, str | None] = dict.fromkeys(always)
+        """Of each wanted channel the name that its subscriber has for it."""
+        self._sent: set[bytes] = set()
+        """What is subscribed when all that was sent has arrived."""
+        self._under_way: dict[bytes, int] = {}
+        self._changed: dict[bytes, None] = dict.fromkeys(self.names)
+        self._waiting: dict[bytes, list[asyncio.Future[bool]]] = {}
+        self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settled.set_result(None)
+
+    def want(self, channel: bytes, name: str) -> None:
+        self.names[channel] = name
+        self._changed[channel] = None
+
+    def forget(self, channel: bytes) -> None:
+        if self.names.pop(channel, None) is not None:
+            self._changed[channel] = None
+            self._answer(channel, False)
+
+    def confirmation(self, channel: bytes) -> asyncio.Future[bool]:
+        """True when Redis has confirmed it, False when it is forgotten or the connection goes."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if channel in self._sent and channel not in self._under_way:
+            future.set_result(True)
+        else:
+            self._waiting.setdefault(channel, []).append(future)
+        return future
+
+    def changes(self) -> Iterator[bytes]:
+        """The commands that make Redis's state the wanted one; each counts as sent when it is taken."""
+        while self._changed:
+            some = [self._changed.popitem()[0] for _ in range(min(CHUNK, len(self._changed)))]
+            add = [one for one in some if one in self.names and one not in self._sent]
+            remove = [one for one in some if one not in self.names and one in self._sent]
+            self._sent.update(add)
+            self._sent.difference_update(remove)
+            for channel in (*add, *remove):
+                self._under_way[channel] = self._under_way.get(channel, 0) + 1
+            if add or remove:
+                yield b"".join(
+                    command([verb, *which])
+                    for verb, which in ((b"SUBSCRIBE", add), (b"UNSUBSCRIBE", remove))
+                    if which
+                )
+
+    def confirmed(self, channel: bytes) -> None:
+        """Redis has done one command for it."""
+        left = self._under_way.get(channel, 0) - 1
+        if left > 0:
+            self._under_way[channel] = left
+            return
+        self._under_way.pop(channel, None)
+        if channel in self._sent:
+            self._answer(channel, True)
+        if not self._under_way and not self._settled.done():
+            self._settled.set_result(None)
+
+    def settled(self) -> asyncio.Future[None]:
+        """Done when all that was sent is confirmed."""
+        if self._settled.done() and self._under_way:
+            self._settled = asyncio.get_running_loop().create_future()
+        return self._settled
+
+    def lost(self) -> None:
+        """The connection is gone: all that is wanted has to be sent again."""
+        self._settled.cancel()
+        self._sent.clear()
+        self._under_way.clear()
+        self._changed = dict.fromkeys(self.names)
+        for channel in list(self._waiting):
+            self._answer(channel, False)
+
+    def _answer(self, channel: bytes, answer: bool) -> None:
+        for future in self._waiting.pop(channel, ()):
+            if not future.done():
+                future.set_result(answer)

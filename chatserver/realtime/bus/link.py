@@ -1,0 +1,227 @@
+"""One established connection to Redis, in the second version of its protocol.
+
+hiredis parses; nothing here waits, and a connection that fails says so once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import hiredis
+
+log = logging.getLogger(__name__)
+
+UNSENT_MAX = 16 * 2**20
+"""Bytes that Redis does not take in; past it the connection is given up, and others catch up."""
+SILENT_MAX = 4
+"""Beats without a byte from Redis after which it counts as gone. They are counted, not timed: a
+process that was itself frozen for a while must not take its own absence for that of Redis."""
+
+_NOTHING = object()
+_PUBLISH = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+
+Heard = Callable[[int], None]
+
+
+def command(words: Iterable[bytes]) -> bytes:
+    parts = [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+
+
+_PING = command([b"PING"])
+_HELLO = command([b"HELLO", b"2"])
+
+
+class Refused(OSError):
+    """Redis answered, but is not one that can be used; the message says why."""
+
+
+class Link(asyncio.Protocol):
+    """What both connections have in common."""
+
+    def __init__(self, broken: Callable[[str], None]) -> None:
+        """`broken` is called at most once, with the reason, unless `abort` was called before."""
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the socket is closed."""
+        self._greeting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._broken = broken
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._transport: asyncio.Transport | None = None
+        self._silent = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # That of uvloop is none by its type.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._fail(f"the connection was closed{f' ({error})' if error else ''}")
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self._silent = 0
+        gets = self._reader.gets
+        try:
+            self._reader.feed(data)
+            while (answer := gets()) is not _NOTHING:
+                self._take(answer)
+        except hiredis.ProtocolError:
+            self._fail("it does not speak Redis's protocol")
+
+    async def greet(self, name: str, username: str, password: str) -> None:
+        """Log in and see who is there. HELLO needs no permission. Raises Refused, OSError."""
+        login = ("AUTH", username or "default", password) if password else ()
+        words = ("HELLO", "2", *login, "SETNAME", name)
+        self.write(command(word.encode() for word in words))
+        await self._greeting
+
+    def write(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > UNSENT_MAX:
+            self._fail("it takes nothing in")
+
+    def beat(self) -> None:
+        """Called at regular intervals: see whether Redis is still there."""
+        if self._silent >= SILENT_MAX:
+            self._fail("it does not answer")
+        else:
+            self._silent += 1
+            self._ask()
+
+    def abort(self) -> None:
+        """Close at once, whatever is unsent."""
+        self._broken = _nobody
+        if self._transport is None:
+            if not self.gone.done():
+                self.gone.set_result(None)
+        else:
+            self._transport.abort()
+
+    def _fail(self, reason: str) -> None:
+        broken, self._broken = self._broken, _nobody
+        if not self._greeting.done():
+            self._greeting.set_exception(Refused(reason))
+            # Whoever waited may have been cancelled meanwhile.
+            self._greeting.exception()
+        if self._transport is not None:
+            self._transport.abort()
+        broken(reason)
+
+    def _server(self, answer: list[Any]) -> None:
+        """The answer to HELLO: names and values in turn."""
+        try:
+            refuse(dict(zip(answer[::2], answer[1::2], strict=True)))
+        except Refused as error:
+            self._fail(str(error))
+        else:
+            if not self._greeting.done():
+                self._greeting.set_result(None)
+
+    def _take(self, answer: Any) -> None:
+        raise NotImplementedError
+
+    def _ask(self) -> None:
+        raise NotImplementedError
+
+
+class Speaking(Link):
+    """The connection that publishes. What is published in one turn of the loop is one write."""
+
+    def __init__(self, broken: Callable[[str], None]) -> None:
+        super().__init__(broken)
+        self._loop = asyncio.get_running_loop()
+        self._out: list[bytes] = []
+        self._waiting: deque[Heard | None] = deque([None])
+        self._greetings = 1
+
+    @property
+    def unanswered(self) -> int:
+        """Messages that Redis has not said to have taken."""
+        return len(self._waiting) - self._greetings
+
+    def publish(self, channel: bytes, message: bytes, heard: Heard | None) -> None:
+        if not self._out:
+            self._loop.call_soon(self.flush)
+        self._out.append(_PUBLISH % (len(channel), channel, len(message), message))
+        self._waiting.append(heard)
+
+    def flush(self) -> None:
+        if self._out:
+            out, self._out = self._out, []
+            self.write(b"".join(out))
+
+    def _ask(self) -> None:
+        self.flush()
+        self._waiting.append(None)
+        self._greetings += 1
+        # A master that became a replica is found by it, and PING would need a permission.
+        self.write(_HELLO)
+
+    def _take(self, answer: Any) -> None:
+        heard = self._waiting.popleft()
+        if type(answer) is int:
+            if heard is not None:
+                try:
+                    heard(answer)
+                except Exception:
+                    log.exception("what waited for the number of receivers failed")
+        elif type(answer) is list:
+            self._greetings -= 1
+            self._server(answer)
+        else:
+            self._fail(str(answer))
+
+
+class Hearing(Link):
+    """The connection that hears."""
+
+    def __init__(
+        self,
+        broken: Callable[[str], None],
+        message: Callable[[bytes, bytes], None],
+        confirmed: Callable[[bytes], None],
+    ) -> None:
+        """`confirmed` gets each channel that Redis has subscribed or unsubscribed."""
+        super().__init__(broken)
+        self._message = message
+        self._confirmed = confirmed
+
+    def _ask(self) -> None:
+        self.write(_PING)
+
+    def _take(self, answer: Any) -> None:
+        if type(answer) is not list:
+            self._fail(str(answer))
+            return
+        kind = answer[0]
+        if kind == b"message":
+            try:
+                self._message(answer[1], answer[2])
+            except Exception:
+                log.exception("a message from another node could not be handled")
+        elif kind in (b"subscribe", b"unsubscribe"):
+            self._confirmed(answer[1])
+        elif kind != b"pong":
+            self._server(answer)
+
+
+def refuse(server: dict[bytes, Any]) -> None:
+    """Raise Refused if the server that said this in answer to HELLO cannot carry the bus."""
+    if server.get(b"mode") == b"cluster":
+        # PUBLISH counts only receivers on the same server there, and a bus relies on the count.
+        raise Refused("it is a Redis Cluster, over which the nodes cannot be joined")
+    if server.get(b"mode") == b"sentinel":
+        raise Refused("it is a Sentinel: the URL must begin with redis+sentinel://")
+    if server.get(b"role") in (b"replica", b"slave"):
+        # Who publishes to a replica is not heard by those at the master.
+        raise Refused("it is a replica")
+
+
+def _nobody(reason: str) -> None:
+    """Whoever broke the connection knows."""

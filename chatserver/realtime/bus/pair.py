@@ -1,0 +1,117 @@
+"""The two connections to one Redis: begun together, and ended when either fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from .address import Address
+from .channels import Channels
+from .link import Hearing, Refused, Speaking
+
+CONNECT_S = 2.0
+BEAT_S = 0.5
+"""With four of them in vain Redis counts as gone, within 2.5 s."""
+SENTINELS_S = 5.0
+"""How often Sentinels are asked whether the master is still the master: one that is cut off from
+them would go on serving whoever is cut off with it."""
+
+
+class Pair:
+    """Speaks and hears, from `begin` to `over`. Not used again after that."""
+
+    def __init__(
+        self,
+        address: Address,
+        channels: Channels,
+        message: Callable[[bytes, bytes], None],
+        broken: Callable[[str], None],
+    ) -> None:
+        """`broken` is called when an end was not asked for, with the reason."""
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.speaking = Speaking(self._fail)
+        self.hearing = Hearing(self._fail, message, channels.confirmed)
+        self._address = address
+        self._server = address
+        self._channels = channels
+        self._broken = broken
+        self._circle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def begin(self, name: str, own: bytes) -> None:
+        """Connect, log in, subscribe all that is wanted, and hear oneself on the channel `own`.
+
+        Raises OSError.
+        """
+        async with asyncio.timeout(CONNECT_S):
+            self._server = await self._address.find()
+            for link, what in ((self.speaking, "publishes"), (self.hearing, "hears")):
+                await self._server.connect(link)
+                await link.greet(f"{name}-{what}", self._address.username, self._address.password)
+        self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+        # Chunk by chunk: the answers to all at once could be more than Redis keeps for a subscriber.
+        for chunk in self._channels.changes():
+            self.hearing.write(chunk)
+            await self.until(self._channels.settled())
+        # A name or a proxy can stand for several servers: both connections must be to the same.
+        self.speaking.publish(own, b"", None)
+        async with asyncio.timeout(CONNECT_S):
+            await self.until(self._circle)
+        # What was wanted while we waited.
+        self.hearing.write(b"".join(self._channels.changes()))
+        await self.until(self._channels.settled())
+
+    def came_round(self) -> None:
+        """What was published on `own` was heard."""
+        if not self._circle.done():
+            self._circle.set_result(None)
+
+    async def last(self) -> str:
+        """Wait for the end; returns the reason."""
+        while not self.over.done():
+            await asyncio.wait([self.over], timeout=SENTINELS_S)
+            if not self.over.done() and await self._deposed():
+                self._fail("the Sentinels name another master")
+        return self.over.result()
+
+    async def _deposed(self) -> bool:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await self._address.find() != self._server
+        except OSError:
+            # Nobody names a better one.
+            return False
+
+    def end(self, reason: str) -> None:
+        """Close both connections at once."""
+        if not self.over.done():
+            self.over.set_result(reason)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.speaking.abort()
+        self.hearing.abort()
+
+    async def closed(self) -> None:
+        """Wait until both sockets are."""
+        await asyncio.gather(self.speaking.gone, self.hearing.gone)
+
+    def _beat(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+        self.speaking.beat()
+        self.hearing.beat()
+
+    def _fail(self, reason: str) -> None:
+        if not self.over.done():
+            self.end(reason)
+            self._broken(reason)
+
+    async def until(self, what: Awaitable[object]) -> None:
+        """Wait for it. Raises Refused when the connections fail before."""
+        either: list[asyncio.Future[Any]] = [asyncio.ensure_future(what), self.over]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            either[0].cancel()
+        if self.over.done():
+            raise Refused(self.over.result())
