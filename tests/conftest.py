@@ -15,7 +15,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from .nodes_of_a_bus import node  # noqa: F401  a fixture
 from .people import People
+from .redises import own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures
 from .servers import ChatServer, MongoServer, RelayServer, chat_server, relay_server
 
 Starter = Callable[..., Awaitable[ChatServer]]

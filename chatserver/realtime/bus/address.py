@@ -21,13 +21,8 @@ from .sentinels import Sentinels
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
-SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "valkey": "redis",
-    "valkeys": "rediss",
-    "unix": "unix",
-}
+SENTINEL = "+sentinel"
+SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 ESCAPES = "In a password, / is written %2F, @ %40, : %3A, ? %3F, # %23 and % %25."
 
 
@@ -57,17 +52,18 @@ class Address:
 
         Raises BadAddress, also when a file of certificates cannot be read.
         """
-        scheme, _, rest = url.partition("://")
-        kind, _, by = scheme.lower().partition("+")
-        if kind not in SCHEMES or by not in ("", "sentinel") or (kind == "unix" and by):
+        scheme, separator, rest = url.partition("://")
+        plain = scheme.lower().removesuffix(SENTINEL)
+        kind = "unix" if scheme.lower() == "unix" else SCHEMES.get(plain)
+        if not separator or kind is None:
             raise BadAddress(
                 "Must begin with redis://, rediss://, valkey://, valkeys://, unix:// or redis+sentinel://."
             )
         try:
             asked = None
-            if by:
-                asked, rest = sentinels.parse(rest, tls=SCHEMES[kind] == "rediss")
-            return cls._of(f"{SCHEMES[kind]}://{rest}", asked)
+            if scheme.lower() != plain:
+                asked, rest = sentinels.parse(rest, tls=kind == "rediss")
+            return cls._of(f"{kind}://{rest}", asked)
         except ssl.SSLError as error:
             raise BadAddress(f"Its certificates cannot be used: {error.reason}.") from None
         except OSError as error:

@@ -1,0 +1,66 @@
+"""Buses that write down what they hear."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest_asyncio
+
+from chatserver.realtime.bus import Bus
+
+Joining = Callable[..., Awaitable["Node"]]
+
+
+class Node:
+    """One of several that are joined by a bus."""
+
+    def __init__(self, url: str, prefix: str = "chat:") -> None:
+        self.heard: list[tuple[str, bytes]] = []
+        self.missed = 0
+        self.lost = 0
+        self.bus = Bus(
+            url, prefix=prefix, hear=self.hear, missed=self.has_missed, lost=self.has_lost
+        )
+
+    def hear(self, channel: str, message: bytes) -> None:
+        if message == b"poison":
+            raise ValueError("the hearer fails")
+        self.heard.append((channel, message))
+
+    def has_missed(self) -> None:
+        self.missed += 1
+
+    def has_lost(self) -> None:
+        self.lost += 1
+
+    async def says(self, channel: str, message: bytes, within: float = 5.0) -> int:
+        """Publish; returns the number of connections that it went to."""
+        heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.bus.publish(channel, message, heard.set_result)
+        return await asyncio.wait_for(heard, within)
+
+
+async def until(true: Callable[[], object], within: float = 5.0) -> float:
+    """Wait for it; returns how long it took."""
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < within, f"not within {within} s"
+        await asyncio.sleep(0.005)
+    return time.monotonic() - began
+
+
+@pytest_asyncio.fixture
+async def node() -> AsyncIterator[Joining]:
+    """Join a node to a bus: `await node(url)`."""
+    nodes: list[Node] = []
+
+    async def join(url: str, prefix: str = "chat:") -> Node:
+        nodes.append(Node(url, prefix))
+        await nodes[-1].bus.start()
+        return nodes[-1]
+
+    yield join
+    for one in nodes:
+        await one.bus.close()
