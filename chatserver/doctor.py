@@ -21,6 +21,7 @@ from .mongod import EmbeddedFailed, find_mongod, mongod_version
 from .outbox.addresses import refusal
 from .outbox.desk import shown
 from .outbox.endpoints import Endpoint
+from .realtime.bus import ask
 from .settings import BadSettings, Settings
 
 PATIENCE_S = 4.0
@@ -111,44 +112,12 @@ def words_of(error: Exception) -> str:
 
 
 async def _redis(url: str) -> Finding:
-    remedy = "see REDIS_URL, and whether that Redis runs"
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            answer = await _ping(url)
-    except ValueError:
-        # The error's own words may quote a part of the password.
-        says = "REDIS_URL is not a URL such as redis://:password@host:6379/0."
-        return Finding("redis", says, problem=True)
-    except TimeoutError:
-        return Finding("redis", f"no answer within {PATIENCE_S:.0f} s: {remedy}.", problem=True)
-    except OSError as error:
-        return Finding("redis", f"no connection ({error}): {remedy}.", problem=True)
-    if answer != "+PONG":
-        return Finding("redis", f"it answers {answer or 'nothing'}: {remedy}.", problem=True)
-    return Finding("redis", "answers")
-
-
-async def _ping(url: str) -> str:
-    """The last line that Redis answers to AUTH (with a password in the URL) and PING."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        reader, writer = await asyncio.open_unix_connection(parts.path)
-    elif parts.scheme in ("redis", "rediss"):
-        tls = ssl.create_default_context() if parts.scheme == "rediss" else None
-        host = parts.hostname or "127.0.0.1"
-        reader, writer = await asyncio.open_connection(host, parts.port or 6379, ssl=tls)
-    else:
-        raise ValueError(parts.scheme)
-    login = [unquote(one) for one in (parts.username, parts.password) if one]
-    try:
-        for command in [["AUTH", *login]] * bool(parts.password) + [["PING"]]:
-            writer.write(_resp(command))
-            answer = (await reader.readline()).decode(errors="replace").strip()
-            if answer.startswith("-"):
-                break
-        return answer
-    finally:
-        writer.close()
+    """Whether a node can be joined to others: by all that this takes, and may have to be allowed."""
+    trouble = await ask(url)
+    if not trouble:
+        return Finding("redis", "answers")
+    says = f"no connection ({trouble}): see REDIS_URL, and whether that Redis runs."
+    return Finding("redis", says, problem=True)
 
 
 async def _webhook(settings: Settings, endpoint: Endpoint) -> Finding:
@@ -187,11 +156,6 @@ async def _webhook(settings: Settings, endpoint: Endpoint) -> Finding:
         says = f"{where}: no connection ({reason}): see whether it runs."
         return Finding(subject, says, problem=True)
     return Finding(subject, f"{where} can be connected to")
-
-
-def _resp(command: list[str]) -> bytes:
-    words = [word.encode() for word in command]
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
 
 
 async def _port(key: str, host: str, port: int) -> Finding:

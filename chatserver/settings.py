@@ -61,6 +61,7 @@ class Settings:
     """Empty: an embedded MongoDB under data_dir."""
     mongo_database: str = "chat"
     redis_url: str = field(default="", repr=False)
+    """Empty: one node."""
     data_dir: Path = Path("data")
 
     cors_origins: tuple[str, ...] = ()
@@ -132,7 +133,7 @@ def _read(env: Env) -> dict[str, Any]:
         "auth_require_known_user": env.bool("AUTH_REQUIRE_KNOWN_USER", False),
         "mongo_url": env.str("MONGO_URL", "", validate=mongodb),
         "mongo_database": env.str("MONGO_DATABASE", "chat", validate=database),
-        "redis_url": env.str("REDIS_URL", ""),
+        "redis_url": _redis(env.str("REDIS_URL", "")),
         "data_dir": env.path("DATA_DIR", Path("data")),
         "cors_origins": _list(env, "CORS_ORIGINS"),
         "rate_limits": env.str("RATE_LIMITS", "on", validate=validate.OneOf(["on", "off"])) == "on",
@@ -174,6 +175,17 @@ def _read(env: Env) -> dict[str, Any]:
         values[key.lower()] = given
     values["made"] = made
     return values
+
+
+def _redis(url: str) -> str:
+    if url:
+        from .realtime.bus import Address, BadAddress  # noqa: PLC0415  not needed without it
+
+        try:
+            Address.parse(url)
+        except BadAddress as error:
+            raise EnvError(f"REDIS_URL: {error}") from None
+    return url
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 
 from .nodes_of_a_bus import Joining, Node, until
 from .redises import RedisServer
@@ -193,3 +195,25 @@ async def test_operators_see_how_it_is(node: Joining, redis_url: str) -> None:
         "chat_bus_dropped": 0,
         "chat_bus_reconnects": 0,
     }
+
+
+async def closed_while_it_connects(url: str) -> None:
+    for number in range(30):
+        lima = Node(url)
+        starting = asyncio.create_task(lima.bus.start())
+        await asyncio.sleep(number / 10_000)
+        await asyncio.wait_for(lima.bus.close(), 2)
+        await asyncio.wait_for(starting, 2)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+async def test_a_bus_can_be_closed_at_any_moment(
+    run: Callable[[Awaitable[None]], None], redis_url: str
+) -> None:
+    await asyncio.to_thread(run, closed_while_it_connects(redis_url))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(100)
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        await asyncio.to_thread(run, closed_while_it_connects(url))

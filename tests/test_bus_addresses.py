@@ -139,7 +139,7 @@ async def test_sentinels_name_the_master_before_and_after_a_failover(
 async def test_a_cluster_is_refused(
     node: Joining, redis_of: Keeping, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = await redis_of(cluster_enabled="yes")
+    server = await redis_of(cluster_enabled="yes", cluster_port=str(free_port()))
     assert not (await node(server.url)).bus.up
     assert "Cluster" in caplog.text
 

@@ -15,6 +15,7 @@ import pytest_asyncio
 from aiohttp import ClientSession
 
 from .command import run
+from .redises import Keeping
 from .servers import INTERNAL_SECRET, JWT_SECRET, ROOT, WEBHOOK_SECRET, ChatServer, free_port
 
 LONG = "x" * 32
@@ -207,28 +208,15 @@ async def test_the_doctor_names_every_problem_and_a_remedy(tmp_path: Path) -> No
     assert "the-password" not in ran.out
 
 
-async def test_the_doctor_asks_redis(tmp_path: Path) -> None:
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        *("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""),
-        *("--requirepass", "s:e/c r", "--dir", str(tmp_path)),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
+async def test_the_doctor_asks_redis(tmp_path: Path, redis_of: Keeping) -> None:
+    server = await redis_of(requirepass="s:ec/ret")
     settings = {"DATA_DIR": str(tmp_path), "PORT": "0", "WS_PORT": "0"}
-    try:
-        for password, says in (
-            ("s%3Ae%2Fc%20r", "OK       redis: answers"),
-            ("wrong", "WRONGPASS"),
-        ):
-            url = f"redis://:{password}@127.0.0.1:{port}"
-            for _ in range(50):
-                ran = await run("doctor", REDIS_URL=url, **settings)
-                if "no connection" not in ran.out:
-                    break
-            assert says in ran.out
-    finally:
-        process.terminate()
-        await process.wait()
+    for password, says in (
+        ("s%3Aec%2Fret", "OK       redis: answers"),
+        ("wrong", "PROBLEM  redis: no connection (WRONGPASS"),
+    ):
+        url = f"valkey://:{password}@127.0.0.1:{server.port}"
+        assert says in (await run("doctor", REDIS_URL=url, **settings)).out
 
 
 async def test_the_version_is_that_of_the_package() -> None:

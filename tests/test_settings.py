@@ -79,6 +79,8 @@ async def refusal(folder: Path, **settings: str) -> str:
         ("AUTH_JWKS_URL", "file:///etc/passwd"),
         ("WEBHOOK_URL", "ftp://master.example/hooks"),
         ("MONGO_URL", "nonsense"),
+        ("REDIS_URL", "nonsense"),
+        ("REDIS_URL", "redis://:pass/word@redis:6379/0"),
         ("MONGO_DATABASE", "a b"),
         ("MONGO_DATABASE", "$gt"),
     ],

@@ -7,5 +7,6 @@ per PUBLISH and `PubSub.listen` 5.2 µs per message; `Bus` about 2 and 1.5.
 
 from .address import Address, BadAddress
 from .bus import Bus
+from .pair import ask
 
-__all__ = ["Address", "BadAddress", "Bus"]
+__all__ = ["Address", "BadAddress", "Bus", "ask"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import secrets
 from collections.abc import Callable
 
 from .address import Address
 from .channels import Channels
+from .link import Refused
 from .pair import Pair
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,10 @@ class Bus:
         self.heard = 0
         self.dropped = 0
         """Published while the bus was down, or not answered when it went down."""
-        self.reconnects = 0
+        self.joined = 0
+        """How often it came up."""
+        self.trouble = "it was not tried yet"
+        """Why the bus is down; empty while it is up."""
         self._address = Address.parse(url)
         self._prefix = prefix + (f"{self._address.db}:" if self._address.db else "")
         self._hear = hear
@@ -80,6 +85,7 @@ class Bus:
         how. The bus goes on trying until it is closed."""
         tried = asyncio.Event()
         self._task = asyncio.create_task(self._run(tried), name="bus")
+        self._task.add_done_callback(lambda _: tried.set())
         await tried.wait()
 
     async def close(self) -> None:
@@ -134,6 +140,10 @@ class Bus:
         self._channels.forget(self._name(channel))
         self._send_soon()
 
+    @property
+    def reconnects(self) -> int:
+        return max(0, self.joined - 1)
+
     def watch(self, gauge: Gauge) -> None:
         """Hand over what operators watch: `gauge(name, what it is, how to read it)`."""
         gauge("chat_bus_up", "1 while this node is joined to the others.", lambda: float(self.up))
@@ -177,52 +187,49 @@ class Bus:
             self._tell(self._missed)
 
     async def _run(self, tried: asyncio.Event) -> None:
-        loop = asyncio.get_running_loop()
         tries = 0
-        told = ""
-        ever = False
         while True:
-            pair = self._pair = Pair(self._address, self._channels, self._message, self._broken)
-            try:
-                reason = await self._join(pair)
-                if reason is None:
-                    tried.set()
-                    log.info("joined to the other nodes by %s", self._address)
-                    told, since = "", loop.time()
-                    self.reconnects += ever
-                    ever = True
-                    reason = await pair.last()
-                    tries = 0 if loop.time() - since > STEADY_S else tries
-            finally:
-                pair.end("closed")
-                self._channels.lost()
-                await pair.closed()
+            steady = await self._live(tried)
             tried.set()
-            if reason != told:
-                log.warning("not joined to the other nodes: %s: %s", self._address, reason)
-                told = reason
+            tries = 0 if steady else tries
             if tries:
                 most = min(BACKOFF_S[1], BACKOFF_S[0] * 2 ** min(tries, 10))
                 await asyncio.sleep(random.uniform(most / 2, most))
             tries += 1
 
-    async def _join(self, pair: Pair) -> str | None:
-        """Come up; returns why not."""
+    async def _live(self, tried: asyncio.Event) -> bool:
+        """Connect, and stay so for as long as it goes; returns whether that was a while."""
+        loop = asyncio.get_running_loop()
+        pair = self._pair = Pair(self._address, self._channels, self._message, self._broken)
+        since = math.inf
+        reason = ""
         try:
             await pair.begin(f"chatserver-{self._id}", self._own)
-        except TimeoutError:
-            return "it does not answer"
-        except OSError as error:
-            return self._address.redacted(str(error))
-        except Exception:
-            log.exception("the bus cannot be joined")
-            return "for the reason above"
+            since = loop.time()
+            self._joined(pair)
+            tried.set()
+            reason = await pair.last()
+        except Refused as refused:
+            reason = str(refused)
+        except Exception as error:
+            log.exception("the bus fails")
+            reason = repr(error)
+        finally:
+            pair.end(reason)
+            self._broken(reason)
+            self._channels.lost()
+            await pair.closed()
+        self._troubled(reason)
+        return loop.time() - since > STEADY_S
+
+    def _joined(self, pair: Pair) -> None:
+        log.info("joined to the other nodes by %s", self._address)
+        self.trouble = ""
         self.up = True
+        self.joined += 1
         if self._owing:
-            # Before anything else is published: whoever catches up later than it hears that is in order.
             pair.speaking.publish(self._all, self._id.encode(), self._paid)
         self._tell(self._missed)
-        return None
 
     def _paid(self, receivers: int) -> None:
         self._owing = False
@@ -231,11 +238,17 @@ class Bus:
         if not self.up:
             return
         self.up = False
+        self._troubled(reason)
         if self._pair is not None and self._pair.speaking.unanswered:
             self.dropped += self._pair.speaking.unanswered
             self._owing = True
         self._channels.lost()
         self._tell(self._lost)
+
+    def _troubled(self, reason: str) -> None:
+        if reason != self.trouble:
+            log.warning("not joined to the other nodes: %s: %s", self._address, reason)
+            self.trouble = reason
 
     def _tell(self, callback: Callable[[], None]) -> None:
         try:

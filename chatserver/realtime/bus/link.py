@@ -56,6 +56,8 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # That of uvloop is none by its type.
         self._transport = cast(asyncio.Transport, transport)
+        if self.gone.done():
+            self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(f"the connection was closed{f' ({error})' if error else ''}")
@@ -80,7 +82,7 @@ class Link(asyncio.Protocol):
         await self._greeting
 
     def write(self, data: bytes) -> None:
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():
             return
         self._transport.write(data)
         if self._transport.get_write_buffer_size() > UNSENT_MAX:
@@ -102,6 +104,13 @@ class Link(asyncio.Protocol):
                 self.gone.set_result(None)
         else:
             self._transport.abort()
+
+    def unmade(self) -> None:
+        """The attempt to connect was given up. The loop closes the socket, and uvloop does not say
+        when, even if it has already said that the connection is made."""
+        self.abort()
+        if not self.gone.done():
+            self.gone.set_result(None)
 
     def _fail(self, reason: str) -> None:
         broken, self._broken = self._broken, _nobody

@@ -42,25 +42,39 @@ class Pair:
     async def begin(self, name: str, own: bytes) -> None:
         """Connect, log in, subscribe all that is wanted, and hear oneself on the channel `own`.
 
-        Raises OSError.
+        Raises Refused: in words that may be logged, why this Redis cannot be used.
         """
+        try:
+            await self._begin(name, own)
+        except TimeoutError:
+            raise Refused("it does not answer") from None
+        except OSError as error:
+            raise Refused(self._address.redacted(str(error))) from error
+
+    async def _begin(self, name: str, own: bytes) -> None:
         async with asyncio.timeout(CONNECT_S):
             self._server = await self._address.find()
             for link, what in ((self.speaking, "publishes"), (self.hearing, "hears")):
-                await self._server.connect(link)
+                try:
+                    await self._server.connect(link)
+                except BaseException:
+                    link.unmade()
+                    raise
                 await link.greet(f"{name}-{what}", self._address.username, self._address.password)
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
-        # Chunk by chunk: the answers to all at once could be more than Redis keeps for a subscriber.
-        for chunk in self._channels.changes():
-            self.hearing.write(chunk)
-            await self.until(self._channels.settled())
+        await self._subscribe()
         # A name or a proxy can stand for several servers: both connections must be to the same.
         self.speaking.publish(own, b"", None)
         async with asyncio.timeout(CONNECT_S):
             await self.until(self._circle)
-        # What was wanted while we waited.
-        self.hearing.write(b"".join(self._channels.changes()))
-        await self.until(self._channels.settled())
+        # What was wanted meanwhile. Nothing may come between the last look and the return.
+        await self._subscribe()
+
+    async def _subscribe(self) -> None:
+        # Chunk by chunk: the answers to all at once could be more than Redis keeps for a subscriber.
+        for chunk in self._channels.changes():
+            self.hearing.write(chunk)
+            await self.until(self._channels.settled())
 
     def came_round(self) -> None:
         """What was published on `own` was heard."""
@@ -115,3 +129,21 @@ class Pair:
             either[0].cancel()
         if self.over.done():
             raise Refused(self.over.result())
+
+
+async def ask(url: str, prefix: str = "chat:") -> str:
+    """Why a node cannot be joined to others there; empty when it can. Raises BadAddress."""
+    own = f"{prefix}bus:asking".encode()
+
+    def message(channel: bytes, message: bytes) -> None:
+        pair.came_round()
+
+    pair = Pair(Address.parse(url), Channels([own]), message, lambda reason: None)
+    try:
+        await pair.begin("chatserver-asks", own)
+    except Refused as refused:
+        return str(refused)
+    finally:
+        pair.end("asked")
+        await pair.closed()
+    return ""
