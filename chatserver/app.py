@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -19,11 +20,13 @@ from .chat.ending import Ending
 from .chat.log.log import Log
 from .chat.members import Members
 from .chat.messages import Messages
+from .chat.nodes import Nodes
 from .chat.participants import Participants
 from .chat.presence import Presence
 from .chat.reactions import Reactions
 from .chat.receipts import Receipts
 from .chat.recency import Recency
+from .chat.transitions import Transitions
 from .chat.unread import Unread
 from .chat.users import Users
 from .chat.views import Views
@@ -91,9 +94,18 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
             mongo, outbox, members, participants, ending, users, views, recency, rooms
         )
         messages = Messages(mongo, changes, members, max_chars=settings.message_max_chars)
-        presence = Presence(mongo, outbox, members, rooms, grace_s=settings.presence_grace_s)
+        nodes = Nodes(mongo, secrets.token_hex(8), grace_s=settings.presence_grace_s)
+        presence = Presence(
+            mongo,
+            members,
+            nodes,
+            Transitions(mongo, outbox, members, rooms),
+            grace_s=settings.presence_grace_s,
+        )
+        nodes.inherit, nodes.begun = presence.take_over, presence.begun
+        undo.push_async_callback(nodes.close)
         undo.push_async_callback(presence.close)
-        await presence.start()
+        await nodes.start()
         chat = Chat(
             users=users,
             members=members,
@@ -134,6 +146,7 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         )
         Direct(sockets, door)
         metrics.watch("chat_sockets", "Connected sockets.", lambda: len(sockets.eio.sockets))
+        metrics.watch("chat_nodes", "Nodes on this database.", lambda: nodes.count)
         changes.watch(metrics.watch)
 
         waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
@@ -155,6 +168,7 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
             undo.push_async_callback(site.stop)
         else:
             undo.push_async_callback(sockets.drain, settings.drain_s)
+        undo.callback(presence.drain)
         undo.callback(health.drain)
         log.info("listening", host=settings.host, port=settings.port, ws_port=settings.ws_port)
         garbage.settle()

@@ -136,8 +136,10 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     "receipts": [
         _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
     ],
+    # Few, and taken away as soon as nothing is recorded under them any more.
+    "nodes": [],
     "users": [
-        _index(("online", 1), name="online", partialFilterExpression={"online": True}),
+        _index(("on", 1), name="on", **_having("on")),
     ],
     "outbox": [
         _index(("due", 1), ("_id", 1), name="pending", **_having("due")),
@@ -171,6 +173,7 @@ class Mongo:
         self.holds: Collection = self._database["holds"]
         self.deadletters: Collection = self._database["deadletters"]
         self.relays: Collection = self._database["relays"]
+        self.nodes: Collection = self._database["nodes"]
         self.ended: Collection = self._database["ended"]
         """Conversations that were deleted and are not cleared away yet."""
 
@@ -215,31 +218,23 @@ class Mongo:
             ordered=False,
         )
 
-    async def set_presence(
-        self, online: Mapping[str, bool], seen: Mapping[str, datetime], session: Session
-    ) -> dict[str, int]:
-        """Record who is online and when each was last seen.
+    async def presence_of(self, user_ids: list[str], session: Session) -> list[Document]:
+        """Where those of the users are who are known, in an order that is the same for everybody."""
+        fields = ["on", "presenceChanges", "lastSeenAt"]
+        found = self.users.find({"_id": {"$in": user_ids}}, fields, session=session)
+        return [doc async for doc in found.sort("_id")]
 
-        Returns how often this was recorded of each: one more than the last time.
-        """
-        await self.users.bulk_write(
-            [
-                pymongo.UpdateOne(
-                    {"_id": one},
-                    {
-                        "$set": {"online": here, "lastSeenAt": seen[one]},
-                        "$inc": {"presenceChanges": 1},
-                    },
-                )
-                for one, here in online.items()
-            ],
-            ordered=False,
-            session=session,
-        )
-        changed = self.users.find(
-            {"_id": {"$in": list(online)}}, {"presenceChanges": 1}, session=session
-        )
-        return {doc["_id"]: doc["presenceChanges"] async for doc in changed}
+    async def set_presence(self, docs: list[Document], session: Session) -> None:
+        """Record what `presence_of` gave, after changes; `on` is kept only while it has something in it."""
+        updates: list[pymongo.UpdateOne] = []
+        for doc in docs:
+            fields = {key: value for key, value in doc.items() if key not in ("_id", "on")}
+            change = {"$set": fields | {"on": doc["on"]}}
+            if not doc["on"]:
+                change = {"$set": fields, "$unset": {"on": ""}}
+            updates.append(pymongo.UpdateOne({"_id": doc["_id"]}, change))
+        if updates:
+            await self.users.bulk_write(updates, ordered=False, session=session)
 
     async def raise_dates(self, collection: str, field: str, dates: Mapping[str, datetime]) -> None:
         """Set a date field of many documents, by id, where the new date is later."""

@@ -1,4 +1,4 @@
-"""Presence: a user is online while any of the user's sockets is.
+"""Presence: a user is online while any of the user's sockets is, on any node.
 
 Going offline is announced after a grace, so that a reload is silent. Transitions are gathered for a
 moment: recorded together, then announced, to each socket once however many conversations are shared.
@@ -9,57 +9,60 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import structlog
 
 from .. import tasks
 from ..clock import iso, now
-from ..mongo import Mongo, PyMongoError, Session, deadline, is_down
-from ..outbox.outbox import Outbox, Record
+from ..mongo import Mongo, PyMongoError, deadline, is_down
 from .members import Members
-from .rooms import Rooms
+from .nodes import Ended, Hold, LeaseLost, Nodes
+from .transitions import BATCH, Sighting, Transitions
 
 log = structlog.get_logger(__name__)
 
 GATHER_S = 0.2
-RESTART_GRACE_S = 15.0
-"""How long those who were online when the server ended have to come back before they are offline."""
 
 
 class Presence:
     def __init__(
-        self, mongo: Mongo, outbox: Outbox, members: Members, rooms: Rooms, *, grace_s: float
+        self,
+        mongo: Mongo,
+        members: Members,
+        nodes: Nodes,
+        transitions: Transitions,
+        *,
+        grace_s: float,
     ) -> None:
         self._mongo = mongo
-        self._outbox = outbox
         self._members = members
-        self._rooms = rooms
+        self._nodes = nodes
+        self._transitions = transitions
         self._grace_s = grace_s
         self._sockets: dict[str, int] = {}
         self._seen: dict[str, datetime] = {}
-        """When those who are online were last active."""
+        """When those who are here were last active."""
         self._leaving: dict[str, asyncio.TimerHandle] = {}
-        self._online: set[str] = set()
-        """As announced."""
+        self._held: set[str] = set()
+        """Those who are on record as here."""
         self._changed: dict[str, None] = {}
+        self._unsure: set[str] = set()
+        """Those of whom the database did not say what is on record: whatever is known of them, it is
+        recorded again."""
+        self._unproven: set[str] = set()
+        """Those who were here before this node was taken for dead, and are not on record again."""
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-
-    async def start(self) -> None:
-        """Take over from a server that ended without saying good-bye for its users."""
-        async for doc in self._mongo.users.find({"online": True}, {"lastSeenAt": 1}):
-            user_id = doc["_id"]
-            self._online.add(user_id)
-            self._seen[user_id] = doc.get("lastSeenAt") or now()
-            if user_id not in self._sockets:
-                self._leave_after(user_id, max(self._grace_s, RESTART_GRACE_S))
 
     # --- what happens ---------------------------------------------------------------------------
 
     def connected(self, user_id: str) -> None:
         self._sockets[user_id] = self._sockets.get(user_id, 0) + 1
         self._seen[user_id] = now()
+        self._unproven.discard(user_id)
         if timer := self._leaving.pop(user_id, None):
             timer.cancel()
         self._note(user_id)
@@ -73,6 +76,9 @@ class Presence:
             self._sockets[user_id] = left
             return
         del self._sockets[user_id]
+        if user_id in self._unproven:
+            self._note(user_id)
+            return
         self._seen[user_id] = now()
         self._leave_after(user_id, self._grace_s)
 
@@ -87,73 +93,85 @@ class Presence:
     def _is_here(self, user_id: str) -> bool:
         return user_id in self._sockets or user_id in self._leaving
 
-    # --- what is announced ----------------------------------------------------------------------
+    def drain(self) -> None:
+        """Who leaves from now on is sent away, and has as long to come back, to whichever node, as
+        after a restart."""
+        self._grace_s = self._nodes.restart_grace_s
+
+    # --- what is recorded, and announced ---------------------------------------------------------
 
     def _note(self, user_id: str) -> None:
-        if self._is_here(user_id) == (user_id in self._online):
+        here = self._is_here(user_id)
+        if here == (user_id in self._held) and user_id not in self._unsure:
             self._changed.pop(user_id, None)
+            if not here:
+                self._seen.pop(user_id, None)
             return
         self._changed[user_id] = None
         if not self._closed and (self._task is None or self._task.done()):
-            self._task = asyncio.get_running_loop().create_task(self._keep_announcing())
+            self._task = asyncio.get_running_loop().create_task(self._keep_recording())
 
-    async def _keep_announcing(self) -> None:
+    async def _keep_recording(self) -> None:
         while self._changed and not self._closed:
             await asyncio.sleep(GATHER_S)
             try:
-                async with deadline():
-                    await self._flush()
+                while self._changed and not self._closed:
+                    async with deadline():
+                        await self._record(list(islice(self._changed, BATCH)))
+            except LeaseLost:
+                log.info("presence waits for another lease", users=len(self._changed))
             except (PyMongoError, TimeoutError) as error:
                 if not is_down(error):
                     raise
                 log.warning("presence waits for the database", users=len(self._changed))
                 await asyncio.sleep(1.0)
 
-    async def _flush(self) -> None:
-        at = now()
-        batch = list(self._changed)
-        online = [one for one in batch if self._is_here(one)]
-        offline = [one for one in batch if not self._is_here(one)]
-        gone = {
-            one: {"userId": one, "lastSeen": iso(self._seen[one]), "timestamp": iso(at)}
-            for one in offline
-        }
-        here = {one: {"userId": one, "timestamp": iso(at)} for one in online}
-
-        async def store(session: Session) -> None:
-            states = dict.fromkeys(online, True) | dict.fromkeys(offline, False)
-            seen = {one: self._seen[one] for one in batch}
-            numbers = await self._mongo.set_presence(states, seen, session)
-            records = [
-                Record.of_user(kind, user_id, numbers[user_id], at, payload)
-                for kind, payloads in (("user.online", here), ("user.offline", gone))
-                for user_id, payload in payloads.items()
-                # Else nobody knows this user: the document was taken away from outside.
-                if user_id in numbers
-            ]
-            await self._outbox.append(session, records)
-
-        rooms = {one: list(self._rooms.rooms_of(one)) for one in batch if one in self._sockets}
-        rooms |= await self._members.rooms_of_many([one for one in batch if one not in rooms])
-        await self._mongo.transaction(store)
-        self._online.update(online)
-        self._online.difference_update(offline)
-        for user_id in batch:
-            self._changed.pop(user_id, None)
-        for user_id, payload in here.items():
-            # Who is on the way out again was here all the same: else only the going would be told.
-            where = self._rooms.rooms_of(user_id) or rooms.get(user_id, ())
-            self._rooms.neighbours(where, "user:online", payload, but=user_id)
-        for user_id, payload in gone.items():
-            if not self._is_here(user_id):
-                del self._seen[user_id]
-            self._rooms.neighbours(rooms.get(user_id, ()), "user:offline", payload, but=user_id)
+    async def _record(self, batch: list[str]) -> None:
+        lease = self._nodes.lease
+        users = {one: Sighting(self._is_here(one), self._seen[one]) for one in batch}
+        self._unsure.update(batch)
+        await self._transitions.record(
+            users, lease, replaces=self._nodes.is_ours, hold=partial(self._nodes.hold, lease)
+        )
+        self._unsure.difference_update(batch)
+        here = {one for one, sighting in users.items() if sighting.here}
+        self._held.difference_update(batch)
+        if lease == self._nodes.lease:
+            self._held |= here
+            self._unproven -= here
         for user_id in batch:
             # It may have changed again while this was being recorded.
             self._note(user_id)
 
+    def begun(self) -> None:
+        """This node was taken for dead: those who are here are put on record again.
+
+        Who left before, or leaves until that is done, has had the time to come back: there are still
+        those to be noticed who closed their sockets while this node could not notice.
+        """
+        for timer in self._leaving.values():
+            timer.cancel()
+        gone, self._leaving = self._leaving, {}
+        self._unproven = set(self._sockets)
+        self._held -= self._unproven
+        for user_id in [*gone, *self._sockets]:
+            self._note(user_id)
+
+    async def take_over(self, ended: Ended, hold: Hold) -> None:
+        """Those who were here under a lease that ended, and did not come back, go offline."""
+        while True:
+            async with deadline():
+                found = self._mongo.users.find({"on": ended.lease}, {"_id": 1}).limit(BATCH)
+                users = {doc["_id"]: Sighting(False, ended.seen_at) async for doc in found}
+                if not users:
+                    return
+                await self._transitions.record(
+                    users, self._nodes.lease, replaces=ended.lease.__eq__, hold=hold
+                )
+            log.info("users of an ended node are taken over", lease=ended.lease, users=len(users))
+
     async def close(self) -> None:
-        """Announce nothing more; who is online on record then has a while to come back."""
+        """Record nothing more; who is online on record then has a while to come back."""
         self._closed = True
         for timer in self._leaving.values():
             timer.cancel()
@@ -181,15 +199,21 @@ class Presence:
         return await self._look_up(user_ids, set(user_ids))
 
     async def _look_up(self, user_ids: list[str], visible: set[str]) -> list[Mapping[str, Any]]:
-        away = [one for one in user_ids if one in visible and one not in self._seen]
-        last = {
-            doc["_id"]: doc.get("lastSeenAt")
-            async for doc in self._mongo.users.find({"_id": {"$in": away}}, {"lastSeenAt": 1})
+        away = [one for one in user_ids if one in visible and not self._is_here(one)]
+        known = {
+            doc["_id"]: doc
+            async for doc in self._mongo.users.find(
+                {"_id": {"$in": away}}, {"on": 1, "lastSeenAt": 1}
+            )
         }
         items: list[Mapping[str, Any]] = []
         for user_id in user_ids:
-            here = user_id in visible and self._is_here(user_id)
-            seen = self._seen.get(user_id) or last.get(user_id) if user_id in visible else None
+            here, seen = False, None
+            if user_id in visible:
+                doc = known.get(user_id, {})
+                here = self._is_here(user_id) or bool(doc.get("on"))
+                times = [self._seen.get(user_id), doc.get("lastSeenAt")]
+                seen = max((one for one in times if one), default=None)
             items.append(
                 {
                     "userId": user_id,

@@ -8,10 +8,10 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import structlog
 
+from ..lease import ALIVE, Lease
 from ..mongo import DuplicateKeyError, Mongo, PyMongoError, deadline, is_down, new_id
 from .endpoints import PARTITIONS
 
@@ -23,18 +23,12 @@ TICK_S = 3.0
 LEAVE_S = 0.2
 """How soon it is looked again while there is something to be given up."""
 
-_ALIVE = {"$gt": ["$until", "$$NOW"]}
-_RENEWED: list[dict[str, Any]] = [
-    {"$set": {"until": {"$add": ["$$NOW", int(LEASE_S * 1000)]}}},
-]
-"""By the database's clock: the clocks of the nodes need not agree."""
-
 
 class Leases:
     """The partitions that this relay has, kept by a heart beat.
 
     A relay whose heart beat came too late has lost all of them, and begins anew under another id:
-    whoever found it dead may have taken them, and an id that was dead never lives again.
+    whoever found it dead may have taken them.
     `changed` is called after every look at them.
     """
 
@@ -42,6 +36,7 @@ class Leases:
         self, mongo: Mongo, changed: Callable[[], None], quiet: Callable[[int], bool]
     ) -> None:
         self._mongo = mongo
+        self._lease = Lease(mongo.relays, LEASE_S)
         self._changed = changed
         self._quiet = quiet
         self._id = new_id()
@@ -82,11 +77,11 @@ class Leases:
     async def _look(self) -> None:
         # Before the question: what the answer grants begins no earlier.
         asked_at = time.monotonic()
-        if not await self._renew():
+        if not await self._lease.renew(self._id):
             self._valid_until = 0.0
             self._id = new_id()
             self.held = self._leaving = frozenset()
-            await self._mongo.relays.update_one({"_id": self._id}, _RENEWED, upsert=True)
+            await self._lease.begin(self._id)
         alive, owners = await self._all()
         if self._id not in alive:
             return  # it took too long: the next look begins anew
@@ -110,13 +105,9 @@ class Leases:
                     )
         self._valid_until = asked_at + LEASE_S
 
-    async def _renew(self) -> bool:
-        renewed = await self._mongo.relays.update_one({"_id": self._id, "$expr": _ALIVE}, _RENEWED)
-        return renewed.matched_count == 1
-
     async def _all(self) -> tuple[set[str], dict[int, str | None]]:
         cursor = await self._mongo.relays.aggregate(
-            [{"$project": {"owner": 1, "until": 1, "alive": _ALIVE}}]
+            [{"$project": {"owner": 1, "until": 1, "alive": ALIVE}}]
         )
         alive: set[str] = set()
         owners: dict[int, str | None] = {}
