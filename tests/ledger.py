@@ -25,6 +25,8 @@ class Ledger:
         self.holds = database["holds"]
         self.deadletters = database["deadletters"]
         self.relays = database["relays"]
+        self.users = database["users"]
+        self.nodes = database["nodes"]
 
     async def recorded(self) -> dict[str, list[str]]:
         """The ids of all events by conversation or user, in the order of their records."""
@@ -50,6 +52,14 @@ class Ledger:
             assert time.monotonic() < end, (due, holds)
             await asyncio.sleep(0.05)
 
+    async def presence(self) -> dict[str, list[str]]:
+        """What is recorded of each user's comings and goings, in order."""
+        told: dict[str, list[str]] = {}
+        where = {"kind": {"$in": ["user.online", "user.offline"]}}
+        async for doc in self.outbox.find(where).sort("_id"):
+            told.setdefault(doc["key"], []).append(doc["kind"].removeprefix("user."))
+        return told
+
     async def dead(self) -> dict[str, dict[str, Any]]:
         """The dead letters by event id."""
         return {f"evt_{doc['record']}": doc async for doc in self.deadletters.find()}
@@ -64,7 +74,9 @@ class Ledger:
 
 @asynccontextmanager
 async def ledger_of(server: ChatServer) -> AsyncIterator[Ledger]:
-    async with AsyncMongoClient[dict[str, Any]](server.env["MONGO_URL"]) as client:
+    url = server.env["MONGO_URL"]
+    # As the server reads: what only the primary has yet is not there.
+    async with AsyncMongoClient[dict[str, Any]](url, readConcernLevel="majority") as client:
         yield Ledger(client[server.env["MONGO_DATABASE"]])
 
 

@@ -114,10 +114,11 @@ class Presence:
     async def _keep_recording(self) -> None:
         while self._changed and not self._closed:
             await asyncio.sleep(GATHER_S)
+            gathered = iter(list(self._changed))
             try:
-                while self._changed and not self._closed:
+                while batch := list(islice(gathered, BATCH)):
                     async with deadline():
-                        await self._record(list(islice(self._changed, BATCH)))
+                        await self._record([one for one in batch if one in self._changed])
             except LeaseLost:
                 log.info("presence waits for another lease", users=len(self._changed))
             except (PyMongoError, TimeoutError) as error:
@@ -127,6 +128,8 @@ class Presence:
                 await asyncio.sleep(1.0)
 
     async def _record(self, batch: list[str]) -> None:
+        if not batch or self._closed:
+            return
         lease = self._nodes.lease
         users = {one: Sighting(self._is_here(one), self._seen[one]) for one in batch}
         self._unsure.update(batch)
