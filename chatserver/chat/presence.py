@@ -18,6 +18,7 @@ import structlog
 from .. import tasks
 from ..clock import iso, now
 from ..mongo import Mongo, PyMongoError, deadline, is_down
+from .dates import Dates
 from .members import Members
 from .nodes import Ended, Hold, LeaseLost, Nodes
 from .transitions import BATCH, Sighting, Transitions
@@ -25,6 +26,8 @@ from .transitions import BATCH, Sighting, Transitions
 log = structlog.get_logger(__name__)
 
 GATHER_S = 0.2
+ACTIVE_S = 10.0
+"""How far the other nodes may be behind in when somebody was last active here."""
 
 
 class Presence:
@@ -45,6 +48,7 @@ class Presence:
         self._sockets: dict[str, int] = {}
         self._seen: dict[str, datetime] = {}
         """When those who are here were last active."""
+        self._active = Dates(mongo, "users", "lastSeenAt", pace_s=ACTIVE_S)
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._held: set[str] = set()
         """Those who are on record as here."""
@@ -68,7 +72,9 @@ class Presence:
         self._note(user_id)
 
     def active(self, user_id: str) -> None:
-        self._seen[user_id] = now()
+        at = self._seen[user_id] = now()
+        if self._nodes.count > 1:
+            self._active.touch(user_id, at)
 
     def disconnected(self, user_id: str) -> None:
         left = self._sockets[user_id] - 1
@@ -179,6 +185,12 @@ class Presence:
         for timer in self._leaving.values():
             timer.cancel()
         await tasks.end(self._task)
+        try:
+            await self._active.close()
+        except (PyMongoError, TimeoutError) as error:
+            if not is_down(error):
+                raise
+            log.warning("who was active was not written", error=str(error))
 
     # --- what is asked --------------------------------------------------------------------------
 

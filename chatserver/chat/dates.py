@@ -1,0 +1,56 @@
+"""Dates that are written behind what they tell of."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+from .. import tasks
+from ..mongo import CLOSE_S, Mongo, PyMongoError, deadline, is_down
+
+
+class Dates:
+    """A date field of many documents that only moves forward: written at once where it was quiet, at
+    most once in `pace_s` where it is busy."""
+
+    def __init__(self, mongo: Mongo, collection: str, field: str, *, pace_s: float) -> None:
+        self._mongo = mongo
+        self._collection = collection
+        self._field = field
+        self._pace_s = pace_s
+        self._dirty: dict[str, datetime] = {}
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def touch(self, doc_id: str, at: datetime) -> None:
+        self._dirty[doc_id] = at
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._keep_flushing())
+
+    async def _keep_flushing(self) -> None:
+        while self._dirty:
+            try:
+                await self.flush()
+            except (PyMongoError, TimeoutError) as error:
+                if not is_down(error):
+                    raise
+            await asyncio.sleep(self._pace_s)
+
+    async def flush(self) -> None:
+        """Write what is not written yet, and wait for what is being written by another."""
+        async with self._lock:
+            batch, self._dirty = self._dirty, {}
+            if not batch:
+                return
+            try:
+                async with deadline():
+                    await self._mongo.raise_dates(self._collection, self._field, batch)
+            except BaseException:  # cancelled or failed: it is still to be written
+                self._dirty = {**batch, **self._dirty}
+                raise
+
+    async def close(self) -> None:
+        """Raises PyMongoError, TimeoutError when not all could be written."""
+        await tasks.end(self._task)
+        async with asyncio.timeout(CLOSE_S):
+            await self.flush()
