@@ -243,10 +243,9 @@ async def test_a_frozen_node_wakes_up_without_ghosts(
 async def test_who_moves_away_from_a_node_that_is_stopped_stays_online(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    # It drains for longer than the grace of those who leave by themselves.
     stopped, other = await start(DRAIN_S="2"), await start()
     people = people_of(stopped)
-    alice, quick, slow, never = people("alice", "quick", "slow", "never")
+    alice, quick, slow, never, *idle = people("alice", "quick", "slow", "never", "erin", "frank")
     everyone = [quick, slow, never]
     for one in everyone:
         await alice.direct(one)
@@ -255,6 +254,8 @@ async def test_who_moves_away_from_a_node_that_is_stopped_stays_online(
         wires = await arrive(everyone)
         for one in everyone:
             await becomes(ledger, one, ["online"])
+        # The end is spread over a crowd: the first are away for longer than their grace before it.
+        await arrive(idle * 12)
         stopping = asyncio.create_task(stopped.stop())
         await asyncio.gather(*[wire.ended() for wire in wires])
         await Wire.connect(at(quick, other))

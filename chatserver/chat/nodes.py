@@ -154,20 +154,31 @@ class Nodes:
             self.begun()
         alive: dict[str, str] = {}
         due: list[Ended] = []
-        over = {"$lte": ["$backBy", "$$NOW"]}
-        fields = {"node": 1, "seenAt": 1, "alive": ALIVE, "over": over}
+        stopped: set[str] = set()
+        fields = {
+            "node": 1,
+            "seenAt": 1,
+            "alive": ALIVE,
+            "over": {"$lte": ["$backBy", "$$NOW"]},
+            "stopped": {"$eq": ["$until", "$seenAt"]},
+        }
         async for doc in await self._mongo.nodes.aggregate([{"$project": fields}]):
             if doc["alive"]:
                 alive[doc["_id"]] = doc["node"]
             elif doc["over"]:
                 due.append(Ended(doc["_id"], doc["seenAt"]))
-        ended = [node for lease, node in self._alive.items() if lease not in alive]
-        self._alive = alive
-        for node in ended:
-            if node != self._node_id:
+            if doc["stopped"]:
+                stopped.add(doc["_id"])
+        before, self._alive = self._alive, alive
+        for lease, node in before.items():
+            if lease in alive or node == self._node_id:
+                continue
+            if lease in stopped:
+                log.info("a node has stopped", node=node)
+            else:
                 log.warning("a node is gone", node=node)
-                for tell in self._gone:
-                    tell(node)
+            for tell in self._gone:
+                tell(node)
         if time.monotonic() - self._begun_at < self.restart_grace_s:
             return
         if due and (self._inheriting is None or self._inheriting.done()):

@@ -56,8 +56,6 @@ class Presence:
         self._unsure: set[str] = set()
         """Those of whom the database did not say what is on record: whatever is known of them, it is
         recorded again."""
-        self._unproven: set[str] = set()
-        """Those who were here before this node was taken for dead, and are not on record again."""
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -66,7 +64,6 @@ class Presence:
     def connected(self, user_id: str) -> None:
         self._sockets[user_id] = self._sockets.get(user_id, 0) + 1
         self._seen[user_id] = now()
-        self._unproven.discard(user_id)
         if timer := self._leaving.pop(user_id, None):
             timer.cancel()
         self._note(user_id)
@@ -82,9 +79,6 @@ class Presence:
             self._sockets[user_id] = left
             return
         del self._sockets[user_id]
-        if user_id in self._unproven:
-            self._note(user_id)
-            return
         self._seen[user_id] = now()
         self._leave_after(user_id, self._grace_s)
 
@@ -147,7 +141,6 @@ class Presence:
         self._held.difference_update(batch)
         if lease == self._nodes.lease:
             self._held |= here
-            self._unproven -= here
         for user_id in batch:
             # It may have changed again while this was being recorded.
             self._note(user_id)
@@ -155,14 +148,13 @@ class Presence:
     def begun(self) -> None:
         """This node was taken for dead: those who are here are put on record again.
 
-        Who left before, or leaves until that is done, has had the time to come back: there are still
-        those to be noticed who closed their sockets while this node could not notice.
+        Not those who left: they have had the time to come back. Who closed a socket while this node
+        was frozen is among them, since what waits to be read is read before the database answers.
         """
         for timer in self._leaving.values():
             timer.cancel()
         gone, self._leaving = self._leaving, {}
-        self._unproven = set(self._sockets)
-        self._held -= self._unproven
+        self._held.difference_update(self._sockets)
         for user_id in [*gone, *self._sockets]:
             self._note(user_id)
 
