@@ -52,6 +52,9 @@ log = structlog.get_logger(__name__)
 
 MAX_REQUEST = 4 * 1024 * 1024
 BACKLOG = 4096
+NOTICE = 0.3
+"""The part of `drain_s` in which balancers may learn from /ready that the server is going. It still takes
+new clients then, since refusing those that are sent to it would be a failure that they see."""
 CONNECT_S = 10.0
 """How long a client may take to say who it is."""
 
@@ -59,8 +62,8 @@ CONNECT_S = 10.0
 async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], None]) -> None:
     """Serve until cancelled; `started` is called when both ports listen.
 
-    On the way out: no new connections, not ready, what was taken in is finished, and the clients
-    are sent away over `drain_s`.
+    On the way out, over `drain_s`: not ready; once balancers know that, no new clients, and those that
+    are here are sent away one after the other. What was taken in is finished.
     """
     async with AsyncExitStack() as undo:
         mongo = Mongo(mongo_url, settings.mongo_database)
@@ -142,6 +145,7 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
             max_payload=MAX_PACKET,
             sessions_per_address=settings.sockets_per_address,
             trusted_proxies=settings.trusted_proxies,
+            node=settings.node_name,
             http_compression=False,
         )
         Direct(sockets, door)
@@ -163,11 +167,11 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
 
         await _listen(undo, private, settings, settings.port)
         if public is not private:
-            site = await _listen(undo, public, settings, settings.ws_port)
-            undo.push_async_callback(sockets.drain, settings.drain_s)
-            undo.push_async_callback(site.stop)
-        else:
-            undo.push_async_callback(sockets.drain, settings.drain_s)
+            await _listen(undo, public, settings, settings.ws_port)
+        # Listening all the while: a client that polls, or comes through a balancer, needs a connection
+        # for each step of its going, and whoever is new is told (503) to go elsewhere.
+        undo.push_async_callback(sockets.drain, settings.drain_s * (1 - NOTICE))
+        undo.push_async_callback(asyncio.sleep, settings.drain_s * NOTICE)
         undo.callback(presence.drain)
         undo.callback(health.drain)
         log.info("listening", host=settings.host, port=settings.port, ws_port=settings.ws_port)
@@ -180,7 +184,7 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
 
 async def _listen(
     undo: AsyncExitStack, app: web.Application, settings: Settings, port: int
-) -> web.TCPSite:
+) -> None:
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -193,6 +197,4 @@ async def _listen(
     )
     undo.push_async_callback(runner.cleanup)
     await runner.setup()
-    site = web.TCPSite(runner, settings.host, port, backlog=BACKLOG)
-    await site.start()
-    return site
+    await web.TCPSite(runner, settings.host, port, backlog=BACKLOG).start()

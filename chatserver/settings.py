@@ -31,6 +31,8 @@ class BadSettings(Exception):
 class Settings:
     env: str = "development"
     host: str = "0.0.0.0"  # noqa: S104  a server in a container is reached from outside it
+    node_name: str = ""
+    """What a balancer knows this node by; empty: nothing."""
     port: int = 3000
     ws_port: int = 3001
 
@@ -120,11 +122,13 @@ def _read(env: Env) -> dict[str, Any]:
     http = validate.Regexp(r"(https?://[^\s/].*)?$", error="Must begin with http:// or https://.")
     mongodb = validate.Regexp(r"(mongodb(\+srv)?://.+)?$", error="Must begin with mongodb://.")
     database = validate.Regexp(r"[\w-]{1,63}$", error="Must be a name of letters, digits, _ and -.")
+    node = validate.Regexp(r"[a-z0-9-]{0,32}$", error="Must be at most 32 of a-z, 0-9 and -.")
     values: dict[str, Any] = {
         "env": env.str(
             "ENV", "development", validate=validate.OneOf(["development", "production"])
         ),
         "host": env.str("HOST", "0.0.0.0"),  # noqa: S104
+        "node_name": env.str("NODE_NAME", "", validate=node),
         "port": env.int("PORT", 3000, validate=port),
         "ws_port": env.int("WS_PORT", 3001, validate=port),
         "auth_jwt_issuer": env.str("AUTH_JWT_ISSUER", ""),

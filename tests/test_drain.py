@@ -15,6 +15,7 @@ from .conftest import Starter
 from .people import People
 from .raw import Answer, Wire, history, when
 from .servers import ChatServer, free_port
+from .streams import ready
 
 RESTARTS = 1012
 
@@ -109,6 +110,40 @@ async def test_clients_are_sent_away_one_after_the_other_and_nobody_new_comes_in
     assert time.monotonic() - began < 6
     with pytest.raises((aiohttp.ClientError, AssertionError)):
         await polling.poll_for("never")
+
+
+async def test_before_anybody_is_sent_away_a_balancer_is_told_and_newcomers_are_let_in(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    server = await start(DRAIN_S="4")
+    people = people_of(server)
+    alice, bob = people("alice", "bob")
+    talk = await alice.group(bob)
+    desk, *_ = [await Wire.connect(alice) for _ in range(12)]
+    began = time.monotonic()
+    server.signal(signal.SIGTERM)
+    while await ready(people) == 200:
+        assert time.monotonic() - began < 0.5
+        await asyncio.sleep(0.01)
+    late, polling = await Wire.connect(bob), await Polling.connect(bob)
+    sent = await (await late.say(talk, "Just in time"))
+    assert sent is not None
+    assert sent["ok"]
+    await desk.until(lambda: desk.told("message:new") == [sent["data"]])
+    assert time.monotonic() - began < 1, "while /ready says 503"
+
+    assert await desk.ended() == RESTARTS
+    assert time.monotonic() - began > 1.1
+    for transport in ("polling", "websocket"):
+        url = f"{server.sockets}/socket.io/?EIO=4&transport={transport}"
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        headers = upgrade if transport == "websocket" else {}
+        async with people.session.get(url, headers=headers) as answer:
+            assert answer.status == 503, "refused by HTTP, so that a balancer may ask another node"
+    polled = await polling.poll_for("1")
+    assert polled == ["1"], "who polls is told that it is over"
+    assert await late.ended() == RESTARTS
+    assert await server.stop() == 0
 
 
 async def test_the_idle_do_not_hold_up_the_end(

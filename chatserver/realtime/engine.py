@@ -33,7 +33,9 @@ class EngineServer(engineio.AsyncServer):
     `unsent_limit`: unsent bytes past which a session is closed, so that its client comes back;
     `max_payload`: bytes of a payload that clients are told, if not `max_http_buffer_size`;
     `sessions_per_address`: those that a client address may have at once, 0 for any number;
-    `trusted_proxies`: networks whose X-Forwarded-For says what the client's address is.
+    `trusted_proxies`: networks whose X-Forwarded-For says what the client's address is;
+    `node`: what session ids begin with, and a dot, so that a balancer can send all requests of a
+    session to the node that has it.
     """
 
     sockets: dict[str, Session]
@@ -46,6 +48,7 @@ class EngineServer(engineio.AsyncServer):
         max_payload: int | None = None,
         sessions_per_address: int = 0,
         trusted_proxies: Iterable[Network] = (),
+        node: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -53,6 +56,7 @@ class EngineServer(engineio.AsyncServer):
         self.unsent_limit = unsent_limit
         self.max_payload = max_payload or self.max_http_buffer_size
         self.addresses = Addresses(sessions_per_address, trusted_proxies)
+        self._before_id = f"{node}." if node else ""
         self.heartbeat = Heartbeat(self.ping_interval, self.ping_timeout)
         self.draining = False
         self.deliver: Callable[[Session, bytes], None] = self._hold_text
@@ -159,7 +163,7 @@ class EngineServer(engineio.AsyncServer):
             last = self._last_words.pop(request.query["sid"], None)
             answer = self._ok(last) if last else refusals.refused(code)
         elif code is not None:
-            answer = refusals.refused(code)
+            answer = refusals.refused(code, refusals.what_to_do(self, code))
         else:
             answer = await self._post(environ)
         return await self._make_response(answer, environ)
@@ -193,7 +197,7 @@ class EngineServer(engineio.AsyncServer):
                 refusals.FORBIDDEN, "Too many connections", status="429 TOO MANY REQUESTS"
             )
         self._run_in(asyncio.get_running_loop())
-        sid = self.generate_id()
+        sid = self._before_id + self.generate_id()
         session = self.sockets[sid] = Session(self, sid, address)
         await session.send(
             engine_packet.Packet(

@@ -45,6 +45,13 @@ async def turned_away(request: web.Request) -> web.StreamResponse:
     return websocket
 
 
+def what_to_do(server: EngineServer, code: int) -> str | None:
+    """A sentence for whoever reads the answer, where the meaning of the code does not say enough."""
+    if code == UNKNOWN_TRANSPORT and server.transports == ["websocket"]:
+        return 'Only WebSocket is served here: connect with transports: ["websocket"]'
+    return None
+
+
 def refusal(server: EngineServer, request: web.BaseRequest) -> int | None:
     """The code of what is wrong with a request; None when it may go on."""
     transport = request.query.get("transport")
