@@ -21,8 +21,8 @@ class Lost(Exception):
 
 class Browser(Device):
     """A device as any other. Of itself the client tells with the events `client:open` and
-    `client:upgrade` (the transport), `client:connect` (the socket's id), `client:disconnect` (the
-    reason) and `client:refused`."""
+    `client:upgrade` (the transport), `client:session` (its id), `client:connect` (the socket's id),
+    `client:disconnect` (the reason) and `client:refused`."""
 
     client: Node
 

@@ -3,8 +3,8 @@
 // A person with the official client, led line by line. In: {"emit", "data", "id"?} (with an id it
 // asks for an answer), {"connect"}, {"disconnect"}; the end of the input is the end of the person.
 // Out: {"heard", "data"} for every event, and for what the client itself has to tell, as
-// "client:open" and "client:upgrade" (the transport), "client:connect", "client:disconnect" and
-// "client:refused"; {"answer", "data"} or {"answer", "error"} for what was asked.
+// "client:open" and "client:upgrade" (the transport), "client:session" (its id), "client:connect",
+// "client:disconnect" and "client:refused"; {"answer", "data"} or {"answer", "error"} for what was asked.
 
 import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
@@ -25,6 +25,7 @@ socket.onAny(hear);
 socket.io.on("open", () => {
   const { engine } = socket.io;
   hear("client:open", engine.transport.name);
+  hear("client:session", engine.id);
   engine.once("upgrade", () => hear("client:upgrade", engine.transport.name));
 });
 socket.on("connect", () => hear("client:connect", socket.id));
