@@ -22,7 +22,7 @@ class Party:
     """Rooms, names, and the lines that each guest ought to have heard by now."""
 
     def __init__(self) -> None:
-        self.sio = RealtimeServer(ping_interval=1, ping_timeout=5, unsent_limit=8 * 2**20)
+        self.sio = RealtimeServer(ping_interval=1, ping_timeout=60, unsent_limit=8 * 2**20)
         self.told: dict[str, list[str]] = {}
         self.done: dict[str, int] = {}
         """How many things each guest has done."""
@@ -136,14 +136,17 @@ class Guest:
 
     # --- the ways in which one is connected ----------------------------------------------------------
 
-    async def over_websocket(self, url: str, *, slowly: bool = False) -> None:
+    async def over_websocket(self, url: str, *, woken: asyncio.Event | None = None) -> None:
+        """With `woken` it reads nothing before that, and slowly afterwards."""
+        slowly = woken is not None
         bare = await BareSocket.open_at(url, receive_buffer=4096 if slowly else 0)
         assert (await bare.frame())[1][:1] == b"0"
         await bare.write(self.hello)
         with contextlib.closing(bare.writer):
             for at in range(10**6):
-                if slowly and at % 500 == 1:
-                    await asyncio.sleep(0.15)
+                if woken is not None and at % 500 == 1:
+                    await woken.wait()
+                    await asyncio.sleep(0.05)
                 opcode, data = await bare.frame()
                 for one in self.takes(data.decode() if opcode == TEXT else data):
                     await bare.write(one, TEXT if isinstance(one, str) else 2)
