@@ -15,7 +15,7 @@ import pytest
 from chatserver.realtime import RealtimeServer
 from chatserver.realtime import polling as long_polling
 
-from .bare import PING, BareSocket, Polling, Unread
+from .bare import PING, SEPARATOR, BareSocket, Polling, Unread, event
 from .conftest import Starter
 from .echo import HURRIED, INTERVAL_S, Raw, engine, serving
 from .people import People
@@ -231,3 +231,49 @@ async def test_a_connection_without_a_request_is_not_kept(
     assert not poll.done()
     assert (await (await wire.say(talk, "Still here")))["ok"]
     assert len(await poll) == 1
+
+
+async def test_a_flood_of_small_events_takes_turns_with_everybody_else(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    """A read, and a body, may have ten thousand of them: others are served between, not after them."""
+    server = await start(RATE_LIMITS="on", LOG_LEVEL="error")
+    people = people_of(server)
+    mallory, alice = people("mallory", "alice")
+    wire = await Wire.connect(alice)
+    sockets = [await BareSocket.connect(mallory) for _ in range(5)]
+    pollers = [await Polling.connect(mallory) for _ in range(3)]
+    packet = event(None, "x")
+    frames = (struct.pack("!BB", 0x81, 0x80 | len(packet)) + bytes(4) + packet.encode()) * 3000
+    body = SEPARATOR.join([packet] * 3000)
+
+    async def flood(bare: BareSocket) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                bare.writer.write(frames)
+                await bare.writer.drain()
+
+    async def read(bare: BareSocket) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await bare.reader.read(2**16):
+                pass
+
+    async def post(poller: Polling) -> None:
+        while (await poller.post(body))[0] == 200:
+            await poller.get()
+
+    flooding = [asyncio.create_task(work(bare)) for bare in sockets for work in (flood, read)]
+    flooding += [asyncio.create_task(post(poller)) for poller in pollers]
+    waits: list[float] = []
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        began = time.monotonic()
+        await wire.caught_up()
+        waits.append(time.monotonic() - began)
+        await asyncio.sleep(0.1)
+    assert sorted(waits)[len(waits) * 9 // 10] < 0.4
+    for task in flooding:
+        task.cancel()
+    await asyncio.gather(*flooding, return_exceptions=True)
+    for bare in sockets:
+        bare.abort()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import time
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, web
@@ -20,7 +21,7 @@ from engineio.exceptions import ContentTooLongError
 from .inbox import Inbox
 from .packet import Malformed, Packet, frame
 from .polling import NOOP, Polling, read
-from .websocket import WebSocket, WebSocketResponse
+from .websocket import TURN_S, WebSocket, WebSocketResponse
 
 if TYPE_CHECKING:
     from .engine import EngineServer
@@ -173,7 +174,7 @@ class Session(AsyncSocket):
             polling.posting = True
             try:
                 most = self.server.max_http_buffer_size
-                self._unpack(await read(environ["aiohttp.request"], most))
+                await self._unpack(await read(environ["aiohttp.request"], most))
                 if self._inbox is not None:
                     await self._inbox.room()
             finally:
@@ -182,8 +183,14 @@ class Session(AsyncSocket):
             self.server.drop(self, self.server.reason.TRANSPORT_ERROR)
             raise
 
-    def _unpack(self, packets: list[bytes]) -> None:
+    async def _unpack(self, packets: list[bytes]) -> None:
+        until = time.perf_counter() + TURN_S
         for packet in packets:
+            if time.perf_counter() > until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + TURN_S
+            if self.closing or self.closed:
+                return
             if packet[:1] == b"b":
                 try:
                     data = binascii.a2b_base64(packet[1:], strict_mode=True)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
@@ -30,6 +31,12 @@ KERNEL_BYTES = 128 * 1024
 we keep ourselves. What is under way to a client that reads does not count: nobody is slower for it."""
 
 
+PORTION_BYTES = 1024
+TURN_S = 0.002
+"""How long what one client sent may take in one turn of the loop. A single read may bring ten thousand
+small events, and nobody else would be served before the last of them."""
+
+
 def set_tcp(transport: asyncio.Transport | None, option: int, value: int) -> None:
     """Set an option of TCP, where there are TCP and the option."""
     if transport is None or transport.is_closing() or sys.platform != "linux":
@@ -50,6 +57,12 @@ class WebSocket:
         set_tcp(self._transport, TCP_NOTSENT_LOWAT, KERNEL_BYTES)
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = False
+        self.parser: WebSocketReader
+        """Kept here: the queue holds it only weakly."""
+        self._rest = b""
+        """What has been read, and not parsed yet."""
+        self._goes_on = False
+        self._paused = False
         # A WebSocket of a session that polls is only on trial.
         self.take = session.probed if session.connected else session.received
 
@@ -100,12 +113,49 @@ class WebSocket:
 
     def pause(self, paused: bool) -> None:
         """Stop or go on reading from the client: its sends then wait in its own buffers."""
+        self._paused = paused
+        if self._rest:
+            self._go_on_later()
+        else:
+            self._read(not paused)
+
+    def _read(self, going_on: bool) -> None:
         if self._ended or self._transport is None or self._transport.is_closing():
             return
-        if paused:
-            self._protocol.pause_reading()
-        else:
+        if going_on:
             self._protocol.resume_reading()
+        else:
+            self._protocol.pause_reading()
+
+    def parse(self, data: bytes) -> None:
+        """Take in what has been read: for as long as its turn is, and the rest in the next turns."""
+        if len(data) <= PORTION_BYTES and not self._rest:
+            self.parser.feed_data(data)
+            return
+        self._rest += data
+        if not self._goes_on:
+            self._go_on()
+
+    def _go_on_later(self) -> None:
+        if not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        data, self._rest = self._rest, b""
+        at, until = 0, time.perf_counter() + TURN_S
+        while at < len(data) and not self._paused and not self._ended:
+            self.parser.feed_data(data[at : at + PORTION_BYTES])
+            at += PORTION_BYTES
+            if time.perf_counter() > until:
+                break
+        if self._ended:
+            return
+        self._rest = data[at:]
+        self._read(not self._rest and not self._paused)
+        if self._rest and not self._paused:
+            self._go_on_later()
 
     def received(self, message: WSMessage) -> None:
         if self._ended:
@@ -147,6 +197,22 @@ class _Inbox(WebSocketDataQueue):
         self._websocket.failed(exc)
 
 
+class _Parser:
+    """What aiohttp takes for the parser of the connection."""
+
+    __slots__ = ("_websocket",)
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._websocket.parse(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self._websocket.lost()
+
+
 class WebSocketResponse(web.WebSocketResponse):
     """aiohttp's handshake, and then our own inbox in place of its queue.
 
@@ -165,9 +231,9 @@ class WebSocketResponse(web.WebSocketResponse):
         self._writer = writer
         self.websocket = self._session.websocket = WebSocket(self._session, request)
         inbox = _Inbox(self.websocket, request.protocol)
-        # The parser is kept: the queue holds it only weakly.
-        self._parser = WebSocketReader(inbox, self._most, compress=False, decode_text=False)
-        request.protocol.set_parser(self._parser)
+        parser = WebSocketReader(inbox, self._most, compress=False, decode_text=False)
+        self.websocket.parser = parser
+        request.protocol.set_parser(_Parser(self.websocket))  # type: ignore[arg-type]
         request.protocol.keep_alive(False)
 
     async def write_eof(self, data: bytes = b"") -> None:
