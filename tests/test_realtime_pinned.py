@@ -43,6 +43,7 @@ PINNED: list[tuple[str, str, str]] = [
     (f"{ENGINE_BASE}._bad_request", "af66afac6f6c", "engine.py, _ok and _bad_request"),
     (f"{ENGINE_BASE}._cors_allowed_origins", "d0cad0c66d53", "engine.py, _post"),
     (f"{ENGINE_BASE}._cors_headers", "da3a25b43052", "engine.py, _post"),
+    (f"{ENGINE}.start_background_task", "c873562535a6", "engine.py, start_background_task"),
     (f"{SOCKET}.poll", "826f58a9f360", "session.py"),
     (f"{SOCKET}.receive", "a91ae36ec2fb", "session.py"),
     (f"{SOCKET}.send", "0437276ccba7", "session.py"),
@@ -98,6 +99,7 @@ PINNED: list[tuple[str, str, str]] = [
     (f"{PACKET}.__init__", "5fe2fa797e08", "strict.py, and clients.py, _packets"),
     (f"{PACKET}.encode", "513c45be7518", "strict.py, and clients.py, _packets"),
     (f"{PACKET}.decode", "61ad7904b539", "strict.py, and clients.py, _packets"),
+    (f"{PACKET}.data_is_binary", "464dded7ae95", "strict.py, data_is_binary"),
     (f"{PACKET}.add_attachment", "01e024038f3d", "strict.py, and clients.py, _packets"),
     (f"{PACKET}.reconstruct_binary", "b5bf13b2bea3", "strict.py, and clients.py, _packets"),
     (
@@ -126,15 +128,22 @@ PINNED: list[tuple[str, str, str]] = [
         "1277d2fa9335",
         "websocket.py, WebSocketResponse.write_eof",
     ),
+    ("aiohttp.web_protocol.RequestHandler.start", "2e565fd40c8e", "websocket.py, take_over"),
     (
-        "aiohttp.web_protocol.RequestHandler.set_parser",
-        "bb548eb2b85d",
-        "websocket.py, WebSocketResponse._post_start",
+        "aiohttp.web_protocol.RequestHandler.finish_response",
+        "b7eb53db8f4b",
+        "websocket.py, take_over",
+    ),
+    ("aiohttp.web_protocol.RequestHandler.force_close", "38d0e1e798e4", "websocket.py, take_over"),
+    (
+        "aiohttp.web_protocol.RequestHandler.data_received",
+        "1ee57ebe052e",
+        "websocket.py, take_over",
     ),
     (
         "aiohttp.web_protocol.RequestHandler.connection_lost",
         "df2fe6e95fd0",
-        "polling.py, wait",
+        "polling.py, wait, and websocket.py, take_over",
     ),
     (
         "aiohttp.base_protocol.BaseProtocol._drain_helper",

@@ -1,7 +1,8 @@
 """The engine.io server: engineio's AsyncServer with sessions, heartbeat and refusals of its own.
 
 Overridden of engineio 4.15.1's AsyncServer: attach, handle_request (to refuse first what is none of
-the protocol), _handle_connect (to make our Session), _ok and _bad_request (what is answered).
+the protocol), _handle_connect (to make our Session), start_background_task (theirs looks for the loop,
+a system call), _ok and _bad_request (what is answered).
 """
 
 from __future__ import annotations
@@ -113,6 +114,11 @@ class EngineServer(engineio.AsyncServer):
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> Any:
+        if hasattr(self, "_loop"):
+            return self._loop.create_task(target(*args, **kwargs))
+        return super().start_background_task(target, *args, **kwargs)
 
     async def drain(self, seconds: float) -> None:
         """Take no new clients, and send all away to reconnect elsewhere, spread over `seconds`.
