@@ -12,7 +12,7 @@ import asyncio
 import binascii
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode
 from engineio import packet as engine
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError
@@ -203,6 +203,11 @@ class Session(AsyncSocket):
             self._inbox = Inbox(self)
         self._inbox.put(data)
 
+    def heard(self) -> None:
+        """All that was held is handled. Most clients are silent most of the time, and an inbox is as
+        large as the rest of a session."""
+        self._inbox = None
+
     def malformed(self) -> None:
         """What was taken in turned out to be none of the protocol."""
         if self.websocket is not None and self.upgraded:
@@ -217,14 +222,16 @@ class Session(AsyncSocket):
     # --- the WebSocket --------------------------------------------------------------------------
 
     async def _upgrade_websocket(self, environ: dict[str, Any]) -> Any:
-        response = WebSocketResponse(self)
+        request = environ["aiohttp.request"]
+        response = WebSocketResponse()
+        websocket = self.websocket = WebSocket(self)
         try:
-            await response.prepare(environ["aiohttp.request"])
-        except web.HTTPException:
+            await response.prepare(request)
+        except Exception:
+            self.websocket = None
             if not self.connected:
                 self.server.drop(self, self.server.reason.TRANSPORT_ERROR)
             raise
-        websocket = response.websocket
         if self.connected:
             # A polling session that upgrades: it is ours after the probe (see probed).
             self.upgrading = True
@@ -234,13 +241,15 @@ class Session(AsyncSocket):
         else:
             self.connected = self.upgraded = True
             self._take_queue()
-        await websocket.closed
+        websocket.take_over(request.protocol)
+        return response
+
+    def websocket_lost(self) -> None:
         if self.upgraded:
-            await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
+            self.server.drop(self, self.server.reason.TRANSPORT_CLOSE)
         else:
             self.websocket = None
             self.upgrading = self._probed = False
-        return response
 
     def probed(self, data: bytes) -> None:
         """A packet on the WebSocket of a session that still polls. Raises Malformed."""

@@ -30,19 +30,75 @@ KERNEL_BYTES = 128 * 1024
 we keep ourselves. What is under way to a client that reads does not count: nobody is slower for it."""
 
 
-class WebSocket:
-    """The transport of a session after the handshake."""
+class WebSocket(asyncio.Protocol):
+    """The transport of a session after the handshake; it hears of its end once (websocket_lost)."""
 
-    def __init__(self, session: Session, request: web.BaseRequest) -> None:
+    __slots__ = (
+        "_congested",
+        "_drained",
+        "_ended",
+        "_limit",
+        "_lost",
+        "_parser",
+        "_session",
+        "_transport",
+        "take",
+    )
+
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._protocol = request.protocol
-        self._transport = request.transport
+        self._transport: asyncio.Transport | None = None
         self._limit = session.server.unsent_limit
-        self._set(TCP_NOTSENT_LOWAT, KERNEL_BYTES)
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._congested = False
+        self._drained: asyncio.Future[None] | None = None
         self._ended = False
+        self._lost = False
+        most = session.server.max_http_buffer_size
+        self._parser = WebSocketReader(_Inbox(self), most, compress=False, decode_text=False)
         # A WebSocket of a session that polls is only on trial.
         self.take = session.probed if session.connected else session.received
+
+    def take_over(self, handler: web.RequestHandler[web.Request]) -> None:
+        """Go on with the connection of an aiohttp handler, which ends: it, its tasks and all that it
+        knows of the request are several times what a session is."""
+        transport = handler.transport
+        if transport is None or transport.is_closing():
+            self.lost()
+            return
+        if self._ended:
+            transport.close()
+            return
+        handler.transport = None
+        self._transport = transport
+        self._congested = handler.writing_paused
+        transport.set_protocol(self)
+        self._set(TCP_NOTSENT_LOWAT, KERNEL_BYTES)
+        early, handler._message_tail = handler._message_tail, b""
+        held = handler._reading_paused or handler._buffer_paused
+        handler.connection_lost(None)
+        if held:
+            transport.resume_reading()
+        if early:
+            self.data_received(early)
+
+    # --- asyncio.Protocol -----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def pause_writing(self) -> None:
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        self._congested = False
+        self._relieve()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._transport = None
+        self._ended = True
+        self.lost()
+
+    # --- what goes out --------------------------------------------------------------------------
 
     @property
     def unsent(self) -> int:
@@ -51,10 +107,17 @@ class WebSocket:
 
     async def drained(self) -> None:
         """Return when the client has taken most of what is unsent, or is gone."""
-        drain = asyncio.ensure_future(self._protocol._drain_helper())
-        await asyncio.wait((drain, self.closed), return_when=asyncio.FIRST_COMPLETED)
-        if not drain.cancel() and drain.exception() is not None:
-            self.lost()
+        if not self._congested or self._lost:
+            await asyncio.sleep(0)
+            return
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._drained)
+
+    def _relieve(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.set_result(None)
 
     def write(self, data: bytes) -> None:
         transport = self._transport
@@ -94,17 +157,19 @@ class WebSocket:
             plain.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def lost(self) -> None:
-        if not self.closed.done():
-            self.closed.set_result(None)
+        if not self._lost:
+            self._lost = True
+            self._relieve()
+            self._session.websocket_lost()
 
     def pause(self, paused: bool) -> None:
         """Stop or go on reading from the client: its sends then wait in its own buffers."""
         if self._ended or self._transport is None or self._transport.is_closing():
             return
         if paused:
-            self._protocol.pause_reading()
+            self._transport.pause_reading()
         else:
-            self._protocol.resume_reading()
+            self._transport.resume_reading()
 
     def received(self, message: WSMessage) -> None:
         if self._ended:
@@ -130,10 +195,16 @@ class WebSocket:
 
 
 class _Inbox(WebSocketDataQueue):
-    """Takes messages from aiohttp's parser as they are parsed, instead of queueing them for a task."""
+    """Takes messages from aiohttp's parser as they are parsed, instead of queueing them for a task.
 
-    def __init__(self, websocket: WebSocket, protocol: Any) -> None:
-        super().__init__(protocol, 2**16, loop=asyncio.get_running_loop())
+    Never full, as far as the parser looks; and without the deque that the stock one makes, which is
+    larger than all the rest.
+    """
+
+    __slots__ = ("_websocket",)
+    _size = _limit = 0
+
+    def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
 
     def feed_data(self, data: Any, size: int) -> None:
@@ -147,27 +218,17 @@ class _Inbox(WebSocketDataQueue):
 
 
 class WebSocketResponse(web.WebSocketResponse):
-    """aiohttp's handshake, and then our own inbox in place of its queue.
+    """aiohttp's handshake alone: what comes after it is not aiohttp's.
 
     Without per-message deflate: a compressor is 256 KiB per connection, and a frame could not be
     shared. Overridden of aiohttp 3.14: _post_start and write_eof.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._most = session.server.max_http_buffer_size
-        super().__init__(compress=False, max_msg_size=self._most, decode_text=False)
-        self._session = session
-        self.websocket: WebSocket
+    def __init__(self) -> None:
+        super().__init__(compress=False)
 
     def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
-        # Not the stock one: it would set a parser of its own, and there can be only one.
-        self._writer = writer
-        self.websocket = self._session.websocket = WebSocket(self._session, request)
-        inbox = _Inbox(self.websocket, request.protocol)
-        # The parser is kept: the queue holds it only weakly.
-        self._parser = WebSocketReader(inbox, self._most, compress=False, decode_text=False)
-        request.protocol.set_parser(self._parser)
-        request.protocol.keep_alive(False)
+        """Not the stock one: it would set a parser, and a queue."""
 
     async def write_eof(self, data: bytes = b"") -> None:
         """The closing handshake is ours."""
