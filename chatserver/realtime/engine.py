@@ -24,6 +24,8 @@ from .session import Session
 
 UPGRADE_S = 10.0
 UNSENT_LIMIT = 1024 * 1024
+LEAVE_S = 10.0
+"""What handlers of disconnections have when the application shuts down."""
 
 
 class EngineServer(engineio.AsyncServer):
@@ -63,6 +65,8 @@ class EngineServer(engineio.AsyncServer):
         self._last_words: dict[str, list[engine_packet.Packet]] = {}
         self._dirty: list[Session] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+        """Of sessions."""
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop: asyncio.AbstractEventLoop
 
@@ -72,10 +76,12 @@ class EngineServer(engineio.AsyncServer):
 
         async def leave(_: web.Application) -> None:
             await self.drain(0)
+            # aiohttp, which waits for its handlers, knows nothing of the WebSockets.
+            if self._endings:
+                await asyncio.wait(self._endings, timeout=LEAVE_S)
 
         # Every method: the protocol has an answer for those that are wrong.
         app.router.add_route("*", f"/{engineio_path.strip('/')}/", self.handle_request)
-        # Or aiohttp would wait a minute for the WebSockets to end.
         app.on_shutdown.append(leave)
         app.on_startup.append(begin)
 
@@ -103,7 +109,7 @@ class EngineServer(engineio.AsyncServer):
 
     def drop(self, session: Session, reason: str, *, abort: bool = True) -> None:
         """End a session from where nothing can be awaited."""
-        self.spawn(session.close(wait=False, abort=abort, reason=reason))
+        self._begin(session.close(wait=False, abort=abort, reason=reason), self._endings)
 
     def keep_last_words(self, sid: str, packets: list[engine_packet.Packet]) -> None:
         """For one more poll of a session that has been closed between two of them."""
@@ -111,9 +117,12 @@ class EngineServer(engineio.AsyncServer):
         self._loop.call_later(self.ping_timeout, self._last_words.pop, sid, None)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._begin(work, self._tasks)
+
+    def _begin(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        among.add(task)
+        task.add_done_callback(among.discard)
 
     def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> Any:
         if hasattr(self, "_loop"):

@@ -58,7 +58,7 @@ class WebSocket(asyncio.Protocol):
         # A WebSocket of a session that polls is only on trial.
         self.take = session.probed if session.connected else session.received
 
-    def take_over(self, handler: web.RequestHandler[web.Request]) -> None:
+    def take_over(self, handler: web.RequestHandler) -> None:
         """Go on with the connection of an aiohttp handler, which ends: it, its tasks and all that it
         knows of the request are several times what a session is."""
         transport = handler.transport
@@ -76,6 +76,8 @@ class WebSocket(asyncio.Protocol):
         early, handler._message_tail = handler._message_tail, b""
         held = handler._reading_paused or handler._buffer_paused
         handler.connection_lost(None)
+        # Again: a connect handler may ask the request where it is from.
+        handler.transport = transport
         if held:
             transport.resume_reading()
         if early:
