@@ -65,7 +65,7 @@ class Session(AsyncSocket):
         if self.closed or self.closing:
             return
         if self.upgraded:
-            if not (packet.fleeting and self.websocket and self.websocket.unsent > SOFT_BYTES):
+            if not (packet.fleeting and self.websocket and self._is_behind(self.websocket)):
                 self._write(packet.frame)
             return
         if self._polling.unsent > (SOFT_BYTES if packet.fleeting else self.server.unsent_limit):
@@ -73,6 +73,9 @@ class Session(AsyncSocket):
                 self.server.drop(self, "too slow")
             return
         self._polling.put(packet.polled, len(packet.payload))
+
+    def _is_behind(self, websocket: WebSocket) -> bool:
+        return websocket.congested and websocket.unsent > SOFT_BYTES
 
     async def drained(self) -> None:
         """Return when the client has taken most of what waited for it, or is gone: whoever asks for

@@ -25,6 +25,8 @@ ABORT_S = 5.0
 # Linux's; the one is in Python's socket module from 3.12 on, the other on Linux alone.
 TCP_NOTSENT_LOWAT = 25
 TCP_USER_TIMEOUT = 18
+CONGESTED_BYTES = 64 * 1024
+"""What asyncio's transports call much, and tell their protocol."""
 KERNEL_BYTES = 128 * 1024
 """Unsent bytes that the kernel takes for a connection. Linux would take up to 4 MiB, four times of what
 we keep ourselves. What is under way to a client that reads does not count: nobody is slower for it."""
@@ -34,7 +36,6 @@ class WebSocket(asyncio.Protocol):
     """The transport of a session after the handshake; it hears of its end once (websocket_lost)."""
 
     __slots__ = (
-        "_congested",
         "_drained",
         "_ended",
         "_limit",
@@ -42,6 +43,7 @@ class WebSocket(asyncio.Protocol):
         "_parser",
         "_session",
         "_transport",
+        "congested",
         "take",
     )
 
@@ -49,7 +51,8 @@ class WebSocket(asyncio.Protocol):
         self._session = session
         self._transport: asyncio.Transport | None = None
         self._limit = session.server.unsent_limit
-        self._congested = False
+        self.congested = False
+        """Whether the transport has more than a little left to write."""
         self._drained: asyncio.Future[None] | None = None
         self._ended = False
         self._lost = False
@@ -70,8 +73,10 @@ class WebSocket(asyncio.Protocol):
             return
         handler.transport = None
         self._transport = transport
-        self._congested = handler.writing_paused
+        self.congested = handler.writing_paused
         transport.set_protocol(self)
+        if self._limit < CONGESTED_BYTES:
+            transport.set_write_buffer_limits(self._limit)
         self._set(TCP_NOTSENT_LOWAT, KERNEL_BYTES)
         early, handler._message_tail = handler._message_tail, b""
         held = handler._reading_paused or handler._buffer_paused
@@ -89,10 +94,10 @@ class WebSocket(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def pause_writing(self) -> None:
-        self._congested = True
+        self.congested = True
 
     def resume_writing(self) -> None:
-        self._congested = False
+        self.congested = False
         self._relieve()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -109,7 +114,7 @@ class WebSocket(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Return when the client has taken most of what is unsent, or is gone."""
-        if not self._congested or self._lost:
+        if not self.congested or self._lost:
             await asyncio.sleep(0)
             return
         if self._drained is None:
@@ -125,7 +130,7 @@ class WebSocket(asyncio.Protocol):
         transport = self._transport
         if self._ended or transport is None or transport.is_closing():
             return
-        if transport.get_write_buffer_size() > self._limit:
+        if self.congested and transport.get_write_buffer_size() > self._limit:
             # Measured before this write: an answer of any size goes to a client that keeps up.
             self._finish(WSCloseCode.TRY_AGAIN_LATER, "too slow")
             return
