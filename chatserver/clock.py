@@ -6,7 +6,9 @@ of a page of history.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 
@@ -19,6 +21,17 @@ def now() -> datetime:
 def iso(moment: datetime) -> str:
     """`2026-11-21T09:30:00.000Z`."""
     return moment.isoformat(timespec="milliseconds") + "Z"
+
+
+def stamp() -> str:
+    """`iso(now())`, for what is said often."""
+    seconds, ms = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{_second(seconds)}{ms:03}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(unix: int) -> str:
+    return iso(from_unix(unix))[:-4]
 
 
 def from_unix(seconds: float) -> datetime:

@@ -282,6 +282,52 @@ async def test_an_application_that_ends_does_not_wait_for_its_clients(
         assert await poll == (200, "1")
 
 
+async def test_an_application_that_ends_hears_first_who_went(
+    session: aiohttp.ClientSession,
+) -> None:
+    sio = RealtimeServer()
+    went: list[str] = []
+
+    @sio.event
+    async def connect(sid: str, environ: dict[str, Any]) -> None: ...
+
+    @sio.event
+    async def disconnect(sid: str, reason: str) -> None:
+        await asyncio.sleep(0.1)
+        went.append(sid)
+
+    async with serving(sio) as url:
+        websocket = await Raw(url, session).websocket()
+        await websocket.receive_str()
+        await websocket.send_str("40")
+        await websocket.receive_str()
+        assert went == []
+    assert len(went) == 1
+
+
+async def test_a_handler_may_ask_the_request_where_it_is_from(
+    session: aiohttp.ClientSession,
+) -> None:
+    sio = RealtimeServer()
+    peers: list[tuple[Any, ...]] = []
+
+    @sio.event
+    async def connect(sid: str, environ: dict[str, Any]) -> None:
+        request = environ["aiohttp.request"]
+        peers.append((request.remote, request.transport.get_extra_info("peername")[0]))
+
+    @sio.event
+    async def ask(sid: str) -> str:
+        return str(sio.get_environ(sid)["aiohttp.request"].remote)
+
+    async with serving(sio) as url:
+        for transport in TRANSPORTS:
+            guest = await visit(url, *transport)
+            assert await guest.call("ask") == "127.0.0.1"
+            await guest.disconnect()
+    assert peers == [("127.0.0.1", "127.0.0.1")] * 3
+
+
 async def test_the_example_of_the_readme_works() -> None:
     (code,) = re.findall(r"```python\n(.+?)```", README.read_text(), re.DOTALL)
     names: dict[str, Any] = {"__name__": "example"}

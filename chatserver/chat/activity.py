@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import OrderedDict
 from typing import Any, Literal
 
-from ..clock import iso, now
+from ..clock import stamp
 from ..errors import NotFound
 from .rooms import Rooms
 
 Kind = Literal["typing", "recording"]
 _Key = tuple[str, str, Kind]
+TICK_S = 0.001
+"""Loops round their timers: one that rings too early would ring again and again."""
 
 
 class Activity:
@@ -20,23 +24,28 @@ class Activity:
     def __init__(self, rooms: Rooms, *, timeout_s: float) -> None:
         self._rooms = rooms
         self._timeout_s = timeout_s
-        self._active: dict[_Key, dict[Any, asyncio.TimerHandle]] = {}
+        self._active: dict[_Key, set[Any]] = {}
+        """The sockets at it."""
         self._of_socket: dict[Any, set[_Key]] = {}
+        self._ends: OrderedDict[tuple[_Key, Any], float] = OrderedDict()
+        """When each times out. All have the same time, so they are in the order in which they end,
+        and one timer does for all."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self, socket: Any, user_id: str, conversation_id: str, kind: Kind) -> None:
         """`socket` is whoever says so: it does not hear of it. Raises NotFound."""
         if not self._rooms.hosts(user_id, conversation_id):
             raise NotFound()
         key: _Key = (conversation_id, user_id, kind)
-        timers = self._active.setdefault(key, {})
-        if earlier := timers.get(socket):
-            earlier.cancel()
-        if not timers:
+        if key not in self._active:
+            self._active[key] = set()
             self._tell(key, socket, active=True)
-        timers[socket] = asyncio.get_running_loop().call_later(
-            self._timeout_s, self._end, key, socket
-        )
+        self._active[key].add(socket)
         self._of_socket.setdefault(socket, set()).add(key)
+        self._ends[key, socket] = time.monotonic() + self._timeout_s
+        self._ends.move_to_end((key, socket))
+        if self._timer is None:
+            self._ring_in(self._timeout_s)
 
     def stop(self, socket: Any, user_id: str, conversation_id: str, kind: Kind) -> None:
         if not self._rooms.hosts(user_id, conversation_id):
@@ -49,18 +58,30 @@ class Activity:
             self._end(key, socket)
 
     def _end(self, key: _Key, socket: Any) -> None:
-        timers = self._active.get(key, {})
-        timer = timers.pop(socket, None)
-        if timer is None:
+        if self._ends.pop((key, socket), None) is None:
             return
-        timer.cancel()
         keys = self._of_socket[socket]
         keys.discard(key)
         if not keys:
             del self._of_socket[socket]
-        if not timers:
+        sockets = self._active[key]
+        sockets.discard(socket)
+        if not sockets:
             del self._active[key]
             self._tell(key, socket, active=False)
+
+    def _ring_in(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds + TICK_S, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        at = time.monotonic()
+        while self._ends:
+            (key, socket), ends = next(iter(self._ends.items()))
+            if ends > at:
+                self._ring_in(ends - at)
+                return
+            self._end(key, socket)
 
     def _tell(self, key: _Key, socket: Any, *, active: bool) -> None:
         conversation_id, user_id, kind = key
@@ -72,7 +93,7 @@ class Activity:
                 "userId": user_id,
                 "type": kind,
                 "isActive": active,
-                "timestamp": iso(now()),
+                "timestamp": stamp(),
             },
             skip=socket,
         )

@@ -115,6 +115,8 @@ class Direct:
         if session is None:
             raise Refused("gone")
         connection = await self._dispatcher.connecting(session, sid, environ, auth)
+        # The environ lasts as long as the client, and the request in it is larger than all the rest.
+        environ.pop("aiohttp.request", None)
         self._connections[sid] = session.connection = connection
 
     def _admitted(self, session: Session, sid: str, namespace: str) -> None:

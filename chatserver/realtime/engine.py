@@ -1,7 +1,8 @@
 """The engine.io server: engineio's AsyncServer with sessions, heartbeat and refusals of its own.
 
 Overridden of engineio 4.15.1's AsyncServer: attach, handle_request (to refuse first what is none of
-the protocol), _handle_connect (to make our Session), _ok and _bad_request (what is answered).
+the protocol), _handle_connect (to make our Session), start_background_task (theirs looks for the loop,
+a system call), _ok and _bad_request (what is answered).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from .session import Session
 UPGRADE_S = 10.0
 UNSENT_LIMIT = 1024 * 1024
 APART_S = 0.005
+LEAVE_S = 10.0
+"""What handlers of disconnections have when the application shuts down."""
 
 
 class EngineServer(engineio.AsyncServer):
@@ -67,6 +70,8 @@ class EngineServer(engineio.AsyncServer):
         self._last_words: dict[str, list[engine_packet.Packet]] = {}
         self._dirty: list[Session] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+        """Of sessions."""
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop: asyncio.AbstractEventLoop
 
@@ -76,10 +81,12 @@ class EngineServer(engineio.AsyncServer):
 
         async def leave(_: web.Application) -> None:
             await self.drain(0)
+            # aiohttp, which waits for its handlers, knows nothing of the WebSockets.
+            if self._endings:
+                await asyncio.wait(self._endings, timeout=LEAVE_S)
 
         # Every method: the protocol has an answer for those that are wrong.
         app.router.add_route("*", f"/{engineio_path.strip('/')}/", self.handle_request)
-        # Or aiohttp would wait a minute for the WebSockets to end.
         app.on_shutdown.append(leave)
         app.on_startup.append(begin)
 
@@ -116,7 +123,7 @@ class EngineServer(engineio.AsyncServer):
 
     def drop(self, session: Session, reason: str, *, abort: bool = True) -> None:
         """End a session from where nothing can be awaited."""
-        self.spawn(session.close(wait=False, abort=abort, reason=reason))
+        self._begin(session.close(wait=False, abort=abort, reason=reason), self._endings)
 
     def keep_last_words(self, sid: str, packets: list[engine_packet.Packet]) -> None:
         """For one more poll of a session that has been closed between two of them."""
@@ -124,9 +131,17 @@ class EngineServer(engineio.AsyncServer):
         self._loop.call_later(self.ping_timeout, self._last_words.pop, sid, None)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._begin(work, self._tasks)
+
+    def _begin(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        among.add(task)
+        task.add_done_callback(among.discard)
+
+    def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> Any:
+        if hasattr(self, "_loop"):
+            return self._loop.create_task(target(*args, **kwargs))
+        return super().start_background_task(target, *args, **kwargs)
 
     async def drain(self, seconds: float) -> None:
         """Take no new clients, and send all away to reconnect elsewhere, spread over `seconds`.

@@ -56,6 +56,8 @@ class Inbox:
                 )
         finally:
             self._busy = False
+            if not self._waiting:
+                session.heard()
 
     def _make_room(self) -> None:
         if self._paused:

@@ -66,7 +66,7 @@ class Session(AsyncSocket):
         if self.closed or self.closing:
             return
         if self.upgraded:
-            if not (packet.fleeting and self.websocket and self.websocket.unsent > SOFT_BYTES):
+            if not (packet.fleeting and self.websocket and self._is_behind(self.websocket)):
                 self._write(packet.frame)
             return
         if self._polling.unsent > (SOFT_BYTES if packet.fleeting else self.server.unsent_limit):
@@ -74,6 +74,9 @@ class Session(AsyncSocket):
                 self.server.drop(self, "too slow")
             return
         self._polling.put(packet.polled, len(packet.payload))
+
+    def _is_behind(self, websocket: WebSocket) -> bool:
+        return websocket.congested and websocket.unsent > SOFT_BYTES
 
     async def drained(self) -> None:
         """Return when the client has taken most of what waited for it, or is gone: whoever asks for
@@ -228,6 +231,11 @@ class Session(AsyncSocket):
             self._inbox = Inbox(self)
         self._inbox.put(data)
 
+    def heard(self) -> None:
+        """All that was held is handled. Most clients are silent most of the time, and an inbox is as
+        large as the rest of a session."""
+        self._inbox = None
+
     def malformed(self) -> None:
         """What was taken in turned out to be none of the protocol."""
         if self.websocket is not None and self.upgraded:
@@ -242,14 +250,16 @@ class Session(AsyncSocket):
     # --- the WebSocket --------------------------------------------------------------------------
 
     async def _upgrade_websocket(self, environ: dict[str, Any]) -> Any:
-        response = WebSocketResponse(self)
+        request = environ["aiohttp.request"]
+        response = WebSocketResponse()
+        websocket = self.websocket = WebSocket(self)
         try:
-            await response.prepare(environ["aiohttp.request"])
-        except web.HTTPException:
+            await response.prepare(request)
+        except Exception:
+            self.websocket = None
             if not self.connected:
                 self.server.drop(self, self.server.reason.TRANSPORT_ERROR)
             raise
-        websocket = response.websocket
         if self.connected:
             # A polling session that upgrades: it is ours after the probe (see probed).
             self.upgrading = True
@@ -259,13 +269,15 @@ class Session(AsyncSocket):
         else:
             self.connected = self.upgraded = True
             self._take_queue()
-        await websocket.closed
+        websocket.take_over(request.protocol)
+        return response
+
+    def websocket_lost(self) -> None:
         if self.upgraded:
-            await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
+            self.server.drop(self, self.server.reason.TRANSPORT_CLOSE)
         else:
             self.websocket = None
             self.upgrading = self._probed = False
-        return response
 
     def probed(self, data: bytes) -> None:
         """A packet on the WebSocket of a session that still polls. Raises Malformed."""

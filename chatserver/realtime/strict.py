@@ -17,12 +17,13 @@ RESERVED = frozenset(
 )
 """Names of a server's own events: python-socketio would call its handlers when a client sends them."""
 
+_PLAIN = frozenset([str, int, float, bool, type(None)])
 _BINARY = (packet.BINARY_EVENT, packet.BINARY_ACK)
 
 
 class StrictPacket(Packet):
     """python-socketio's, which takes what is no packet. Overridden of 5.18.1's: decode and
-    add_attachment, which raise Malformed."""
+    add_attachment, which raise Malformed, and data_is_binary."""
 
     def decode(self, encoded_packet: Any) -> int:
         if not isinstance(encoded_packet, str):
@@ -37,6 +38,18 @@ class StrictPacket(Packet):
         elif count:
             raise Malformed()
         return count
+
+    @classmethod
+    def data_is_binary(cls, data: Any) -> bool:
+        """The same without a call for each value: it was a seventh of what a small room costs."""
+        if isinstance(data, (bytes, bytearray)):
+            return True
+        if not isinstance(data, (list, dict)):
+            return False
+        for value in data.values() if isinstance(data, dict) else data:
+            if type(value) not in _PLAIN and cls.data_is_binary(value):
+                return True
+        return False
 
     def add_attachment(self, attachment: Any) -> bool:
         if not isinstance(attachment, bytes):

@@ -26,6 +26,8 @@ ABORT_S = 5.0
 # Linux's; the one is in Python's socket module from 3.12 on, the other on Linux alone.
 TCP_NOTSENT_LOWAT = 25
 TCP_USER_TIMEOUT = 18
+CONGESTED_BYTES = 64 * 1024
+"""What asyncio's transports call much, and tell their protocol."""
 KERNEL_BYTES = 128 * 1024
 """Unsent bytes that the kernel takes for a connection. Linux would take up to 4 MiB, four times of what
 we keep ourselves. What is under way to a client that reads does not count: nobody is slower for it."""
@@ -46,25 +48,114 @@ def set_tcp(transport: asyncio.Transport | None, option: int, value: int) -> Non
         plain.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-class WebSocket:
-    """The transport of a session after the handshake."""
+class WebSocket(asyncio.Protocol):
+    """The transport of a session after the handshake; it hears of its end once (websocket_lost)."""
 
-    def __init__(self, session: Session, request: web.BaseRequest) -> None:
+    __slots__ = (
+        "_drained",
+        "_ended",
+        "_goes_on",
+        "_limit",
+        "_lost",
+        "_parser",
+        "_paused",
+        "_rest",
+        "_session",
+        "_transport",
+        "congested",
+        "take",
+    )
+
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._protocol = request.protocol
-        self._transport = request.transport
+        self._transport: asyncio.Transport | None = None
         self._limit = session.server.unsent_limit
-        set_tcp(self._transport, TCP_NOTSENT_LOWAT, KERNEL_BYTES)
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.congested = False
+        """Whether the transport has more than a little left to write."""
+        self._drained: asyncio.Future[None] | None = None
         self._ended = False
-        self.parser: WebSocketReader
-        """Kept here: the queue holds it only weakly."""
+        self._lost = False
+        most = session.server.max_http_buffer_size
+        self._parser = WebSocketReader(_Inbox(self), most, compress=False, decode_text=False)
         self._rest = b""
         """What has been read, and not parsed yet."""
         self._goes_on = False
         self._paused = False
         # A WebSocket of a session that polls is only on trial.
         self.take = session.probed if session.connected else session.received
+
+    def take_over(self, handler: web.RequestHandler) -> None:
+        """Go on with the connection of an aiohttp handler, which ends: it, its tasks and all that it
+        knows of the request are several times what a session is."""
+        transport = handler.transport
+        if transport is None or transport.is_closing():
+            self.lost()
+            return
+        if self._ended:
+            transport.close()
+            return
+        handler.transport = None
+        self._transport = transport
+        self.congested = handler.writing_paused
+        transport.set_protocol(self)
+        if self._limit < CONGESTED_BYTES:
+            transport.set_write_buffer_limits(self._limit)
+        set_tcp(self._transport, TCP_NOTSENT_LOWAT, KERNEL_BYTES)
+        early, handler._message_tail = handler._message_tail, b""
+        held = handler._reading_paused or handler._buffer_paused
+        handler.connection_lost(None)
+        # Again: a connect handler may ask the request where it is from.
+        handler.transport = transport
+        if held:
+            transport.resume_reading()
+        if early:
+            self.data_received(early)
+
+    # --- asyncio.Protocol -----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has been read: for as long as its turn is, and the rest in the next turns."""
+        if len(data) <= PORTION_BYTES and not self._rest:
+            self._parser.feed_data(data)
+            return
+        self._rest += data
+        if not self._goes_on:
+            self._go_on()
+
+    def _go_on_later(self) -> None:
+        if not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        data, self._rest = self._rest, b""
+        at, until = 0, time.perf_counter() + TURN_S
+        while at < len(data) and not self._paused and not self._ended:
+            self._parser.feed_data(data[at : at + PORTION_BYTES])
+            at += PORTION_BYTES
+            if time.perf_counter() > until:
+                break
+        if self._ended:
+            return
+        self._rest = data[at:]
+        self._read(not self._rest and not self._paused)
+        if self._rest and not self._paused:
+            self._go_on_later()
+
+    def pause_writing(self) -> None:
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        self._relieve()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._transport = None
+        self._ended = True
+        self.lost()
+
+    # --- what goes out --------------------------------------------------------------------------
 
     @property
     def unsent(self) -> int:
@@ -73,16 +164,23 @@ class WebSocket:
 
     async def drained(self) -> None:
         """Return when the client has taken most of what is unsent, or is gone."""
-        drain = asyncio.ensure_future(self._protocol._drain_helper())
-        await asyncio.wait((drain, self.closed), return_when=asyncio.FIRST_COMPLETED)
-        if not drain.cancel() and drain.exception() is not None:
-            self.lost()
+        if not self.congested or self._lost:
+            await asyncio.sleep(0)
+            return
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._drained)
+
+    def _relieve(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.set_result(None)
 
     def write(self, data: bytes) -> None:
         transport = self._transport
         if self._ended or transport is None or transport.is_closing():
             return
-        if transport.get_write_buffer_size() > self._limit:
+        if self.congested and transport.get_write_buffer_size() > self._limit:
             # Measured before this write: an answer of any size goes to a client that keeps up.
             self._finish(WSCloseCode.TRY_AGAIN_LATER, "too slow")
             return
@@ -108,8 +206,10 @@ class WebSocket:
         self.lost()
 
     def lost(self) -> None:
-        if not self.closed.done():
-            self.closed.set_result(None)
+        if not self._lost:
+            self._lost = True
+            self._relieve()
+            self._session.websocket_lost()
 
     def pause(self, paused: bool) -> None:
         """Stop or go on reading from the client: its sends then wait in its own buffers."""
@@ -123,39 +223,9 @@ class WebSocket:
         if self._ended or self._transport is None or self._transport.is_closing():
             return
         if going_on:
-            self._protocol.resume_reading()
+            self._transport.resume_reading()
         else:
-            self._protocol.pause_reading()
-
-    def parse(self, data: bytes) -> None:
-        """Take in what has been read: for as long as its turn is, and the rest in the next turns."""
-        if len(data) <= PORTION_BYTES and not self._rest:
-            self.parser.feed_data(data)
-            return
-        self._rest += data
-        if not self._goes_on:
-            self._go_on()
-
-    def _go_on_later(self) -> None:
-        if not self._goes_on:
-            self._goes_on = True
-            asyncio.get_running_loop().call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        self._goes_on = False
-        data, self._rest = self._rest, b""
-        at, until = 0, time.perf_counter() + TURN_S
-        while at < len(data) and not self._paused and not self._ended:
-            self.parser.feed_data(data[at : at + PORTION_BYTES])
-            at += PORTION_BYTES
-            if time.perf_counter() > until:
-                break
-        if self._ended:
-            return
-        self._rest = data[at:]
-        self._read(not self._rest and not self._paused)
-        if self._rest and not self._paused:
-            self._go_on_later()
+            self._transport.pause_reading()
 
     def received(self, message: WSMessage) -> None:
         if self._ended:
@@ -181,10 +251,16 @@ class WebSocket:
 
 
 class _Inbox(WebSocketDataQueue):
-    """Takes messages from aiohttp's parser as they are parsed, instead of queueing them for a task."""
+    """Takes messages from aiohttp's parser as they are parsed, instead of queueing them for a task.
 
-    def __init__(self, websocket: WebSocket, protocol: Any) -> None:
-        super().__init__(protocol, 2**16, loop=asyncio.get_running_loop())
+    Never full, as far as the parser looks; and without the deque that the stock one makes, which is
+    larger than all the rest.
+    """
+
+    __slots__ = ("_websocket",)
+    _size = _limit = 0
+
+    def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
 
     def feed_data(self, data: Any, size: int) -> None:
@@ -197,44 +273,18 @@ class _Inbox(WebSocketDataQueue):
         self._websocket.failed(exc)
 
 
-class _Parser:
-    """What aiohttp takes for the parser of the connection."""
-
-    __slots__ = ("_websocket",)
-
-    def __init__(self, websocket: WebSocket) -> None:
-        self._websocket = websocket
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._websocket.parse(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self._websocket.lost()
-
-
 class WebSocketResponse(web.WebSocketResponse):
-    """aiohttp's handshake, and then our own inbox in place of its queue.
+    """aiohttp's handshake alone: what comes after it is not aiohttp's.
 
     Without per-message deflate: a compressor is 256 KiB per connection, and a frame could not be
     shared. Overridden of aiohttp 3.14: _post_start and write_eof.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._most = session.server.max_http_buffer_size
-        super().__init__(compress=False, max_msg_size=self._most, decode_text=False)
-        self._session = session
-        self.websocket: WebSocket
+    def __init__(self) -> None:
+        super().__init__(compress=False)
 
     def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
-        # Not the stock one: it would set a parser of its own, and there can be only one.
-        self._writer = writer
-        self.websocket = self._session.websocket = WebSocket(self._session, request)
-        inbox = _Inbox(self.websocket, request.protocol)
-        parser = WebSocketReader(inbox, self._most, compress=False, decode_text=False)
-        self.websocket.parser = parser
-        request.protocol.set_parser(_Parser(self.websocket))  # type: ignore[arg-type]
-        request.protocol.keep_alive(False)
+        """Not the stock one: it would set a parser, and a queue."""
 
     async def write_eof(self, data: bytes = b"") -> None:
         """The closing handshake is ours."""

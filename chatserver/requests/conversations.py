@@ -19,6 +19,7 @@ class OneConversation:
 
 class OfConversation(Request):
     makes = OneConversation
+    recurs = True
     conversation_id = Id(required=True)
 
 

@@ -15,6 +15,8 @@ class Request(Schema):
     """A schema that makes a frozen type. Keys are camelCase on the wire, snake_case inside."""
 
     makes: ClassVar[type]
+    recurs: ClassVar[bool] = False
+    """Whether callers send the very same payload again and again: what it stands for may be kept."""
 
     class Meta:
         unknown = RAISE
