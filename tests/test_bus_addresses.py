@@ -136,6 +136,31 @@ async def test_sentinels_name_the_master_before_and_after_a_failover(
         await sentinel.stop()
 
 
+async def test_a_master_that_the_sentinels_do_not_know_any_more_is_left(
+    node: Joining, redis_of: Keeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatserver.realtime.bus.pair.SENTINELS_S", 0.2)
+    old, new = await redis_of(), await redis_of()
+    sentinel = SentinelServer(tmp_path / "sentinel", old)
+    await sentinel.start()
+    try:
+        oslo = await node(sentinel.url)
+        await asyncio.sleep(1)
+        assert oslo.lost == 0
+        async with sentinel.client() as asked:
+            await asked.sentinel_remove("the-chat")
+            await asked.sentinel_monitor("the-chat", "127.0.0.1", new.port, 1)
+        await until(lambda: oslo.lost and oslo.bus.up)
+        assert not await old.clients()
+        assert await new.clients()
+        await sentinel.kill()
+        await asyncio.sleep(1)
+        # Without Sentinels what is there goes on.
+        assert (oslo.lost, oslo.bus.up) == (1, True)
+    finally:
+        await sentinel.stop()
+
+
 async def test_a_cluster_is_refused(
     node: Joining, redis_of: Keeping, caplog: pytest.LogCaptureFixture
 ) -> None:

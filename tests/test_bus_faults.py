@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import socket
 import time
@@ -233,3 +234,67 @@ async def test_a_master_that_becomes_a_replica_is_left(
         assert not oslo.bus.up
         await redis.replicaof("NO", "ONE")
     await until(lambda: oslo.bus.up, 2)
+
+
+class Reader(Node):
+    """Reads on record what it may have missed."""
+
+    def __init__(self, url: str, record: list[bytes]) -> None:
+        super().__init__(url)
+        self.record = record
+        self.knows: set[bytes] = set()
+
+    def hear(self, channel: str, message: bytes) -> None:
+        self.knows.add(message)
+
+    def has_missed(self) -> None:
+        super().has_missed()
+        self.knows.update(self.record)
+
+
+async def test_nobody_misses_anything_whatever_happens(own_redis: RedisServer, wire: Wire) -> None:
+    record: list[bytes] = []
+    nodes = [Reader(url, record) for url in (own_redis.url, wire.url)]
+    for one in nodes:
+        await one.bus.start()
+        await one.bus.subscribe("r:1")
+    chance = random.Random(20261121)
+    talking = True
+
+    async def talk_on(one: Reader) -> None:
+        while talking:
+            for _ in range(chance.randrange(30)):
+                record.append(b"%d" % len(record))
+                one.bus.publish("r:1", record[-1])
+            await asyncio.sleep(0.001)
+
+    talks = [asyncio.create_task(talk_on(one)) for one in nodes]
+    for _ in range(30):
+        what = chance.randrange(5)
+        if what == 0:
+            await own_redis.kill_client("publishes")
+        elif what == 1:
+            await own_redis.kill_client("hears")
+        elif what == 2:
+            await own_redis.kill()
+            await asyncio.sleep(chance.random() / 10)
+            await own_redis.start()
+        elif what == 3:
+            wire.hold()
+            await asyncio.sleep(chance.random() / 10)
+            wire.cut()
+            wire.release()
+        await asyncio.sleep(chance.random() / 5)
+    talking = False
+    await asyncio.gather(*talks)
+    await until(lambda: all(one.bus.up for one in nodes))
+    for one in nodes:
+        await one.says("r:1", b"The end")
+    await asyncio.sleep(0.3)
+    try:
+        assert sum(one.bus.reconnects for one in nodes) > 10
+        assert all(one.bus.heard > 1000 for one in nodes)
+        assert all(set(record) - one.knows == set() for one in nodes)
+    finally:
+        for one in nodes:
+            await one.bus.close()
