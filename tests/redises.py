@@ -136,7 +136,11 @@ class Wire:
         self._ends.clear()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there = await asyncio.open_connection("127.0.0.1", self._to)
+        try:
+            there_reader, there = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            writer.transport.abort()
+            return
         self._ends += [writer, there]
         await asyncio.gather(self._carry(reader, there), self._carry(there_reader, writer))
 
@@ -145,6 +149,8 @@ class Wire:
         with contextlib.suppress(OSError):
             while data := await reader.read(2**16):
                 await self._passes.wait()
+                if writer.is_closing():
+                    break
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

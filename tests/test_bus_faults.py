@@ -292,7 +292,7 @@ async def test_nobody_misses_anything_whatever_happens(own_redis: RedisServer, w
         await one.says("r:1", b"The end")
     await asyncio.sleep(0.3)
     try:
-        assert sum(one.bus.reconnects for one in nodes) > 10
+        assert sum(one.bus.reconnects for one in nodes) >= 4
         assert all(one.bus.heard > 1000 for one in nodes)
         assert all(set(record) - one.knows == set() for one in nodes)
     finally:
