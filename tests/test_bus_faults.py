@@ -138,6 +138,23 @@ async def test_what_is_published_while_the_bus_is_down_is_to_be_caught_up(
     assert (oslo.bus.dropped, lima.lost) == (1, 0)
 
 
+async def test_who_leaves_says_whether_all_went_out(
+    node: Joining, own_redis: RedisServer, wire: Wire
+) -> None:
+    oslo, lima, rome, bonn = [await node(url) for url in [own_redis.url] + [wire.url] * 3]
+    for one in (oslo, lima):
+        one.bus.publish("r:1", b"Good night")
+    assert await oslo.bus.close() is True
+    assert await lima.bus.close() is True
+    wire.hold()
+    rome.bus.publish("r:1", b"Does anybody hear me?")
+    assert await rome.bus.close() is False
+    wire.cut()
+    await until(lambda: bonn.lost)
+    bonn.bus.publish("r:1", b"Hello?")
+    assert await bonn.bus.close() is False
+
+
 async def test_a_wire_that_carries_nothing_counts_as_cut(
     node: Joining, own_redis: RedisServer, wire: Wire
 ) -> None:

@@ -88,11 +88,15 @@ class Bus:
         self._task.add_done_callback(lambda _: tried.set())
         await tried.wait()
 
-    async def close(self) -> None:
+    async def close(self) -> bool:
         """Let what was published last go out, as far as Redis takes it in, and leave. `hear`, `lost`
-        and `missed` are not called any more when this returns."""
+        and `missed` are not called any more when this returns.
+
+        Returns whether all that was published went out. If not, others may have missed something,
+        and nobody is left here to tell them.
+        """
         if self._task is None:
-            return
+            return not self._owing
         if self.up and self._pair is not None:
             # Answers come in the order of the messages: this one is the last.
             said = asyncio.Event()
@@ -100,11 +104,13 @@ class Bus:
             with contextlib.suppress(OSError):  # it is away, or slower than we wait
                 async with asyncio.timeout(FAREWELL_S):
                     await self._pair.until(said.wait())
+            self._owing |= self.up and self._pair.speaking.unanswered > 0
         self.up = False
         self._task.cancel()
         await asyncio.wait([self._task])
         if self._gathering is not None:
             self._gathering.cancel()
+        return not self._owing
 
     def publish(
         self, channel: str, message: bytes, heard: Callable[[int], None] | None = None
