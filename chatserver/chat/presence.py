@@ -136,11 +136,10 @@ class Presence:
         await self._transitions.record(
             users, lease, replaces=self._nodes.is_ours, hold=partial(self._nodes.hold, lease)
         )
-        self._unsure.difference_update(batch)
-        here = {one for one, sighting in users.items() if sighting.here}
-        self._held.difference_update(batch)
         if lease == self._nodes.lease:
-            self._held |= here
+            self._unsure.difference_update(batch)
+            self._held.difference_update(batch)
+            self._held.update(one for one, sighting in users.items() if sighting.here)
         for user_id in batch:
             # It may have changed again while this was being recorded.
             self._note(user_id)
@@ -154,8 +153,10 @@ class Presence:
         for timer in self._leaving.values():
             timer.cancel()
         gone, self._leaving = self._leaving, {}
-        self._held.difference_update(self._sockets)
-        for user_id in [*gone, *self._sockets]:
+        # Nothing that is on record counts any more, whoever comes or goes before the next recording.
+        self._unsure |= self._held
+        self._held.clear()
+        for user_id in {*gone, *self._sockets, *self._unsure}:
             self._note(user_id)
 
     async def take_over(self, ended: Ended, hold: Hold) -> None:
