@@ -203,40 +203,48 @@ async def test_a_frozen_node_wakes_up_without_ghosts(
 ) -> None:
     frozen, other = await start(), await start()
     people = people_of(frozen)
-    alice, stays, leaves, moves = people("alice", "stays", "leaves", "moves")
-    for one in (stays, leaves, moves):
+    alice, stays, leaves, moves, *back = people(
+        "alice", "stays", "leaves", "moves", *["returns"] * 6
+    )
+    everyone = [stays, leaves, moves, *back]
+    for one in everyone:
         await alice.direct(one)
     desk = await Wire.connect(at(alice, other))
     async with ledger_of(frozen) as ledger:
-        phone, gone, tablet = [await Wire.connect(one) for one in (stays, leaves, moves)]
-        for one in (stays, leaves, moves):
+        phone, *others = await arrive(everyone)
+        for one in everyone:
             await becomes(ledger, one, ["online"])
         frozen.signal(signal.SIGSTOP)
         began = time.monotonic()
         await Wire.connect(at(moves, other))
-        for one in (stays, leaves):
+        for one in (stays, leaves, *back):
             await becomes(ledger, one, ONCE)
             await desk.until(lambda one=one: heard_of(desk, one) == ["offline"])
             assert await statuses(at(alice, other), [one]) == ["offline"]
         assert time.monotonic() - began > LEASE_S - TICK_S
         # The node will know of it when it wakes up.
-        closing = [asyncio.create_task(wire.close()) for wire in (gone, tablet)]
+        closing = [asyncio.create_task(wire.close()) for wire in others]
         await asyncio.sleep(0.1)
         frozen.signal(signal.SIGCONT)
         await asyncio.gather(*closing)
+        for one in back:
+            # Before, while, and after it finds out who is there.
+            await Wire.connect(one)
+            await asyncio.sleep(0.04)
         await becomes(ledger, stays, [*ONCE, "online"])
         await asyncio.sleep(SETTLED_S + TICK_S)
         for node in (frozen, other):
-            seen = await statuses(at(alice, node), [stays, leaves, moves])
-            assert seen == ["online", "offline", "online"]
-        await becomes(ledger, stays, [*ONCE, "online"], within=1)
+            seen = await statuses(at(alice, node), everyone)
+            assert seen == ["online", "offline", "online", *["online"] * len(back)]
+        for one in (stays, *back):
+            await becomes(ledger, one, [*ONCE, "online"], within=1)
         await becomes(ledger, leaves, ONCE, within=1)
         await becomes(ledger, moves, ["online"], within=1)
         # It is as good as new: who comes and goes there is told again.
         await phone.close()
         await becomes(ledger, stays, [*ONCE, *ONCE])
         await nodes_left(ledger, 2)
-        assert await ledger.users.count_documents({"on": {"$exists": True}}) == 2
+        assert await online(ledger, below=len(everyone)) == len([alice, moves, *back])
     assert "begins anew" in frozen.log
 
 
