@@ -329,7 +329,7 @@ async def test_a_handler_may_ask_the_request_where_it_is_from(
 
 
 async def test_the_example_of_the_readme_works() -> None:
-    (code,) = re.findall(r"```python\n(.+?)```", README.read_text(), re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.+?)```", README.read_text(), re.DOTALL)
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(code, str(README), "exec"), names)  # noqa: S102
     runner = web.AppRunner(names["app"], access_log=None)
