@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -47,6 +48,7 @@ from .settings import Settings
 from .sockets.door import Door
 from .sockets.incoming import MAX_FRAME, MAX_PACKET
 from .webhook_metrics import WaitingMetrics
+from .worker_metrics import Fellows
 
 log = structlog.get_logger(__name__)
 
@@ -59,8 +61,18 @@ CONNECT_S = 10.0
 """How long a client may take to say who it is."""
 
 
-async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], None]) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    mongo_url: str,
+    started: Callable[[], None],
+    beside: Path | None = None,
+) -> None:
     """Serve until cancelled; `started` is called when both ports listen.
+
+    `beside`: this is one of several workers that share the ports, and has its own metrics on that
+    socket. The kernel deals out connections to them, so only what is a single one can be served:
+    WebSockets, and no polling.
 
     On the way out, over `drain_s`: not ready; once balancers know that, no new clients, and those that
     are here are sent away one after the other. What was taken in is finished.
@@ -146,6 +158,7 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
             sessions_per_address=settings.sockets_per_address,
             trusted_proxies=settings.trusted_proxies,
             node=settings.node_name,
+            transports=["websocket"] if beside else None,
             http_compression=False,
         )
         Direct(sockets, door)
@@ -154,7 +167,8 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
         changes.watch(metrics.watch)
 
         waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
-        health = Health(mongo, [metrics.exposition, waiting.exposition, relay.exposition])
+        here = Fellows(beside.parent).exposition if beside else metrics.exposition
+        health = Health(mongo, [here, waiting.exposition, relay.exposition])
         private = web.Application(client_max_size=MAX_REQUEST, middlewares=[errors])
         RestDoor(chat, tokens, limits, metrics, settings.internal_api_secret).add_to(private.router)
         InternalDoor(chat, metrics, settings.internal_api_secret).add_to(private.router)
@@ -165,9 +179,12 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
             health.add_public_to(public.router)
         sockets.attach(public)
 
-        await _listen(undo, private, settings, settings.port)
+        shared = beside is not None
+        await _listen(undo, private, settings, settings.port, shared=shared)
         if public is not private:
-            await _listen(undo, public, settings, settings.ws_port)
+            await _listen(undo, public, settings, settings.ws_port, shared=shared)
+        if beside:
+            await Health(mongo, [metrics.exposition]).listen(undo, beside)
         # Listening all the while: a client that polls, or comes through a balancer, needs a connection
         # for each step of its going, and whoever is new is told (503) to go elsewhere.
         undo.push_async_callback(sockets.drain, settings.drain_s * (1 - NOTICE))
@@ -183,7 +200,7 @@ async def serve(settings: Settings, *, mongo_url: str, started: Callable[[], Non
 
 
 async def _listen(
-    undo: AsyncExitStack, app: web.Application, settings: Settings, port: int
+    undo: AsyncExitStack, app: web.Application, settings: Settings, port: int, *, shared: bool
 ) -> None:
     runner = web.AppRunner(
         app,
@@ -197,4 +214,5 @@ async def _listen(
     )
     undo.push_async_callback(runner.cleanup)
     await runner.setup()
-    await web.TCPSite(runner, settings.host, port, backlog=BACKLOG).start()
+    site = web.TCPSite(runner, settings.host, port, backlog=BACKLOG, reuse_port=shared or None)
+    await site.start()

@@ -1,6 +1,6 @@
-"""A process of ours beside the server: started, started again when it ends, and ended with it.
+"""A process of ours beside the server, or under it: started, started again when it ends, and ended with it.
 
-The child's standard input is a pipe that only the server holds: however the server ends, a kill -9
+The child's standard input is a pipe that only its parent holds: however the parent ends, a kill -9
 included, the child reads its end there, and goes too.
 """
 
@@ -34,21 +34,32 @@ ORPHAN_S = 1.5
 class Child:
     """`chatserver COMMAND --beside SOCKET`, from `start` until `stop`; `env` is added to ours.
 
-    It shares our output, and serves its metrics on the socket, which only our user can open. That it
-    cannot run is logged, and tried again: nothing here raises because of it.
+    It shares our output, and serves its metrics on the socket, which only our user can open: `beside`,
+    or one in a folder of its own. That it cannot run is logged, and tried again: nothing here raises
+    because of it. When it is asked to end it has `stop_s` to do so.
     """
 
-    def __init__(self, command: str, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        command: str,
+        env: Mapping[str, str],
+        *,
+        beside: Path | None = None,
+        stop_s: float = STOP_S,
+    ) -> None:
         self._command = command
         self._env = env
-        self._socket: Path | None = None
+        self._beside = beside
+        self._name = beside.name if beside else command
+        self._stop_s = stop_s
+        self._socket: Path | None = beside
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
-        """Ask the child to end, wait, and at last insist; returns within STOP_S and a little."""
+        """Ask the child to end, wait, and at last insist; returns within `stop_s` and a little."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -57,11 +68,7 @@ class Child:
         """The child's metrics; nothing while it has none. Raises OSError and aiohttp.ClientError."""
         if self._socket is None or not self._socket.exists():
             return b""
-        async with (
-            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self._socket))) as http,
-            http.get("http://child/metrics", raise_for_status=True) as answer,
-        ):
-            return await answer.read()
+        return await exposition(self._socket)
 
     async def _keep(self) -> None:
         pause = PAUSE_S
@@ -70,15 +77,17 @@ class Child:
             says = await self._live()
             if time.monotonic() - began > STEADY_S:
                 pause = PAUSE_S
-            log.error("child.ended", child=self._command, **says, again_in_s=pause)
+            log.error("child.ended", child=self._name, **says, again_in_s=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _live(self) -> dict[str, object]:
         """One life of the child: how it ended, or why it did not begin."""
         try:
-            with TemporaryDirectory(prefix="chatserver-") as folder:
-                self._socket = Path(folder) / self._command
+            with self._folder() as folder:
+                self._socket = self._beside or Path(folder) / self._command
+                # Of an earlier life that was killed; nobody may take it for this one's.
+                self._socket.unlink(missing_ok=True)
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, *_no_other_code(), "-m", "chatserver", self._command),
                     *("--beside", str(self._socket)),
@@ -87,13 +96,27 @@ class Child:
                     # A terminal's Ctrl-C is for the server alone, which ends the child in its turn.
                     start_new_session=True,
                 )
-                log.info("child.started", child=self._command, pid=process.pid)
+                log.info("child.started", child=self._name, pid=process.pid)
                 try:
                     return {"code": await process.wait()}
                 finally:
-                    await _end(process)
+                    await _end(process, self._stop_s)
         except OSError as error:
             return {"reason": str(error)}
+
+    def _folder(self) -> contextlib.AbstractContextManager[str]:
+        if self._beside:
+            return contextlib.nullcontext("")
+        return TemporaryDirectory(prefix="chatserver-")
+
+
+async def exposition(beside: Path) -> bytes:
+    """The metrics of the child with that socket. Raises OSError and aiohttp.ClientError."""
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(beside))) as http,
+        http.get("http://child/metrics", raise_for_status=True) as answer,
+    ):
+        return await answer.read()
 
 
 def _no_other_code() -> list[str]:
@@ -101,13 +124,13 @@ def _no_other_code() -> list[str]:
     return [] if os.getcwd() in sys.path or "" in sys.path else ["-P"]
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, stop_s: float) -> None:
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), STOP_S)
+        await asyncio.wait_for(process.wait(), stop_s)
     except TimeoutError:
         log.error("child.killed", pid=process.pid)
         process.kill()

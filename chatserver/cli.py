@@ -39,11 +39,35 @@ def main() -> None:
 
 
 @commands.command()
-def serve() -> None:
+def serve(
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that share the ports, for WebSocket clients only."),
+    ] = 1,
+) -> None:
     """Run the server until SIGINT or SIGTERM, with the settings of the environment."""
     settings = terminal.settings()
     logs.configure(settings.log_level, settings.log_format)
-    _listen(_serve(settings))
+    if workers > 1:
+        if sys.platform != "linux":
+            terminal.fail(
+                "--workers needs Linux: run servers with ports of their own behind a balancer instead.",
+                terminal.MISUSED,
+            )
+        if not settings.redis_url:
+            terminal.fail(
+                "REDIS_URL is missing: each worker is a node, and nodes hear each other over Redis.",
+                terminal.MISUSED,
+            )
+    _listen(_serve(settings, workers))
+
+
+@commands.command(hidden=True)
+def worker(beside: Annotated[Path, typer.Option()]) -> None:
+    """One of the processes of `serve --workers`."""
+    settings = terminal.settings()
+    logs.configure(settings.log_level, settings.log_format, process=beside.name)
+    _listen(_worker(settings, beside))
 
 
 @commands.command()
@@ -102,16 +126,18 @@ def version() -> None:
     typer.echo(__version__)
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, workers: int) -> None:
     from .app import serve as serve_app  # noqa: PLC0415  the other commands start faster without
     from .doctor import words_of  # noqa: PLC0415
     from .embedded import EmbeddedMongo  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
     from .mongod import EmbeddedFailed  # noqa: PLC0415
+    from .workers import serve_workers  # noqa: PLC0415
 
     def started() -> None:
         if not settings.production:
-            terminal.console().print("\n".join(development.greeting(settings)), markup=False)
+            lines = development.greeting(settings, polling=workers == 1)
+            terminal.console().print("\n".join(lines), markup=False)
 
     _stop_on_signal()
     try:
@@ -119,7 +145,10 @@ async def _serve(settings: Settings) -> None:
             url = settings.mongo_url
             if not url:
                 url = await stack.enter_async_context(EmbeddedMongo(settings.data_dir))
-            await serve_app(settings, mongo_url=url, started=started)
+            if workers > 1:
+                await serve_workers(settings, workers, mongo_url=url, started=started)
+            else:
+                await serve_app(settings, mongo_url=url, started=started)
     except EmbeddedFailed as error:
         terminal.fail(str(error), terminal.FAILED)
     except PyMongoError as error:
@@ -128,6 +157,21 @@ async def _serve(settings: Settings) -> None:
         )
     except asyncio.CancelledError:
         # Only a signal cancels this task: the stop was asked for, and is done.
+        return
+
+
+async def _worker(settings: Settings, beside: Path) -> None:
+    from .app import serve as serve_app  # noqa: PLC0415
+    from .child import end_with_server  # noqa: PLC0415
+    from .doctor import words_of  # noqa: PLC0415
+    from .mongo import PyMongoError  # noqa: PLC0415
+
+    end_with_server(beside, _stop_on_signal())
+    try:
+        await serve_app(settings, mongo_url=settings.mongo_url, started=lambda: None, beside=beside)
+    except PyMongoError as error:
+        terminal.fail(f"MongoDB does not serve: {words_of(error)}.", terminal.FAILED)
+    except asyncio.CancelledError:
         return
 
 

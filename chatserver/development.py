@@ -21,7 +21,7 @@ FIRST_MESSAGE = """\
 const token = "{token}";
 import("socket.io-client").then(async ({{ io }}) => {{
   const direct = await fetch("{rest}/api/conversations/direct", {{ method: "POST", body: '{{"userId":"bob"}}', headers: {{ authorization: `Bearer ${{token}}`, "content-type": "application/json" }} }});
-  const conversationId = (await direct.json()).id, socket = io("{sockets}", {{ auth: {{ token }} }});
+  const conversationId = (await direct.json()).id, socket = io("{sockets}", {{ auth: {{ token }}{transports} }});
   socket.emit("message:send", {{ conversationId, content: "Hello, Bob!" }}, (answer) => {{ console.log(answer); socket.close(); }});
 }});"""
 """Runs in Node, pasted into its prompt or as a file, CommonJS or not."""
@@ -85,7 +85,7 @@ def token(settings: Settings, user: str, name: str | None, lifetime: timedelta) 
     return jwt.encode(given, settings.auth_jwt_secret[0], algorithm="HS256")
 
 
-def greeting(settings: Settings) -> list[str]:
+def greeting(settings: Settings, *, polling: bool = True) -> list[str]:
     """The lines that a start in development prints: where the server listens, and how to begin."""
     rest, sockets = address(settings.host, settings.port), address(settings.host, settings.ws_port)
     lines = [f"Socket.IO   {sockets}", f"REST        {rest}/api"]
@@ -101,7 +101,9 @@ def greeting(settings: Settings) -> list[str]:
         f"bob         {bob}",
     ]
     lines += ["", "A first message from Alice to Bob (npm install socket.io-client, then node):"]
-    return [*lines, *FIRST_MESSAGE.format(token=alice, rest=rest, sockets=sockets).splitlines()]
+    transports = "" if polling else ', transports: ["websocket"]'
+    first = FIRST_MESSAGE.format(token=alice, rest=rest, sockets=sockets, transports=transports)
+    return [*lines, *first.splitlines()]
 
 
 def address(host: str, port: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
 from types import MappingProxyType
 
 import structlog
@@ -41,6 +43,15 @@ class Health:
 
     def drain(self) -> None:
         self._draining = True
+
+    async def listen(self, undo: AsyncExitStack, beside: Path) -> None:
+        """Serve all of it on a Unix socket, to the parent of this process."""
+        app = web.Application()
+        self.add_private_to(app.router)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        undo.push_async_callback(runner.cleanup)
+        await runner.setup()
+        await web.UnixSite(runner, beside).start()
 
     def add_public_to(self, router: web.UrlDispatcher) -> None:
         router.add_get("/health", self._health)

@@ -182,7 +182,8 @@ class Mongo:
         for name, indexes in INDEXES.items():
             if name not in existing:
                 with _already_there():
-                    await self._database.create_collection(name)
+                    # The driver's own check raises another error when it finds what was just made.
+                    await self._database.create_collection(name, check_exists=False)
             if indexes:
                 await self._database[name].create_indexes(indexes)
 

@@ -87,6 +87,7 @@ class ChatServer:
     """A chatserver process with its log."""
 
     command = "serve"
+    options: Sequence[str] = ()
     python: Sequence[str] = (sys.executable,)
     cwd = ROOT
 
@@ -131,6 +132,7 @@ class ChatServer:
                 "-m",
                 "chatserver",
                 self.command,
+                *self.options,
                 cwd=self.cwd,
                 env=self.env,
                 stdout=log,

@@ -24,10 +24,10 @@ from .browsers import Browser
 from .conftest import Starter
 from .people import People, Person, Refused
 from .proxies import PROXIES, Proxy, proxy
-from .raw import Answer, Wire, history
+from .raw import Wire, history
 from .servers import INTERNAL_SECRET, ROOT, ChatServer
 from .test_js_client import CUT, TRANSPORTS
-from .test_rolling_restart import RESTARTS, Talker
+from .test_rolling_restart import RESTARTS, Patient
 
 Balanced = tuple[ChatServer, ChatServer, Proxy, People]
 DRAIN_S = 10
@@ -81,17 +81,6 @@ async def sockets(server: ChatServer, session: aiohttp.ClientSession) -> int:
         text = await answer.text()
     (line,) = [line for line in text.splitlines() if line.startswith("chat_sockets ")]
     return int(float(line.split()[1]))
-
-
-class Patient(Talker):
-    """Repeats what was answered UNAVAILABLE, as it may: two nodes at once in one conversation are busy."""
-
-    def _answered(self, number: int, future: asyncio.Future[Answer]) -> None:
-        super()._answered(number, future)
-        answer = future.result()
-        if answer is not None and not answer["ok"]:
-            assert answer["error"]["code"] == "UNAVAILABLE", answer
-            self._repeats = asyncio.create_task(self._say(self.wire, number))
 
 
 class Newcomers:
@@ -299,7 +288,7 @@ async def everything_since_the_start(browser: Browser, talk: Any) -> list[Any]:
 
 
 async def _all_is_there(
-    reader: Person, talk: Any, talkers: list[Talker], running: list[Any], master: MasterService
+    reader: Person, talk: Any, talkers: list[Patient], running: list[Any], master: MasterService
 ) -> None:
     """Stop the talkers; what they and the Master Service said is there, once, and they know all of it."""
     for talker in talkers:

@@ -117,6 +117,17 @@ class Talker:
             self.refused.append(answer)
 
 
+class Patient(Talker):
+    """Repeats what was answered UNAVAILABLE, as it may: two nodes at once in one conversation are busy."""
+
+    def _answered(self, number: int, future: asyncio.Future[Answer]) -> None:
+        super()._answered(number, future)
+        answer = future.result()
+        if answer is not None and not answer["ok"]:
+            assert answer["error"]["code"] == "UNAVAILABLE", answer
+            self._repeats = asyncio.create_task(self._say(self.wire, number))
+
+
 def _is_in_or_gone(wire: Wire) -> bool:
     return wire.gone.is_set() or "connected" in wire.names
 
