@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import operator
 import random
 import re
@@ -24,7 +25,7 @@ from .browsers import Browser
 from .conftest import Starter
 from .people import People, Person, Refused
 from .proxies import PROXIES, Proxy, proxy
-from .raw import Wire, history
+from .raw import Wire, history, when
 from .servers import INTERNAL_SECRET, ROOT, ChatServer
 from .test_js_client import CUT, TRANSPORTS
 from .test_rolling_restart import RESTARTS, Patient
@@ -266,7 +267,7 @@ async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
         await browser.hears("connected", within=10)
         assert node_of(browser) == "b"
     assert time.monotonic() - killed < 5
-    await asyncio.sleep(0.5)
+    await when(lambda: master.said > 20 and all(one.said > 20 for one in talkers))
     await newcomers.end()
     await master.end()
     assert newcomers.refused == []
@@ -274,6 +275,26 @@ async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
     await _all_is_there(alice, talk, talkers, running, master)
     for browser in browsers:
         assert await everything_since_the_start(browser, talk) == await history(alice, talk)
+
+
+@pytest.mark.parametrize("balanced", ["haproxy"], indirect=True)
+async def test_a_node_that_is_frozen_gets_nobody_new_for_long(balanced: Balanced) -> None:
+    """HAProxy asks; nginx would have to lose somebody first."""
+    a, _, _, people = balanced
+    newcomers = Newcomers(people)
+    await asyncio.sleep(0.5)
+    assert {node for _, node in newcomers.came} == {"a", "b"}
+    began = time.monotonic()
+    a.signal(signal.SIGSTOP)
+    await asyncio.sleep(8)
+    a.signal(signal.SIGCONT)
+    await newcomers.end()
+    during = [(when, node) for when, node in newcomers.came if began + 0.2 < when < began + 8]
+    assert {node for _, node in during} == {"b"}
+    assert newcomers.refused == [], "asked elsewhere, not refused"
+    waits = [after - before for (before, _), (after, _) in itertools.pairwise(during)]
+    assert max(waits) < 6
+    assert len([when for when, _ in during if when > began + 6]) > 20, "at full pace again"
 
 
 async def everything_since_the_start(browser: Browser, talk: Any) -> list[Any]:
@@ -301,11 +322,11 @@ async def _all_is_there(
     by_id = {message["id"]: message for message in log}
     for talker in talkers:
         assert sorted(talker.acked) == list(range(talker.said))
-        assert talker.said > 10
+        assert talker.said > 20
         assert all(by_id[one["id"]] == one for one in talker.acked.values())
     once = [one["clientMessageId"] for one in log if one["clientMessageId"].startswith("rest-")]
     assert once == [f"rest-{n}" for n in range(master.said)]
-    assert master.said > 10
+    assert master.said > 20
 
 
 async def test_the_outside_sees_the_sockets_and_nothing_else(balanced: Balanced) -> None:

@@ -49,6 +49,29 @@ async def test_who_will_say_nothing_more_is_gone_at_once(
     assert not listener.gone.is_set()
 
 
+async def test_who_goes_before_the_handshake_is_answered_leaves_nothing_behind(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    people = people_of(await start(LOG_LEVEL="warning"))
+    handshake = (
+        b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+
+    async def come_and_go() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", people.server.ws_port)
+        writer.write(handshake)
+        writer.transport.abort()
+
+    for _ in range(20):
+        await asyncio.gather(*[come_and_go() for _ in range(20)])
+    await becomes(people, 0)
+    assert '"level"' not in people.server.log, (
+        "it is nobody's mistake, and no line is written of it"
+    )
+
+
 async def test_a_forged_answer_spoils_no_question() -> None:
     sio = RealtimeServer()
     sids: list[str] = []

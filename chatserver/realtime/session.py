@@ -255,10 +255,13 @@ class Session(AsyncSocket):
         websocket = self.websocket = WebSocket(self)
         try:
             await response.prepare(request)
-        except BaseException:
+        except BaseException as error:
             self.websocket = None
             if not self.connected:
                 self.server.drop(self, self.server.reason.TRANSPORT_ERROR)
+            if isinstance(error, ConnectionError):
+                # Gone before it had its answer; aiohttp would log it as our failure.
+                return response
             raise
         if self.connected:
             # A polling session that upgrades: it is ours after the probe (see probed).
