@@ -158,7 +158,7 @@ class MasterService:
 
 
 async def test_every_transport_gets_through_and_both_nodes_have_clients(balanced: Balanced) -> None:
-    *_, people = balanced
+    *_, proxy, people = balanced
     everybody = people(*(f"person{n}" for n in range(6)))
     talk = await everybody[0].group(*everybody[1:])
     for transports in TRANSPORTS.values():
@@ -180,6 +180,9 @@ async def test_every_transport_gets_through_and_both_nodes_have_clients(balanced
     nodes = [wire.frames[0].partition('"sid":"')[2][:2] for wire in wires]
     assert sorted(nodes) == ["a."] * 15 + ["b."] * 15, "the least connections"
     await asyncio.gather(*[wire.close() for wire in wires])
+    await asyncio.sleep(0.2)
+    assert "/socket.io/" in proxy.log
+    assert "sid=" not in proxy.log, "with that anybody could speak for them"
 
 
 async def test_a_client_that_goes_away_while_it_polls_is_missed_at_once(balanced: Balanced) -> None:
