@@ -147,6 +147,8 @@ async def test_the_same_people_come_and_go_on_two_nodes_at_the_same_moment(
             await asyncio.sleep(0.2)
             await asyncio.gather(*[wire.close() for wire in wires[1::2]])
             await asyncio.sleep(0.1)
+        # By now everybody has gone at least once.
+        await asyncio.sleep(SETTLED_S)
         await arrive(everywhere)
         await asyncio.sleep(SETTLED_S)
         leases = {len(doc["on"]) async for doc in ledger.users.find()}
