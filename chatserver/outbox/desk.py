@@ -41,8 +41,9 @@ class Desk:
         """`{endpoints, relays}`: every endpoint, also those that are only known by what they left."""
         names = list(self._endpoints)
         names += sorted(await self._left() - set(names))
+        at = now()
         return {
-            "endpoints": [await self._endpoint(name) for name in names],
+            "endpoints": [await self._endpoint(name, at) for name in names],
             "countedUpTo": COUNT_MOST,
             "relays": await self._relays(),
         }
@@ -53,7 +54,7 @@ class Desk:
             names.update(await collection.distinct("endpoint"))
         return names
 
-    async def _endpoint(self, name: str) -> Mapping[str, Any]:
+    async def _endpoint(self, name: str, at: datetime) -> Mapping[str, Any]:
         endpoint = self._endpoints.get(name)
         of_it = {"endpoint": name}
         oldest = await self._backlog.oldest(name)
@@ -65,7 +66,7 @@ class Desk:
             "types": sorted(endpoint.types) if endpoint else None,
             "pending": await self._backlog.count(name),
             "oldestPendingAt": iso(oldest) if oldest else None,
-            "lag": max(0.0, (now() - oldest).total_seconds()) if oldest else 0.0,
+            "lag": max(0.0, (at - oldest).total_seconds()) if oldest else 0.0,
             "failing": await self._mongo.holds.count_documents(of_it, limit=COUNT_MOST),
             "worst": [_failing(doc) async for doc in holds],
             "dead": await self._mongo.deadletters.count_documents(of_it, limit=COUNT_MOST),
