@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from . import garbage
+from . import garbage, tasks
 from .auth import Tokens
 from .chat.activity import Activity
 from .chat.announcements import Announcements
@@ -21,12 +21,14 @@ from .chat.ending import Ending
 from .chat.log.log import Log
 from .chat.members import Members
 from .chat.messages import Messages
+from .chat.missed import Missed
 from .chat.nodes import Nodes
 from .chat.participants import Participants
 from .chat.presence import Presence
 from .chat.reactions import Reactions
 from .chat.receipts import Receipts
 from .chat.recency import Recency
+from .chat.record import Record
 from .chat.transitions import Transitions
 from .chat.unread import Unread
 from .chat.users import Users
@@ -42,6 +44,8 @@ from .outbox.desk import Desk
 from .outbox.endpoints import Routes
 from .outbox.outbox import Outbox
 from .realtime import Direct, RealtimeServer
+from .realtime.bus import Bus
+from .realtime.cluster import Cluster
 from .realtime.rooms import Rooms
 from .rest.door import RestDoor
 from .settings import Settings
@@ -85,31 +89,45 @@ async def serve(
         # Ended when all is said, so that what was acknowledged at last is told as well.
         undo.push_async_callback(relay.stop)
 
-        if settings.redis_url:
-            log.warning("REDIS_URL is not used yet: run one node only")
         metrics = Metrics()
-        rooms = Rooms()
+        node = secrets.token_hex(8)
         recency = Recency(mongo)
         undo.push_async_callback(recency.close)
         await recency.repair()
-        members = Members(mongo, rooms.hosts)
+        unread = Unread(mongo)
+        views = Views(mongo, unread)
+        record = Record(mongo, views, recency)
+        cluster = Cluster(record, node) if settings.redis_url else None
+        rooms = cluster or Rooms(record)
+        undo.push_async_callback(rooms.order.close)
+        # Closed after the log: what it commits at last is told.
+        bus = _bus(undo, cluster, settings, metrics) if cluster else None
+        members = Members(mongo, rooms)
         routes = Routes(settings.webhooks)
-        changes = Log(mongo, Announcements(rooms, recency, members).tell, routes)
+        changes = Log(
+            mongo,
+            Announcements(rooms, recency).tell,
+            rooms.behind,
+            lambda conversation_id: rooms.signal(
+                "contended", conversation_id, room=conversation_id
+            ),
+            lambda: rooms.whole,
+            routes,
+        )
+        rooms.on("contended", changes.contended)
         undo.push_async_callback(changes.close)
 
         outbox = Outbox(mongo, routes)
-        unread = Unread(mongo)
         users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
-        views = Views(mongo, unread)
-        ending = Ending(mongo, changes, members, rooms)
+        ending = Ending(mongo, changes, rooms)
         undo.push_async_callback(ending.close)
-        participants = Participants(mongo, outbox, members, users, views, ending, rooms)
+        participants = Participants(mongo, changes, outbox, members, users, views, ending, rooms)
         users.left = participants.leave_all
         conversations = Conversations(
-            mongo, outbox, members, participants, ending, users, views, recency, rooms
+            mongo, changes, outbox, members, participants, ending, users, views, recency, rooms
         )
         messages = Messages(mongo, changes, members, max_chars=settings.message_max_chars)
-        nodes = Nodes(mongo, secrets.token_hex(8), grace_s=settings.presence_grace_s)
+        nodes = Nodes(mongo, node, grace_s=settings.presence_grace_s)
         presence = Presence(
             mongo,
             members,
@@ -121,6 +139,10 @@ async def serve(
         undo.push_async_callback(nodes.close)
         undo.push_async_callback(presence.close)
         await nodes.start()
+        if cluster and bus:
+            cluster.elsewhere = changes.heard
+            cluster.look_again = Missed(mongo, record, users, views, cluster).look
+            await _join(undo, cluster, bus, nodes)
         chat = Chat(
             users=users,
             members=members,
@@ -130,7 +152,7 @@ async def serve(
             reactions=Reactions(changes, members, messages),
             receipts=Receipts(mongo, changes, members, unread, rooms),
             presence=presence,
-            activity=Activity(rooms, timeout_s=settings.typing_timeout_s),
+            activity=Activity(rooms, node=node, timeout_s=settings.typing_timeout_s),
             webhooks=Desk(mongo, settings.webhooks),
         )
 
@@ -197,6 +219,36 @@ async def serve(
             relay.start()
         started()
         await asyncio.Event().wait()
+
+
+def _bus(undo: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: Metrics) -> Bus:
+    bus = Bus(
+        settings.redis_url,
+        prefix=settings.redis_prefix,
+        hear=cluster.hear_node,
+        missed=cluster.missed,
+        lost=cluster.lost,
+    )
+    undo.push_async_callback(bus.close)
+    cluster.connect(bus)
+    bus.watch(metrics.watch)
+    metrics.watch(
+        "chat_rooms_lacking",
+        "Conversations that wait for a change to come from another node.",
+        lambda: cluster.order.lacking,
+    )
+    return bus
+
+
+async def _join(undo: AsyncExitStack, cluster: Cluster, bus: Bus, nodes: Nodes) -> None:
+    """Be one of the nodes. What one of them could not tell, the others learn of by its lease: it ended
+    before it told of a change, or it is cut off from the bus, and they are not."""
+    nodes.on_gone(lambda _: cluster.missed())
+    nodes.unheard = cluster.missed
+    nodes.cut_off = lambda: not bus.up
+    cluster.on_lost = nodes.hurry
+    undo.push_async_callback(tasks.end, asyncio.create_task(cluster.keep_up()))
+    await bus.start()
 
 
 async def _listen(

@@ -43,7 +43,7 @@ async def examine() -> list[Finding]:
     findings = [Finding("settings", f"read, for {settings.env}")]
     findings += [finding async for finding in _database(settings)]
     if settings.redis_url:
-        findings.append(await _redis(settings.redis_url))
+        findings.append(await _redis(settings))
     findings += await asyncio.gather(*[_webhook(settings, one) for one in settings.webhooks])
     for key, port in {"PORT": settings.port, "WS_PORT": settings.ws_port}.items():
         findings.append(await _port(key, settings.host, port))
@@ -111,12 +111,15 @@ def words_of(error: Exception) -> str:
     return str(error).split(" (configured", 1)[0]
 
 
-async def _redis(url: str) -> Finding:
+async def _redis(settings: Settings) -> Finding:
     """Whether a node can be joined to others: by all that this takes, and may have to be allowed."""
-    trouble = await ask(url)
+    trouble = await ask(settings.redis_url, settings.redis_prefix)
     if not trouble:
         return Finding("redis", "answers")
-    says = f"no connection ({trouble}): see REDIS_URL, and whether that Redis runs."
+    says = (
+        f"no connection ({trouble}): see REDIS_URL, and whether that Redis runs. "
+        "A server starts without it, with chat_bus_up 0, and hears of other nodes late."
+    )
     return Finding("redis", says, problem=True)
 
 

@@ -31,13 +31,21 @@ class Lease:
     async def begin(self, lease_id: str) -> None:
         await self._collection.update_one({"_id": lease_id}, self._beat, upsert=True)
 
-    async def renew(self, lease_id: str, session: Session | None = None) -> bool:
-        """False when it ran out.
+    async def renew(
+        self,
+        lease_id: str,
+        session: Session | None = None,
+        say: Mapping[str, bool] | None = None,
+    ) -> bool:
+        """False when it ran out. `say`: what else is to be known of its owner from now on.
 
         In a transaction, nobody can change the lease's document until the transaction ends.
         """
+        beat: list[Mapping[str, Any]] = [*self._beat]
+        if say:
+            beat.append({"$set": say})
         renewed = await self._collection.update_one(
-            {"_id": lease_id, "$expr": ALIVE}, self._beat, session=session
+            {"_id": lease_id, "$expr": ALIVE}, beat, session=session
         )
         return renewed.matched_count == 1
 

@@ -132,6 +132,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     "participants": [
         _index(("userId", 1), ("conversationId", 1), name="user", unique=True),
         _index(("conversationId", 1), ("joinedAt", 1), ("userId", 1), name="conversation"),
+        _index(("joinedAt", 1), name="joined"),
     ],
     "receipts": [
         _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),

@@ -95,6 +95,11 @@ class Settings:
         return self.env == "production"
 
     @property
+    def redis_prefix(self) -> str:
+        """Of channels: several installations may share a Redis, and those have a database each."""
+        return f"chat:{self.mongo_database}:"
+
+    @property
     def webhooks(self) -> tuple[Endpoint, ...]:
         """All endpoints; that of WEBHOOK_URL is called "default"."""
         if not self.webhook_url:

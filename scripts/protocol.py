@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 from marshmallow import fields, validate
 
@@ -88,7 +89,8 @@ def rate(limit: Rate) -> str:
 
 
 async def tables() -> str:
-    rooms = Rooms()
+    no_record: Any = None
+    rooms = Rooms(no_record)
     events = rows(rooms, Tokens(()), Expiry(rooms))
     lines = [
         "### Client to server\n",

@@ -19,6 +19,7 @@ from .nodes_of_a_bus import node  # noqa: F401  a fixture
 from .people import People
 from .redises import own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures
 from .servers import ChatServer, MongoServer, RelayServer, chat_server, relay_server
+from .spread import Spread, spread
 
 Starter = Callable[..., Awaitable[ChatServer]]
 RelayStarter = Callable[..., Awaitable[RelayServer]]
@@ -65,10 +66,23 @@ async def server(
         yield running
 
 
+@pytest_asyncio.fixture(scope="session")
+async def nodes(
+    mongo_url: str,
+    redis_url: str,  # noqa: F811  the fixture
+    worker: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Spread]:
+    """The nodes that tests share; each has its own people on them."""
+    folder = tmp_path_factory.mktemp("nodes")
+    async with spread(mongo_url, redis_url, f"spread-{worker}", folder) as running:
+        yield running
+
+
 @pytest_asyncio.fixture
-async def people(server: ChatServer) -> AsyncIterator[People]:
+async def people(nodes: Spread) -> AsyncIterator[People]:
     async with aiohttp.ClientSession() as session:
-        everyone = People(server, session)
+        everyone = People(nodes.servers[0], session, nodes)
         yield everyone
         await everyone.go_home()
 

@@ -16,6 +16,7 @@ import socketio
 from engineio.payload import Payload
 
 from .servers import INTERNAL_SECRET, JWT_SECRET, ChatServer
+from .spread import Spread
 
 PATIENCE_S = 5.0
 # The Python client gives up on a poll that has more than 16 packets in it, as the official one does not.
@@ -102,6 +103,8 @@ class Device:
 
     async def caught_up(self) -> None:
         """All that was sent to this device so far has arrived: its events come in order."""
+        if self.person.nodes is not None:
+            await self.person.nodes.settled()
         await self.do("ping")
 
     async def all_heard(self, event: str) -> list[Any]:
@@ -114,8 +117,17 @@ class Device:
 
 
 class Person:
-    def __init__(self, server: ChatServer, user_id: str, session: aiohttp.ClientSession) -> None:
+    """`nodes`: the person's devices connect to each in turn, and the person asks the `server`."""
+
+    def __init__(
+        self,
+        server: ChatServer,
+        user_id: str,
+        session: aiohttp.ClientSession,
+        nodes: Spread | None = None,
+    ) -> None:
         self.server = server
+        self.nodes = nodes
         self.id = user_id
         self.devices: list[Device] = []
         self.session = session
@@ -154,7 +166,7 @@ class Person:
         device = Device(self, client)
         transports = ["polling", "websocket"] if transport == "upgrade" else [transport]
         await client.connect(
-            self.server.sockets,
+            (self.nodes.another() if self.nodes else self.server).sockets,
             auth={"token": with_token or self.token},
             transports=transports,
             wait_timeout=10,
@@ -176,15 +188,23 @@ class Person:
 class People:
     """Makes people whom no other test knows."""
 
-    def __init__(self, server: ChatServer, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, server: ChatServer, session: aiohttp.ClientSession, nodes: Spread | None = None
+    ) -> None:
         self.server = server
         self.session = session
+        self.nodes = nodes
         self.all: list[Person] = []
 
     def __call__(self, *names: str) -> Any:
         """One person, or a list of them."""
         made = [
-            Person(self.server, f"{name}-{os.getpid()}-{next(_numbers)}", self.session)
+            Person(
+                self.nodes.another() if self.nodes else self.server,
+                f"{name}-{os.getpid()}-{next(_numbers)}",
+                self.session,
+                self.nodes,
+            )
             for name in names
         ]
         self.all += made

@@ -101,6 +101,9 @@ class Wire:
         return self.websocket.close_code
 
     async def caught_up(self) -> None:
+        """All that was sent to this client so far has arrived."""
+        if self.person.nodes is not None:
+            await self.person.nodes.settled()
         await self.do("ping")
 
     @property
@@ -137,7 +140,8 @@ class Wire:
                 return
             since, answer = self._asked.pop(int(number))
             self.slowest = max(self.slowest, time.monotonic() - since)
-            answer.set_result(json.loads("[" + rest)[0])
+            if not answer.done():  # whoever asked may have gone
+                answer.set_result(json.loads("[" + rest)[0])
         elif text == "2":
             self.pings += 1
             if self.pongs:

@@ -81,6 +81,8 @@ class Changer:
     async def run(self) -> None:
         target = {"messageId": self.message["id"]}
         for n in itertools.count():
+            if self.wire.gone.is_set():
+                return
             self.texts.append(f"edit {n}")
             answer = await (await self.wire.ask("message:edit", target | {"content": f"edit {n}"}))
             if answer and answer["ok"]:

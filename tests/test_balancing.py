@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import operator
 import random
 import re
 import signal
 import time
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import aiohttp
@@ -28,7 +26,7 @@ from .proxies import PROXIES, Proxy, proxy
 from .raw import Wire, history, when
 from .servers import INTERNAL_SECRET, ROOT, ChatServer
 from .test_js_client import CUT, TRANSPORTS
-from .test_rolling_restart import RESTARTS, Patient
+from .test_rolling_restart import RESTARTS, Patient, all_heard, assert_no_gap
 
 Balanced = tuple[ChatServer, ChatServer, Proxy, People]
 DRAIN_S = 10
@@ -37,10 +35,15 @@ DRAIN_S = 10
 
 @pytest_asyncio.fixture(params=PROXIES)
 async def balanced(
-    request: pytest.FixtureRequest, start: Starter, tmp_path: Any
+    request: pytest.FixtureRequest, start: Starter, tmp_path: Any, redis_url: str
 ) -> AsyncIterator[Balanced]:
     """Two nodes, a balancer in front, and people who know of the balancer alone."""
-    common = {"DRAIN_S": f"{DRAIN_S}", "SOCKETS_PER_USER": "0", "PRESENCE_GRACE_S": "60"}
+    common = {
+        "REDIS_URL": redis_url,
+        "DRAIN_S": f"{DRAIN_S}",
+        "SOCKETS_PER_USER": "0",
+        "PRESENCE_GRACE_S": "60",
+    }
     a, b = await start(NODE_NAME="a", **common), await start(NODE_NAME="b", **common)
     async with (
         proxy(request.param, tmp_path, (a, b)) as one,
@@ -54,6 +57,10 @@ async def balanced(
 def node_of(browser: Browser) -> str:
     sessions = [payload for name, payload in browser.heard if name == "client:session"]
     return str(sessions[-1]).partition(".")[0]
+
+
+def node_of_wire(wire: Wire) -> str:
+    return wire.frames[0].partition('"sid":"')[2].partition(".")[0]
 
 
 async def browser_on(node: str, person: Person, transports: list[str]) -> Browser:
@@ -168,17 +175,18 @@ async def test_every_transport_gets_through_and_both_nodes_have_clients(balanced
                 for node, one in zip("ababab", everybody, strict=True)
             ]
         )
+        if len(transports) == 2:
+            await asyncio.gather(*[upgraded(browser) for browser in ours])
         for browser in ours:
-            if len(transports) == 2:
-                await upgraded(browser)
-            sent = await browser.say(talk, "Through to my node")
-            assert await browser.hears("message:new", partial(operator.eq, sent))
+            sent = await browser.say(talk, "Through to my node, and on to the other")
+            for one in ours:
+                assert await one.hears("message:new") == sent
         await asyncio.gather(*[browser.close() for browser in ours])
     assert len(await history(everybody[1], talk)) == 18
 
     wires = [await Wire.connect(people("guest")) for _ in range(30)]
-    nodes = [wire.frames[0].partition('"sid":"')[2][:2] for wire in wires]
-    assert sorted(nodes) == ["a."] * 15 + ["b."] * 15, "the least connections"
+    nodes = [node_of_wire(wire) for wire in wires]
+    assert sorted(nodes) == ["a"] * 15 + ["b"] * 15, "the least connections"
     await asyncio.gather(*[wire.close() for wire in wires])
     await asyncio.sleep(0.2)
     assert "/socket.io/" in proxy.log
@@ -216,6 +224,7 @@ async def test_a_drained_node_is_left_without_a_failure_and_filled_again(
     quiet = [await Wire.connect(one) for one in idle for _ in range(10)]
     newcomers, master = Newcomers(people), MasterService(alice, talk)
     await asyncio.sleep(0.5)
+    assert {node_of_wire(one.wire) for one in talkers} == {"a", "b"}
     here = [browser for browser in browsers if node_of(browser) == "a"]
 
     began = time.monotonic()
@@ -246,11 +255,14 @@ async def test_a_drained_node_is_left_without_a_failure_and_filled_again(
     await _all_is_there(alice, talk, talkers, running, master)
     for talker in talkers:
         assert set(talker.codes) <= {RESTARTS}, "sent away, not cut off"
-    log = await history(alice, talk)
     for browser in here:
         await browser.say(talk, "Here again")
-    for browser in (*here, *browsers):
-        assert (await everything_since_the_start(browser, talk))[: len(log)] == log
+    log = await history(alice, talk)
+    for browser in browsers:
+        assert await everything_since_the_start(browser, talk) == log
+        await heard_all_while_connected(browser, log)
+        cuts = [name for name, _ in browser.heard if name == "client:disconnect"]
+        assert len(cuts) == (browser in here), "who was on the other node was left alone"
 
 
 async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
@@ -260,6 +272,7 @@ async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
     talkers = [Patient(one, talk, 2) for one in (alice, bob)]
     running = [asyncio.create_task(one.run()) for one in talkers]
     browsers = [await browser_on("a", carol, one) for one in TRANSPORTS.values()]
+    elsewhere = await browser_on("b", carol, ["websocket"])
     newcomers, master = Newcomers(people), MasterService(alice, talk)
     await asyncio.sleep(0.5)
 
@@ -276,8 +289,11 @@ async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
     assert newcomers.refused == []
     assert len(master.failed) <= 1, "what was under way, which is repeated"
     await _all_is_there(alice, talk, talkers, running, master)
-    for browser in browsers:
-        assert await everything_since_the_start(browser, talk) == await history(alice, talk)
+    log = await history(alice, talk)
+    for browser in (*browsers, elsewhere):
+        assert await everything_since_the_start(browser, talk) == log
+        await heard_all_while_connected(browser, log)
+    assert "client:disconnect" not in [name for name, _ in elsewhere.heard]
 
 
 @pytest.mark.parametrize("balanced", ["haproxy"], indirect=True)
@@ -330,6 +346,26 @@ async def _all_is_there(
     once = [one["clientMessageId"] for one in log if one["clientMessageId"].startswith("rest-")]
     assert once == [f"rest-{n}" for n in range(master.said)]
     assert master.said > 20
+    await all_heard(talkers, log)
+
+
+async def heard_all_while_connected(browser: Browser, log: list[Any]) -> None:
+    """From each connection's beginning to its end, whatever node said it, in order, once."""
+    last = log[-1]
+    await when(lambda: ("message:new", last) in browser.heard[-50:], within=10)
+    connections: list[list[Any]] = []
+    for name, told in browser.heard:
+        # What came in one answer to a poll with the end, the client hands over when it is back.
+        if name == "client:connect":
+            connections.append([])
+        elif name == "message:new":
+            connections[-1].append(told)
+    by_seq = {message["seq"]: message for message in log}
+    for told in connections:
+        assert len(told) > 0
+        assert_no_gap(told)
+        assert [by_seq[message["seq"]] for message in told] == told
+    assert connections[-1][-1] == last
 
 
 async def test_the_outside_sees_the_sockets_and_nothing_else(balanced: Balanced) -> None:

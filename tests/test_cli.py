@@ -219,5 +219,20 @@ async def test_the_doctor_asks_redis(tmp_path: Path, redis_of: Keeping) -> None:
         assert says in (await run("doctor", REDIS_URL=url, **settings)).out
 
 
+async def test_the_doctor_asks_redis_for_the_rights_that_this_server_needs(
+    tmp_path: Path, redis_of: Keeping
+) -> None:
+    server = await redis_of()
+    rights = ("&chat:ours:*", "+publish", "+subscribe", "+unsubscribe", "+ping")
+    async with server.client() as redis:
+        await redis.execute_command("ACL", "SETUSER", "node", "reset", "on", ">pw", *rights)
+    url = f"redis://node:pw@127.0.0.1:{server.port}"
+    settings = {"DATA_DIR": str(tmp_path), "PORT": "0", "WS_PORT": "0", "REDIS_URL": url}
+    assert "OK       redis" in (await run("doctor", MONGO_DATABASE="ours", **settings)).out
+    theirs = (await run("doctor", MONGO_DATABASE="theirs", **settings)).out
+    assert "PROBLEM  redis: no connection (" in theirs
+    assert "chat_bus_up 0" in " ".join(theirs.split())
+
+
 async def test_the_version_is_that_of_the_package() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", (await run("version")).out)

@@ -137,7 +137,8 @@ async def test_mongod_stands_still_while_messages_are_changed(
         texts = results[message["id"]]
         assert first["content"] in (texts[-2][0], texts[-1][0])
         assert first["content"] == texts[-2][0] or first["rev"] > sent[0]["rev"]
-        await wire.caught_up()
+        # What was stored without an answer is found out, and told, a moment later.
+        await wire.until(lambda wire=wire: wire.told("message:new")[-1]["content"] == "y")
         heard = [one for one in wire.told("message:updated") if one["messageId"] == message["id"]]
         revs = [one["rev"] for one in heard]
         assert revs == sorted(set(revs))

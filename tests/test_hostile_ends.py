@@ -40,8 +40,12 @@ async def test_who_will_say_nothing_more_is_gone_at_once(
         bare.writer.write_eof()
         await bare.close_code()
         bare.abort()
-    poll = asyncio.create_task(polling.get())
-    await asyncio.sleep(0.05)
+    # A poll that finds nothing, and is broken off.
+    while True:
+        poll = asyncio.create_task(polling.get())
+        _, waiting = await asyncio.wait([poll], timeout=0.3)
+        if waiting:
+            break
     poll.cancel()
     await listener.until(lambda: listener.told("user:offline"))
     await becomes(people, 1)

@@ -12,7 +12,7 @@ import pytest
 
 from .bare import PING, BareSocket, event, hello
 from .conftest import Starter
-from .people import People, Person
+from .people import People, Person, presence
 from .raw import Wire
 from .servers import ChatServer
 
@@ -99,12 +99,9 @@ async def test_no_text_frame_does_harm(crowd: People) -> None:
     assert [one["content"] for one in listener.told("message:new")] == ["Still here"]
     assert set(listener.names) <= {"connected", "user:online", "user:offline", "message:new"}
     await becomes(crowd, 1)
-    presence = await bob.ask("GET", f"/users/{mallory.id}/presence")
-    await listener.until(
-        lambda: [one["userId"] for one in listener.told("user:offline")].count(mallory.id)
-    )
-    presence = await bob.ask("GET", f"/users/{mallory.id}/presence")
-    assert presence["status"] == "offline"
+    await presence(bob, mallory.id, "offline")
+    told = [name for name, one in listener.heard if one.get("userId") == mallory.id]
+    assert told[-1] == "user:offline"
     assert "Traceback" not in crowd.server.log
 
 

@@ -18,6 +18,12 @@ from .servers import INTERNAL_SECRET, JWT_SECRET, ChatServer, free_port
 Of = Callable[[ChatServer], People]
 
 
+@pytest.fixture
+def people(server: ChatServer, people_of: Callable[[ChatServer], People]) -> People:
+    """All on one node, whose metrics and log are read."""
+    return people_of(server)
+
+
 async def get(people: People, url: str) -> tuple[int, str, str]:
     async with people.session.get(url) as answer:
         return answer.status, answer.headers["Content-Type"], await answer.text()

@@ -49,6 +49,7 @@ async def test_a_stranger_looks_like_someone_who_was_never_here(people: People) 
     await devices(stranger, bob, alice)
     await presence(alice, bob.id, "online")
     await presence(stranger, stranger.id, "online")
+    await presence(alice, alice.id, "online")
     unknown = f"nobody-{alice.id}"
     for who in (stranger.id, unknown):
         never = {"userId": who, "status": "offline", "lastSeen": None}

@@ -14,7 +14,7 @@ import aiohttp
 from .browsers import Browser, Lost
 from .conftest import Starter
 from .people import People, Person
-from .raw import Answer, Wire, history
+from .raw import Answer, Wire, history, when
 from .servers import ChatServer
 from .streams import Talk
 
@@ -43,6 +43,8 @@ class Talker:
         self.codes: list[int | None] = []
         """How connections ended."""
         self.wire: Wire
+        self.wires: list[Wire] = []
+        """All that there were, one after the other."""
         self.stopping = False
         self._rev = 0
         """All up to here is known."""
@@ -51,6 +53,7 @@ class Talker:
     async def run(self) -> None:
         while True:
             wire = self.wire = await self._connect()
+            self.wires.append(wire)
             self._synced = await self._sync(wire)
             for number in sorted(self.open):
                 await self._say(wire, number)
@@ -70,6 +73,10 @@ class Talker:
         await self.wire.caught_up()
         self._learn()
         return sorted(self.known.values(), key=lambda one: one["seq"])
+
+    def knows(self) -> int:
+        """How many messages it knows by now."""
+        return len(self.known.keys() | {one["id"] for one in self.wire.told("message:new")})
 
     def _learn(self) -> None:
         told = self.wire.told("message:new")
@@ -126,6 +133,22 @@ class Patient(Talker):
         if answer is not None and not answer["ok"]:
             assert answer["error"]["code"] == "UNAVAILABLE", answer
             self._repeats = asyncio.create_task(self._say(self.wire, number))
+
+
+async def all_heard(talkers: list[Talker], log: list[Any]) -> None:
+    """Wherever they were connected: on each connection everything from its beginning to its end, in
+    order, once; and with what they asked for in between it is the whole."""
+    for one in talkers:
+        await when(lambda one=one: one.knows() == len(log), within=10)
+        assert await one.finish() == log
+        for wire in one.wires:
+            assert_no_gap(wire.told("message:new"))
+
+
+def assert_no_gap(told: list[Any]) -> None:
+    seqs = [message["seq"] for message in told]
+    first = seqs[0] if seqs else 0
+    assert seqs == list(range(first, first + len(seqs)))
 
 
 def _is_in_or_gone(wire: Wire) -> bool:

@@ -326,7 +326,7 @@ async def test_a_conversation_that_was_deleted_is_kept_until_its_end_was_told(
             of_it = {"conversationId": talk["id"]}
             expiring = {**of_it, "expiresAt": {"$exists": True}}
             await asyncio.sleep(6)
-            assert await ledger.log.count_documents(of_it) == 4
+            assert await ledger.log.count_documents(of_it) == 5
             assert await ledger.log.count_documents(expiring) == 0
             await receiver.open()
             heard = receiver.by_key[talk["id"]]

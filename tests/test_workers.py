@@ -17,9 +17,9 @@ from .browsers import Browser
 from .command import run
 from .people import People
 from .raw import Wire, history
-from .servers import INTERNAL_SECRET, JWT_SECRET, WEBHOOK_SECRET, ChatServer, free_port
+from .servers import INTERNAL_SECRET, JWT_SECRET, WEBHOOK_SECRET, ChatServer
 from .test_relay_process import NOBODY, children, lines, metrics, ready, runs, until
-from .test_rolling_restart import RESTARTS, Patient
+from .test_rolling_restart import RESTARTS, Patient, all_heard
 
 WORKERS = 2
 Of = Callable[[ChatServer], People]
@@ -28,18 +28,6 @@ ServerOfWorkers = Callable[..., Awaitable[ChatServer]]
 
 class Workers(ChatServer):
     options = ("--workers", f"{WORKERS}")
-
-
-@pytest_asyncio.fixture
-async def redis_url() -> AsyncIterator[str]:
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        *("redis-server", "--port", f"{port}", "--bind", "127.0.0.1", "--save", ""),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    yield f"redis://127.0.0.1:{port}/0"
-    process.terminate()
-    await process.wait()
 
 
 @pytest_asyncio.fixture
@@ -100,7 +88,11 @@ async def test_clients_land_on_all_workers_and_one_relay_serves_them(
     assert min(per_worker) >= 1
     for wire in wires:
         await wire.do("message:send", {"conversationId": talk["id"], "content": "Hello"})
-    assert len(await history(guests[5], talk)) == 24
+    log = await history(guests[5], talk)
+    assert len(log) == 24
+    for wire in wires:
+        await wire.until(lambda wire=wire: len(wire.told("message:new")) >= 24)
+        assert wire.told("message:new") == log, "whichever worker took it"
 
     started = lines(server, "child.started")
     assert sorted(one["child"] for one in started) == ["relay", "worker-1", "worker-2"]
@@ -162,6 +154,8 @@ async def test_a_worker_that_is_killed_loses_nothing_and_is_replaced(
         assert all(by_id[message["id"]] == message for message in one.acked.values())
         mine = [message["content"] for message in log if message["senderId"] == one.person.id]
         assert sorted(map(int, mine)) == list(range(one.said)), "once each"
+    await all_heard(talkers, log)
+    assert any(len(one.wires) == 1 for one in talkers), "some were on the other"
     # Connections that come now land on the new one too.
     async with asyncio.timeout(15):
         while len(found := await sockets(server)) < WORKERS or not all(found):

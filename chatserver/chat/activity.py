@@ -19,33 +19,32 @@ TICK_S = 0.001
 
 class Activity:
     """A user's activity begins with the first start of any device, and ends with the last stop:
-    said, timed out, or the socket gone."""
+    said, timed out, or the socket gone.
 
-    def __init__(self, rooms: Rooms, *, timeout_s: float) -> None:
+    Every node tells its own sockets, and tells the other nodes what its sockets do: to those it is one
+    device of the user's, whose word they hear again with each start, or else time out.
+    """
+
+    def __init__(self, rooms: Rooms, *, node: str, timeout_s: float) -> None:
         self._rooms = rooms
+        self._node = node
         self._timeout_s = timeout_s
         self._active: dict[_Key, set[Any]] = {}
-        """The sockets at it."""
-        self._of_socket: dict[Any, set[_Key]] = {}
+        """The devices at it: sockets of this node, and ids of other nodes."""
+        self._of_device: dict[Any, set[_Key]] = {}
         self._ends: OrderedDict[tuple[_Key, Any], float] = OrderedDict()
         """When each times out. All have the same time, so they are in the order in which they end,
         and one timer does for all."""
         self._timer: asyncio.TimerHandle | None = None
+        rooms.on("activity", self._elsewhere)
 
     def start(self, socket: Any, user_id: str, conversation_id: str, kind: Kind) -> None:
         """`socket` is whoever says so: it does not hear of it. Raises NotFound."""
         if not self._rooms.hosts(user_id, conversation_id):
             raise NotFound()
         key: _Key = (conversation_id, user_id, kind)
-        if key not in self._active:
-            self._active[key] = set()
-            self._tell(key, socket, active=True)
-        self._active[key].add(socket)
-        self._of_socket.setdefault(socket, set()).add(key)
-        self._ends[key, socket] = time.monotonic() + self._timeout_s
-        self._ends.move_to_end((key, socket))
-        if self._timer is None:
-            self._ring_in(self._timeout_s)
+        self._begin(key, socket)
+        self._signal(key, active=True)
 
     def stop(self, socket: Any, user_id: str, conversation_id: str, kind: Kind) -> None:
         if not self._rooms.hosts(user_id, conversation_id):
@@ -54,21 +53,49 @@ class Activity:
 
     def gone(self, socket: Any) -> None:
         """The socket has gone, and with it what it was doing."""
-        for key in tuple(self._of_socket.get(socket, ())):
+        for key in tuple(self._of_device.get(socket, ())):
             self._end(key, socket)
 
-    def _end(self, key: _Key, socket: Any) -> None:
-        if self._ends.pop((key, socket), None) is None:
+    def _begin(self, key: _Key, device: Any) -> None:
+        if key not in self._active:
+            self._active[key] = set()
+            self._tell(key, device, active=True)
+        self._active[key].add(device)
+        self._of_device.setdefault(device, set()).add(key)
+        self._ends[key, device] = time.monotonic() + self._timeout_s
+        self._ends.move_to_end((key, device))
+        if self._timer is None:
+            self._ring_in(self._timeout_s)
+
+    def _end(self, key: _Key, device: Any) -> None:
+        if self._ends.pop((key, device), None) is None:
             return
-        keys = self._of_socket[socket]
+        keys = self._of_device[device]
         keys.discard(key)
         if not keys:
-            del self._of_socket[socket]
-        sockets = self._active[key]
-        sockets.discard(socket)
-        if not sockets:
+            del self._of_device[device]
+        devices = self._active[key]
+        devices.discard(device)
+        if not isinstance(device, str) and all(isinstance(one, str) for one in devices):
+            self._signal(key, active=False)
+        if not devices:
             del self._active[key]
-            self._tell(key, socket, active=False)
+            self._tell(key, device, active=False)
+
+    # --- other nodes ----------------------------------------------------------------------------
+
+    def _signal(self, key: _Key, *, active: bool) -> None:
+        self._rooms.signal("activity", [self._node, *key, active], room=key[0])
+
+    def _elsewhere(self, said: list[Any]) -> None:
+        node, conversation_id, user_id, kind, active = said
+        key: _Key = (conversation_id, user_id, kind)
+        if active:
+            self._begin(key, node)
+        else:
+            self._end(key, node)
+
+    # --- the end --------------------------------------------------------------------------------
 
     def _ring_in(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds + TICK_S, self._ring)
@@ -77,13 +104,13 @@ class Activity:
         self._timer = None
         at = time.monotonic()
         while self._ends:
-            (key, socket), ends = next(iter(self._ends.items()))
+            (key, device), ends = next(iter(self._ends.items()))
             if ends > at:
                 self._ring_in(ends - at)
                 return
-            self._end(key, socket)
+            self._end(key, device)
 
-    def _tell(self, key: _Key, socket: Any, *, active: bool) -> None:
+    def _tell(self, key: _Key, device: Any, *, active: bool) -> None:
         conversation_id, user_id, kind = key
         self._rooms.emit_fleeting(
             conversation_id,
@@ -95,5 +122,5 @@ class Activity:
                 "isActive": active,
                 "timestamp": stamp(),
             },
-            skip=socket,
+            skip=device,
         )

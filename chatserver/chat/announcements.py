@@ -1,58 +1,107 @@
-"""What the sockets hear of a committed change."""
+"""What the sockets hear of a change that is on record."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..clock import iso
+from ..realtime.steps import Steps
 from .log.entry import Entry
-from .members import Members
+from .message import Message
 from .recency import Recency
 from .rooms import Rooms
 
+View = Mapping[str, Any]
+
 
 class Announcements:
-    """Tells a conversation of a log entry. One function, for what was just committed and for what
-    had to be read again: then a message appears as it is by now."""
+    """Tells a conversation of what was just committed here."""
 
-    def __init__(self, rooms: Rooms, recency: Recency, members: Members) -> None:
+    def __init__(self, rooms: Rooms, recency: Recency) -> None:
         self._rooms = rooms
         self._recency = recency
-        self._members = members
 
     def tell(self, entry: Entry) -> None:
-        message = entry.message
-        kind = entry.doc["kind"]
         conversation_id = entry.doc["conversationId"]
-        if kind == "message":
-            self._recency.touch(conversation_id, message.doc["at"])
-            self._rooms.emit(conversation_id, "message:new", message.json)
-            return
-        payload: dict[str, Any] = {
-            "messageId": entry.doc["messageId"],
-            "conversationId": conversation_id,
+        steps = Steps()
+        describe(steps, entry)
+        seq = 0
+        if entry.doc["kind"] == "message":
+            seq = entry.doc["seq"]
+            self._recency.touch(conversation_id, entry.doc["at"])
+        self._rooms.tell(conversation_id, entry.place, steps, seq=seq)
+
+
+def describe(steps: Steps, entry: Entry) -> None:
+    """Add the steps of a log entry. One function, for what was just committed and for what had to be
+    read again."""
+    doc = entry.doc
+    kind = doc["kind"]
+    if kind == "message":
+        assert entry.message is not None  # noqa: S101
+        steps.emit("message:new", entry.message.json)
+    elif kind == "members":
+        _members(steps, doc, entry.view)
+    elif kind == "conversation":
+        steps.emit("conversation:updated", entry.view)
+    elif kind == "end":
+        steps.dissolve("conversation:removed", {"conversationId": doc["conversationId"]})
+    elif entry.message is not None:
+        _change(steps, entry, entry.message)
+
+
+def _members(steps: Steps, doc: Mapping[str, Any], view: View | None) -> None:
+    conversation_id, at = doc["conversationId"], iso(doc["at"])
+
+    def who(user_id: str) -> View:
+        return {"conversationId": conversation_id, "userId": user_id, "timestamp": at}
+
+    added, removed = doc.get("added", ()), doc.get("removed", ())
+    if added:
+        steps.admit(added)
+        for user_id in added:
+            steps.emit_to(user_id, "conversation:joined", view)
+        for user_id in added:
+            steps.emit("participant:added", who(user_id))
+    if removed:
+        steps.expel(removed)
+        for user_id in removed:
+            steps.emit_to(user_id, "conversation:removed", {"conversationId": conversation_id})
+        for user_id in removed:
+            steps.emit("participant:removed", who(user_id))
+    if doc.get("roles"):
+        steps.emit("conversation:updated", view)
+
+
+def _change(steps: Steps, entry: Entry, message: Message) -> None:
+    doc = entry.doc
+    kind = doc["kind"]
+    payload: dict[str, Any] = {
+        "messageId": doc["messageId"],
+        "conversationId": doc["conversationId"],
+    }
+    if kind == "edit":
+        payload |= {
+            "content": message.content,
+            "isEdited": True,
+            "updatedAt": iso(message.updated_at),
+            "seq": message.seq,
+            "rev": entry.rev,
         }
-        if kind == "edit":
-            payload |= {
-                "content": message.content,
-                "isEdited": True,
-                "updatedAt": iso(message.updated_at),
-                "seq": message.seq,
-                "rev": entry.rev,
-            }
-            self._rooms.emit(conversation_id, "message:updated", payload)
-        elif kind == "delete":
-            payload |= {"deletedAt": iso(entry.doc["at"]), "scope": "everyone", "rev": entry.rev}
-            self._rooms.emit(conversation_id, "message:deleted", payload)
-        elif kind == "hide":
-            payload |= {"deletedAt": iso(entry.doc["at"]), "scope": "self", "rev": entry.rev}
-            self._members.has_hidden(entry.doc["hiddenFor"], conversation_id)
-            self._rooms.emit_to(entry.doc["hiddenFor"], "message:deleted", payload)
-        else:
-            payload |= {
-                "emoji": entry.doc["emoji"],
-                "userId": entry.doc["userId"],
-                "totalCount": entry.doc["totalCount"],
-                "rev": entry.rev,
-            }
-            self._rooms.emit(conversation_id, kind.replace(".", ":"), payload)
+        steps.emit("message:updated", payload)
+    elif kind == "delete":
+        payload |= {"deletedAt": iso(doc["at"]), "scope": "everyone", "rev": entry.rev}
+        steps.emit("message:deleted", payload)
+    elif kind == "hide":
+        payload |= {"deletedAt": iso(doc["at"]), "scope": "self", "rev": entry.rev}
+        steps.signal("hidden", [doc["hiddenFor"], doc["conversationId"]])
+        steps.emit_to(doc["hiddenFor"], "message:deleted", payload)
+    else:
+        payload |= {
+            "emoji": doc["emoji"],
+            "userId": doc["userId"],
+            "totalCount": doc["totalCount"],
+            "rev": entry.rev,
+        }
+        steps.emit(kind.replace(".", ":"), payload)

@@ -13,8 +13,11 @@ from ..clock import from_unix, now, unix_ms
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
 from ..outbox.outbox import Outbox, Record
+from ..realtime.steps import Steps
 from ..requests.conversations import ConversationEdit, NewConversation, PageOfConversations
 from .ending import Ending
+from .log.entry import Act
+from .log.log import Log
 from .members import Members
 from .participants import Participants, participant
 from .recency import Recency
@@ -30,11 +33,15 @@ class Created:
 
 
 class Conversations:
-    """Changes are stored with their outbox events in one transaction, and announced after it."""
+    """Changes are stored with their outbox events in one transaction, and announced after it.
+
+    Those of a conversation that exists are entries of its log.
+    """
 
     def __init__(
         self,
         mongo: Mongo,
+        log: Log,
         outbox: Outbox,
         members: Members,
         participants: Participants,
@@ -45,6 +52,7 @@ class Conversations:
         rooms: Rooms,
     ) -> None:
         self._mongo = mongo
+        self._log = log
         self._outbox = outbox
         self._members = members
         self._participants = participants
@@ -144,9 +152,14 @@ class Conversations:
             if existing is None:
                 raise Conflict("Just created by someone else; try again.") from None
             return Created(existing, is_new=False)
-        self._rooms.admit(conversation_id, [creator_id, *others])
         view = await self._views.one(conversation_id)
-        self._rooms.emit(conversation_id, "conversation:new", view)
+        steps = Steps()
+        steps.admit([creator_id, *others])
+        steps.emit("conversation:new", view)
+        self._rooms.tell(conversation_id, 0, steps)
+        # What others have said in it already.
+        if view["lastRev"]:
+            self._rooms.behind(conversation_id, 0, 1)
         await self._participants.without_deleted(conversation_id, [creator_id, *others])
         return Created(view, is_new=True)
 
@@ -158,7 +171,7 @@ class Conversations:
         if not missing:
             return view
         await self._users.need(missing, field)
-        return await self._participants.join(view["id"], missing, "member", direct=True)
+        return await self._participants.join(pair[0], view["id"], missing, "member", direct=True)
 
     async def _by_key(self, key: str) -> Mapping[str, Any] | None:
         doc = await self._mongo.conversations.find_one({"key": key}, {"_id": 1})
@@ -187,12 +200,19 @@ class Conversations:
         changes = {names[key]: value for key, value in edit.changes.items()}
         if "metadata" in changes:
             changes["metadata"] = wire.encode(changes["metadata"]).decode()
-        await self._mongo.conversations.update_one(
-            {"_id": edit.conversation_id}, {"$set": {**changes, "updatedAt": now()}}
-        )
-        view = await self._views.one(edit.conversation_id)
-        self._rooms.emit(edit.conversation_id, "conversation:updated", view)
-        return view
+        at = now()
+
+        async def body(session: Session, place: int) -> Act:
+            await self._mongo.conversations.update_one(
+                {"_id": edit.conversation_id},
+                {"$set": {**changes, "updatedAt": at}},
+                session=session,
+            )
+            view = await self._views.one(edit.conversation_id, session=session)
+            return Act("conversation", at, {}, view)
+
+        await self._log.act(edit.conversation_id, actor_id, body)
+        return await self._views.one(edit.conversation_id)
 
     async def delete(self, actor_id: str, conversation_id: str) -> None:
         """End a conversation for all; what is in it goes with it."""

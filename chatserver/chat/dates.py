@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import datetime
 
 from .. import tasks
@@ -11,13 +12,17 @@ from ..mongo import CLOSE_S, Mongo, PyMongoError, deadline, is_down
 
 class Dates:
     """A date field of many documents that only moves forward: written at once where it was quiet, at
-    most once in `pace_s` where it is busy."""
+    most once in `pace_s` where it is busy; with a `share`, sooner, as long as writing takes no more
+    than that part of the time."""
 
-    def __init__(self, mongo: Mongo, collection: str, field: str, *, pace_s: float) -> None:
+    def __init__(
+        self, mongo: Mongo, collection: str, field: str, *, pace_s: float, share: float = 0.0
+    ) -> None:
         self._mongo = mongo
         self._collection = collection
         self._field = field
         self._pace_s = pace_s
+        self._share = share
         self._dirty: dict[str, datetime] = {}
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -29,12 +34,16 @@ class Dates:
 
     async def _keep_flushing(self) -> None:
         while self._dirty:
+            began = time.monotonic()
             try:
                 await self.flush()
             except (PyMongoError, TimeoutError) as error:
                 if not is_down(error):
                     raise
-            await asyncio.sleep(self._pace_s)
+            took = time.monotonic() - began
+            await asyncio.sleep(
+                min(self._pace_s, took / self._share) if self._share else self._pace_s
+            )
 
     async def flush(self) -> None:
         """Write what is not written yet, and wait for what is being written by another."""

@@ -10,8 +10,8 @@ import structlog
 from .. import tasks
 from ..clock import now
 from ..mongo import DEAD_RETENTION_S, RETENTION_S, Mongo, PyMongoError, Session, is_down
+from .log.entry import Act
 from .log.log import Log
-from .members import Members
 from .rooms import Rooms
 
 log = structlog.get_logger(__name__)
@@ -24,19 +24,17 @@ CLEAR_EVERY_S = 600.0
 class Ending:
     """Ends conversations, and clears away what was in them when nobody waits for it any more."""
 
-    def __init__(self, mongo: Mongo, log: Log, members: Members, rooms: Rooms) -> None:
+    def __init__(self, mongo: Mongo, log: Log, rooms: Rooms) -> None:
         self._mongo = mongo
         self._log = log
-        self._members = members
         self._rooms = rooms
         self._ended = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._keep_clearing())
 
     async def end(self, actor_id: str, conversation_id: str) -> None:
         """End a conversation for all, and tell them; what is in it goes with it."""
-        user_ids = await self._members.users_of(conversation_id)
 
-        async def also(session: Session) -> None:
+        async def body(session: Session, place: int) -> Act:
             await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)
             await self._mongo.participants.delete_many(
                 {"conversationId": conversation_id}, session=session
@@ -45,14 +43,11 @@ class Ending:
             await self._mongo.ended.insert_one(
                 {"_id": conversation_id, "at": now()}, session=session
             )
+            return Act("end", now(), {})
 
-        await self._log.end(conversation_id, actor_id, also)
-        self._rooms.expel(conversation_id, user_ids)
-        for user_id in user_ids:
-            self._rooms.emit_to(
-                user_id, "conversation:removed", {"conversationId": conversation_id}
-            )
+        place = await self._log.act(conversation_id, actor_id, body)
         self._ended.set()
+        await self._rooms.confirmed(conversation_id, place or 0)
 
     async def close(self) -> None:
         await tasks.end(self._task)

@@ -8,7 +8,7 @@ from .. import wire
 from ..clock import iso
 from ..mongo import Document, Mongo, deadline
 from ..outbox.event import TYPE_OF_ENTRY, Event, event_id
-from .message import Message, rev_of
+from .message import Message
 
 
 class Events:
@@ -25,13 +25,13 @@ class Events:
         """The event of an entry whose kind is in TYPE_OF_ENTRY. Raises PyMongoError, TimeoutError."""
         kind = entry["kind"]
         if kind == "message":
-            data = self._message(entry, rev_of(entry["_id"]))
+            data = self._message(entry, entry["lastRev"])
         elif kind == "edit":
             async with deadline():
                 doc = await self._mongo.log.find_one({"_id": entry["messageId"]})
             if doc is None:
                 raise LookupError(f"{entry['_id']} tells of a message that is not there")
-            data = self._message(doc, rev_of(entry["_id"]))
+            data = self._message(doc, entry["lastRev"])
         elif kind == "end":
             data = {
                 "conversationId": entry["conversationId"],
@@ -51,7 +51,7 @@ class Events:
         data = {
             "messageId": entry["messageId"],
             "conversationId": entry["conversationId"],
-            "rev": rev_of(entry["_id"]),
+            "rev": entry["lastRev"],
         }
         if entry["kind"] == "delete":
             return {

@@ -6,12 +6,12 @@ all that is in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import Forbidden, NotFound
 from ..mongo import Document, Mongo
+from .rooms import Rooms
 
 Role = Literal["owner", "admin", "member"]
 RANK: dict[str, int] = {"member": 0, "admin": 1, "owner": 2}
@@ -61,14 +61,19 @@ class Member:
 class Members:
     """Membership as the database has it.
 
-    `hosts(user_id, conversation_id)` is asked first where only membership matters: a connected
-    user's sockets are in the rooms of the user's conversations and leave when membership ends.
+    The rooms are asked first where only membership matters: a connected user's sockets are in the
+    rooms of the user's conversations and leave when membership ends.
     """
 
-    def __init__(self, mongo: Mongo, hosts: Callable[[str, str], bool]) -> None:
+    def __init__(self, mongo: Mongo, rooms: Rooms) -> None:
         self._mongo = mongo
-        self.known = hosts
+        self._rooms = rooms
         self._hiders: dict[str, set[str]] = {}
+        rooms.on("hidden", self._has_hidden)
+
+    def known(self, user_id: str, conversation_id: str) -> bool:
+        """Whether the rooms vouch for the user."""
+        return self._rooms.whole and self._rooms.hosts(user_id, conversation_id)
 
     async def require(self, user_id: str, conversation_id: str) -> Member:
         """The member. Raises NotFound."""
@@ -89,8 +94,10 @@ class Members:
             return conversation_id in self._hiders.get(user_id, ())
         return (await self.require(user_id, conversation_id)).hides
 
-    def has_hidden(self, user_id: str, conversation_id: str) -> None:
-        """To be told on every node where the user is connected."""
+    def _has_hidden(self, who_where: list[str]) -> None:
+        user_id, conversation_id = who_where
+        if not self._rooms.sockets_of(user_id):
+            return  # It is read when the user comes.
         self._hiders.setdefault(user_id, set()).add(conversation_id)
 
     async def hides(self, member: Member) -> None:
@@ -105,8 +112,8 @@ class Members:
         )
         docs = [doc async for doc in cursor]
         hiding = {doc["conversationId"] for doc in docs if doc.get("hides")}
-        self._hiders.pop(user_id, None)
-        if hiding:
+        # Together with what was heard of while this was read.
+        if hiding := hiding | self._hiders.get(user_id, set()):
             self._hiders[user_id] = hiding
         return [doc["conversationId"] for doc in docs]
 

@@ -13,12 +13,12 @@ from ..wire import Json, encode
 _NO_METADATA: Mapping[str, Any] = {}
 
 
-def entry_id(conversation_id: str, rev: int) -> str:
-    """The id of a log entry: ids of one conversation sort as their revs do.
+def entry_id(conversation_id: str, place: int) -> str:
+    """The id of a log entry: ids of one conversation sort as their places do, 1, 2, 3 …
 
     The id of a message is the id of the entry that made it.
     """
-    return f"{conversation_id}-{rev:08x}"
+    return f"{conversation_id}-{place:08x}"
 
 
 def conversation_of(message_id: str) -> str:
@@ -26,7 +26,7 @@ def conversation_of(message_id: str) -> str:
     return message_id.rpartition("-")[0]
 
 
-def rev_of(entry_id: str) -> int:
+def place_of(entry_id: str) -> int:
     return int(entry_id.rpartition("-")[2], 16)
 
 

@@ -15,7 +15,7 @@ from ..requests.messages import MessageDeletion, MessageEdit, NewMessage, PageOf
 from .log.entry import Applied, Outcome
 from .log.log import Log
 from .members import Member, Members
-from .message import Message, conversation_of, rev_of
+from .message import Message, conversation_of
 
 PAGE_BYTES = 512 * 1024
 """A page ends early past this much text, so that no answer fills a client's buffer at once."""
@@ -175,7 +175,7 @@ class Messages:
                 {"hiddenFor": reader_id, "conversationId": conversation_id}
             )
         }
-        late = [one for one, doc in hidden.items() if rev_of(doc["_id"]) > rev]
+        late = [one for one, doc in hidden.items() if doc["lastRev"] > rev]
         targets = [Message(doc) async for doc in self._mongo.log.find({"_id": {"$in": late}})]
         stubs = [_stub(one, hidden[one.id]) for one in targets if not one.deleted_at]
         where["_id"] = {"$nin": [one.id for one in stubs]}
@@ -248,7 +248,7 @@ def _stub(message: Message, hide: Document) -> Message:
     """A message that was hidden, as the one who hid it sees it."""
     if message.deleted_at:
         return message
-    return message.emptied(hide["at"]).with_(rev=max(message.rev, rev_of(hide["_id"])))
+    return message.emptied(hide["at"]).with_(rev=max(message.rev, hide["lastRev"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,10 @@ class Nodes:
 
     inherit: Callable[[Ended, Hold], Awaitable[None]]
     begun: Callable[[], None]
+    cut_off: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether this node cannot tell the others what happens on it."""
+    unheard: Callable[[], None] = staticmethod(lambda: None)
+    """Called with each heart beat while that is so of another one."""
 
     def __init__(self, mongo: Mongo, node_id: str, *, grace_s: float) -> None:
         self._mongo = mongo
@@ -98,6 +102,10 @@ class Nodes:
         That one may be back already, or come back: it is then as good as new.
         """
         self._gone.append(tell)
+
+    def hurry(self) -> None:
+        """The next heart beat is now."""
+        self._hurry.set()
 
     async def hold(self, lease: str, session: Session) -> None:
         """Make sure that the lease is ours until the transaction ends. Raises LeaseLost."""
@@ -148,27 +156,32 @@ class Nodes:
         self._begun_at = time.monotonic()
 
     async def _look(self) -> None:
-        if not await self._lease.renew(self.lease):
+        if not await self._lease.renew(self.lease, say={"cutOff": self.cut_off()}):
             log.warning("the node was away for too long and begins anew", lease=self.lease)
             await self._begin()
             self.begun()
         alive: dict[str, str] = {}
         due: list[Ended] = []
         stopped: set[str] = set()
+        unheard = False
         fields = {
             "node": 1,
             "seenAt": 1,
             "alive": ALIVE,
             "over": {"$lte": ["$backBy", "$$NOW"]},
+            "cutOff": 1,
             "stopped": {"$eq": ["$until", "$seenAt"]},
         }
         async for doc in await self._mongo.nodes.aggregate([{"$project": fields}]):
             if doc["alive"]:
                 alive[doc["_id"]] = doc["node"]
+                unheard |= doc.get("cutOff", False) and doc["node"] != self._node_id
             elif doc["over"]:
                 due.append(Ended(doc["_id"], doc["seenAt"]))
             if doc["stopped"]:
                 stopped.add(doc["_id"])
+        if unheard:
+            self.unheard()
         before, self._alive = self._alive, alive
         for lease, node in before.items():
             if lease in alive or node == self._node_id:

@@ -13,16 +13,16 @@ from ..mongo import Document, Mongo, Session
 from ..outbox.outbox import Outbox, Record
 from ..requests.conversations import NewParticipants, RoleChange
 from .ending import Ending
-from .log.position import last_entry
+from .log.entry import Act
+from .log.log import Log
 from .members import Member, Members, member_id
-from .message import rev_of
 from .rooms import Rooms
 from .users import Users
 from .views import Views, participant_view
 
 
 class Participants:
-    """Changes are stored with their outbox events in one transaction, and announced after it.
+    """Changes are entries of the log, stored with their outbox events in one transaction.
 
     Every such transaction also writes the conversation's own document, so that two at the same time
     cannot both go by the state before them.
@@ -31,6 +31,7 @@ class Participants:
     def __init__(
         self,
         mongo: Mongo,
+        log: Log,
         outbox: Outbox,
         members: Members,
         users: Users,
@@ -39,6 +40,7 @@ class Participants:
         rooms: Rooms,
     ) -> None:
         self._mongo = mongo
+        self._log = log
         self._outbox = outbox
         self._members = members
         self._users = users
@@ -53,14 +55,21 @@ class Participants:
         actor.need("owner" if new.role == "admin" else "admin")
         user_ids = list(dict.fromkeys(new.user_ids))
         await self._users.need(user_ids, "userIds")
-        return await self.join(conversation_id, user_ids, new.role)
+        return await self.join(actor_id, conversation_id, user_ids, new.role)
 
     async def join(
-        self, conversation_id: str, user_ids: list[str], role: str, *, direct: bool = False
+        self,
+        actor_id: str,
+        conversation_id: str,
+        user_ids: list[str],
+        role: str,
+        *,
+        direct: bool = False,
     ) -> Mapping[str, Any]:
         at = now()
+        added: list[str] = []
 
-        async def store(session: Session) -> list[str]:
+        async def body(session: Session, place: int) -> Act | None:
             present = {
                 doc["userId"]
                 async for doc in self._mongo.participants.find(
@@ -68,35 +77,24 @@ class Participants:
                     session=session,
                 )
             }
-            added = [one for one in user_ids if one not in present]
-            if added:
-                number = await self._touch(conversation_id, at, session, events=len(added))
-                await self._mongo.participants.insert_many(
-                    [participant(conversation_id, one, role, at, direct=direct) for one in added],
-                    session=session,
-                )
-                await self._record(
-                    session,
-                    "participant.added",
-                    conversation_id,
-                    number,
-                    at,
-                    [{**_who(conversation_id, one, at), "role": role} for one in added],
-                )
-            return added
-
-        added = await self._mongo.transaction(store)
-        # Into the room first, the position read second: what comes between is heard live.
-        self._rooms.admit(conversation_id, added)
-        view = await self._views.one(conversation_id)
-        for user_id in added:
-            self._rooms.emit_to(user_id, "conversation:joined", view)
-        for user_id in added:
-            self._rooms.emit(
-                conversation_id, "participant:added", _who(conversation_id, user_id, at)
+            added[:] = [one for one in user_ids if one not in present]
+            if not added:
+                return None
+            number = await self._touch(conversation_id, at, session, events=len(added))
+            await self._mongo.participants.insert_many(
+                [participant(conversation_id, one, role, at, direct=direct) for one in added],
+                session=session,
             )
+            payloads = [{**_who(conversation_id, one, at), "role": role} for one in added]
+            await self._record(
+                session, "participant.added", conversation_id, (place, number), at, payloads
+            )
+            view = await self._views.one(conversation_id, session=session)
+            return Act("members", at, {"added": added}, view)
+
+        await self._log.act(conversation_id, actor_id, body)
         await self.without_deleted(conversation_id, added)
-        return view
+        return await self._views.one(conversation_id)
 
     async def without_deleted(self, conversation_id: str, user_ids: list[str]) -> None:
         """Take out whoever was deleted while coming in: the deletion may have looked before."""
@@ -128,8 +126,10 @@ class Participants:
 
     async def _take_out(self, actor_id: str, conversation_id: str, user_id: str) -> None:
         at = now()
+        last = False
 
-        async def store(session: Session) -> tuple[bool, bool]:
+        async def body(session: Session, place: int) -> Act | None:
+            nonlocal last
             members = [
                 Member(doc)
                 async for doc in self._mongo.participants.find(
@@ -140,33 +140,31 @@ class Participants:
             if leaving is None:
                 raise NotFound()
             rest = [one for one in members if one is not leaving]
-            if not rest:
-                return True, False
+            if last := not rest:
+                return None
             number = await self._touch(conversation_id, at, session, events=1)
             await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)
-            succession = leaving.role == "owner"
-            if succession:
+            keeps: dict[str, Any] = {"removed": [user_id]}
+            view = None
+            if leaving.role == "owner":
                 heir = next((one for one in rest if one.role == "admin"), rest[0])
                 await self._mongo.participants.update_one(
                     {"_id": heir.doc["_id"]}, {"$set": {"role": "owner"}}, session=session
                 )
+                keeps["roles"] = True
+                view = await self._views.one(conversation_id, session=session)
             payload = {**_who(conversation_id, user_id, at), "removedBy": actor_id}
             await self._record(
-                session, "participant.removed", conversation_id, number, at, [payload]
+                session, "participant.removed", conversation_id, (place, number), at, [payload]
             )
-            return False, succession
+            return Act("members", at, keeps, view)
 
-        was_last, succession = await self._mongo.transaction(store)
-        if was_last:
+        place = await self._log.act(conversation_id, actor_id, body)
+        if last:
             await self._ending.end(actor_id, conversation_id)
-            return
-        self._rooms.expel(conversation_id, [user_id])
-        self._rooms.emit_to(user_id, "conversation:removed", {"conversationId": conversation_id})
-        self._rooms.emit(conversation_id, "participant:removed", _who(conversation_id, user_id, at))
-        if succession:
-            self._rooms.emit(
-                conversation_id, "conversation:updated", await self._views.one(conversation_id)
-            )
+        elif place is not None:
+            # Who has this answer knows that the user hears nothing more, wherever it is connected.
+            await self._rooms.confirmed(conversation_id, place)
 
     async def change_role(self, actor_id: str, change: RoleChange) -> Mapping[str, Any]:
         """Give a participant another role. Making someone the owner makes the actor an admin."""
@@ -178,8 +176,10 @@ class Participants:
                 return participant_view(target.doc)
             raise Conflict("Make someone else the owner first.")
 
-        async def store(session: Session) -> None:
-            await self._touch(change.conversation_id, now(), session)
+        at = now()
+
+        async def body(session: Session, place: int) -> Act:
+            await self._touch(change.conversation_id, at, session)
             # Found with the role that was seen: whoever was quicker wins, and this one is told.
             mine = await self._mongo.participants.update_one(
                 {"_id": actor.doc["_id"], "role": "owner"},
@@ -193,13 +193,10 @@ class Participants:
             )
             if not theirs.matched_count:
                 raise NotFound()
+            view = await self._views.one(change.conversation_id, session=session)
+            return Act("members", at, {"roles": True}, view)
 
-        await self._mongo.transaction(store)
-        self._rooms.emit(
-            change.conversation_id,
-            "conversation:updated",
-            await self._views.one(change.conversation_id),
-        )
+        await self._log.act(change.conversation_id, actor_id, body)
         return participant_view({**target.doc, "role": change.role})
 
     async def _touch(
@@ -229,16 +226,17 @@ class Participants:
         session: Session,
         event_type: str,
         conversation_id: str,
-        number: int,
+        place: tuple[int, int],
         at: datetime,
         payloads: Sequence[Mapping[str, Any]],
     ) -> None:
-        last = await last_entry(self._mongo, conversation_id, session)
-        rev = rev_of(last["_id"]) if last else 0
+        at_place, number = place
         await self._outbox.append(
             session,
             [
-                Record.of_conversation(event_type, conversation_id, (rev, number + n), at, payload)
+                Record.of_conversation(
+                    event_type, conversation_id, (at_place, number + n), at, payload
+                )
                 for n, payload in enumerate(payloads)
             ],
         )

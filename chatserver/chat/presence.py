@@ -26,6 +26,7 @@ from .transitions import BATCH, Sighting, Transitions
 log = structlog.get_logger(__name__)
 
 GATHER_S = 0.2
+AT_ONCE_S = 0.005
 ACTIVE_S = 10.0
 """How far the other nodes may be behind in when somebody was last active here."""
 
@@ -58,6 +59,7 @@ class Presence:
         recorded again."""
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._next_at = 0.0
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -113,7 +115,10 @@ class Presence:
 
     async def _keep_recording(self) -> None:
         while self._changed and not self._closed:
-            await asyncio.sleep(GATHER_S)
+            # Who comes alone is on record at once; of many, the first, and the others together.
+            loop = asyncio.get_running_loop()
+            await asyncio.sleep(max(AT_ONCE_S, self._next_at - loop.time()))
+            self._next_at = loop.time() + GATHER_S
             gathered = iter(list(self._changed))
             try:
                 while batch := list(islice(gathered, BATCH)):

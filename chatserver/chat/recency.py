@@ -23,7 +23,8 @@ class Recency(Dates):
     REPAIR_S = 60.0
 
     def __init__(self, mongo: Mongo) -> None:
-        super().__init__(mongo, "conversations", "activityAt", pace_s=self.PACE_S)
+        # Other nodes make their lists of it, too, and cannot flush what waits here.
+        super().__init__(mongo, "conversations", "activityAt", pace_s=self.PACE_S, share=0.05)
 
     async def repair(self) -> None:
         newest = await self._mongo.log.find_one({}, {"at": 1}, sort=[("at", -1)])

@@ -3,35 +3,46 @@ conversations that the user participates in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from ..errors import ChatError
+from ..realtime.steps import Steps
 
 
 class Rooms(Protocol):
-    """The way to every socket. Nothing here waits: what is emitted is on its way, in order."""
+    """The way to every socket, on every node. What does not wait is on its way, in order."""
 
-    def emit(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
-        """To every socket in the room, but `skip`."""
+    @property
+    def whole(self) -> bool:
+        """Whether all that happens on other nodes is heard of here: what this node remembers counts."""
+
+    def tell(self, room: str, place: int, steps: Steps, *, seq: int = 0) -> None:
+        """A change that was committed here; it is performed after all that has a lower place.
+
+        `seq`: that of the message, if it is one.
+        """
+
+    def behind(self, room: str, after: int, known: int) -> None:
+        """Changes up to `known` are on record that were not told here; those up to `after` were."""
+
+    async def confirmed(self, room: str, place: int) -> None:
+        """Return when `place` has been performed on every node, or nearly: within a second."""
+
+    def emit(self, room: str, event: str, payload: Any) -> None:
+        """To every socket in the room, in no order with changes."""
 
     def emit_fleeting(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
-        """As `emit`, but dropped for a socket that reads slowly."""
-
-    def emit_to(self, user_id: str, event: str, payload: Any) -> None:
-        """To every socket of a user."""
+        """To every socket in the room on this node, but `skip` and those that read slowly."""
 
     def hosts(self, user_id: str, room: str) -> bool:
         """Whether the user is connected here and a member of the room.
 
-        True is as good as the database's word; False says nothing.
+        While the rooms are `whole`, true is as good as the database's word; false says nothing.
         """
 
-    def admit(self, room: str, user_ids: Iterable[str]) -> None:
-        """Put these users' sockets into the room."""
-
-    def expel(self, room: str, user_ids: Iterable[str]) -> None:
-        """Take these users' sockets out of the room."""
+    def sockets_of(self, user_id: str) -> int:
+        """How many sockets a user has on this node, with those on the way in."""
 
     def rooms_of(self, user_id: str) -> Iterable[str]:
         """The rooms of a user who is connected here."""
@@ -40,4 +51,13 @@ class Rooms(Protocol):
         """To everyone in any of the rooms, each socket once, but the user `but`; fleeting."""
 
     def disconnect(self, user_id: str, reason: ChatError) -> None:
-        """Tell all sockets of a user why, and close them."""
+        """Tell all sockets of a user on this node why, and close them."""
+
+    def on(self, name: str, handler: Callable[[Any], None]) -> None:
+        """Call the handler with what is signalled by this name, in steps or by another node."""
+
+    def signal(self, name: str, data: Any, *, room: str) -> None:
+        """To the handlers of the other nodes that have members of the room."""
+
+    async def signalled(self, name: str, data: Any) -> None:
+        """To the handlers of all other nodes; returns when they have run, or nearly: within a second."""

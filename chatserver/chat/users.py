@@ -38,6 +38,7 @@ class Users:
         self._admitted: OrderedDict[str, None] = OrderedDict()
         self._shut_outs = 0
         self.left: Callable[[str], Awaitable[None]]
+        rooms.on("shut out", self._shut)
 
     async def admit(self, user_id: str, name: str | None) -> None:
         """Let a caller in whose token is valid; one who is unknown is created.
@@ -45,7 +46,7 @@ class Users:
         Raises Forbidden for a blocked or deleted user, Unauthenticated for an unknown one where
         users have to be known.
         """
-        if user_id in self._admitted:
+        if user_id in self._admitted and self._rooms.whole:
             return
         shut_outs = self._shut_outs
         doc = await self._mongo.users.find_one({"_id": user_id}, {"status": 1})
@@ -140,7 +141,7 @@ class Users:
                 {"_id": sync.user_id}, {"$set": {"status": "active"}}
             )
         if changes.get("status") == "blocked":
-            self._shut_out(sync.user_id, Forbidden("This user is blocked."))
+            await self._shut_out(sync.user_id, "This user is blocked.")
         return Synced(await self.get(sync.user_id), is_new=before is None)
 
     async def sync_all(self, rows: Iterable[Any]) -> Mapping[str, Any]:
@@ -174,13 +175,28 @@ class Users:
         )
         if not found.matched_count:
             raise NotFound()
-        self._shut_out(user_id, Forbidden("This user was deleted."))
+        await self._shut_out(user_id, "This user was deleted.")
         await self.left(user_id)
 
-    def _shut_out(self, user_id: str, reason: ChatError) -> None:
+    async def look_again(self, user_ids: list[str]) -> None:
+        """Shut out those who are not active any more, which was not heard of when it happened."""
+        self._shut_outs += 1
+        self._admitted.clear()
+        cursor = self._mongo.users.find(
+            {"_id": {"$in": user_ids}, "status": {"$ne": "active"}}, {"status": 1}
+        )
+        async for doc in cursor:
+            self._shut([doc["_id"], f"This user is {doc['status']}."])
+
+    async def _shut_out(self, user_id: str, why: str) -> None:
+        self._shut([user_id, why])
+        await self._rooms.signalled("shut out", [user_id, why])
+
+    def _shut(self, who_why: list[str]) -> None:
+        user_id, why = who_why
         self._shut_outs += 1
         self._admitted.pop(user_id, None)
-        self._rooms.disconnect(user_id, reason)
+        self._rooms.disconnect(user_id, Forbidden(why))
 
 
 def _view(doc: Document) -> Mapping[str, Any]:

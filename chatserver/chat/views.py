@@ -7,8 +7,8 @@ from typing import Any
 from .. import wire
 from ..clock import iso
 from ..errors import NotFound
-from ..mongo import Document, Mongo
-from .message import Message, rev_of
+from ..mongo import Document, Mongo, Session
+from .message import Message
 from .unread import Unread
 
 _MEMBERS: Document = {
@@ -31,7 +31,7 @@ _LAST_MESSAGE: Document = {
         "as": "last",
     }
 }
-_LAST_ENTRY: Document = {
+LAST_ENTRY: Document = {
     # By id, one step back from the end of the conversation's range: ids begin with the conversation.
     "$lookup": {
         "from": "log",
@@ -44,12 +44,12 @@ _LAST_ENTRY: Document = {
             },
             {"$sort": {"_id": -1}},
             {"$limit": 1},
-            {"$project": {"_id": 1}},
+            {"$project": {"lastRev": 1}},
         ],
         "as": "latest",
     }
 }
-_WHOLE: list[Document] = [_MEMBERS, _LAST_MESSAGE, _LAST_ENTRY]
+_WHOLE: list[Document] = [_MEMBERS, _LAST_MESSAGE, LAST_ENTRY]
 
 
 class Views:
@@ -57,13 +57,19 @@ class Views:
         self._mongo = mongo
         self._unread = unread
 
-    async def one(self, conversation_id: str, hider_id: str | None = None) -> dict[str, Any]:
+    async def one(
+        self,
+        conversation_id: str,
+        hider_id: str | None = None,
+        *,
+        session: Session | None = None,
+    ) -> dict[str, Any]:
         """The conversation as its participants see it, or NotFound.
 
         `hider_id`: as this one sees it, who has hidden messages in it.
         """
         cursor = await self._mongo.conversations.aggregate(
-            [{"$match": {"_id": conversation_id}}, *_WHOLE]
+            [{"$match": {"_id": conversation_id}}, *_WHOLE], session=session
         )
         async for doc in cursor:
             doc["view"] = _view(doc)
@@ -151,7 +157,7 @@ def _view(doc: Document) -> dict[str, Any]:
         "createdAt": iso(doc["createdAt"]),
         "updatedAt": iso(doc["updatedAt"]),
         "lastSeq": last.seq if last else 0,
-        "lastRev": rev_of(doc["latest"][0]["_id"]) if doc["latest"] else 0,
+        "lastRev": doc["latest"][0]["lastRev"] if doc["latest"] else 0,
         "lastMessage": last.json if last else None,
         "participantCount": len(doc["members"]),
         "participants": [participant_view(one) for one in doc["members"]],

@@ -40,12 +40,12 @@ class Record:
         at: datetime,
         data: Mapping[str, Any],
     ) -> Record:
-        """`place`: the conversation's rev, and a number that grows from event to event.
+        """`place`: that of the change in the log, and a number that grows from event to event.
 
         Both as the transaction of the change reads them: of two events, the later one has the higher.
         """
-        rev, number = place
-        record_id = f"{conversation_id}-{rev:08x}.{number:08x}"
+        entry, number = place
+        record_id = f"{conversation_id}-{entry:08x}.{number:08x}"
         return cls(record_id, event_type, conversation_id, conversation_id, at, data)
 
     @classmethod

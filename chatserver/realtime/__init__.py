@@ -7,5 +7,14 @@ named in the docstrings, and were read in the pinned versions. See README.md.
 from .direct import Connection, Direct, Dispatcher, Refused
 from .engine import EngineServer
 from .server import RealtimeServer
+from .spread import SpreadClients
 
-__all__ = ["Connection", "Direct", "Dispatcher", "EngineServer", "RealtimeServer", "Refused"]
+__all__ = [
+    "Connection",
+    "Direct",
+    "Dispatcher",
+    "EngineServer",
+    "RealtimeServer",
+    "Refused",
+    "SpreadClients",
+]

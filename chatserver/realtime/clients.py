@@ -13,6 +13,7 @@ import socketio
 from socketio import packet
 
 from .packet import Packet
+from .session import Session
 
 
 class Clients(socketio.AsyncManager):
@@ -35,36 +36,56 @@ class Clients(socketio.AsyncManager):
     ) -> None:
         """Nothing waits; whoever is only coming in gets it when let in, and else not at all."""
         skip = skip_sid if isinstance(skip_sid, list) else [skip_sid]
+        receivers = self._receivers(namespace, to or room, skip)
+        if callback is not None:
+            for one in receivers:
+                number = self._generate_ack_id(one[0], callback)
+                self._send(namespace, [one], self._packets(event, data, namespace, number))
+        elif receivers:
+            self._send(namespace, receivers, self._packets(event, data, namespace))
+
+    def _receivers(self, namespace: str, room: Any, skip: list[Any]) -> list[tuple[str, Session]]:
+        sockets = self._sockets
+        return [
+            (sid, session)
+            for sid, eio_sid in self.get_participants(namespace, room)
+            if sid not in skip and (session := sockets.get(eio_sid)) is not None
+        ]
+
+    def _send(
+        self, namespace: str, receivers: list[tuple[str, Session]], packets: list[Packet]
+    ) -> None:
         coming = frozenset(self.pending_connect.get(namespace, ()))
-        sockets = self.server.eio.sockets
-        packets: list[Packet] | None = None
-        for sid, eio_sid in self.get_participants(namespace, to or room):
-            session = sockets.get(eio_sid)
-            if sid in skip or session is None:
-                continue
-            if callback is not None:
-                number = self._generate_ack_id(sid, callback)
-                packets = self._packets(event, data, namespace, number)
-            elif packets is None:
-                packets = self._packets(event, data, namespace)
+        for sid, session in receivers:
             if sid in coming:
                 self._held.setdefault(sid, []).extend(packets)
-                continue
-            for one in packets:
-                session.emit(one)
+            else:
+                for one in packets:
+                    session.emit(one)
 
     def _packets(
         self, event: str, data: Any, namespace: str, number: int | None = None
     ) -> list[Packet]:
         arguments = data if isinstance(data, tuple) else () if data is None else (data,)
-        encoded = self.server.packet_class(
-            packet.EVENT, namespace=namespace, data=[event, *arguments], id=number
-        ).encode()
+        return self._encoded(packet.EVENT, namespace, [event, *arguments], number)
+
+    def _encoded(
+        self, kind: int, namespace: str, data: list[Any], number: int | None
+    ) -> list[Packet]:
+        encoded = self._packet_class(kind, namespace=namespace, data=data, id=number).encode()
         parts = encoded if isinstance(encoded, list) else [encoded]
         return [
             Packet(one.encode()) if isinstance(one, str) else Packet(bytes(one), binary=True)
             for one in parts
         ]
+
+    @property
+    def _packet_class(self) -> Any:
+        return self.server.packet_class
+
+    @property
+    def _sockets(self) -> dict[str, Session]:
+        return self.server.eio.sockets
 
     async def connect(self, sid: str, namespace: str) -> str:
         sid = await super().connect(sid, namespace)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from .direct import Connection
+from .order import Order, Record
 from .packet import Packet, event
+from .steps import Steps
 
 _DISCONNECT = Packet(b"1")
 
@@ -24,12 +26,14 @@ class Reason(Protocol):
 class Arrival:
     """A user on the way in: what changes for the user while being looked up."""
 
-    __slots__ = ("barred", "changes")
+    __slots__ = ("barred", "changes", "sure")
 
     def __init__(self) -> None:
         self.changes: dict[str, bool] = {}
         self.barred: Reason | None = None
         """Why the user may not come in after all."""
+        self.sure = True
+        """Whether all changes since the beginning have been heard of."""
 
 
 class Rooms:
@@ -39,11 +43,20 @@ class Rooms:
     user ceasing to be a member. All methods act at once; what is emitted is in order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, record: Record) -> None:
+        self.order = Order(self, record, self._heard)
         self._rooms: dict[str, set[Connection]] = {}
         self._sockets: dict[str, set[Connection]] = {}
         self._memberships: dict[str, set[str]] = {}
         self._arrivals: dict[str, list[Arrival]] = {}
+        self._members: dict[str, int] = {}
+        """How many members of a room are connected here."""
+        self._handlers: dict[str, Callable[[Any], None]] = {}
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that happens on other nodes is heard of here."""
+        return True
 
     # --- coming and going -----------------------------------------------------------------------
 
@@ -53,6 +66,13 @@ class Rooms:
         arrival = Arrival()
         self._arrivals.setdefault(user_id, []).append(arrival)
         return arrival
+
+    async def reachable(self, user_id: str) -> None:
+        """Return when changes for the user reach this node; to be awaited before the user's rooms are
+        read from the database."""
+
+    async def prepare(self, rooms: Iterable[str]) -> None:
+        """Return when all changes of these rooms reach this node; to be awaited before `enter`."""
 
     def turned_back(self, user_id: str, arrival: Arrival) -> None:
         arrivals = self._arrivals[user_id]
@@ -67,7 +87,15 @@ class Rooms:
         now.update(room for room, joined in arrival.changes.items() if joined)
         now.difference_update(room for room, joined in arrival.changes.items() if not joined)
         self._sockets.setdefault(user_id, set()).add(connection)
+        before = self._memberships.get(user_id, set())
         self._memberships[user_id] = now
+        for room in now - before:
+            self._come(room)
+        for room in before - now:
+            # The user was taken out, and this node is still to hear of it: the other sockets, too.
+            for one in self._sockets[user_id]:
+                self.part(one, room)
+            self._go(room)
         for room in now:
             self.join(connection, room)
 
@@ -80,7 +108,8 @@ class Rooms:
         sockets.discard(connection)
         if not sockets:
             del self._sockets[connection.user_id]
-            del self._memberships[connection.user_id]
+            for room in self._memberships.pop(connection.user_id):
+                self._go(room)
 
     def join(self, connection: Connection, room: str) -> None:
         self._rooms.setdefault(room, set()).add(connection)
@@ -99,7 +128,9 @@ class Rooms:
             for arrival in self._arrivals.get(user_id, ()):
                 arrival.changes[room] = True
             if user_id in self._memberships:
-                self._memberships[user_id].add(room)
+                if room not in self._memberships[user_id]:
+                    self._memberships[user_id].add(room)
+                    self._come(room)
                 for connection in self._sockets[user_id]:
                     self.join(connection, room)
 
@@ -107,10 +138,35 @@ class Rooms:
         for user_id in user_ids:
             for arrival in self._arrivals.get(user_id, ()):
                 arrival.changes[room] = False
-            if user_id in self._memberships:
+            if room in self._memberships.get(user_id, ()):
                 self._memberships[user_id].discard(room)
                 for connection in self._sockets[user_id]:
                     self.part(connection, room)
+                self._go(room)
+
+    def empty(self, room: str) -> list[str]:
+        """Take all members out of the room. Returns those who are connected here."""
+        members = [user_id for user_id, rooms in self._memberships.items() if room in rooms]
+        self.expel(room, {*members, *self._arrivals})
+        return members
+
+    def _come(self, room: str) -> None:
+        count = self._members[room] = self._members.get(room, 0) + 1
+        if count == 1:
+            self._host(room)
+
+    def _go(self, room: str) -> None:
+        count = self._members[room] = self._members[room] - 1
+        if not count:
+            del self._members[room]
+            self._leave_off(room)
+
+    def _host(self, room: str) -> None:
+        """The first member of the room is here."""
+
+    def _leave_off(self, room: str) -> None:
+        """The last member of the room has gone."""
+        self.order.forget(room)
 
     def disconnect(self, user_id: str, reason: Reason) -> None:
         for arrival in self._arrivals.get(user_id, ()):
@@ -127,6 +183,10 @@ class Rooms:
 
     # --- who is where ---------------------------------------------------------------------------
 
+    def user_ids(self) -> list[str]:
+        """Who is connected here, or on the way in."""
+        return list({**self._sockets, **self._arrivals})
+
     def sockets_of(self, user_id: str) -> int:
         """How many sockets a user has, with those on the way in."""
         arrivals, sockets = self._arrivals.get(user_id, ()), self._sockets.get(user_id, ())
@@ -140,14 +200,58 @@ class Rooms:
 
     # --- what they hear -------------------------------------------------------------------------
 
-    def emit(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
-        self._emit(self._rooms.get(room), event, payload, skip, fleeting=False)
+    def tell(self, room: str, place: int, steps: Steps, *, seq: int = 0) -> None:
+        """What has changed in the room, by `place`: performed after all that has a lower one.
+
+        `seq`: how many messages there are by then, if that is what changed.
+        """
+        self._offer(room, place, steps)
+
+    def _offer(self, room: str, place: int, steps: Steps) -> None:
+        if room in self._members or steps.only is None:
+            self.order.offer(room, place, steps)
+            if room not in self._members:
+                self.order.forget(room)
+
+    def behind(self, room: str, after: int, known: int) -> None:
+        """The record has changes up to `known`; up to `after` all that happens here was told."""
+        if room in self._members:
+            self.order.behind(room, after, known)
+
+    def _heard(self, room: str, place: int) -> None:
+        """All up to `place` has been performed."""
+
+    async def confirmed(self, room: str, place: int) -> None:
+        """Return when `place` has been performed wherever somebody hears the room; or nearly: within
+        a second."""
+
+    def on(self, name: str, handler: Callable[[Any], None]) -> None:
+        """Call the handler with what is signalled by this name, in steps or by another node."""
+        self._handlers[name] = handler
+
+    def handle(self, name: str, data: Any) -> None:
+        if (handler := self._handlers.get(name)) is not None:
+            handler(data)
+
+    def signal(self, name: str, data: Any, *, room: str) -> None:
+        """To the handlers of the other nodes that have members of the room."""
+
+    async def signalled(self, name: str, data: Any) -> None:
+        """To the handlers of all other nodes; return when they have run, or nearly: within a second."""
+
+    def hear(self, room: str, packet: Packet) -> None:
+        for connection in self._rooms.get(room, ()):
+            connection.session.emit(packet)
+
+    def hear_alone(self, user_id: str, packet: Packet) -> None:
+        for connection in self._sockets.get(user_id, ()):
+            connection.session.emit(packet)
+
+    def emit(self, room: str, event_name: str, payload: Any) -> None:
+        self.hear(room, event(event_name, payload))
 
     def emit_fleeting(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
         self._emit(self._rooms.get(room), event, payload, skip, fleeting=True)
-
-    def emit_to(self, user_id: str, event: str, payload: Any) -> None:
-        self._emit(self._sockets.get(user_id), event, payload, None, fleeting=False)
 
     def neighbours(self, rooms: Iterable[str], event: str, payload: Any, *, but: str) -> None:
         sockets: set[Connection] = set().union(*(self._rooms.get(room, ()) for room in rooms))

@@ -2,23 +2,25 @@
 
 Overridden of socketio 5.18.1's AsyncServer: _handle_eio_connect, _handle_eio_message and
 _handle_eio_disconnect (what is no packet ends a session, and so does being in no namespace for
-long), _handle_connect, _handle_disconnect and disconnect (see there), _engineio_server_class.
+long), _handle_connect, _handle_disconnect, disconnect and attach (see there), _engineio_server_class.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import socketio
+from aiohttp import web
 from socketio import packet
 
 from .clients import Clients
 from .engine import EngineServer
 from .packet import Malformed
 from .session import Session
+from .spread import SpreadClients
 from .strict import StrictPacket, is_valid
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,20 @@ class RealtimeServer(socketio.AsyncServer):
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
+
+    def attach(self, app: web.Application, socketio_path: str = "socket.io") -> None:
+        """As theirs; clients that are spread over nodes are joined to the others while the
+        application runs, from before its own start to after all clients have gone."""
+        super().attach(app, socketio_path)
+        manager = self.manager
+
+        async def joined(_: web.Application) -> AsyncIterator[None]:
+            await manager.start()
+            yield
+            await manager.close()
+
+        if isinstance(manager, SpreadClients):
+            app.cleanup_ctx.append(joined)
 
     async def drain(self, seconds: float) -> None:
         """See EngineServer.drain."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,15 +24,11 @@ from ..requests.parse import ids_of, parse, printable
 from . import incoming
 from .event import Event
 from .expiry import Expiry
+from .lane import HANDLER_S, Call, Lane
 from .table import rows
 
 log = structlog.get_logger(__name__)
 
-UNDER_WAY = 64
-"""Sends of one socket that are not answered yet; further events wait their turn."""
-BACKLOG = 128
-"""Events of one socket that wait; past it the socket is not read from until half are done."""
-HANDLER_S = 4.5
 UNKNOWN = Rate(10)
 CONNECT = Rate(20)
 """More than the devices of one user are when a node restarts."""
@@ -42,40 +36,15 @@ KNOWN = 4096
 KNOWN_BYTES = 256
 
 
-class _Call:
-    __slots__ = ("event", "packet_id", "request", "started")
+class _Coming:
+    """A client that is let in, and has not been told so yet."""
 
-    def __init__(self, event: Event, request: Any, packet_id: int | None, started: float) -> None:
-        self.event = event
-        self.request = request
-        self.packet_id = packet_id
-        self.started = started
+    __slots__ = ("arrival", "expires_at", "rooms")
 
-
-class _Lane:
-    """The events of one socket, in order: the next begins when the one before has ended, or has
-    its place in the order of its conversation."""
-
-    __slots__ = (
-        "arrival",
-        "backlog",
-        "busy",
-        "expires_at",
-        "gone",
-        "paused",
-        "rooms",
-        "under_way",
-    )
-
-    def __init__(self, expires_at: float, arrival: Arrival, rooms: list[str]) -> None:
+    def __init__(self, arrival: Arrival, expires_at: float, rooms: list[str]) -> None:
+        self.arrival = arrival
         self.expires_at = expires_at
-        self.arrival: Arrival | None = arrival
         self.rooms = rooms
-        self.backlog: deque[_Call] = deque()
-        self.busy = False
-        self.under_way = 0
-        self.paused = False
-        self.gone = False
 
 
 class Door:
@@ -84,13 +53,13 @@ class Door:
     def __init__(
         self, chat: Chat, rooms: Rooms, tokens: Tokens, limits: Limits, metrics: Metrics
     ) -> None:
-        self._chat = chat
+        self.chat = chat
         self._rooms = rooms
         self._tokens = tokens
         self._limits = limits
         self._metrics = metrics
         self._expiry = Expiry(rooms)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self._known: dict[bytes, tuple[Event, Any]] = {}
         """What recurring events have been read to: typing is said a few times a minute by everybody."""
         self.events: Mapping[str, Event] = {
@@ -122,28 +91,34 @@ class Door:
         self._limits.one_more(self._rooms.sockets_of(identity.user_id))
         arrival = self._rooms.arriving(identity.user_id)
         try:
-            await self._chat.users.admit(identity.user_id, identity.name)
-            rooms = await self._chat.members.arrive(identity.user_id)
+            await self._rooms.reachable(identity.user_id)
+            await self.chat.users.admit(identity.user_id, identity.name)
+            rooms = await self.chat.members.arrive(identity.user_id)
+            await self._rooms.prepare(rooms)
+            if not arrival.sure:
+                # From the rooms prepared onwards everything is found; what came before, while they
+                # were, may have been told to nobody.
+                await self.chat.users.admit(identity.user_id, identity.name)
+                still = set(await self.chat.members.arrive(identity.user_id))
+                rooms = [room for room in rooms if room in still]
         except BaseException:  # timed out or refused: nobody is arriving any more
             self._rooms.turned_back(identity.user_id, arrival)
             raise
         connection = Connection(session, sid, identity.user_id)
-        connection.of = _Lane(identity.expires_at, arrival, rooms)
+        connection.of = _Coming(arrival, identity.expires_at, rooms)
         return connection
 
     def connected(self, connection: Connection) -> None:
-        lane: _Lane = connection.of
-        arrival = lane.arrival
-        if arrival is None:
+        coming = connection.of
+        if not isinstance(coming, _Coming):
             return
-        if arrival.barred is not None:
-            self._rooms.dismiss(connection, arrival.barred)
+        if coming.arrival.barred is not None:
+            self._rooms.dismiss(connection, coming.arrival.barred)
             return
-        lane.arrival = None
-        self._rooms.enter(connection, lane.rooms, arrival)
-        lane.rooms = []
-        self._expiry.set(connection, lane.expires_at)
-        self._chat.presence.connected(connection.user_id)
+        connection.of = Lane(self, connection)
+        self._rooms.enter(connection, coming.rooms, coming.arrival)
+        self._expiry.set(connection, coming.expires_at)
+        self.chat.presence.connected(connection.user_id)
         connection.emit(
             "connected",
             {
@@ -155,16 +130,15 @@ class Door:
         )
 
     def disconnected(self, connection: Connection) -> None:
-        lane: _Lane = connection.of
-        lane.gone = True
-        lane.backlog.clear()
-        if lane.arrival is not None:
+        lane = connection.of
+        if isinstance(lane, _Coming):
             self._rooms.turned_back(connection.user_id, lane.arrival)
             return
+        lane.end()
         self._expiry.cancel(connection)
-        self._chat.activity.gone(connection)
+        self.chat.activity.gone(connection)
         self._rooms.leave(connection)
-        self._chat.presence.disconnected(connection.user_id)
+        self.chat.presence.disconnected(connection.user_id)
         log.info("disconnected", sid=connection.sid, user=connection.user_id)
 
     # --- events ---------------------------------------------------------------------------------
@@ -195,12 +169,9 @@ class Door:
                 connection, row.name if row else "unknown", error, packet_id, started, said=name
             )
             return
-        lane: _Lane = connection.of
-        call = _Call(row, request, packet_id, started)
-        if lane.busy or lane.backlog:
-            self._wait(connection, lane, call)
-        else:
-            self._begin(connection, lane, call)
+        # Else it was not told yet that it is connected, or was sent away at that moment.
+        if isinstance(connection.of, Lane):
+            connection.of.put(Call(row, request, packet_id, started))
 
     def _parse(self, row: Event, event: list[Any], text: bytes) -> Any:
         if len(event) > 2:
@@ -231,102 +202,16 @@ class Door:
         said = incoming.name_of(text)
         self._refuse(connection, "unknown", error, packet_id, started, said=said)
 
-    def _wait(self, connection: Connection, lane: _Lane, call: _Call) -> None:
-        lane.backlog.append(call)
-        if len(lane.backlog) >= BACKLOG and not lane.paused:
-            lane.paused = True
-            connection.pause(True)
-
-    def _begin(self, connection: Connection, lane: _Lane, call: _Call) -> None:
-        if call.event.takes_turn:
-            if lane.under_way:
-                # After what came before it: a sync right after a send has the message in it.
-                self._wait(connection, lane, call)
-                return
-            self._take_turn(
-                connection, lane, call, call.event.handler(self._chat, connection, call.request)
-            )
-            return
-        if lane.under_way >= UNDER_WAY:
-            self._wait(connection, lane, call)
-            return
-        try:
-            result = call.event.handler(self._chat, connection, call.request)
-        except Exception as error:
-            self._fail(connection, call, error)
-            return
-        if isinstance(result, asyncio.Future):
-            lane.under_way += 1
-            result.add_done_callback(lambda done: self._landed(connection, lane, call, done))
-        elif inspect.iscoroutine(result):
-            self._take_turn(connection, lane, call, result)
-        else:
-            self._answer(connection, call, result)
-
-    def _landed(
-        self, connection: Connection, lane: _Lane, call: _Call, done: asyncio.Future[Any]
-    ) -> None:
-        lane.under_way -= 1
-        if (error := done.exception()) is not None:
-            self._fail(connection, call, error)
-        else:
-            self._answer(connection, call, done.result().message.json)
-        if lane.backlog:
-            self._go_on(connection, lane)
-
-    def _take_turn(self, connection: Connection, lane: _Lane, call: _Call, work: Any) -> None:
-        lane.busy = True
-        task = asyncio.get_running_loop().create_task(self._run(connection, lane, call, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _run(self, connection: Connection, lane: _Lane, call: _Call, work: Any) -> None:
-        # From its arrival: what had to wait for others has less time left, not more to wait.
-        left = HANDLER_S - (time.perf_counter() - call.started)
-        try:
-            async with asyncio.timeout(max(left, 0.0)):
-                result = await work
-        except Exception as error:
-            self._fail(connection, call, error)
-        else:
-            self._answer(
-                connection, call, getattr(getattr(result, "message", None), "json", result)
-            )
-            await self._let_read(connection, lane)
-        finally:
-            lane.busy = False
-            self._go_on(connection, lane)
-
-    async def _let_read(self, connection: Connection, lane: _Lane) -> None:
-        """The next begins when the client has taken the answers; what waited for that has no less time."""
-        began = time.perf_counter()
-        await connection.session.drained()
-        ended = time.perf_counter()
-        for call in lane.backlog:
-            call.started = min(call.started + ended - began, ended)
-
-    def _go_on(self, connection: Connection, lane: _Lane) -> None:
-        while lane.backlog and not lane.busy:
-            waiting = len(lane.backlog)
-            self._begin(connection, lane, lane.backlog.popleft())
-            if len(lane.backlog) == waiting:
-                # It went back to wait, behind nobody: put it first again.
-                lane.backlog.rotate(1)
-                break
-        if lane.paused and len(lane.backlog) <= BACKLOG // 2 and not lane.gone:
-            lane.paused = False
-            connection.pause(False)
-
     # --- answers --------------------------------------------------------------------------------
 
-    def _answer(self, connection: Connection, call: _Call, data: Any) -> None:
+    def answer(self, connection: Connection, call: Call, data: Any) -> None:
         if call.packet_id is not None:
             connection.ack(call.packet_id, {"ok": True, "data": data})
         elif call.event.reply:
             connection.emit(call.event.reply, data)
         self._note(call.event.name, "OK", call.started, connection, call.request)
 
-    def _fail(self, connection: Connection, call: _Call, error: BaseException) -> None:
+    def fail(self, connection: Connection, call: Call, error: BaseException) -> None:
         name, packet_id = call.event.name, call.packet_id
         self._refuse(
             connection, name, refusal(error), packet_id, call.started, request=call.request
@@ -367,8 +252,8 @@ class Door:
 
     async def close(self) -> None:
         """Wait for what is being handled."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self.tasks:
+            await asyncio.wait(self.tasks)
 
 
 def _token(environ: dict[str, Any], auth: Any) -> str:

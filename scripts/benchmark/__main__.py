@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from . import scenarios, transport, webhooks
-from .run import CPUS, LOAD_CPU, PORTS, Row, Run
+from . import cluster, scenarios, transport, webhooks
+from .nodes import PORTS, Nodes, Server
+from .process import CPUS, LOAD_CPU
+from .run import Row, Run
 from .table import table
 from .transport import Transport
 
@@ -27,7 +29,12 @@ Turns = Iterator[tuple[str, str, Row]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", epilog="See docs/benchmarks.md.")
-    known = [*scenarios.scenarios(0), *transport.scenarios(0), "webhooks"]
+    known = [
+        *scenarios.scenarios(0),
+        *transport.scenarios(0),
+        "webhooks",
+        *cluster.scenarios(),
+    ]
     parser.add_argument("scenario", nargs="*", help=f"of {', '.join(known)}; all without any")
     parser.add_argument("--rounds", type=int, default=3, help="of each server, in turns (3)")
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement (10)")
@@ -53,6 +60,9 @@ def main() -> None:
         alone = partial(Transport, load=BUILD / "load", work=Path(work), port=asked.ports)
         runs = {name: partial(start, command) for name, command in servers(asked).items()}
         rooms = {name: partial(alone, command) for name, command in room_servers(asked).items()}
+        many = partial(Nodes, load=BUILD / "load", work=Path(work), ports=asked.ports)
+        nodes = {name: partial(many, server) for name, server in clusters(asked).items()}
+        joined = cluster.scenarios()
         all_there_are: dict[str, scenarios.Scenario | transport.Scenario | webhooks.Webhooks] = {
             **scenarios.scenarios(asked.clients),
             **transport.scenarios(asked.clients),
@@ -60,6 +70,14 @@ def main() -> None:
         }
         bad = 0
         for name in asked.scenario or known:
+            if name in joined:
+                bad += measure(
+                    joined[name].title,
+                    partial(joined[name].round, nodes),
+                    asked,
+                    ratios=joined[name].ratios,
+                )
+                continue
             one = all_there_are[name]
             if isinstance(one, transport.Scenario):
                 bad += measure(one.title, partial(one.round, rooms), asked)
@@ -92,6 +110,17 @@ def room_servers(asked: argparse.Namespace) -> dict[str, list[str]]:
     return commands
 
 
+def clusters(asked: argparse.Namespace) -> dict[str, Server]:
+    chats = {name: one for name, one in servers(asked).items() if name != "node"}
+    joined = {name: Server(command, stores=True) for name, command in chats.items()}
+    apps = room_servers(asked)
+    joined[transport.STOCK] = Server(apps[transport.STOCK], deflate=False)
+    if asked.against == "node":
+        for adapter in ("redis", "sharded", "streams"):
+            joined[f"node {adapter}"] = Server(apps["node"], {"ADAPTER": adapter})
+    return joined
+
+
 def python_in(tree: Path) -> list[str]:
     """Python with the server of a tree, and the benchmark of this one."""
     path = f"PYTHONPATH={tree.absolute()}:{Path('scripts').absolute()}"
@@ -109,14 +138,20 @@ def must_be_free(ports: Iterable[int]) -> None:
                 raise SystemExit(f"Port {port} is taken: choose others with --ports.") from error
 
 
-def measure(title: str, round_of: Callable[[float], Turns], asked: argparse.Namespace) -> int:
+def measure(
+    title: str,
+    round_of: Callable[[float], Turns],
+    asked: argparse.Namespace,
+    *,
+    ratios: bool = True,
+) -> int:
     """Print the scenario's table; answers how much was wrong."""
     cases: dict[str, dict[str, list[Row]]] = {}
     for n in range(asked.rounds):
         sys.stderr.write(f"Round {n + 1} of {asked.rounds}\n")
         for case, server, row in round_of(asked.seconds):
             cases.setdefault(case, {}).setdefault(server, []).append(row)
-    sys.stdout.write(table(title, cases) + "\n")
+    sys.stdout.write(table(title, cases, ratios=ratios) + "\n")
     sys.stdout.flush()
     return int(sum(row["bad"] for case in cases.values() for rows in case.values() for row in rows))
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
 
+CPUS = sorted(os.sched_getaffinity(0))
+SERVER_CPU, LOAD_CPU = CPUS[0], CPUS[-1]
+START_S = 60
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
 STOP_S = 20
@@ -89,6 +93,14 @@ class Process:
             for pid in self._tree():
                 os.kill(pid, 9)
             self.popen.wait()
+
+
+def until(ready: Callable[[], bool], process: Process) -> None:
+    end = time.monotonic() + START_S
+    while not ready():
+        if process.popen.poll() is not None or time.monotonic() > end:
+            raise process.failure("did not start")
+        time.sleep(0.1)
 
 
 def _stats(pids: Iterable[int]) -> Iterator[list[str]]:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -15,18 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
-
-from chatserver.embedded import find_mongod
-
-from .process import Process
+from .mongod import start_mongod
+from .process import LOAD_CPU, SERVER_CPU, Process, until
 from .seed import SECRETS, seed, token
 
-CPUS = sorted(os.sched_getaffinity(0))
-SERVER_CPU, LOAD_CPU = CPUS[0], CPUS[-1]
-PORTS = 5
-START_S = 60
 BACKGROUND = {"hello", "isMaster", "ping", "serverStatus", "buildInfo", "replSetHeartbeat"}
 """Commands of drivers, the database and this script, however many clients there are."""
 
@@ -68,7 +59,7 @@ class Run:
     ) -> None:
         self._command, self._load, self.folder = command, load, work / "run"
         self._mongo_port, self._rest_port, self._ws_port, self._hook_port, self._relay_port = range(
-            ports, ports + PORTS
+            ports, ports + 5
         )
         self._rest = f"http://127.0.0.1:{self._rest_port}"
         self._endpoint = f"http://127.0.0.1:{self._hook_port}"
@@ -104,37 +95,14 @@ class Run:
         self._undo.close()
 
     def _start_mongod(self, undo: ExitStack) -> None:
-        data, log = self.folder / "db", self.folder / "mongod.log"
-        data.mkdir()
-        command = [
-            *(str(find_mongod()), "--dbpath", str(data), "--replSet", "bench"),
-            *("--bind_ip", "127.0.0.1", "--port", str(self._mongo_port)),
-            *("--wiredTigerCacheSizeGB", "1"),
-            *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-        ]
-        self.mongod = Process(command, cpu=LOAD_CPU, log=log)
-        undo.callback(self.mongod.stop)
-        self._admin: MongoClient[dict[str, Any]] = MongoClient(
-            "127.0.0.1", self._mongo_port, directConnection=True, serverSelectionTimeoutMS=1000
-        )
-        undo.callback(self._admin.close)
-        until(self._is_primary, self.mongod)
-
-    def _is_primary(self) -> bool:
-        with suppress(PyMongoError):  # until START_S is over, it may still be starting
-            hello = self._admin.admin.command("hello")
-            if "setName" not in hello:
-                members = [{"_id": 0, "host": f"127.0.0.1:{self._mongo_port}"}]
-                self._admin.admin.command("replSetInitiate", {"_id": "bench", "members": members})
-            return bool(hello["isWritablePrimary"])
-        return False
+        self.mongod, self._admin = start_mongod(undo, self.folder, self._mongo_port)
 
     def _start_server(self, undo: ExitStack) -> None:
         log = self.folder / "server.log"
         self.server = Process(self._command, cpu=SERVER_CPU, log=log, env=self._env)
         undo.callback(self.server.stop)
         sockets = f"http://127.0.0.1:{self._ws_port}"
-        until(lambda: _healthy(self._rest) and _healthy(sockets), self.server)
+        until(lambda: healthy(self._rest) and healthy(sockets), self.server)
         if self._env.get("WEBHOOK_RELAY") == "on":
             until(lambda: bool(self.server.having("relay")), self.server)
             for pid in self.server.having("relay"):  # the server stays alone on its CPU
@@ -211,14 +179,6 @@ class Run:
         )
 
 
-def until(ready: Callable[[], bool], process: Process) -> None:
-    end = time.monotonic() + START_S
-    while not ready():
-        if process.popen.poll() is not None or time.monotonic() > end:
-            raise process.failure("did not start")
-        time.sleep(0.1)
-
-
 def ask(load: Process, phase: str) -> Mapping[str, Any]:
     answer: Mapping[str, Any] = json.loads(load.ask(phase))
     if answer["bad"]:
@@ -230,7 +190,7 @@ Start = Callable[..., Run]
 """A Run of one server; it takes `webhook_relay`."""
 
 
-def _healthy(origin: str) -> bool:
+def healthy(origin: str) -> bool:
     with (
         suppress(OSError),
         urllib.request.urlopen(f"{origin}/health", timeout=5) as answer,  # noqa: S310  our own

@@ -11,7 +11,7 @@ Rounds = Mapping[str, Sequence[Row]]
 """Server → its row of each round. All servers have the same rounds, in turns."""
 
 
-def table(title: str, cases: Mapping[str, Rounds]) -> str:
+def table(title: str, cases: Mapping[str, Rounds], *, ratios: bool = True) -> str:
     all_rows = [row for rounds in cases.values() for rows in rounds.values() for row in rows]
     columns = list(dict.fromkeys(column for row in all_rows for column in row))
     columns.sort(key="bad".__eq__)  # the last one
@@ -20,7 +20,7 @@ def table(title: str, cases: Mapping[str, Rounds]) -> str:
     for case, rounds in cases.items():
         peer = list(rounds.values())[-1]
         for server, rows in rounds.items():
-            versus = peer if rows is not peer else None
+            versus = peer if ratios and rows is not peer else None
             lines.append(
                 _line([case, server, *(_cell(column, rows, versus) for column in columns)])
             )

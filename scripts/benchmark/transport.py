@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from .process import Process
-from .run import LOAD_CPU, SERVER_CPU, Measured, Row, ask, until
+from .process import LOAD_CPU, SERVER_CPU, Process, until
+from .run import Measured, Row, ask
 from .scenarios import MESSAGE_BYTES, PING_INTERVAL_S, WARM_S, held
 
 STOCK, BARE = "stock", "bare C"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
+from collections.abc import Collection, Iterator
 from functools import partial
+from itertools import count
 
 from ...clock import now
 from ...errors import ChatError, NotFound, Unavailable
@@ -23,37 +22,38 @@ from ...outbox.event import TYPE_OF_ENTRY
 from ..message import Message, entry_id
 from .entry import Entry, Outcome
 from .position import Position
-from .tail import ATTEMPTS, ENDED, ChangeOp, End, Tail, living, refuse
+from .tail import ATTEMPTS, ActOp, ChangeOp, Tail, living, refuse
+from .turns import Turns
 
 
 class Changes:
-    """Commits changes of messages, and the end of a conversation."""
+    """Commits changes of messages, and of the conversations themselves."""
 
-    def __init__(self, mongo: Mongo, position: Position, routes: Routes) -> None:
+    def __init__(self, mongo: Mongo, position: Position, turns: Turns, routes: Routes) -> None:
         self._mongo = mongo
         self._position = position
+        self._turns = turns
         self._routes = routes
 
     async def commit(self, tail: Tail, ops: list[ChangeOp]) -> None:
+        runs = count()
         for attempt in range(ATTEMPTS):
-            if not tail.known:
+            if not tail.suits(ops):
                 await self._position.locate([tail])
             ops = living(tail, ops)
             if not ops:
                 return
             try:
-                entries, answers = await self._mongo.transaction(partial(self._apply, tail, ops))
+                entries, answers = await self._mongo.transaction(
+                    partial(self._apply, tail, ops, runs)
+                )
             except (DuplicateKeyError, BulkWriteError) as error:
                 if duplicate_of(error) is None:
                     raise
-                await self._position.catch_up(tail)
-                if attempt:
-                    await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 3))
+                await self._turns.lost(tail, attempt)
                 continue
             for entry in entries:
-                tail.rev = entry.rev
-                tail.seen_at = time.monotonic()
-                self._position.tell(entry)
+                self._position.committed(tail, entry)
             for op, answer in zip(ops, answers, strict=True):
                 if isinstance(answer, ChatError):
                     refuse(op, answer)
@@ -63,16 +63,19 @@ class Changes:
         raise Unavailable("This conversation is too busy.")
 
     async def _apply(
-        self, tail: Tail, ops: list[ChangeOp], session: Session
+        self, tail: Tail, ops: list[ChangeOp], runs: Iterator[int], session: Session
     ) -> tuple[list[Entry], list[Outcome | ChatError]]:
         at = now()
-        rev = tail.rev
-        wanted = list({op.change.message_id for op in ops})
+        rev, place = tail.rev, tail.place
+        wanted = {"_id": {"$in": list({op.change.message_id for op in ops})}, "kind": "message"}
+        hold = next(runs) > 0
+        if hold:
+            # The relay wrote that one was delivered, since it was read: it writes of each message, and
+            # would come between again. Now it waits.
+            await self._mongo.log.update_many(wanted, {"$set": {"held": True}}, session=session)
         messages = {
-            doc["_id"]: Message(doc)
-            async for doc in self._mongo.log.find(
-                {"_id": {"$in": wanted}, "kind": "message"}, session=session
-            )
+            doc["_id"]: Message(doc).with_(held=None)
+            async for doc in self._mongo.log.find(wanted, session=session)
         }
         touched: dict[str, Message] = {}
         entries: list[Entry] = []
@@ -93,22 +96,24 @@ class Changes:
                 continue
             if not applied.for_all:
                 # The message does not tell: two devices may hide it at the same moment.
-                one = (op.actor_id, message.id)
-                if one in hidden or await self._is_hidden(op.actor_id, message, session):
+                one = (op.user_id, message.id)
+                if one in hidden or await self._is_hidden(op.user_id, message, session):
                     answers.append(Outcome(message, None))
                     continue
                 hidden.add(one)
             rev += 1
+            place += 1
             after = applied.message.with_(rev=rev)
             if applied.for_all:
                 messages[message.id] = touched[message.id] = after
             doc = {
-                "_id": entry_id(tail.id, rev),
+                "_id": entry_id(tail.id, place),
                 "kind": applied.kind,
                 "conversationId": tail.id,
                 "lastSeq": tail.seq,
+                "lastRev": rev,
                 "messageId": message.id,
-                "userId": op.actor_id,
+                "userId": op.user_id,
                 "at": at,
                 **applied.keeps,
             }
@@ -121,6 +126,8 @@ class Changes:
             await self._mongo.log.bulk_write(
                 [replace_one(one.doc) for one in touched.values()], session=session
             )
+        if hold:
+            await self._mongo.log.update_many(wanted, {"$unset": {"held": ""}}, session=session)
         return entries, answers
 
     def _address(self, doc: Document) -> None:
@@ -133,33 +140,44 @@ class Changes:
         found = await self._mongo.log.find_one({"hiddenFor": user_id, **where}, session=session)
         return found is not None
 
-    async def end(self, tail: Tail, op: End) -> None:
-        for _ in range(ATTEMPTS):
+    async def act(self, tail: Tail, op: ActOp) -> None:
+        """A change of the conversation itself."""
+        removed: Collection[str] = ()
+        for attempt in range(ATTEMPTS):
             if not tail.known:
                 await self._position.locate([tail])
-            if not living(tail, [op]):
+            if not living(tail, [op], removed):
                 return
-
-            async def body(session: Session) -> None:
-                doc = {
-                    "_id": entry_id(tail.id, tail.rev + 1),
-                    "kind": "end",
-                    "conversationId": tail.id,
-                    "lastSeq": tail.seq,
-                    "userId": op.actor_id,
-                    "at": now(),
-                }
-                self._address(doc)
-                await self._mongo.log.insert_one(doc, session=session)
-                await op.also(session)
-
             try:
-                await self._mongo.transaction(body)
+                entry = await self._mongo.transaction(partial(self._act, tail, op))
+            except ChatError as refusal:
+                refuse(op, refusal)
+                return
             except DuplicateKeyError:
-                await self._position.catch_up(tail)
+                removed = await self._turns.lost(tail, attempt)
                 continue
-            tail.rev = ENDED
+            if entry is not None:
+                self._position.committed(tail, entry)
             if not op.future.done():
-                op.future.set_result(None)
+                op.future.set_result(entry.place if entry else None)
             return
         raise Unavailable("This conversation is too busy.")
+
+    async def _act(self, tail: Tail, op: ActOp, session: Session) -> Entry | None:
+        place = tail.place + 1
+        act = await op.body(session, place)
+        if act is None:
+            return None
+        doc = {
+            "_id": entry_id(tail.id, place),
+            "kind": act.kind,
+            "conversationId": tail.id,
+            "lastSeq": tail.seq,
+            "lastRev": tail.rev,
+            "userId": op.user_id,
+            "at": act.at,
+            **act.keeps,
+        }
+        self._address(doc)
+        await self._mongo.log.insert_one(doc, session=session)
+        return Entry(doc, None, act.view)

@@ -8,19 +8,27 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ...mongo import Document
-from ..message import Message, rev_of
+from ..message import Message, place_of
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A committed change: the log entry, and the message as it is after it."""
+    """A committed change: the log entry, and what it tells of as that is after it."""
 
     doc: Document
-    message: Message
+    message: Message | None
+    """None: the change is of the conversation itself."""
+    view: Mapping[str, Any] | None = None
+    """The conversation, when it or its members have changed."""
+
+    @property
+    def place(self) -> int:
+        return place_of(self.doc["_id"])
 
     @property
     def rev(self) -> int:
-        return rev_of(self.doc["_id"])
+        rev: int = self.doc["lastRev"]
+        return rev
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,18 @@ class Applied:
     keeps: Mapping[str, Any]
     for_all: bool = True
     """False: the message itself stays as it is (it was hidden from one user)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A change of a conversation itself, as its transaction has made it."""
+
+    kind: str
+    at: datetime
+    keeps: Mapping[str, Any]
+    """What the log keeps of it."""
+    view: Mapping[str, Any] | None = None
+    """The conversation after it."""
 
 
 class Change(Protocol):

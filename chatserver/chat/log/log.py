@@ -15,10 +15,11 @@ from ...mongo import Document, Mongo, PyMongoError, Session, deadline, is_down
 from ...outbox.endpoints import Routes
 from ..message import conversation_of
 from .changes import Changes
-from .entry import Change, Entry, Outcome
+from .entry import Act, Change, Entry, Outcome
 from .position import Position
 from .sends import Sends
-from .tail import ChangeOp, End, Op, Send, Tail, refuse, take
+from .tail import ActOp, ChangeOp, Op, Send, Tail, refuse, take
+from .turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -39,14 +40,24 @@ TAILS = 20_000
 class Log:
     """Appends changes and announces them.
 
-    `announce` is called once per entry, in rev order per conversation, right after the commit.
+    `announce` is called once per entry that was committed here, in order per conversation, right
+    after the commit; `behind` when there are others (see Position). `lose` and `whole`: see Turns.
     `routes`: which webhook endpoints an entry is due for.
     """
 
-    def __init__(self, mongo: Mongo, announce: Callable[[Entry], None], routes: Routes) -> None:
-        self._position = Position(mongo, announce)
-        self._sends = Sends(mongo, self._position, routes)
-        self._changes = Changes(mongo, self._position, routes)
+    def __init__(
+        self,
+        mongo: Mongo,
+        announce: Callable[[Entry], None],
+        behind: Callable[[str, int, int], None],
+        lose: Callable[[str], None],
+        whole: Callable[[], bool],
+        routes: Routes,
+    ) -> None:
+        self._position = Position(mongo, announce, behind)
+        self._turns = Turns(self._position, lose, whole, self._wake)
+        self._sends = Sends(mongo, self._position, self._turns, routes)
+        self._changes = Changes(mongo, self._position, self._turns, routes)
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop = asyncio.get_running_loop()
         self._tails: OrderedDict[str, Tail] = OrderedDict()
@@ -88,16 +99,31 @@ class Log:
         self._enqueue(conversation_of(change.message_id), ChangeOp(actor_id, change, future))
         return future
 
-    def end(
-        self, conversation_id: str, actor_id: str, also: Callable[[Session], Awaitable[None]]
-    ) -> asyncio.Future[None]:
-        """Write the last entry of a conversation, in one transaction with `also`.
+    def act(
+        self,
+        conversation_id: str,
+        actor_id: str,
+        body: Callable[[Session, int], Awaitable[Act | None]],
+    ) -> asyncio.Future[int | None]:
+        """Take a change of the conversation itself into its order; the future is for its place.
 
-        Whatever comes later, on any node, is refused with NotFound.
+        `body` makes it, in the transaction that also writes its log entry, in the place that it is
+        given; it may run several times. None: there is nothing to change. What it raises refuses it.
+        After an act of the kind `end`, whatever comes later, on any node, is refused with NotFound.
         """
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._enqueue(conversation_id, End(actor_id, also, future))
+        future: asyncio.Future[int | None] = self._loop.create_future()
+        self._enqueue(conversation_id, ActOp(actor_id, body, future))
         return future
+
+    def heard(self, conversation_id: str, place: int, seq: int) -> None:
+        """Another node has committed a message: the next one of ours need not find out."""
+        if (tail := self._tails.get(conversation_id)) is not None:
+            self._turns.heard(tail, place, seq)
+
+    def contended(self, conversation_id: str) -> None:
+        """Another node has lost a race for a place."""
+        if (tail := self._tails.get(conversation_id)) is not None:
+            self._turns.contended(tail)
 
     async def position(self, conversation_id: str) -> tuple[int, int]:
         """(lastSeq, lastRev) as the database has them."""
@@ -115,6 +141,7 @@ class Log:
     async def close(self) -> None:
         """Finish what was taken in, then refuse the rest."""
         self._closing = True
+        self._turns.close()
         for settling in self._settling:
             # There will be nobody left to be told; whoever writes next finds out.
             settling.cancel()
@@ -145,7 +172,7 @@ class Log:
             del self._tails[oldest.id]
 
     def _wake(self, tail: Tail) -> None:
-        if tail.queue and not tail.busy and not tail.ready:
+        if tail.queue and not tail.busy and not tail.ready and not self._turns.pausing(tail):
             tail.ready = True
             (self._ready if isinstance(tail.queue[0], Send) else self._ready_changes).append(tail)
         if (self._ready or self._ready_changes) and not self._scheduled:
@@ -161,9 +188,9 @@ class Log:
             tail = self._ready_changes.popleft()
             self._begin(tail)
             self._changers += 1
-            if isinstance(tail.queue[0], End):
-                (end,) = take(tail.queue, End, 1)
-                work = self._guard([tail], [end], self._changes.end(tail, end))
+            if isinstance(tail.queue[0], ActOp):
+                (act,) = take(tail.queue, ActOp, 1)
+                work = self._guard([tail], [act], self._changes.act(tail, act))
             else:
                 changes = take(tail.queue, ChangeOp, RUN)
                 work = self._guard([tail], changes, self._changes.commit(tail, changes))
@@ -224,6 +251,8 @@ class Log:
                     settling = self._loop.create_task(self._settle(tail))
                     self._settling.add(settling)
                     settling.add_done_callback(self._settling.discard)
+                else:
+                    self._turns.over(tail)
                 self._wake(tail)
 
     def _fail(self, tails: list[Tail], ops: list[Any], error: Exception) -> None:

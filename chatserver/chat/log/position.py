@@ -10,38 +10,53 @@ import structlog
 
 from ...clock import now
 from ...mongo import Document, DuplicateKeyError, Mongo, Session
-from ..message import Message, entry_id, rev_of
+from ..message import entry_id, place_of
 from .entry import Entry
 from .tail import ENDED, Tail
 
 log = structlog.get_logger(__name__)
 
-MAX_REV = 0xFFFFFFFF
+MAX_PLACE = 0xFFFFFFFF
 
 
 async def last_entry(
     mongo: Mongo, conversation_id: str, session: Session | None = None
 ) -> Document | None:
-    """The latest entry of a conversation: its id, kind and lastSeq."""
+    """The latest entry of a conversation: its id, kind, lastSeq and lastRev."""
     return await mongo.log.find_one(
-        {"_id": {"$gt": entry_id(conversation_id, 0), "$lte": entry_id(conversation_id, MAX_REV)}},
-        {"lastSeq": 1, "kind": 1},
+        {
+            "_id": {
+                "$gt": entry_id(conversation_id, 0),
+                "$lte": entry_id(conversation_id, MAX_PLACE),
+            }
+        },
+        {"lastSeq": 1, "lastRev": 1, "kind": 1},
         sort=[("_id", -1)],
         session=session,
     )
 
 
 class Position:
-    """Reads where a conversation stands, and announces what had not been announced."""
+    """Keeps where a conversation stands, and reads it where that is not known.
 
-    def __init__(self, mongo: Mongo, announce: Callable[[Entry], None]) -> None:
+    `announce` is called with every entry that was committed here; `behind(conversation, after, known)`
+    when there are others, up to the place `known`, of which nothing was announced here.
+    """
+
+    def __init__(
+        self,
+        mongo: Mongo,
+        announce: Callable[[Entry], None],
+        behind: Callable[[str, int, int], None],
+    ) -> None:
         self._mongo = mongo
         self._announce = announce
+        self._behind = behind
 
     async def of(self, conversation_id: str) -> tuple[int, int]:
         """(lastSeq, lastRev) as the database has them."""
         doc = await last_entry(self._mongo, conversation_id)
-        return (doc["lastSeq"], rev_of(doc["_id"])) if doc else (0, 0)
+        return (doc["lastSeq"], doc["lastRev"]) if doc else (0, 0)
 
     async def locate(self, tails: list[Tail]) -> None:
         await asyncio.gather(*[self._locate_one(tail) for tail in tails])
@@ -50,89 +65,91 @@ class Position:
         if tail.unsure:
             await self.make_sure(tail)
             return
-        if tail.rev == ENDED:
+        if tail.place == ENDED:
             return
-        if tail.rev >= 0:
+        if tail.place >= 0:
             # Known once: what came since from elsewhere has not been announced here.
             await self.catch_up(tail)
             return
+        await self._find(tail)
+        tail.seen_at = time.monotonic()
+
+    async def _find(self, tail: Tail) -> None:
         doc = await last_entry(self._mongo, tail.id)
         if doc is None:
-            tail.seq, tail.rev = 0, 0
+            tail.seq, tail.rev, tail.place = 0, 0, 0
         elif doc["kind"] == "end":
-            tail.rev = ENDED
+            tail.place = ENDED
         else:
-            tail.seq, tail.rev = doc["lastSeq"], rev_of(doc["_id"])
-        tail.seen_at = time.monotonic()
+            _set(tail, doc)
 
-    async def catch_up(self, tail: Tail) -> None:
-        """Read and announce what the log has beyond what this node knows of it.
-
-        A message appears as it is by now: what was done to it since is not told again.
-        """
-        entries = [
-            doc
-            async for doc in self._mongo.log.find(
-                {"_id": {"$gt": entry_id(tail.id, tail.rev), "$lte": entry_id(tail.id, MAX_REV)}}
-            ).sort("_id", 1)
-        ]
-        targets = {doc["messageId"] for doc in entries if "messageId" in doc}
-        messages = {
-            doc["_id"]: doc async for doc in self._mongo.log.find({"_id": {"$in": list(targets)}})
-        }
-        created = {doc["_id"] for doc in entries if doc["kind"] == "message"}
-        for doc in entries:
+    async def catch_up(self, tail: Tail) -> set[str]:
+        """Learn what the log has beyond what this node knows of it; returns who was removed by it."""
+        before = tail.place
+        removed: set[str] = set()
+        cursor = self._mongo.log.find(
+            {"_id": {"$gt": entry_id(tail.id, before), "$lte": entry_id(tail.id, MAX_PLACE)}},
+            {"kind": 1, "lastSeq": 1, "lastRev": 1, "added": 1, "removed": 1},
+        ).sort("_id", 1)
+        async for doc in cursor:
+            removed.difference_update(doc.get("added", ()))
+            removed.update(doc.get("removed", ()))
+            _set(tail, doc)
             if doc["kind"] == "end":
-                tail.rev = ENDED
-                return
-            tail.seq, tail.rev = doc["lastSeq"], rev_of(doc["_id"])
-            if doc["kind"] == "message":
-                self.tell(Entry(doc, Message(doc)))
-            elif doc["kind"] == "hide" or (
-                doc["kind"] != "fence" and doc["messageId"] not in created
-            ):
-                self.tell(Entry(doc, Message(messages[doc["messageId"]])))
+                self._behind(tail.id, before, tail.place)
+                tail.place = ENDED
+                return removed
+        if tail.place > before:
+            self._behind(tail.id, before, tail.place)
         tail.seen_at = time.monotonic()
+        return removed
 
     async def make_sure(self, tail: Tail) -> None:
         """After a write without an answer: find out what became of it, for good.
 
-        It may still be on its way to the database. A fence takes the rev that the write would
+        It may still be on its way to the database. A fence takes the place that the write would
         have: if the fence gets in, the write never will; if it does not, the write is there.
         """
         while True:
-            if tail.rev < 0:
-                doc = await last_entry(self._mongo, tail.id)
-                tail.rev = rev_of(doc["_id"]) if doc else 0
-                tail.seq = doc["lastSeq"] if doc else 0
-                if doc and doc["kind"] == "end":
-                    tail.rev = ENDED
+            if tail.place < 0:
+                await self._find(tail)
             else:
                 await self.catch_up(tail)
-            if tail.rev == ENDED:
+            if tail.place == ENDED:
                 break
+            fence = {
+                "_id": entry_id(tail.id, tail.place + 1),
+                "kind": "fence",
+                "conversationId": tail.id,
+                "lastSeq": tail.seq,
+                "lastRev": tail.rev,
+                "at": now(),
+            }
             try:
-                await self._mongo.log.insert_one(
-                    {
-                        "_id": entry_id(tail.id, tail.rev + 1),
-                        "kind": "fence",
-                        "conversationId": tail.id,
-                        "lastSeq": tail.seq,
-                        "at": now(),
-                    }
-                )
+                await self._mongo.log.insert_one(fence)
             except DuplicateKeyError:
                 # There, but perhaps not yet with the majority that is read from.
                 await asyncio.sleep(0.005)
                 continue
-            tail.rev += 1
+            self.committed(tail, Entry(fence, None))
             break
         tail.seen_at = time.monotonic()
         tail.unsure = False
 
-    def tell(self, entry: Entry) -> None:
+    def committed(self, tail: Tail, entry: Entry) -> None:
+        """The next entry of a tail was committed here."""
+        _set(tail, entry.doc)
+        tail.seen_at = time.monotonic()
         try:
             self._announce(entry)
         except Exception:
             # It is committed: a fault in telling of it may not undo the batch that it came with.
             log.exception("announcing failed", entry=entry.doc["_id"])
+        if entry.doc["kind"] == "end":
+            tail.place = ENDED
+
+
+def _set(tail: Tail, last: Document) -> None:
+    tail.seq, tail.rev, tail.place = last["lastSeq"], last["lastRev"], place_of(last["_id"])
+    tail.removed.difference_update(last.get("added", ()))
+    tail.removed.update(last.get("removed", ()))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections import OrderedDict
 
 import structlog
@@ -26,6 +24,7 @@ from ..message import Message, entry_id
 from .entry import Entry, Outcome
 from .position import Position
 from .tail import ATTEMPTS, Send, Tail, living, refuse
+from .turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -39,9 +38,10 @@ Key = tuple[str, str, str]
 class Sends:
     """Commits sends, and marks them for the endpoints that want to hear of them."""
 
-    def __init__(self, mongo: Mongo, position: Position, routes: Routes) -> None:
+    def __init__(self, mongo: Mongo, position: Position, turns: Turns, routes: Routes) -> None:
         self._mongo = mongo
         self._position = position
+        self._turns = turns
         self._routes = routes
         self._remembered: OrderedDict[Key, str] = OrderedDict()
 
@@ -53,7 +53,7 @@ class Sends:
         """Store, announce and answer sends, in the order given for each conversation."""
         attempt = 0
         while attempt < ATTEMPTS:
-            await self._position.locate([tail for tail, run in runs if run and not tail.known])
+            await self._position.locate([tail for tail, run in runs if run and not tail.suits(run)])
             runs = [(tail, living(tail, run)) for tail, run in runs]
             docs, sends = self._number(runs)
             if not docs:
@@ -90,9 +90,8 @@ class Sends:
                     attempt += 1
             else:
                 # Another node was first: learn what it wrote, then number again.
-                await self._position.catch_up(tail)
-                if attempt:
-                    await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 3))
+                await self._turns.lost(tail, attempt)
+                living(tail, [one for at, one in sends[written:] if at is tail])
                 attempt += 1
         raise Unavailable("This conversation is too busy.")
 
@@ -110,17 +109,18 @@ class Sends:
         docs: list[Document] = []
         sends: list[tuple[Tail, Send]] = []
         for tail, run in runs:
-            seq, rev = tail.seq, tail.rev
+            seq, rev, place = tail.seq, tail.rev, tail.place
             slots = self._routes.slots("message.created", tail.id)
             for send in run:
                 seq += 1
                 rev += 1
+                place += 1
                 # _id first: MongoDB puts it there anyway. An earlier attempt left another one.
                 doc = {"_id": "", **send.doc}
-                doc["_id"] = entry_id(tail.id, rev)
+                doc["_id"] = entry_id(tail.id, place)
                 doc["kind"] = "message"
                 doc["seq"] = doc["lastSeq"] = seq
-                doc["rev"] = rev
+                doc["rev"] = doc["lastRev"] = rev
                 doc["at"] = doc["updatedAt"] = at
                 if slots:
                     doc["due"] = slots
@@ -131,11 +131,9 @@ class Sends:
 
     def _sent(self, tail: Tail, send: Send) -> None:
         message = Message(send.doc)
-        tail.seq, tail.rev = message.seq, message.rev
-        tail.seen_at = time.monotonic()
         if key := send.key:
             self._remember(key, message.id)
-        self._position.tell(Entry(send.doc, message))
+        self._position.committed(tail, Entry(send.doc, message))
         if not send.future.done():
             send.future.set_result(Outcome(message, send.doc))
 

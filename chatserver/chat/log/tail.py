@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from ...errors import ChatError, NotFound
 from ...mongo import Document, Session
-from .entry import Change, Outcome
+from .entry import Act, Change, Outcome
 
 POSITION_AGE_S = 600.0
 """A conversation's position is read again when this old, however busy the conversation."""
@@ -18,7 +18,7 @@ ATTEMPTS = 100
 """Tries of a batch whose revs other nodes took first: a node that writes without a pause leaves another
 little room, and whoever loses has to be stubborn. They take about a second, well within the deadline."""
 ENDED = 2**31
-"""The rev of a tail whose conversation was deleted."""
+"""The place of a tail whose conversation was deleted."""
 
 
 class Send:
@@ -29,60 +29,91 @@ class Send:
         self.future = future
 
     @property
+    def user_id(self) -> str:
+        return self.doc["senderId"]
+
+    @property
     def key(self) -> tuple[str, str, str] | None:
         once = self.doc.get("clientMessageId")
         return once and (self.doc["conversationId"], self.doc["senderId"], once)
 
 
 class ChangeOp:
-    __slots__ = ("actor_id", "change", "future")
+    __slots__ = ("change", "future", "user_id")
 
-    def __init__(self, actor_id: str, change: Change, future: asyncio.Future[Outcome]) -> None:
-        self.actor_id = actor_id
+    def __init__(self, user_id: str, change: Change, future: asyncio.Future[Outcome]) -> None:
+        self.user_id = user_id
         self.change = change
         self.future = future
 
 
-class End:
-    """The last entry of a conversation; `also` is what goes with it in the same transaction."""
+class ActOp:
+    """A change of the conversation itself, by `body` in the transaction of its log entry."""
 
-    __slots__ = ("actor_id", "also", "future")
+    __slots__ = ("body", "future", "user_id")
 
     def __init__(
         self,
-        actor_id: str,
-        also: Callable[[Session], Awaitable[None]],
-        future: asyncio.Future[None],
+        user_id: str,
+        body: Callable[[Session, int], Awaitable[Act | None]],
+        future: asyncio.Future[int | None],
     ) -> None:
-        self.actor_id = actor_id
-        self.also = also
+        self.user_id = user_id
+        self.body = body
         self.future = future
 
 
-Op = Send | ChangeOp | End
+Op = Send | ChangeOp | ActOp
 
 
 class Tail:
     """The end of one conversation's log, as this node knows it."""
 
-    __slots__ = ("busy", "id", "queue", "ready", "rev", "seen_at", "seq", "unsure")
+    __slots__ = (
+        "busy",
+        "contended",
+        "heard",
+        "hears",
+        "id",
+        "place",
+        "queue",
+        "ready",
+        "removed",
+        "rev",
+        "seen_at",
+        "seq",
+        "unsure",
+    )
 
     def __init__(self, conversation_id: str) -> None:
         self.id = conversation_id
         self.queue: deque[Op] = deque()
         self.seq = -1
         self.rev = -1
+        self.place = -1
         self.seen_at = 0.0
         self.busy = False
         self.ready = False
         self.unsure = False
         """A write ended without an answer: it must be found out before the next one."""
+        self.removed: set[str] = set()
+        """Participants who were removed, as far as this node knows the log. It may not know that they
+        were added again: before one is refused, that is read."""
+        self.contended = False
+        """Other nodes write here just now."""
+        self.heard: dict[int, int] = {}
+        """Messages of other nodes that may come next: the seq of each place."""
+        self.hears: asyncio.Future[None] | None = None
 
     @property
     def known(self) -> bool:
         return (
-            self.rev >= 0 and not self.unsure and time.monotonic() - self.seen_at < POSITION_AGE_S
+            self.place >= 0 and not self.unsure and time.monotonic() - self.seen_at < POSITION_AGE_S
         )
+
+    def suits(self, ops: list[Send] | list[ChangeOp]) -> bool:
+        """Whether enough is known to append these."""
+        return self.known and not any(op.user_id in self.removed for op in ops)
 
 
 def take(queue: deque[Op], kind: type[Any], most: int) -> list[Any]:
@@ -92,13 +123,15 @@ def take(queue: deque[Op], kind: type[Any], most: int) -> list[Any]:
     return taken
 
 
-def living(tail: Tail, ops: list[Any]) -> list[Any]:
-    """The ops that can go on: nobody has given one up, and the conversation has not ended."""
-    if tail.rev != ENDED:
-        return [op for op in ops if not op.future.done()]
+def living(tail: Tail, ops: list[Any], removed: Collection[str] | None = None) -> list[Any]:
+    """The ops that can go on: nobody has given one up, the conversation has not ended, and who asks
+    is not among the removed: those of the tail, or these."""
+    if removed is None:
+        removed = tail.removed
     for op in ops:
-        refuse(op, NotFound())
-    return []
+        if tail.place == ENDED or op.user_id in removed:
+            refuse(op, NotFound())
+    return [op for op in ops if not op.future.done()]
 
 
 def refuse(op: Any, refusal: ChatError) -> None:

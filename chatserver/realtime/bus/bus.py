@@ -229,7 +229,11 @@ class Bus:
         return loop.time() - since > STEADY_S
 
     def _joined(self, pair: Pair) -> None:
-        log.info("joined to the other nodes by %s", self._address)
+        if self.joined:
+            # As loud as that it was not.
+            log.warning("joined to the other nodes again by %s", self._address)
+        else:
+            log.info("joined to the other nodes by %s", self._address)
         self.trouble = ""
         self.up = True
         self.joined += 1

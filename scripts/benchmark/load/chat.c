@@ -9,7 +9,7 @@
 /* Its index is both the acknowledgement's id and, behind an m, the clientMessageId. */
 typedef struct {
   double due;
-  int conversation;
+  int conversation, sender;
   long seq; /* as first heard of, in the ack or in a delivery; 0 before */
   double acked; /* when; 0 before */
   int left;     /* of what must come: a delivery to each member, and the ack */
@@ -93,7 +93,7 @@ static void delivered(Connection *c, const char *text, size_t n) {
   place->seen = seq;
   agree_on_seq(m, seq);
   tally.delivered++;
-  heard(network_read_at() - m->due);
+  heard(network_read_at() - m->due, c->port != connections[m->sender].port);
   one_came(m);
 }
 
@@ -106,10 +106,27 @@ static void acknowledged(const char *text, size_t n) {
   Message *m = &messages[number];
   m->acked = now();
   done(m->acked - m->due);
+  connections[m->sender].under_way--;
+  connections[m->sender].acked++;
   long seq = number_after(text, n, "\"seq\":");
   if (seq < 1 || !memmem(text, n, "\"ok\":true", 9)) bad("refused: %.120s", text);
   else agree_on_seq(m, seq);
   one_came(m);
+}
+
+/* To a member, and of a conversation that it is in; how often, the tally counts. */
+static void typed(Connection *c, const char *text, size_t n) {
+  static const char label[] = "\"conversationId\":\"";
+  const char *id = memmem(text, n, label, sizeof label - 1);
+  for (int i = 0; id && i < c->n_memberships; i++) {
+    const char *own = conversations[c->memberships[i].conversation].id;
+    size_t length = strlen(own), at = id + sizeof label - 1 - text;
+    if (n - at > length && !memcmp(text + at, own, length) && text[at + length] == '"') {
+      tally.delivered++;
+      return;
+    }
+  }
+  bad("a stranger was told of typing: %.100s", text);
 }
 
 static void packet(Connection *c, const char *text, size_t n) {
@@ -121,7 +138,7 @@ static void packet(Connection *c, const char *text, size_t n) {
     send_frame(c, 1, hello, snprintf(hello, sizeof hello, "40{\"token\":\"%s\"}", c->token));
   } else if (starts(text, n, "42[\"message:new\",")) delivered(c, text, n);
   else if (starts(text, n, "43")) acknowledged(text, n);
-  else if (starts(text, n, "42[\"user:typing\",")) tally.delivered++;
+  else if (starts(text, n, "42[\"user:typing\",")) typed(c, text, n);
   else if (starts(text, n, "42[\"connected\",")) connected(c, text, n);
   else if (starts(text, n, "42[\"error\",")) bad("error event: %.120s", text);
   else if (starts(text, n, "44") || starts(text, n, "41") || starts(text, n, "1"))
@@ -181,8 +198,8 @@ void chat_send(int conversation, int member, int content_size, double due) {
   if (!filling[0]) memset(filling, 'x', sizeof filling - 1);
   Conversation *to = &conversations[conversation];
   if (n_messages == room) messages = grown(messages, (room = room * 2 + 4096) * sizeof *messages);
-  messages[n_messages] = (Message){
-      .due = due, .conversation = conversation, .left = to->n_members + 1};
+  messages[n_messages] = (Message){.due = due, .conversation = conversation,
+                                   .sender = to->members[member], .left = to->n_members + 1};
   char text[8192];
   int n = snprintf(text, sizeof text,
                    "42%ld[\"message:send\",{\"conversationId\":\"%s\","
@@ -191,6 +208,7 @@ void chat_send(int conversation, int member, int content_size, double due) {
   n_messages++;
   tally.started++;
   tally.expected += to->n_members;
+  connections[to->members[member]].under_way++;
   send_frame(&connections[to->members[member]], 1, text, n);
 }
 

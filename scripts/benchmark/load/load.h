@@ -30,6 +30,8 @@ struct Connection {
   enum { NEW, CONNECTING, OPEN, READY, CLOSED, LISTENING } stage;
   int fd, port;
   bool upgraded;
+  int under_way; /* of its messages, not acknowledged yet */
+  long acked;    /* of its messages, in this phase */
   bool guest; /* it came to us, and may go as it likes */
   const Protocol *protocol;
   const char *token, *path;
@@ -70,7 +72,7 @@ void *grown(void *old, size_t bytes);
 void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 void bad(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void done(double latency);
-void heard(double latency);
+void heard(double latency, bool far);
 bool starts(const char *text, size_t n, const char *with);
 double percentile(double *latencies, long n, double p); /* in ms */
 

@@ -5,6 +5,9 @@
  *   conversation ID INDEX...        and the clients that are in it
  *   page SIZE TOKEN PATH            an HTTP reader of a page of SIZE messages
  *   receive PORT FILE               be a webhook's endpoint; the bodies go to the file, unless it is -
+ *   at PORT                         where the chat clients that are added from now on connect
+ *   writers N                       only the first N members of a conversation write and type
+ *   among FIRST COUNT               only in these conversations, from now on, also between phases
  *   spin                            never sleep in a phase: no server pays for waking a client
  *   offer                           offer per-message deflate, as browsers do
  * A phase is answered by one line of JSON when it is over:
@@ -14,6 +17,7 @@
  *   open SECONDS PER_SECOND SIZE    messages at fixed times, whatever the server does
  *   room SECONDS IN_FLIGHT SIZE     to the first conversation; the next when all of it have one
  *   typing SECONDS PER_SECOND       starts and stops at fixed times
+ *   rivals SECONDS IN_FLIGHT SIZE   to the first conversation; each of its members has so many under way
  *   pages SECONDS                   every reader asks, reads, asks again
  *   idle SECONDS                    only pings are answered
  *   events N SECONDS                until N webhooks have come since the last answer to this; at most so long
@@ -39,6 +43,8 @@ Tally tally;
 Connection *connections;
 Conversation *conversations;
 int n_connections, n_conversations;
+
+static int writers = INT_MAX, among_first, among_count = INT_MAX;
 
 double now(void) {
   struct timespec t;
@@ -85,18 +91,19 @@ bool starts(const char *text, size_t n, const char *with) {
   return n >= length && !memcmp(text, with, length);
 }
 
-static int heard_after[HEARD_MS * HEARD_PER_MS + 1]; /* deliveries by their time; the last: longer */
+/* Deliveries by their time; the last: longer. Those to the sender's port, and those to others. */
+static int heard_near[HEARD_MS * HEARD_PER_MS + 1], heard_far[HEARD_MS * HEARD_PER_MS + 1];
 
-void heard(double latency) {
+void heard(double latency, bool far) {
   double step = latency * 1e3 * HEARD_PER_MS;
-  heard_after[step < HEARD_MS * HEARD_PER_MS ? (int)step : HEARD_MS * HEARD_PER_MS]++;
+  (far ? heard_far : heard_near)[step < HEARD_MS * HEARD_PER_MS ? (int)step : HEARD_MS * HEARD_PER_MS]++;
 }
 
-static double heard_percentile(double p) { /* in ms */
+static double heard_percentile(const int *after, double p) { /* in ms */
   long total = 0, below = 0;
   int step = 0;
-  for (int i = 0; i <= HEARD_MS * HEARD_PER_MS; i++) total += heard_after[i];
-  while (step < HEARD_MS * HEARD_PER_MS && (below += heard_after[step]) <= total * p) step++;
+  for (int i = 0; i <= HEARD_MS * HEARD_PER_MS; i++) total += after[i];
+  while (step < HEARD_MS * HEARD_PER_MS && (below += after[step]) <= total * p) step++;
   return total ? (double)step / HEARD_PER_MS : 0;
 }
 
@@ -111,17 +118,27 @@ double percentile(double *latencies, long n, double p) {
 }
 
 /* seconds: of the phase; drained: until the last of what it started had come. done_in_time: what was
- * over in `seconds`; done: in the end. heard: from a message to its delivery to one client. */
+ * over in `seconds`; done: in the end. heard: from a message to its delivery to one client of the
+ * sender's port; far: to one of another. least, most: acknowledgements to one client that had any. */
 static void answer(double seconds, double drained, long done_in_time) {
   double p50 = percentile(tally.latencies, tally.n_latencies, .5);
   double p99 = percentile(tally.latencies, tally.n_latencies, .99);
+  long least = 0, most = 0;
+  for (int i = 0; i < n_connections; connections[i++].acked = 0) {
+    long acked = connections[i].acked;
+    if (acked && (!least || acked < least)) least = acked;
+    if (acked > most) most = acked;
+  }
   printf("{\"seconds\":%.4f,\"drained\":%.4f,\"done_in_time\":%ld,\"done\":%ld,\"ready\":%ld,"
          "\"delivered\":%ld,\"p50\":%.3f,\"p99\":%.3f,\"heard50\":%.2f,\"heard99\":%.2f,"
+         "\"far50\":%.2f,\"far99\":%.2f,\"least\":%ld,\"most\":%ld,"
          "\"pings\":%ld,\"bytes\":%ld,\"bad\":%ld,\"complaint\":\"%s\"}\n",
          seconds, drained, done_in_time, tally.done, tally.ready, tally.delivered, p50, p99,
-         heard_percentile(.5), heard_percentile(.99), tally.pings, tally.bytes, tally.bad,
-         tally.complaint);
-  memset(heard_after, 0, sizeof heard_after);
+         heard_percentile(heard_near, .5), heard_percentile(heard_near, .99),
+         heard_percentile(heard_far, .5), heard_percentile(heard_far, .99), least, most, tally.pings,
+         tally.bytes, tally.bad, tally.complaint);
+  memset(heard_near, 0, sizeof heard_near);
+  memset(heard_far, 0, sizeof heard_far);
   fflush(stdout);
   tally = (Tally){.latencies = tally.latencies, .room = tally.room};
 }
@@ -133,9 +150,21 @@ static uint32_t chance(uint32_t below) {
   return state % below;
 }
 
-static void send_one(int conversation, int size, double due) {
-  chat_send(conversation, chance(conversations[conversation].n_members), size, due);
+static int writers_of(int conversation) {
+  int members = conversations[conversation].n_members;
+  return members < writers ? members : writers;
 }
+
+static int count(void) { /* of the conversations that are in use */
+  int there = n_conversations - among_first;
+  return there < among_count ? there : among_count;
+}
+
+static void send_one(int conversation, int size, double due) {
+  chat_send(conversation, chance(writers_of(conversation)), size, due);
+}
+
+static int any(void) { return among_first + chance(count()); }
 
 /* What is still under way gets its time; what has not come by then is lost, and that is bad. */
 static void drain(double began) {
@@ -168,10 +197,10 @@ static void connect_all(int in_flight) {
 
 static void fill(int each, int in_flight, int size) {
   double began = now();
-  long total = (long)each * n_conversations;
+  long total = (long)each * count();
   while (tally.done < total && now() - began < FILL_S) {
     while (tally.started < total && tally.started - tally.done < in_flight)
-      send_one(tally.started % n_conversations, size, now());
+      send_one(among_first + tally.started % count(), size, now());
     network_turn(1);
   }
   drain(began);
@@ -180,7 +209,7 @@ static void fill(int each, int in_flight, int size) {
 static void closed_loop(double seconds, int in_flight, int size) {
   double began = now(), end = began + seconds;
   for (double t; (t = now()) < end; network_turn(end - t))
-    while (tally.started - tally.done < in_flight) send_one(chance(n_conversations), size, now());
+    while (tally.started - tally.done < in_flight) send_one(any(), size, now());
   drain(began);
 }
 
@@ -190,7 +219,7 @@ static void open_loop(double seconds, double per_second, int size) {
   long total = seconds * per_second;
   for (long i = 0; i < total; network_turn(began + i / per_second - now()))
     for (; i < total && began + i / per_second <= now(); i++)
-      send_one(chance(n_conversations), size, began + i / per_second);
+      send_one(any(), size, began + i / per_second);
   drain(began);
 }
 
@@ -202,14 +231,24 @@ static void in_room(double seconds, int in_flight, int size) {
   drain(began);
 }
 
+/* None can take another's turn: what each of them gets, `least` and `most` tell. */
+static void rivals(double seconds, int in_flight, int size) {
+  double began = now(), end = began + seconds;
+  for (double t; (t = now()) < end; network_turn(end - t))
+    for (int member = 0; member < conversations[0].n_members; member++)
+      while (connections[conversations[0].members[member]].under_way < in_flight)
+        chat_send(0, member, size, now());
+  drain(began);
+}
+
 /* A start, then the stop of the same member: each is news. */
 static void typing(double seconds, double per_second) {
   double began = now();
   long total = seconds * per_second;
   for (long i = 0; i < total; network_turn(began + i / per_second - now()))
     for (; i < total && began + i / per_second <= now(); i++) {
-      int in = i / 2 % n_conversations;
-      chat_type(in, i / 2 / n_conversations % conversations[in].n_members, i % 2 == 0);
+      int in = among_first + i / 2 % count();
+      chat_type(in, i / 2 / count() % writers_of(in), i % 2 == 0);
     }
   drain(began);
 }
@@ -252,10 +291,15 @@ static Connection *add_connection(int port, const Protocol *protocol) {
 }
 
 static void obey(char *line, int ws_port, int http_port) {
+  static int node_port;
   char token[2048], path[1024];
   double seconds = 0, rate = 0;
   int a = 0, b = 0, size = 0;
-  if (sscanf(line, "user %2047s", token) == 1) add_connection(ws_port, &chat)->token = strdup(token);
+  if (sscanf(line, "user %2047s", token) == 1)
+    add_connection(node_port ? node_port : ws_port, &chat)->token = strdup(token);
+  else if (sscanf(line, "at %d", &a) == 1) node_port = a;
+  else if (sscanf(line, "writers %d", &a) == 1) writers = a;
+  else if (sscanf(line, "among %d %d", &a, &b) == 2) among_first = a, among_count = b;
   else if (sscanf(line, "page %d %2047s %1023s", &a, token, path) == 3) {
     Connection *c = add_connection(http_port, &pages);
     c->page_size = a, c->token = strdup(token), c->path = strdup(path);
@@ -267,6 +311,7 @@ static void obey(char *line, int ws_port, int http_port) {
   else if (sscanf(line, "closed %lf %d %d", &seconds, &a, &size) == 3) closed_loop(seconds, a, size);
   else if (sscanf(line, "open %lf %lf %d", &seconds, &rate, &size) == 3) open_loop(seconds, rate, size);
   else if (sscanf(line, "room %lf %d %d", &seconds, &a, &size) == 3) in_room(seconds, a, size);
+  else if (sscanf(line, "rivals %lf %d %d", &seconds, &a, &size) == 3) rivals(seconds, a, size);
   else if (sscanf(line, "typing %lf %lf", &seconds, &rate) == 2) typing(seconds, rate);
   else if (!strcmp(line, "spin")) spinning = true;
   else if (!strcmp(line, "offer")) offering = true;

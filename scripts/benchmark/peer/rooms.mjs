@@ -1,16 +1,28 @@
 // The same on Node: Socket.IO's own server without compression, as a competent team would run it.
+// With REDIS_URL and ADAPTER (redis, sharded or streams), its rooms are shared over Redis.
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 
+async function adapter(kind, url) {
+  const { createClient } = await import('redis');
+  const clients = [createClient({ url }), createClient({ url })];
+  await Promise.all(clients.map(client => client.connect()));
+  if (kind === 'streams') return (await import('@socket.io/redis-streams-adapter')).createAdapter(clients[0]);
+  const { createAdapter, createShardedAdapter } = await import('@socket.io/redis-adapter');
+  return (kind === 'sharded' ? createShardedAdapter : createAdapter)(...clients);
+}
+
 const http = createServer();
 const io = new Server(http, { perMessageDeflate: false, serveClient: false, transports: ['websocket'] });
-let seqs = 0;
+if (process.env.REDIS_URL) io.adapter(await adapter(process.env.ADAPTER, process.env.REDIS_URL));
+const seqs = new Map();
 
 io.on('connection', socket => {
   const room = socket.handshake.auth.token;
   socket.join(room);
   socket.on('message:send', (request, answer) => {
-    const seq = ++seqs;
+    const seq = (seqs.get(request.conversationId) ?? 0) + 1;
+    seqs.set(request.conversationId, seq);
     const now = new Date();
     const message = {
       id: seq.toString(16).padStart(24, '0'), conversationId: request.conversationId, seq, rev: seq,

@@ -1,14 +1,15 @@
 """The same application on chatserver.realtime and on python-socketio as it comes, both on uvloop.
 
 usage: python -m benchmark.rooms.server realtime|stock
+With REDIS_URL, the rooms of stock python-socketio are shared over it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import sys
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,8 +39,11 @@ def time() -> str:
 
 
 def server(kind: str) -> socketio.AsyncServer:
-    sio = KINDS[kind](async_mode="aiohttp", json=Json, http_compression=False)
-    seqs = itertools.count(1)
+    shared: dict[str, Any] = {}
+    if url := os.environ.get("REDIS_URL"):
+        shared["client_manager"] = socketio.AsyncRedisManager(url)
+    sio = KINDS[kind](async_mode="aiohttp", json=Json, http_compression=False, **shared)
+    seqs: Counter[str] = Counter()
 
     @sio.event
     async def connect(sid: str, _: dict[str, Any], auth: dict[str, str]) -> None:
@@ -50,7 +54,9 @@ def server(kind: str) -> socketio.AsyncServer:
 
     @sio.on("message:send")
     async def send(sid: str, request: dict[str, str]) -> dict[str, Any]:
-        room, seq, now = request["conversationId"], next(seqs), time()
+        room, now = request["conversationId"], time()
+        seqs[room] += 1
+        seq = seqs[room]
         message = {
             "id": f"{seq:024x}",
             "conversationId": room,

@@ -1,0 +1,90 @@
+"""When a node has to look for what it did not hear, and whether it may go by what it remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from .order import Unreadable
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 1.0
+"""How often the record is asked while the bus is down."""
+PAUSE_S = 0.1
+BEAT_S = 0.25
+STALLED_S = 0.75
+"""With BEAT_S, less than others wait for an answer: whoever could not answer may have missed what it was
+asked."""
+
+
+class KeepingUp:
+    """`look()` looks for what was missed; it may raise Unreadable. `up()`: whether the bus is."""
+
+    def __init__(self, look: Callable[[], Awaitable[None]], up: Callable[[], bool]) -> None:
+        self._look = look
+        self._up = up
+        self._missed = asyncio.Event()
+        self._heard_all = False
+        self._beat_at = time.monotonic()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that happens on other nodes is heard of here.
+
+        Not so in a process that has just been woken up, until it has heard what it slept through: the
+        others have not waited for it.
+        """
+        return self._heard_all and not self._stood_still()
+
+    def missed(self) -> None:
+        """Something may have been said that was not heard here."""
+        self._heard_all = False
+        self._missed.set()
+
+    async def run(self, missed: Callable[[], None]) -> None:
+        """Look whenever something may have been missed, until cancelled. `missed()` is called when this
+        process stood still."""
+        beating = asyncio.create_task(self._beat(missed))
+        try:
+            while True:
+                await self._missed.wait()
+                self._missed.clear()
+                began = time.monotonic()
+                read = await self._try_to_look()
+                # However often something is missed, a fifth of the time at most goes into it.
+                pause = max(PAUSE_S, 4 * (time.monotonic() - began))
+                if read and self._up() and not self._missed.is_set():
+                    self._heard_all = True
+                else:
+                    self._missed.set()
+                    pause = max(POLL_S, pause)
+                await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+        finally:
+            beating.cancel()
+
+    async def _try_to_look(self) -> bool:
+        try:
+            await self._look()
+        except Unreadable:
+            return False
+        except Exception:
+            log.exception("what was missed cannot be found")
+            return False
+        return True
+
+    def _stood_still(self) -> bool:
+        return time.monotonic() - self._beat_at > BEAT_S + STALLED_S
+
+    async def _beat(self, missed: Callable[[], None]) -> None:
+        while True:
+            if self._stood_still():
+                seconds = round(time.monotonic() - self._beat_at, 1)
+                log.warning("the node stood still", seconds=seconds)
+                missed()
+            self._beat_at = time.monotonic()
+            await asyncio.sleep(BEAT_S)

@@ -1,0 +1,254 @@
+"""The changes of each room, in the order of their places: none is missing, none is heard twice.
+
+What comes too early waits a moment for what is on its way; what does not come is read from where it
+is on record. That is all the same whether a change was made here, was told by another node, or was
+found in the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import structlog
+
+from .steps import Stage, Steps
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_S = 0.05
+"""How long a gap may last before the record is asked: a change and what overtook it are milliseconds
+apart."""
+RETRY_S = 0.5
+PAGE = 500
+"""Changes in one reading."""
+VAIN = 9
+"""Readings, each after twice the time, after which something that was told of and is not on record is
+taken for what has never been: a database that was put back, or nonsense. About 25 s."""
+READERS = 32
+"""Gaps that are read at once: after an outage many rooms have one."""
+
+
+class Record(Protocol):
+    """Where all changes are on record."""
+
+    async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
+        """The place of each room; those that have ended are left out. Raises Unreadable."""
+
+    async def after(self, room: str, place: int) -> list[tuple[int, Steps]]:
+        """The changes with a higher place, in order: the first PAGE of them.
+
+        Raises Unreadable when the record cannot be read now.
+        """
+
+
+class Unreadable(Exception):
+    """The record cannot be read now."""
+
+
+class _Sequence:
+    __slots__ = ("again", "early", "filling", "known", "last", "timer", "vain")
+
+    def __init__(self, last: int | None) -> None:
+        self.last = last
+        """The place that was heard last; None until it is known where the room stands."""
+        self.known = 0
+        """The highest place that is known to exist."""
+        self.early: dict[int, Steps] = {}
+        self.timer: asyncio.TimerHandle | None = None
+        self.filling = False
+        self.again = False
+        """Read once more: what is being read now may have been read too early."""
+        self.vain = 0
+        """How often nothing was found of what there should be."""
+
+    @property
+    def lacks(self) -> bool:
+        """Whether there is something that was not heard yet."""
+        return bool(self.early) or (self.last is not None and self.known > self.last)
+
+
+class Order:
+    """One sequence per room that has listeners here."""
+
+    def __init__(self, stage: Stage, record: Record, heard: Callable[[str, int], None]) -> None:
+        """`heard(room, place)` is called when all up to `place` has been performed."""
+        self._stage = stage
+        self._record = record
+        self._heard = heard
+        self._sequences: dict[str, _Sequence] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._readers = asyncio.Semaphore(READERS)
+        self._closed = False
+
+    # --- rooms come and go ----------------------------------------------------------------------
+
+    def __contains__(self, room: str) -> bool:
+        return room in self._sequences
+
+    def rooms(self) -> list[str]:
+        return list(self._sequences)
+
+    def last(self, room: str) -> int | None:
+        sequence = self._sequences.get(room)
+        return sequence.last if sequence is not None else None
+
+    @property
+    def lacking(self) -> int:
+        """How many rooms wait for a change that is on its way, or is being read."""
+        return sum(1 for one in self._sequences.values() if one.lacks or one.filling)
+
+    def expect(self, room: str) -> None:
+        """Keep what comes until `begin` says from where it counts."""
+        self._sequences.setdefault(room, _Sequence(None))
+
+    def begin(self, room: str, last: int) -> None:
+        """What comes after `last` is heard. A room that has begun goes on as it was."""
+        sequence = self._sequences.setdefault(room, _Sequence(None))
+        if sequence.last is None:
+            sequence.last = last
+            self._heard(room, last)
+            self._go_on(room, sequence)
+            if sequence.again:
+                self._fill(room)
+
+    def forget(self, room: str) -> None:
+        sequence = self._sequences.pop(room, None)
+        if sequence is not None and sequence.timer is not None:
+            sequence.timer.cancel()
+
+    async def close(self) -> None:
+        self._closed = True
+        for room in self.rooms():
+            self.forget(room)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # --- changes come ---------------------------------------------------------------------------
+
+    def offer(self, room: str, place: int, steps: Steps) -> None:
+        """A change. A room that was not heard of begins with it."""
+        sequence = self._sequences.get(room)
+        if sequence is None:
+            sequence = self._sequences[room] = _Sequence(place - 1)
+        last = sequence.last
+        if last is not None and place == last + 1 and not sequence.filling:
+            self._perform(room, sequence, place, steps)
+            if sequence.timer is not None or sequence.early:
+                self._go_on(room, sequence)
+        elif last is None or place > last:
+            sequence.early[place] = steps
+            self._wait(room, sequence)
+
+    def behind(self, room: str, after: int, known: int) -> None:
+        """There are changes up to `known`; a room that was not heard of has heard those up to `after`."""
+        sequence = self._sequences.get(room)
+        if sequence is None:
+            sequence = self._sequences[room] = _Sequence(after)
+        sequence.known = max(sequence.known, known)
+        if sequence.last is not None and sequence.last < known:
+            self._wait(room, sequence)
+
+    def look(self, room: str, known: int = 0) -> None:
+        """Read at once what the record has beyond what was heard, up to `known` at least."""
+        sequence = self._sequences.get(room)
+        if sequence is not None:
+            sequence.known = max(sequence.known, known)
+            sequence.again = True
+            self._fill(room)
+
+    def _go_on(self, room: str, sequence: _Sequence) -> None:
+        """Perform what waited and is next; for what is missing behind that a new wait begins."""
+        if sequence.filling or not self._perform_waiting(room, sequence):
+            return
+        if sequence.timer is not None:
+            sequence.timer.cancel()
+            sequence.timer = None
+        if sequence.lacks:
+            self._wait(room, sequence)
+
+    def _perform_waiting(self, room: str, sequence: _Sequence) -> bool:
+        """Whether the room goes on: what is performed may have emptied it."""
+        assert sequence.last is not None  # noqa: S101
+        early = sequence.early
+        while (steps := early.pop(sequence.last + 1, None)) is not None:
+            self._perform(room, sequence, sequence.last + 1, steps)
+            if self._sequences.get(room) is not sequence:
+                return False
+        for place in [one for one in early if one <= sequence.last]:
+            del early[place]
+        return True
+
+    def _perform(self, room: str, sequence: _Sequence, place: int, steps: Steps) -> None:
+        sequence.last = place
+        sequence.vain = 0
+        try:
+            steps.perform(self._stage, room)
+        except Exception:
+            # The room goes on with the next.
+            log.exception("a change could not be told", room=room, place=place)
+        self._heard(room, place)
+
+    # --- gaps -----------------------------------------------------------------------------------
+
+    def _wait(self, room: str, sequence: _Sequence, seconds: float | None = None) -> None:
+        seconds = PATIENCE_S if seconds is None else seconds
+        if sequence.timer is None and not sequence.filling and sequence.last is not None:
+            sequence.timer = asyncio.get_running_loop().call_later(seconds, self._fill, room)
+
+    def _fill(self, room: str) -> None:
+        sequence = self._sequences.get(room)
+        if sequence is None or sequence.last is None or sequence.filling or self._closed:
+            return
+        if sequence.timer is not None:
+            sequence.timer.cancel()
+            sequence.timer = None
+        sequence.filling = True
+        task = asyncio.get_running_loop().create_task(self._read(room, sequence))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read(self, room: str, sequence: _Sequence) -> None:
+        assert sequence.last is not None  # noqa: S101
+        pause = 0.0
+        try:
+            while self._sequences.get(room) is sequence:
+                async with self._readers:
+                    sequence.again = False
+                    found = await self._record.after(room, sequence.last)
+                for place, steps in found:
+                    if place > sequence.last and self._sequences.get(room) is sequence:
+                        self._perform(room, sequence, place, steps)
+                if self._sequences.get(room) is not sequence:
+                    return
+                if not self._perform_waiting(room, sequence):
+                    return
+                # Not until nothing is found: in a busy room there would always be more to read.
+                if len(found) < PAGE and not sequence.again:
+                    break
+        except Unreadable:
+            pause = RETRY_S * random.uniform(0.5, 1)
+        except Exception:
+            # The room goes on with what comes next.
+            log.exception("a gap could not be filled", room=room, after=sequence.last)
+            reached = min(sequence.early, default=sequence.known + 1) - 1
+            sequence.last = max(sequence.last, reached)
+        finally:
+            sequence.filling = False
+        if self._sequences.get(room) is sequence and not self._closed:
+            self._rest(room, sequence, pause)
+
+    def _rest(self, room: str, sequence: _Sequence, pause: float) -> None:
+        """After reading: wait for what is not there, longer each time."""
+        if pause:
+            self._wait(room, sequence, pause)
+        elif self._perform_waiting(room, sequence) and sequence.lacks:
+            sequence.vain += 1
+            if sequence.vain > VAIN:
+                log.warning("what was told of is not on record", room=room, after=sequence.last)
+                sequence.early.clear()
+                sequence.known = sequence.vain = 0
+            else:
+                self._wait(room, sequence, PATIENCE_S * 2 ** (sequence.vain - 1))

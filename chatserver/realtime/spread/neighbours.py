@@ -1,0 +1,105 @@
+"""The other nodes: what they are told and asked, and what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from ..bus import Bus
+from ..packet import Packet
+from ..questions import Questions
+from . import names
+from .envelope import NODE, cut, pack, unpack
+
+log = logging.getLogger(__name__)
+
+DONE = b"y"
+
+
+class Neighbours:
+    """`kinds`: by the letter of a kind of message who hears it: called with the node that says it, and
+    with its arguments. What comes with packets has their list as the last one, and is in `carrying`."""
+
+    def __init__(
+        self,
+        node: str,
+        url: str,
+        prefix: str,
+        kinds: dict[bytes, Callable[..., None]],
+        carrying: bytes,
+        missed: Callable[[], None],
+    ) -> None:
+        """In a running loop. Raises BadAddress."""
+        self._node, self._me = node, node.encode()
+        self._kinds = {**kinds, DONE: self._hear_done}
+        self._carrying = carrying
+        self._questions = Questions()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.bus = Bus(
+            url, prefix=prefix, hear=self._hear, missed=missed, lost=self._questions.give_up
+        )
+
+    async def join(self) -> None:
+        self.bus.subscribe(names.of_node(self._node))
+        await self.bus.start()
+
+    async def leave(self) -> None:
+        await self.bus.close()
+        self._questions.give_up()
+        for task in self._tasks:
+            task.cancel()
+
+    def say(
+        self, channel: str, kind: bytes, *arguments: Any, packets: list[Packet] | None = None
+    ) -> None:
+        self.bus.publish(channel, pack(self._me, kind, *arguments, packets=packets))
+
+    def message(self, kind: bytes, *arguments: Any, packets: list[Packet]) -> bytes:
+        """To be published on several channels."""
+        return pack(self._me, kind, *arguments, packets=packets)
+
+    async def ask(self, channel: str, kind: bytes, *arguments: Any) -> None:
+        """Return when all who hear the channel have called `done`, or after a second; at once while
+        Redis is away. Their hearer gets the number of the question before the arguments."""
+        question, done = self._questions.ask()
+        if not self.bus.up:
+            self._questions.give_up()
+        message = pack(self._me, kind, question, *arguments)
+        self.bus.publish(channel, message, partial(self._questions.reached, question))
+        await asyncio.wait([done])
+
+    def done(self, node: bytes, question: int) -> None:
+        self.say(names.of_node(node.decode()), DONE, question)
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """What was heard takes longer."""
+        task = asyncio.get_running_loop().create_task(_logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _hear(self, channel: str, message: bytes) -> None:
+        node, kind = message[:NODE], message[NODE : NODE + 1]
+        if node == self._me and kind in self._carrying:
+            # Redis sends to all who hear the room.
+            return
+        arguments, body = unpack(message)
+        if node == self._me:
+            # A question to a room that is heard here, too: it was the first to do what it asks for.
+            self._questions.answered(arguments[0])
+            return
+        if kind in self._carrying:
+            arguments[-1] = cut(arguments[-1], body)
+        self._kinds[kind](node, *arguments)
+
+    def _hear_done(self, node: bytes, question: int) -> None:
+        self._questions.answered(question)
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("what another node asked for, or answered, could not be handled")

@@ -1,0 +1,46 @@
+"""A new database with the defaults of a replica set's durability."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from chatserver.embedded import find_mongod
+
+from .process import LOAD_CPU, Process, until
+
+
+def start_mongod(
+    undo: ExitStack, folder: Path, port: int
+) -> tuple[Process, MongoClient[dict[str, Any]]]:
+    """A replica set of one, `bench`, empty and with a primary; with a client for it."""
+    data = folder / "db"
+    data.mkdir()
+    command = [
+        *(str(find_mongod()), "--dbpath", str(data), "--replSet", "bench"),
+        *("--bind_ip", "127.0.0.1", "--port", str(port)),
+        *("--wiredTigerCacheSizeGB", "1"),
+        *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    ]
+    mongod = Process(command, cpu=LOAD_CPU, log=folder / "mongod.log")
+    undo.callback(mongod.stop)
+    client: MongoClient[dict[str, Any]] = MongoClient(
+        "127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=1000
+    )
+    undo.callback(client.close)
+
+    def is_primary() -> bool:
+        with suppress(PyMongoError):  # until its time is over, it may still be starting
+            hello = client.admin.command("hello")
+            if "setName" not in hello:
+                members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
+                client.admin.command("replSetInitiate", {"_id": "bench", "members": members})
+            return bool(hello["isWritablePrimary"])
+        return False
+
+    until(is_primary, mongod)
+    return mongod, client

@@ -1,0 +1,94 @@
+"""Several nodes, and people spread over them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+from redis.asyncio import Redis
+
+from .servers import ChatServer, chat_server
+
+NODES = 3
+
+
+class Spread:
+    """Nodes that share a database and a Redis."""
+
+    def __init__(
+        self,
+        servers: list[ChatServer],
+        redis: Redis,
+        database: str,
+        session: aiohttp.ClientSession,
+    ) -> None:
+        self.servers = servers
+        self._next = itertools.cycle(servers)
+        self._redis = redis
+        self._session = session
+        self.prefix = f"chat:{database}:"
+        self._questions = itertools.count(1)
+
+    def another(self) -> ChatServer:
+        """Each in turn."""
+        return next(self._next)
+
+    async def settled(self) -> None:
+        """Return when every node has handled all that any node had said when this was called.
+
+        The first answers come behind whatever the nodes had said; the second ones when they have heard
+        that. What came in the wrong order may even then be waiting for what is read again.
+        """
+        await self._round()
+        await self._round()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*[self._lacks_nothing(one) for one in self.servers])
+
+    async def _lacks_nothing(self, server: ChatServer) -> None:
+        while True:
+            async with self._session.get(f"{server.rest}/metrics") as answer:
+                if "chat_rooms_lacking 0.0" in await answer.text():
+                    return
+            await asyncio.sleep(0.02)
+
+    async def _round(self) -> None:
+        me = secrets.token_hex(8)
+        async with self._redis.pubsub() as channel, asyncio.timeout(10):
+            await channel.subscribe(f"{self.prefix}n:{me}")
+            question = b"g%b%08x%b" % (me.encode(), next(self._questions), b'["of a test",null]')
+            answered: set[bytes] = set()
+            while len(answered) < len(self.servers):
+                # Again, for those who were cut off from Redis a moment ago.
+                await self._redis.publish(f"{self.prefix}all", question)
+                while message := await channel.get_message(True, timeout=1.0):
+                    answered.add(message["data"][1:17])
+                    if len(answered) == len(self.servers):
+                        break
+
+
+@asynccontextmanager
+async def spread(
+    mongo_url: str, redis_url: str, database: str, folder: Path, **settings: str
+) -> AsyncIterator[Spread]:
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(Redis.from_url(redis_url))
+        first = [
+            chat_server(
+                mongo_url,
+                database,
+                folder / f"log-{n}",
+                **{"REDIS_URL": redis_url, **settings},
+            )
+            for n in range(NODES)
+        ]
+        servers = [
+            await started
+            for started in [asyncio.ensure_future(stack.enter_async_context(one)) for one in first]
+        ]
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Spread(servers, redis, database, session)
