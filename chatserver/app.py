@@ -91,6 +91,9 @@ async def serve(
 
         metrics = Metrics()
         node = secrets.token_hex(8)
+        nodes = Nodes(mongo, node, grace_s=settings.presence_grace_s)
+        # Closed behind the bus: what that could not tell at last, the others look for then.
+        undo.push_async_callback(nodes.close)
         recency = Recency(mongo)
         undo.push_async_callback(recency.close)
         await recency.repair()
@@ -127,7 +130,6 @@ async def serve(
             mongo, changes, outbox, members, participants, ending, users, views, recency, rooms
         )
         messages = Messages(mongo, changes, members, max_chars=settings.message_max_chars)
-        nodes = Nodes(mongo, node, grace_s=settings.presence_grace_s)
         presence = Presence(
             mongo,
             members,
@@ -136,7 +138,6 @@ async def serve(
             grace_s=settings.presence_grace_s,
         )
         nodes.inherit, nodes.begun = presence.take_over, presence.begun
-        undo.push_async_callback(nodes.close)
         undo.push_async_callback(presence.close)
         await nodes.start()
         if cluster and bus:

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest_asyncio
 
-from .people import Device, People, Refused
+from .people import Device, People, Person, Refused
 from .redises import RedisServer
 from .spread import Spread, spread
 
@@ -104,3 +104,29 @@ async def test_who_is_removed_while_writing_gets_nothing_in_behind_the_removal(
         assert names.count("message:new") == len(answers) - len(refused)
         for device in (listener, *writers):
             await device.close()
+
+
+async def test_a_node_that_hosts_nobody_of_the_conversation_leaves_the_others_their_turns(
+    own_nodes: Spread, everyone: People
+) -> None:
+    alice, bob, carol = everyone("alice", "bob", "carol")
+    talk = await alice.group(bob, carol)
+    writers = [await person.connect() for person in (alice, bob)]
+    (empty,) = [one for one in own_nodes.servers if one not in {alice.server, bob.server}]
+    outside = Person(empty, carol.id, carol.session)
+    said = [0, 0, 0]
+    until = time.monotonic() + BUSY_S
+
+    async def write(number: int) -> None:
+        while time.monotonic() < until:
+            if number < len(writers):
+                await writers[number].say(talk, f"{number}")
+            else:
+                path = f"/conversations/{talk['id']}/messages"
+                await outside.ask("POST", path, {"content": f"{number}"})
+            said[number] += 1
+
+    await asyncio.gather(*[write(number) for number in range(3) for _ in range(AT_ONCE)])
+    # It has to read what the others hear of each other, and so gets less; but its turns, and no more.
+    assert max(said) / 20 < said[2] < 2 * min(said[:2])
+    await in_order(writers, said)
