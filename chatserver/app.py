@@ -226,7 +226,7 @@ def _bus(undo: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: Me
     bus = Bus(
         settings.redis_url,
         prefix=settings.redis_prefix,
-        hear=cluster.hear_node,
+        hear=cluster.hearing.hear,
         missed=cluster.missed,
         lost=cluster.lost,
     )

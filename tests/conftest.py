@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from .nodes_in_memory import place  # noqa: F401  a fixture
 from .nodes_of_a_bus import node  # noqa: F401  a fixture
 from .people import People
 from .redises import own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
 
 
-class Linger:
+class Linger(Generic[K]):
     """`over(key)` is called `seconds` after the last `keep(key)`. All have the same time, so they are in
     the order in which they end, and one timer does for all."""
 
-    def __init__(self, seconds: float, over: Callable[[str], None]) -> None:
+    def __init__(self, seconds: float, over: Callable[[K], None]) -> None:
         self._seconds = seconds
         self._over = over
         self._loop = asyncio.get_running_loop()
-        self._ends: dict[str, float] = {}
+        self._ends: dict[K, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def keep(self, key: str) -> None:
+    def keep(self, key: K) -> None:
         self._ends.pop(key, None)
         self._ends[key] = self._loop.time() + self._seconds
         if self._timer is None:

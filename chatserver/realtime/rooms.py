@@ -43,8 +43,11 @@ class Rooms:
     user ceasing to be a member. All methods act at once; what is emitted is in order.
     """
 
-    def __init__(self, record: Record) -> None:
-        self.order = Order(self, record, self._heard)
+    def __init__(
+        self, record: Record, reached: Callable[[str, int], None] = lambda room, place: None
+    ) -> None:
+        """`reached(room, place)` is called when all up to `place` has been performed."""
+        self.order = Order(self, record, reached)
         self._rooms: dict[str, set[Connection]] = {}
         self._sockets: dict[str, set[Connection]] = {}
         self._memberships: dict[str, set[str]] = {}
@@ -218,9 +221,6 @@ class Rooms:
         if room in self._members:
             self.order.behind(room, after, known)
 
-    def _heard(self, room: str, place: int) -> None:
-        """All up to `place` has been performed."""
-
     async def confirmed(self, room: str, place: int) -> None:
         """Return when `place` has been performed wherever somebody hears the room; or nearly: within
         a second."""
@@ -254,6 +254,10 @@ class Rooms:
         self._emit(self._rooms.get(room), event, payload, skip, fleeting=True)
 
     def neighbours(self, rooms: Iterable[str], event: str, payload: Any, *, but: str) -> None:
+        """To every socket in any of the rooms once, but not to those of one user."""
+        self.hear_near(rooms, event, payload, but=but)
+
+    def hear_near(self, rooms: Iterable[str], event: str, payload: Any, *, but: str) -> None:
         sockets: set[Connection] = set().union(*(self._rooms.get(room, ()) for room in rooms))
         sockets -= self._sockets.get(but, set())
         self._emit(sockets, event, payload, None, fleeting=True)

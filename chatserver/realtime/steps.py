@@ -123,6 +123,6 @@ class Steps:
 
     @classmethod
     def of_packet(cls, packet: Packet) -> Steps:
-        steps = cls()
-        steps._steps.append(("emit", None, packet))
+        steps = cls.__new__(cls)
+        steps._steps = [("emit", None, packet)]
         return steps

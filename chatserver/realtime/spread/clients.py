@@ -29,13 +29,15 @@ from ..clients import Clients
 from ..packet import Packet
 from ..session import Session
 from ..strict import StrictPacket
+from ..subscriptions import LINGER_S, Subscriptions, settled
 from .callbacks import Callbacks
 from .envelope import NODE
-from .hosted import Hosted, Room
 from .names import new_sid, node_of, of_node, of_room
 from .neighbours import Neighbours
 
-LINGER_S = 30.0
+Room = tuple[str, Any]
+"""A namespace, and a room in it."""
+
 CALLBACK_S = 60.0
 """As long as `call` waits."""
 NODES = 1000
@@ -74,7 +76,7 @@ class SpreadClients(Clients):
         self._linger = linger
         self._missed = missed
         self._others: Neighbours
-        self._hosted: Hosted
+        self._hosted: Subscriptions[Room]
         self._callbacks = Callbacks(callback_timeout)
         self._several = itertools.count(1)
         self._last_of: dict[bytes, int] = {}
@@ -91,7 +93,9 @@ class SpreadClients(Clients):
             b"d": self._hear_disconnect,
         }
         self._others = Neighbours(self.node, *self._join, kinds, b"ea", self._missed)
-        self._hosted = Hosted(self.bus, self._linger, self._is_empty)
+        self._hosted = Subscriptions(
+            self.bus, lambda room: of_room(*room), self._has_members, linger=self._linger
+        )
         await self._others.join()
 
     async def close(self) -> None:
@@ -210,7 +214,7 @@ class SpreadClients(Clients):
         self.basic_enter_room(sid, namespace, None, eio_sid)
         self.basic_enter_room(sid, namespace, sid, eio_sid)
         self.pending_connect.setdefault(namespace, []).append(sid)
-        await self._hosted.confirmed((namespace, None))
+        await settled([self._hosted.hear((namespace, None))])
         if eio_sid not in self.server.environ:  # it went meanwhile
             self.basic_disconnect(sid, namespace)
             return None
@@ -227,7 +231,7 @@ class SpreadClients(Clients):
             await self._others.ask(of_node(node), b"i", namespace, sid, room)
         else:
             self.basic_enter_room(sid, namespace, room, eio_sid)
-            await self._hosted.confirmed((namespace, room))
+            await settled([self._hosted.hear((namespace, room))])
 
     async def leave_room(self, sid: str, namespace: str, room: Any) -> None:
         if (node := self._elsewhere(sid)) is not None:
@@ -295,10 +299,10 @@ class SpreadClients(Clients):
 
     def basic_leave_room(self, sid: str, namespace: str, room: Any) -> None:
         super().basic_leave_room(sid, namespace, room)
-        self._hosted.left((namespace, room))
+        self._hosted.keep((namespace, room))
 
-    def _is_empty(self, room: Room) -> bool:
-        return not self.rooms.get(room[0], {}).get(room[1])
+    def _has_members(self, room: Room) -> bool:
+        return bool(self.rooms.get(room[0], {}).get(room[1]))
 
     def _elsewhere(self, sid: str) -> str | None:
         node = node_of(sid)

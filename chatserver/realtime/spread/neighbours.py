@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any
 
 from ..bus import Bus
@@ -64,11 +63,9 @@ class Neighbours:
     async def ask(self, channel: str, kind: bytes, *arguments: Any) -> None:
         """Return when all who hear the channel have called `done`, or after a second; at once while
         Redis is away. Their hearer gets the number of the question before the arguments."""
-        question, done = self._questions.ask()
-        if not self.bus.up:
-            self._questions.give_up()
-        message = pack(self._me, kind, question, *arguments)
-        self.bus.publish(channel, message, partial(self._questions.reached, question))
+        done = self._questions.ask(
+            self.bus, channel, lambda question: pack(self._me, kind, question, *arguments)
+        )
         await asyncio.wait([done])
 
     def done(self, node: bytes, question: int) -> None:

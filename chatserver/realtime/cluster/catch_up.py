@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from .order import Unreadable
+from ..order import Unreadable
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ STALLED_S = 0.75
 asked."""
 
 
-class KeepingUp:
+class CatchUp:
     """`look()` looks for what was missed; it may raise Unreadable. `up()`: whether the bus is."""
 
     def __init__(self, look: Callable[[], Awaitable[None]], up: Callable[[], bool]) -> None:

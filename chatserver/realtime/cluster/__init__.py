@@ -1,0 +1,5 @@
+"""Rooms whose members are connected to several nodes."""
+
+from .cluster import Cluster
+
+__all__ = ["Cluster"]

@@ -1,0 +1,267 @@
+"""Rooms whose members are connected to several nodes.
+
+A node hears the channels of those rooms that have members on it, and of the users who are connected to
+it; a change is told on the channel of its room, and by its place every node puts it in order. What the
+bus loses, and what happens while there is none, is read from where it is on record: nothing but speed
+depends on the bus. What is said on the channels: see messages.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+
+from ..direct import Connection
+from ..order import Record
+from ..packet import event
+from ..pubsub import PubSub
+from ..rooms import Arrival, Rooms
+from ..steps import Steps
+from ..subscriptions import LINGER_S, Subscriptions, settled
+from . import messages
+from .catch_up import CatchUp
+from .confirmations import Confirmations
+from .hearing import Hearing
+from .messages import ALL, of_node, of_room, of_user
+
+SINGLY = 8
+"""Users who are told of a change one by one; for more, all nodes are told at once."""
+
+
+class Cluster(Rooms):
+    """As Rooms, over all nodes. `node`: 16 hexadecimal characters, of this life of this process.
+
+    `elsewhere(room, place, seq)` is called for every message that another node has committed to a room
+    that is heard here; `look_again()` when something may have been missed about users: it is to look
+    for what is on record. It may raise Unreadable.
+    """
+
+    elsewhere: Callable[[str, int, int], None]
+    look_again: Callable[[], Awaitable[None]]
+    on_lost: Callable[[], None] = staticmethod(lambda: None)
+    """Called when this node is cut off."""
+
+    def __init__(self, record: Record, node: str) -> None:
+        self._confirmations = Confirmations(node)
+        super().__init__(record, self._confirmations.reached)
+        self._catch_up = CatchUp(self._look, lambda: self._bus.up)
+        self._record = record
+        self._node = node
+        self._me = node.encode()
+        self._loop = asyncio.get_running_loop()
+        self._bus: PubSub
+        self._heard_rooms: Subscriptions[str]
+        self._heard_users: Subscriptions[str]
+        self._near: list[messages.Neighbours] = []
+        self.hearing = Hearing(self, node, self._confirmations)
+        """Gets what is said on the channels."""
+
+    def connect(self, bus: PubSub) -> None:
+        """Before anybody comes in."""
+        self._bus = self._confirmations.bus = bus
+        self._heard_rooms = Subscriptions(
+            bus, of_room, self._members.__contains__, linger=LINGER_S, left=self._left_room
+        )
+        self._heard_users = Subscriptions(
+            bus, of_user, lambda user_id: self.sockets_of(user_id) > 0, linger=LINGER_S
+        )
+        bus.subscribe(ALL)
+        bus.subscribe(of_node(self._node))
+        self._catch_up.missed()
+
+    # --- catching up ----------------------------------------------------------------------------
+
+    @property
+    def whole(self) -> bool:
+        return self._catch_up.whole
+
+    async def keep_up(self) -> None:
+        """Look for what was missed whenever something may have been, until cancelled."""
+        await self._catch_up.run(self.missed)
+
+    def missed(self) -> None:
+        """Something may have been said that was not heard here."""
+        for arrivals in self._arrivals.values():
+            for arrival in arrivals:
+                arrival.sure = False
+        self._catch_up.missed()
+
+    def lost(self) -> None:
+        """Nothing is heard, and nobody hears."""
+        self.on_lost()
+        self._confirmations.give_up()
+        self.missed()
+
+    async def _look(self) -> None:
+        await self.look_again()
+        rooms = self.order.rooms()
+        positions = await self._record.positions(rooms)
+        for room in rooms:
+            last, place = self.order.last(room), positions.get(room)
+            # One that is not there has ended: its last change tells so.
+            if last is not None and (place is None or place > last):
+                self.order.look(room, place or 0)
+
+    def reached(self, room: str, place: int) -> bool | None:
+        """Whether the changes of the room up to `place` count as performed here; None when the room is
+        not followed here."""
+        if room not in self.order:
+            return None
+        last = self.order.last(room)
+        return last is not None and last >= place
+
+    def found(self, room: str, place: int, steps: Steps) -> None:
+        """Perform here what is on record, of users whom nobody told."""
+        if room in self.order:
+            steps.perform(self, room)
+        else:
+            self._offer(room, place, steps)
+
+    # --- coming and going -----------------------------------------------------------------------
+
+    def arriving(self, user_id: str) -> Arrival:
+        self._heard_users.hear(user_id)
+        arrival = super().arriving(user_id)
+        arrival.sure = self.whole
+        return arrival
+
+    async def reachable(self, user_id: str) -> None:
+        await settled([self._heard_users.hear(user_id)])
+
+    async def prepare(self, rooms: Iterable[str]) -> None:
+        rooms = list(rooms)
+        for room in rooms:
+            if room not in self._heard_rooms:
+                self.order.expect(room)
+        heard = {room: self._heard_rooms.hear(room) for room in rooms}
+        await settled(heard.values())
+        for room, subscribed in heard.items():
+            if not subscribed.done():
+                subscribed.add_done_callback(partial(self._heard_late, room))
+        unknown = [room for room in rooms if self.order.last(room) is None]
+        if unknown:
+            # After the channel is heard: what is not in the record yet will be heard.
+            positions = await self._record.positions(unknown)
+            for room in unknown:
+                if room in positions:
+                    self.order.begin(room, positions[room])
+                elif self.order.last(room) is None:
+                    self._has_ended(room)
+
+    def _has_ended(self, room: str) -> None:
+        """It was there a moment ago."""
+        for arrivals in self._arrivals.values():
+            for arrival in arrivals:
+                arrival.changes[room] = False
+        self._heard_rooms.leave(room)
+
+    def turned_back(self, user_id: str, arrival: Arrival) -> None:
+        super().turned_back(user_id, arrival)
+        self._heard_users.keep(user_id)
+
+    def leave(self, connection: Connection) -> None:
+        super().leave(connection)
+        self._heard_users.keep(connection.user_id)
+
+    def admit(self, room: str, user_ids: Iterable[str]) -> None:
+        user_ids = list(user_ids)
+        super().admit(room, user_ids)
+        # From here on, for those on the way in as well: they come into a room that goes on.
+        if any(one in self._arrivals for one in user_ids):
+            self._host(room)
+
+    def _host(self, room: str) -> None:
+        if room not in self._heard_rooms:
+            self._heard_rooms.hear(room).add_done_callback(partial(self._heard_late, room))
+
+    def _leave_off(self, room: str) -> None:
+        self._heard_rooms.keep(room)
+
+    def _heard_late(self, room: str, subscribed: asyncio.Future[bool]) -> None:
+        """The channel is heard only now: what was said before is on record."""
+        if not subscribed.cancelled() and subscribed.result():
+            self.order.look(room)
+
+    def _left_room(self, room: str) -> None:
+        self.order.forget(room)
+        self._confirmations.left(room)
+
+    # --- changes --------------------------------------------------------------------------------
+
+    def tell(self, room: str, place: int, steps: Steps, *, seq: int = 0) -> None:
+        began = self.order.last(room)
+        self._offer(room, place, steps)
+        if (packet := steps.only) is not None:
+            message = messages.encode_packet(self._me, place, seq, packet)
+            self._bus.publish(of_room(room), message)
+            return
+        body = steps.encode()
+        if not steps.moves:
+            self._bus.publish(of_room(room), messages.encode_steps(self._me, place, body))
+            return
+        self._see_to_skipped(room, place, steps, began)
+        self._confirmations.move(room, place, body)
+        users = steps.concerning()
+        message = messages.encode_steps_of_users(self._me, room, place, body)
+        for channel in [of_user(one) for one in users] if len(users) <= SINGLY else [ALL]:
+            self._bus.publish(channel, message)
+
+    def _offer(self, room: str, place: int, steps: Steps) -> None:
+        if room in self.order or steps.only is None:
+            self.order.offer(room, place, steps)
+            if room not in self._heard_rooms:
+                self.order.forget(room)
+
+    def told_of_users(self, room: str, place: int, steps: Steps) -> None:
+        """A change that was told on the channels of users, for a room that may not be heard here."""
+        if any(self.sockets_of(one) for one in steps.concerning()):
+            # They are looking up their rooms just now, and may have looked before this.
+            steps.mark(room, self._arrivals)
+            began = self.order.last(room)
+            self._offer(room, place, steps)
+            self._see_to_skipped(room, place, steps, began)
+
+    def _see_to_skipped(self, room: str, place: int, steps: Steps, began: int | None) -> None:
+        """A room that began here for somebody else began behind this change, or is about to: whom it
+        brings in is found on record."""
+        skipped = room in self.order and (began is None or began >= place)
+        if skipped and any(
+            one in self._sockets and not self.hosts(one, room) for one in steps.brought_in()
+        ):
+            self.missed()
+
+    def behind(self, room: str, after: int, known: int) -> None:
+        if room in self.order:
+            self.order.behind(room, after, known)
+
+    async def confirmed(self, room: str, place: int) -> None:
+        await self._confirmations.moved(room, place)
+
+    # --- what has no place ----------------------------------------------------------------------
+
+    def emit(self, room: str, event_name: str, payload: Any) -> None:
+        packet = event(event_name, payload)
+        self.hear(room, packet)
+        self._bus.publish(of_room(room), messages.encode_event(self._me, packet))
+
+    def signal(self, name: str, data: Any, *, room: str) -> None:
+        self._bus.publish(of_room(room), messages.encode_signal(self._me, name, data))
+
+    async def signalled(self, name: str, data: Any) -> None:
+        def ask(number: int) -> bytes:
+            return messages.encode_signal(self._me, name, data, number)
+
+        await asyncio.wait([self._confirmations.ask(self._bus, ALL, ask)])
+
+    def neighbours(self, rooms: Iterable[str], event: str, payload: Any, *, but: str) -> None:
+        rooms = list(rooms)
+        self.hear_near(rooms, event, payload, but=but)
+        if not self._near:
+            self._loop.call_soon(self._tell_neighbours)
+        self._near.append((rooms, event, payload, but))
+
+    def _tell_neighbours(self) -> None:
+        near, self._near = self._near, []
+        self._bus.publish(ALL, messages.encode_neighbours(self._me, near))

@@ -1,0 +1,95 @@
+"""What other nodes say is performed here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from ..steps import Steps
+from . import messages
+from .confirmations import Confirmations
+from .messages import KIND, NO_QUESTION, NODE, PLACE, QUESTION, SUBJECT
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+log = structlog.get_logger(__name__)
+
+COMPLAIN_S = 10.0
+
+
+class Hearing:
+    def __init__(self, rooms: Cluster, node: str, confirmations: Confirmations) -> None:
+        self._rooms = rooms
+        self._order = rooms.order
+        self._me = node.encode()
+        self._confirmations = confirmations
+        self._complain_at = 0.0
+        self._kinds: dict[bytes, Callable[[str, bytes], None]] = {
+            b"m": self._packet,
+            b"s": self._steps,
+            b"u": self._steps_of_users,
+            b"e": self._event,
+            b"g": self._signal,
+            b"p": self._neighbours,
+            b"y": self._answer,
+        }
+
+    def hear(self, channel: str, message: bytes) -> None:
+        """What was said on a channel, also by this node itself."""
+        try:
+            if message[NODE] != self._me:
+                self._kinds[message[KIND]](channel, message)
+            elif message[QUESTION] != NO_QUESTION:
+                # It is counted among those who hear.
+                self._confirm(channel, message)
+        except Exception:  # it is from a node of another version, or from nobody of ours
+            if (at := time.monotonic()) >= self._complain_at:  # there may be many
+                self._complain_at = at + COMPLAIN_S
+                log.exception("what was said between the nodes is not understood", channel=channel)
+            self._rooms.missed()
+
+    def _packet(self, channel: str, message: bytes) -> None:
+        room = channel[SUBJECT]
+        place, seq, packet = messages.decode_packet(message)
+        if seq:
+            self._rooms.elsewhere(room, place, seq)
+        if room in self._order:
+            self._order.offer(room, place, Steps.of_packet(packet))
+
+    def _steps(self, channel: str, message: bytes) -> None:
+        if (room := channel[SUBJECT]) in self._order:
+            self._order.offer(room, *messages.decode_steps(message))
+        if message[QUESTION] != NO_QUESTION:
+            self._confirm(channel, message)
+
+    def _steps_of_users(self, channel: str, message: bytes) -> None:
+        self._rooms.told_of_users(*messages.decode_steps_of_users(message))
+
+    def _event(self, channel: str, message: bytes) -> None:
+        self._rooms.hear(channel[SUBJECT], messages.decode_event(message))
+
+    def _signal(self, channel: str, message: bytes) -> None:
+        self._rooms.handle(*messages.decode_signal(message))
+        if message[QUESTION] != NO_QUESTION:
+            self._confirm(channel, message)
+
+    def _neighbours(self, channel: str, message: bytes) -> None:
+        for rooms, name, payload, but in messages.decode_neighbours(message):
+            self._rooms.hear_near(rooms, name, payload, but=but)
+
+    def _answer(self, channel: str, message: bytes) -> None:
+        self._confirmations.answered(messages.decode_answer(message))
+
+    def _confirm(self, channel: str, message: bytes) -> None:
+        """Answer what a message asks: of a change, when it has been performed here."""
+        node, question = message[NODE].decode(), message[QUESTION]
+        if message[KIND] == b"s":
+            room, place = channel[SUBJECT], int(message[PLACE], 16)
+            if self._rooms.reached(room, place) is False:
+                self._confirmations.owe(room, place, node, question)
+                return
+        self._confirmations.answer(node, question)

@@ -1,0 +1,117 @@
+"""What nodes tell each other of rooms, as bytes.
+
+Every message begins with its kind, the node that sends it, and the number of the question that it
+asks (eight zeros if it asks none). Numbers, places too, have eight hexadecimal digits. Steps and packets
+travel as they are performed and as they leave for the sockets.
+
+| kind | channel | behind the head | |
+|---|---|---|---|
+| `m` | `r:<room>` | place, seq, packet | a change of the room that is nothing but a packet |
+| `s` | `r:<room>` | place, steps | any other change; it asks if anybody is moved |
+| `u` | `u:<user>`, `all` | room, new line, place, steps | the same, for nodes that do not hear the room |
+| `e` | `r:<room>` | packet | what has no place |
+| `g` | `r:<room>`, `all` | name and data, as JSON | a signal for handlers; on `all` it asks |
+| `p` | `all` | rooms, event, payload, and whom not; as JSON, any number | what is told to neighbours |
+| `y` | `n:<node>` | number | the question of this number is answered |
+
+A node hears `r:<room>` of those rooms that have members on it, `u:<user>` of those who are connected to
+it, its own `n:<node>`, and `all`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from ..packet import Packet
+from ..steps import Steps
+
+KIND = slice(0, 1)
+NODE = slice(1, 17)
+QUESTION = slice(17, 25)
+PLACE = slice(25, 33)
+"""Of those kinds that begin with one."""
+_SEQ = slice(33, 41)
+_BODY = 25
+_PACKET = 41
+_STEPS = 33
+
+NO_QUESTION = b"00000000"
+
+ALL = "all"
+SUBJECT = slice(2, None)
+"""Of the name of any other channel: the room, the user or the node whose it is."""
+
+Neighbours = tuple[list[str], str, Any, str]
+"""Rooms, what everybody in them is told once (an event and its payload), and who is not."""
+
+
+def of_room(room: str) -> str:
+    return f"r:{room}"
+
+
+def of_user(user_id: str) -> str:
+    return f"u:{user_id}"
+
+
+def of_node(node: str) -> str:
+    return f"n:{node}"
+
+
+def encode_packet(node: bytes, place: int, seq: int, packet: Packet) -> bytes:
+    return b"m%b00000000%08x%08x%b" % (node, place, seq, packet.payload)
+
+
+def decode_packet(message: bytes) -> tuple[int, int, Packet]:
+    return int(message[PLACE], 16), int(message[_SEQ], 16), Packet(message[_PACKET:])
+
+
+def encode_steps(node: bytes, place: int, steps: bytes, question: int = 0) -> bytes:
+    return b"s%b%08x%08x%b" % (node, question, place, steps)
+
+
+def decode_steps(message: bytes) -> tuple[int, Steps]:
+    return int(message[PLACE], 16), Steps.decode(message[_STEPS:])
+
+
+def encode_steps_of_users(node: bytes, room: str, place: int, steps: bytes) -> bytes:
+    return b"u%b00000000%b\n%08x%b" % (node, room.encode(), place, steps)
+
+
+def decode_steps_of_users(message: bytes) -> tuple[str, int, Steps]:
+    room, _, change = message[_BODY:].partition(b"\n")
+    return room.decode(), int(change[:8], 16), Steps.decode(change[8:])
+
+
+def encode_event(node: bytes, packet: Packet) -> bytes:
+    return b"e%b00000000%b" % (node, packet.payload)
+
+
+def decode_event(message: bytes) -> Packet:
+    return Packet(message[_BODY:])
+
+
+def encode_signal(node: bytes, name: str, data: Any, question: int = 0) -> bytes:
+    return b"g%b%08x%b" % (node, question, orjson.dumps([name, data]))
+
+
+def decode_signal(message: bytes) -> tuple[str, Any]:
+    name, data = orjson.loads(message[_BODY:])
+    return name, data
+
+
+def encode_neighbours(node: bytes, near: list[Neighbours]) -> bytes:
+    return b"p%b00000000%b" % (node, orjson.dumps(near))
+
+
+def decode_neighbours(message: bytes) -> list[Neighbours]:
+    return orjson.loads(message[_BODY:])
+
+
+def encode_answer(node: bytes, question: bytes) -> bytes:
+    return b"y%b00000000%b" % (node, question)
+
+
+def decode_answer(message: bytes) -> int:
+    return int(message[_BODY:], 16)

@@ -1,0 +1,71 @@
+"""What nodes tell each other, to the byte: a node is replaced while those of the version before still talk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chatserver.realtime.cluster import messages
+from chatserver.realtime.packet import Packet
+
+ME = b"0123456789abcdef"
+
+
+BODY = b'[["admit",["bob"],null]]'
+SAID: list[tuple[bytes, bytes]] = [
+    (
+        messages.encode_packet(ME, 258, 17, Packet(b'2["message:new",{}]')),
+        b"m0123456789abcdef000000000000010200000011" + b'2["message:new",{}]',
+    ),
+    (messages.encode_steps(ME, 258, BODY), b"s0123456789abcdef0000000000000102" + BODY),
+    (messages.encode_steps(ME, 258, BODY, 31), b"s0123456789abcdef0000001f00000102" + BODY),
+    (
+        messages.encode_steps_of_users(ME, "talk", 258, BODY),
+        b"u0123456789abcdef00000000talk\n00000102" + BODY,
+    ),
+    (
+        messages.encode_event(ME, Packet(b'2["message:read",{}]')),
+        b'e0123456789abcdef000000002["message:read",{}]',
+    ),
+    (
+        messages.encode_signal(ME, "contended", "talk", 31),
+        b'g0123456789abcdef0000001f["contended","talk"]',
+    ),
+    (
+        messages.encode_neighbours(ME, [(["talk"], "presence:online", {"userId": "bob"}, "bob")]),
+        b'p0123456789abcdef00000000[[["talk"],"presence:online",{"userId":"bob"},"bob"]]',
+    ),
+    (messages.encode_answer(ME, b"0000001f"), b"y0123456789abcdef000000000000001f"),
+]
+
+
+@pytest.mark.parametrize(("said", "expected"), SAID, ids=lambda one: one[:1].decode())
+def test_it_is_said_in_the_same_bytes(said: bytes, expected: bytes) -> None:
+    assert said == expected
+    assert said[messages.NODE] == ME
+
+
+def test_it_is_understood() -> None:
+    def read(kind: bytes) -> Any:
+        decode = {
+            b"m": messages.decode_packet,
+            b"s": messages.decode_steps,
+            b"u": messages.decode_steps_of_users,
+            b"e": messages.decode_event,
+            b"g": messages.decode_signal,
+            b"p": messages.decode_neighbours,
+            b"y": messages.decode_answer,
+        }[kind]
+        return decode(next(said for said, _ in SAID if said[messages.KIND] == kind))
+
+    place, seq, packet = read(b"m")
+    assert (place, seq, packet.payload) == (258, 17, b'2["message:new",{}]')
+    place, steps = read(b"s")
+    assert (place, steps.encode()) == (258, BODY)
+    room, place, steps = read(b"u")
+    assert (room, place, steps.encode()) == ("talk", 258, BODY)
+    assert read(b"e").payload == b'2["message:read",{}]'
+    assert read(b"g") == ("contended", "talk")
+    assert read(b"p") == [[["talk"], "presence:online", {"userId": "bob"}, "bob"]]
+    assert read(b"y") == 31
