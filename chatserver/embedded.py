@@ -80,7 +80,7 @@ class EmbeddedMongo:
             self._lock = _lock(self._data_dir)
             self._log.write_bytes(b"")
             await self._launch(mongod, url)
-        except BaseException as error:
+        except BaseException as error:  # failed or cancelled: no mongod stays behind
             await self._stop()
             if isinstance(error, OSError):
                 raise EmbeddedFailed(f"DATA_DIR cannot be used: {error}.") from None

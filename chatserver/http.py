@@ -48,7 +48,7 @@ async def answer(
         async with asyncio.timeout(HANDLER_S):
             result = await work()
         response = _response(result)
-    except Exception as error:
+    except Exception as error:  # the door always answers
         refused = refusal(error)
         code = refused.code
         response = refusal_response(refused)

@@ -186,8 +186,7 @@ class Order:
         sequence.vain = 0
         try:
             steps.perform(self._stage, room)
-        except Exception:
-            # The room goes on with the next.
+        except Exception:  # the room goes on with the next
             log.exception("a change could not be told", room=room, place=place)
         self._heard(room, place)
 
@@ -230,8 +229,7 @@ class Order:
                     break
         except Unreadable:
             pause = RETRY_S * random.uniform(0.5, 1)
-        except Exception:
-            # The room goes on with what comes next.
+        except Exception:  # the room goes on with what comes next
             log.exception("a gap could not be filled", room=room, after=sequence.last)
             reached = min(sequence.early, default=sequence.known + 1) - 1
             sequence.last = max(sequence.last, reached)

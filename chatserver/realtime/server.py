@@ -173,7 +173,7 @@ class RealtimeServer(socketio.AsyncServer):
             return
         try:
             await super()._handle_connect(eio_sid, namespace, data)
-        except Exception:
+        except Exception:  # whatever the application raises, the client is answered
             log.exception("the connect handler failed")
             sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
             if sid is not None:

@@ -255,7 +255,7 @@ class Session(AsyncSocket):
         websocket = self.websocket = WebSocket(self)
         try:
             await response.prepare(request)
-        except BaseException as error:
+        except BaseException as error:  # failed or cancelled: there is no WebSocket
             self.websocket = None
             if not self.connected:
                 self.server.drop(self, self.server.reason.TRANSPORT_ERROR)

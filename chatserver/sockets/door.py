@@ -75,7 +75,7 @@ class Door:
         try:
             async with asyncio.timeout(HANDLER_S):
                 connection = await self._let_in(session, sid, environ, auth)
-        except Exception as error:
+        except Exception as error:  # the door always answers
             refused = refusal(error)
             self._metrics.observe("socket", "connect", refused.code, time.perf_counter() - started)
             log.info("refused", sid=sid, code=refused.code)

@@ -92,7 +92,7 @@ class Lane:
             return
         try:
             result = call.event.handler(self._desk.chat, self._connection, call.request)
-        except Exception as error:
+        except Exception as error:  # the door always answers
             self._desk.fail(self._connection, call, error)
             return
         if isinstance(result, asyncio.Future):
@@ -124,7 +124,7 @@ class Lane:
         try:
             async with asyncio.timeout(max(left, 0.0)):
                 result = await work
-        except Exception as error:
+        except Exception as error:  # the door always answers
             self._desk.fail(self._connection, call, error)
         else:
             data = getattr(getattr(result, "message", None), "json", result)

@@ -242,7 +242,7 @@ class Log:
         try:
             async with deadline():
                 await commit
-        except Exception as error:
+        except Exception as error:  # whoever waits for the batch is told
             self._fail(tails, ops, error)
         finally:
             for tail in tails:

@@ -142,8 +142,7 @@ class Position:
         tail.seen_at = time.monotonic()
         try:
             self._announce(entry)
-        except Exception:
-            # It is committed: a fault in telling of it may not undo the batch that it came with.
+        except Exception:  # it is committed: a fault in telling of it may not undo its batch
             log.exception("announcing failed", entry=entry.doc["_id"])
         if entry.doc["kind"] == "end":
             tail.place = ENDED

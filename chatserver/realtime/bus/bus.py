@@ -217,7 +217,7 @@ class Bus:
             reason = await pair.last()
         except Refused as refused:
             reason = str(refused)
-        except Exception as error:
+        except Exception as error:  # a fault of ours: the bus begins anew all the same
             log.exception("the bus fails")
             reason = repr(error)
         finally:
@@ -263,7 +263,7 @@ class Bus:
     def _tell(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception:
+        except Exception:  # whatever its user does, the bus goes on
             log.exception(
                 "who uses the bus could not take in that it is %s", "up" if self.up else "down"
             )

@@ -6,14 +6,11 @@ hiredis parses; nothing here waits, and a connection that fails says so once.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import hiredis
-
-log = logging.getLogger(__name__)
 
 UNSENT_MAX = 16 * 2**20
 """Bytes that Redis does not take in; past it the connection is given up, and others catch up."""
@@ -22,9 +19,6 @@ SILENT_MAX = 4
 process that was itself frozen for a while must not take its own absence for that of Redis."""
 
 _NOTHING = object()
-_PUBLISH = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-
-Heard = Callable[[int], None]
 
 
 def command(words: Iterable[bytes]) -> bytes:
@@ -32,15 +26,11 @@ def command(words: Iterable[bytes]) -> bytes:
     return b"*%d\r\n%b" % (len(parts), b"".join(parts))
 
 
-_PING = command([b"PING"])
-_HELLO = command([b"HELLO", b"2"])
-
-
 class Refused(OSError):
     """Redis answered, but is not one that can be used; the message says why."""
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.Protocol, ABC):
     """What both connections have in common."""
 
     def __init__(self, broken: Callable[[str], None]) -> None:
@@ -132,92 +122,13 @@ class Link(asyncio.Protocol):
             if not self._greeting.done():
                 self._greeting.set_result(None)
 
+    @abstractmethod
     def _take(self, answer: Any) -> None:
-        raise NotImplementedError
+        """What Redis says, in the order in which it is said."""
 
+    @abstractmethod
     def _ask(self) -> None:
-        raise NotImplementedError
-
-
-class Speaking(Link):
-    """The connection that publishes. What is published in one turn of the loop is one write."""
-
-    def __init__(self, broken: Callable[[str], None]) -> None:
-        super().__init__(broken)
-        self._loop = asyncio.get_running_loop()
-        self._out: list[bytes] = []
-        self._waiting: deque[Heard | None] = deque([None])
-        self._greetings = 1
-
-    @property
-    def unanswered(self) -> int:
-        """Messages that Redis has not said to have taken."""
-        return len(self._waiting) - self._greetings
-
-    def publish(self, channel: bytes, message: bytes, heard: Heard | None) -> None:
-        if not self._out:
-            self._loop.call_soon(self.flush)
-        self._out.append(_PUBLISH % (len(channel), channel, len(message), message))
-        self._waiting.append(heard)
-
-    def flush(self) -> None:
-        if self._out:
-            out, self._out = self._out, []
-            self.write(b"".join(out))
-
-    def _ask(self) -> None:
-        self.flush()
-        self._waiting.append(None)
-        self._greetings += 1
-        # A master that became a replica is found by it, and PING would need a permission.
-        self.write(_HELLO)
-
-    def _take(self, answer: Any) -> None:
-        heard = self._waiting.popleft()
-        if type(answer) is int:
-            if heard is not None:
-                try:
-                    heard(answer)
-                except Exception:
-                    log.exception("what waited for the number of receivers failed")
-        elif type(answer) is list:
-            self._greetings -= 1
-            self._server(answer)
-        else:
-            self._fail(str(answer))
-
-
-class Hearing(Link):
-    """The connection that hears."""
-
-    def __init__(
-        self,
-        broken: Callable[[str], None],
-        message: Callable[[bytes, bytes], None],
-        confirmed: Callable[[bytes], None],
-    ) -> None:
-        """`confirmed` gets each channel that Redis has subscribed or unsubscribed."""
-        super().__init__(broken)
-        self._message = message
-        self._confirmed = confirmed
-
-    def _ask(self) -> None:
-        self.write(_PING)
-
-    def _take(self, answer: Any) -> None:
-        if type(answer) is not list:
-            self._fail(str(answer))
-            return
-        kind = answer[0]
-        if kind == b"message":
-            try:
-                self._message(answer[1], answer[2])
-            except Exception:
-                log.exception("a message from another node could not be handled")
-        elif kind in (b"subscribe", b"unsubscribe"):
-            self._confirmed(answer[1])
-        elif kind != b"pong":
-            self._server(answer)
+        """Say something that Redis answers."""
 
 
 def refuse(server: dict[bytes, Any]) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 from .address import Address
 from .channels import Channels
-from .link import Hearing, Refused, Speaking
+from .hearing import Hearing
+from .link import Refused
+from .speaking import Speaking
 
 CONNECT_S = 2.0
 BEAT_S = 0.5
@@ -57,7 +59,7 @@ class Pair:
             for link, what in ((self.speaking, "publishes"), (self.hearing, "hears")):
                 try:
                     await self._server.connect(link)
-                except BaseException:
+                except BaseException:  # refused or cancelled: the loop may have made a socket
                     link.unmade()
                     raise
                 await link.greet(f"{name}-{what}", self._address.username, self._address.password)

@@ -72,7 +72,7 @@ class CatchUp:
             await self._look()
         except Unreadable:
             return False
-        except Exception:
+        except Exception:  # it is looked for again
             log.exception("what was missed cannot be found")
             return False
         return True

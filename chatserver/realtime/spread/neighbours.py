@@ -98,5 +98,5 @@ class Neighbours:
 async def _logged(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except Exception:
+    except Exception:  # the task is nobody's: it is logged here or nowhere
         log.exception("what another node asked for, or answered, could not be handled")

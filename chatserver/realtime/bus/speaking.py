@@ -1,0 +1,66 @@
+"""The connection to Redis that publishes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .link import Link, command
+
+log = logging.getLogger(__name__)
+
+Heard = Callable[[int], None]
+
+_HELLO = command([b"HELLO", b"2"])
+_PUBLISH = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+
+
+class Speaking(Link):
+    """What is published in one turn of the loop is one write."""
+
+    def __init__(self, broken: Callable[[str], None]) -> None:
+        super().__init__(broken)
+        self._loop = asyncio.get_running_loop()
+        self._out: list[bytes] = []
+        self._waiting: deque[Heard | None] = deque([None])
+        self._greetings = 1
+
+    @property
+    def unanswered(self) -> int:
+        """Messages that Redis has not said to have taken."""
+        return len(self._waiting) - self._greetings
+
+    def publish(self, channel: bytes, message: bytes, heard: Heard | None) -> None:
+        if not self._out:
+            self._loop.call_soon(self.flush)
+        self._out.append(_PUBLISH % (len(channel), channel, len(message), message))
+        self._waiting.append(heard)
+
+    def flush(self) -> None:
+        if self._out:
+            out, self._out = self._out, []
+            self.write(b"".join(out))
+
+    def _ask(self) -> None:
+        self.flush()
+        self._waiting.append(None)
+        self._greetings += 1
+        # A master that became a replica is found by it, and PING would need a permission.
+        self.write(_HELLO)
+
+    def _take(self, answer: Any) -> None:
+        heard = self._waiting.popleft()
+        if type(answer) is int:
+            if heard is not None:
+                try:
+                    heard(answer)
+                except Exception:  # the link goes on, whatever is wrong with one of its users
+                    log.exception("what waited for the number of receivers failed")
+        elif type(answer) is list:
+            self._greetings -= 1
+            self._server(answer)
+        else:
+            self._fail(str(answer))
