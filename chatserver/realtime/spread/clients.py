@@ -8,9 +8,7 @@ and one of its own, on which it is told what concerns single clients: their ids 
 | `[namespace, room]` | what is emitted to the room, and that it is closed |
 | `n:<node>` | what is emitted to a client there, answers, and what is to be done with a client |
 
-Overridden of socketio 5.18.1's AsyncManager: initialize, pre_connect (which makes the ids), emit,
-enter_room, leave_room, close_room, can_disconnect and disconnect (which may concern other nodes),
-basic_enter_room and basic_leave_room (which tell what is to be heard).
+Overridden of socketio 5.18.1's AsyncManager: initialize, emit, and what members.py names.
 """
 
 from __future__ import annotations
@@ -25,18 +23,15 @@ from typing import Any
 from socketio import packet
 
 from ..bus import Address, Bus
-from ..clients import Clients
 from ..packet import Packet
 from ..session import Session
 from ..strict import StrictPacket
-from ..subscriptions import LINGER_S, Subscriptions, settled
+from ..subscriptions import LINGER_S, Subscriptions
 from .callbacks import Callbacks
 from .envelope import NODE
-from .names import new_sid, node_of, of_node, of_room
+from .members import Members
+from .names import node_of, of_node, of_room
 from .neighbours import Neighbours
-
-Room = tuple[str, Any]
-"""A namespace, and a room in it."""
 
 CALLBACK_S = 60.0
 """As long as `call` waits."""
@@ -44,7 +39,7 @@ NODES = 1000
 """Of so many nodes the last emit to several rooms is remembered."""
 
 
-class SpreadClients(Clients):
+class SpreadClients(Members):
     """A client manager for all nodes with the same Redis and prefix. What the bus loses is lost.
 
     A server that is attached to an application starts and closes it; otherwise `start` and `close`
@@ -75,8 +70,6 @@ class SpreadClients(Clients):
         self._join = (url, prefix)
         self._linger = linger
         self._missed = missed
-        self._others: Neighbours
-        self._hosted: Subscriptions[Room]
         self._callbacks = Callbacks(callback_timeout)
         self._several = itertools.count(1)
         self._last_of: dict[bytes, int] = {}
@@ -87,10 +80,7 @@ class SpreadClients(Clients):
         kinds: dict[bytes, Callable[..., None]] = {
             b"e": self._hear_emit,
             b"a": self._hear_answer,
-            b"i": self._hear_enter,
-            b"o": self._hear_leave,
-            b"c": self._hear_close,
-            b"d": self._hear_disconnect,
+            **self._requests(),
         }
         self._others = Neighbours(self.node, *self._join, kinds, b"ea", self._missed)
         self._hosted = Subscriptions(
@@ -206,107 +196,6 @@ class SpreadClients(Clients):
         for one in attachments:
             answer.add_attachment(one.payload)
         self._others.begin(_call(callback, answer.data))
-
-    # --- clients --------------------------------------------------------------------------------
-
-    async def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
-        sid = new_sid(self.node)
-        self.basic_enter_room(sid, namespace, None, eio_sid)
-        self.basic_enter_room(sid, namespace, sid, eio_sid)
-        self.pending_connect.setdefault(namespace, []).append(sid)
-        await settled([self._hosted.hear((namespace, None))])
-        if eio_sid not in self.server.environ:  # it went meanwhile
-            self.basic_disconnect(sid, namespace)
-            return None
-        return sid
-
-    async def enter_room(
-        self, sid: str, namespace: str, room: Any, eio_sid: str | None = None
-    ) -> None:
-        """Returns when what is emitted to the room from then on is heard, or after a second; at once
-        while Redis is away. So do the others, when it is done where the client is."""
-        if (node := self._elsewhere(sid)) is not None:
-            if node_of(room):
-                raise ValueError("cannot enter a sid room")
-            await self._others.ask(of_node(node), b"i", namespace, sid, room)
-        else:
-            self.basic_enter_room(sid, namespace, room, eio_sid)
-            await settled([self._hosted.hear((namespace, room))])
-
-    async def leave_room(self, sid: str, namespace: str, room: Any) -> None:
-        if (node := self._elsewhere(sid)) is not None:
-            await self._others.ask(of_node(node), b"o", namespace, sid, room)
-        else:
-            self.basic_leave_room(sid, namespace, room)
-
-    async def close_room(self, room: Any, namespace: str | None = None) -> None:
-        namespace = namespace or "/"
-        if node_of(room):
-            raise ValueError("cannot close a sid room")
-        self.basic_close_room(room, namespace)
-        await self._others.ask(of_room(namespace, room), b"c", namespace, room)
-
-    async def can_disconnect(self, sid: str, namespace: str) -> bool:
-        if self._elsewhere(sid) is None:
-            return bool(await super().can_disconnect(sid, namespace))
-        await self.disconnect(sid, namespace)
-        return False
-
-    async def disconnect(self, sid: str, namespace: str | None = None, **kwargs: Any) -> None:
-        namespace = namespace or "/"
-        if (node := self._elsewhere(sid)) is None:
-            self.basic_disconnect(sid, namespace)
-        elif not kwargs.get("ignore_queue"):
-            await self._others.ask(of_node(node), b"d", namespace, sid)
-
-    def _hear_enter(self, node: bytes, question: int, namespace: str, sid: str, room: Any) -> None:
-        if self.eio_sid_from_sid(sid, namespace) is None:
-            self._others.done(node, question)
-            return
-        self.basic_enter_room(sid, namespace, room)
-        heard = self._hosted.hear((namespace, room))
-        if heard.done():
-            self._others.done(node, question)
-        else:
-            heard.add_done_callback(lambda _: self._others.done(node, question))
-
-    def _hear_leave(self, node: bytes, question: int, namespace: str, sid: str, room: Any) -> None:
-        self.basic_leave_room(sid, namespace, room)
-        self._others.done(node, question)
-
-    def _hear_close(self, node: bytes, question: int, namespace: str, room: Any) -> None:
-        self.basic_close_room(room, namespace)
-        self._others.done(node, question)
-
-    def _hear_disconnect(self, node: bytes, question: int, namespace: str, sid: str) -> None:
-        self._others.begin(self._disconnect(node, question, namespace, sid))
-
-    async def _disconnect(self, node: bytes, question: int, namespace: str, sid: str) -> None:
-        await self.server.disconnect(sid, namespace, ignore_queue=True)
-        self._others.done(node, question)
-
-    def basic_enter_room(
-        self, sid: str, namespace: str, room: Any, eio_sid: str | None = None
-    ) -> None:
-        if room == sid:
-            super().basic_enter_room(sid, namespace, room, eio_sid)
-            return
-        if node_of(room):
-            raise ValueError("cannot enter a sid room")
-        of_room(namespace, room)
-        super().basic_enter_room(sid, namespace, room, eio_sid)
-        self._hosted.hear((namespace, room))
-
-    def basic_leave_room(self, sid: str, namespace: str, room: Any) -> None:
-        super().basic_leave_room(sid, namespace, room)
-        self._hosted.keep((namespace, room))
-
-    def _has_members(self, room: Room) -> bool:
-        return bool(self.rooms.get(room[0], {}).get(room[1]))
-
-    def _elsewhere(self, sid: str) -> str | None:
-        node = node_of(sid)
-        return None if node == self.node else node
 
     @property
     def _packet_class(self) -> Any:
