@@ -1,8 +1,4 @@
-"""MongoDB: the client, the collections and their indexes, transactions; what imports the driver for the server.
-
-Writes are majority and journaled; reads see only what a majority has, so nothing that was read can
-be rolled back by a failover.
-"""
+"""The client, the collections, and the operations for which the driver itself is needed."""
 
 from __future__ import annotations
 
@@ -15,33 +11,14 @@ from typing import Any, TypeVar
 import pymongo
 import structlog
 from bson import ObjectId
-from bson.errors import InvalidDocument
-from pymongo import AsyncMongoClient, IndexModel
+from pymongo import AsyncMongoClient
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import (
-    BulkWriteError,
-    ConnectionFailure,
-    DuplicateKeyError,
-    OperationFailure,
-    PyMongoError,
-    WriteConcernError,
-    WTimeoutError,
-)
+from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
-__all__ = [
-    "UNENCODABLE",
-    "BulkWriteError",
-    "Changes",
-    "Collection",
-    "Document",
-    "DuplicateKeyError",
-    "Mongo",
-    "PyMongoError",
-    "Session",
-]
+from .indexes import INDEXES
 
 log = structlog.get_logger(__name__)
 
@@ -65,89 +42,6 @@ RETENTION_S = 7 * 24 * 3600
 
 DEAD_RETENTION_S = 30 * 24 * 3600
 """Events that were given up, for whoever is to replay them."""
-
-DUPLICATE_KEY = 11000
-
-UNENCODABLE = (InvalidDocument, OverflowError, UnicodeEncodeError)
-"""What the driver raises for a document that BSON cannot hold; nothing was sent then."""
-
-
-def _index(*keys: tuple[str, int], name: str, **options: Any) -> IndexModel:
-    return IndexModel(list(keys), name=name, **options)
-
-
-def _having(field: str) -> Mapping[str, Any]:
-    return {"partialFilterExpression": {field: {"$exists": True}}}
-
-
-INDEXES: Mapping[str, list[IndexModel]] = {
-    "log": [
-        _index(("conversationId", 1), ("seq", 1), name="seq", unique=True, **_having("seq")),
-        _index(("conversationId", 1), ("rev", 1), name="rev", **_having("rev")),
-        _index(
-            ("conversationId", 1),
-            ("senderId", 1),
-            ("clientMessageId", 1),
-            name="once",
-            unique=True,
-            **_having("clientMessageId"),
-        ),
-        _index(("conversationId", 1), ("senderId", 1), ("seq", 1), name="own", **_having("seq")),
-        _index(
-            ("conversationId", 1),
-            ("seq", 1),
-            ("senderId", 1),
-            name="deleted",
-            **_having("deletedAt"),
-        ),
-        _index(
-            ("hiddenFor", 1),
-            ("conversationId", 1),
-            ("hiddenSeq", 1),
-            name="hidden",
-            **_having("hiddenFor"),
-        ),
-        _index(("at", 1), name="at"),
-        _index(("due", 1), ("_id", 1), name="pending", **_having("due")),
-        _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),
-    ],
-    "ended": [],
-    "holds": [
-        _index(("endpoint", 1), ("partition", 1), name="endpoint"),
-        _index(("endpoint", 1), ("eventAt", 1), name="oldest"),
-    ],
-    "deadletters": [
-        _index(("endpoint", 1), ("diedAt", -1), ("_id", -1), name="endpoint"),
-        _index(("diedAt", -1), ("_id", -1), name="newest"),
-        _index(("key", 1), name="key"),
-        _index(("expiresAt", 1), name="expires", expireAfterSeconds=0),
-    ],
-    "relays": [
-        # The heart beats of relays that are no more.
-        _index(("until", 1), name="until", expireAfterSeconds=3600),
-    ],
-    "conversations": [
-        _index(("key", 1), name="key", unique=True, **_having("key")),
-    ],
-    "participants": [
-        _index(("userId", 1), ("conversationId", 1), name="user", unique=True),
-        _index(("conversationId", 1), ("joinedAt", 1), ("userId", 1), name="conversation"),
-        _index(("joinedAt", 1), name="joined"),
-    ],
-    "receipts": [
-        _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
-    ],
-    # Few, and taken away as soon as nothing is recorded under them any more.
-    "nodes": [],
-    "users": [
-        _index(("on", 1), name="on", **_having("on")),
-    ],
-    "outbox": [
-        _index(("due", 1), ("_id", 1), name="pending", **_having("due")),
-        _index(("at", 1), name="at"),
-        _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),
-    ],
-}
 
 
 class Mongo:
@@ -361,40 +255,6 @@ def deadline() -> asyncio.Timeout:
     there a cancelled call is followed by one that aborts.
     """
     return asyncio.timeout(DEADLINE_S)
-
-
-def is_down(error: BaseException) -> bool:
-    """Whether the database cannot be reached or cannot answer now (as opposed to refusing the request)."""
-    if isinstance(error, (TimeoutError, ConnectionFailure, WTimeoutError, WriteConcernError)):
-        return True
-    if isinstance(error, BulkWriteError):
-        # What came before the refused document may not have reached the majority either.
-        return bool(error.details.get("writeConcernErrors"))
-    if isinstance(error, PyMongoError):
-        return (
-            bool(error.timeout)
-            or error.has_error_label("RetryableWriteError")
-            or (
-                error.has_error_label("TransientTransactionError")
-                or error.has_error_label("UnknownTransactionCommitResult")
-            )
-        )
-    return False
-
-
-def duplicate_of(error: PyMongoError) -> str | None:
-    """The name of the unique index that a write ran into, or None when it was something else."""
-    details: Mapping[str, Any] | None = getattr(error, "details", None)
-    if isinstance(error, BulkWriteError):
-        details = (details or {}).get("writeErrors", [{}])[0]
-    if not details or details.get("code") != DUPLICATE_KEY:
-        return None
-    pattern = details.get("keyPattern") or {}
-    if "clientMessageId" in pattern:
-        return "once"
-    if "key" in pattern:
-        return "key"
-    return "_id" if "_id" in pattern else "seq" if "seq" in pattern else "other"
 
 
 def replace_one(doc: Document) -> pymongo.ReplaceOne[Document]:

@@ -1,0 +1,42 @@
+"""MongoDB: what imports the driver for the server.
+
+Writes are majority and journaled; reads see only what a majority has, so nothing that was read can
+be rolled back by a failover.
+"""
+
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+
+from .failures import UNENCODABLE, duplicate_of, is_down
+from .mongo import (
+    CLOSE_S,
+    DEAD_RETENTION_S,
+    RETENTION_S,
+    Changes,
+    Collection,
+    Document,
+    Mongo,
+    Session,
+    deadline,
+    new_id,
+    replace_one,
+)
+
+__all__ = [
+    "CLOSE_S",
+    "DEAD_RETENTION_S",
+    "RETENTION_S",
+    "UNENCODABLE",
+    "BulkWriteError",
+    "Changes",
+    "Collection",
+    "Document",
+    "DuplicateKeyError",
+    "Mongo",
+    "PyMongoError",
+    "Session",
+    "deadline",
+    "duplicate_of",
+    "is_down",
+    "new_id",
+    "replace_one",
+]

@@ -1,0 +1,86 @@
+"""The collections, and the indexes that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo import IndexModel
+
+
+def _index(*keys: tuple[str, int], name: str, **options: Any) -> IndexModel:
+    return IndexModel(list(keys), name=name, **options)
+
+
+def _having(field: str) -> Mapping[str, Any]:
+    return {"partialFilterExpression": {field: {"$exists": True}}}
+
+
+INDEXES: Mapping[str, list[IndexModel]] = {
+    "log": [
+        _index(("conversationId", 1), ("seq", 1), name="seq", unique=True, **_having("seq")),
+        _index(("conversationId", 1), ("rev", 1), name="rev", **_having("rev")),
+        _index(
+            ("conversationId", 1),
+            ("senderId", 1),
+            ("clientMessageId", 1),
+            name="once",
+            unique=True,
+            **_having("clientMessageId"),
+        ),
+        _index(("conversationId", 1), ("senderId", 1), ("seq", 1), name="own", **_having("seq")),
+        _index(
+            ("conversationId", 1),
+            ("seq", 1),
+            ("senderId", 1),
+            name="deleted",
+            **_having("deletedAt"),
+        ),
+        _index(
+            ("hiddenFor", 1),
+            ("conversationId", 1),
+            ("hiddenSeq", 1),
+            name="hidden",
+            **_having("hiddenFor"),
+        ),
+        _index(("at", 1), name="at"),
+        _index(("due", 1), ("_id", 1), name="pending", **_having("due")),
+        _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),
+    ],
+    "ended": [],
+    "holds": [
+        _index(("endpoint", 1), ("partition", 1), name="endpoint"),
+        _index(("endpoint", 1), ("eventAt", 1), name="oldest"),
+    ],
+    "deadletters": [
+        _index(("endpoint", 1), ("diedAt", -1), ("_id", -1), name="endpoint"),
+        _index(("diedAt", -1), ("_id", -1), name="newest"),
+        _index(("key", 1), name="key"),
+        _index(("expiresAt", 1), name="expires", expireAfterSeconds=0),
+    ],
+    "relays": [
+        # The heart beats of relays that are no more.
+        _index(("until", 1), name="until", expireAfterSeconds=3600),
+    ],
+    "conversations": [
+        _index(("key", 1), name="key", unique=True, **_having("key")),
+    ],
+    "participants": [
+        _index(("userId", 1), ("conversationId", 1), name="user", unique=True),
+        _index(("conversationId", 1), ("joinedAt", 1), ("userId", 1), name="conversation"),
+        _index(("joinedAt", 1), name="joined"),
+    ],
+    "receipts": [
+        _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
+    ],
+    # Few, and taken away as soon as nothing is recorded under them any more.
+    "nodes": [],
+    "users": [
+        _index(("on", 1), name="on", **_having("on")),
+    ],
+    "outbox": [
+        _index(("due", 1), ("_id", 1), name="pending", **_having("due")),
+        _index(("at", 1), name="at"),
+        _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),
+    ],
+}
