@@ -15,9 +15,12 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from .desk import crm, desk_at  # noqa: F401  fixtures
+from .echo_clients import guests, starting, three  # noqa: F401  fixtures
 from .nodes_in_memory import place  # noqa: F401  a fixture
 from .nodes_of_a_bus import node  # noqa: F401  a fixture
 from .people import People
+from .posting import receiver, webhook  # noqa: F401  fixtures
 from .redises import own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures
 from .servers import ChatServer, MongoServer, RelayServer, chat_server, relay_server
 from .spread import Spread, spread

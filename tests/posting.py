@@ -8,11 +8,14 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+import pytest_asyncio
+
 from chatserver import wire
 from chatserver.outbox.endpoints import Endpoint
 from chatserver.outbox.event import Event
 from chatserver.outbox.webhook import Webhook
 
+from .receiver import Receiver
 from .servers import WEBHOOK_SECRET
 
 
@@ -31,3 +34,15 @@ async def posting(url: str, **settings: Any) -> AsyncIterator[Webhook]:
         yield webhook
     finally:
         await webhook.close()
+
+
+@pytest_asyncio.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as one:
+        yield one
+
+
+@pytest_asyncio.fixture
+async def webhook(receiver: Receiver) -> AsyncIterator[Webhook]:
+    async with posting(receiver.url) as one:
+        yield one

@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from .command import run
 from .people import People, Person
+from .processes import runs, until
 from .servers import ChatServer
 
 
@@ -53,21 +54,6 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
         await one.start()
         yield one
         await one.server.stop()
-
-
-def runs(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"
-
-
-async def until(true: Callable[[], bool], within: float = 15) -> None:
-    end = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.02)
 
 
 async def until_it_answers(question: Callable[[], Awaitable[Any]], within: float = 15) -> None:

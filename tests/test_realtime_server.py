@@ -17,23 +17,10 @@ from aiohttp import web
 from chatserver.realtime import RealtimeServer
 
 from .echo import Raw, closed, engine, realtime, serving
+from .guests import GUEST, Guest
 from .raw import when
 
 README = Path(__file__).parent.parent / "chatserver" / "realtime" / "README.md"
-GUEST = Path(__file__).parent / "js" / "guest.mjs"
-
-
-class Guest(socketio.AsyncClient):
-    """python-socketio's client, and what it heard."""
-
-    def __init__(self) -> None:
-        super().__init__(reconnection=False)
-        self.heard: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
-        self.on("*", lambda *event: self.heard.put_nowait(event))
-
-    async def hears(self) -> tuple[Any, ...]:
-        async with asyncio.timeout(2):
-            return await self.heard.get()
 
 
 @pytest.fixture

@@ -8,72 +8,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from prometheus_client.parser import text_string_to_metric_families
 
 from .command import run
 from .conftest import Starter
-from .people import People
+from .processes import runs, until
 from .receiver import Receiver, raw
+from .relays import NOBODY, Of, children, lines, metrics, ready
 from .servers import ROOT, ChatServer, MongoServer, RelayServer, free_port
-
-NOBODY = "http://127.0.0.1:9/hooks"
-"""Nothing listens there."""
-Of = Callable[[ChatServer], People]
-
-
-def lines(server: ChatServer, event: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
-    return [line for line in found if line["event"] == event]
-
-
-def children(server: ChatServer) -> list[int]:
-    return [line["pid"] for line in lines(server, "child.started")]
-
-
-def runs(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"
-
-
-async def until(true: Callable[[], bool], within: float = 15) -> None:
-    end = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.02)
-
-
-async def metrics(server: ChatServer) -> dict[str, float]:
-    """Every sample by its name and labels; the exposition is one that Prometheus takes."""
-    async with aiohttp.ClientSession() as http, http.get(f"{server.rest}/metrics") as answer:
-        assert answer.status == 200
-        text = await answer.text()
-    kinds = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
-    assert len(kinds) == len(set(kinds)), "no family comes twice"
-    return {
-        sample.name
-        + "".join(f" {value}" for _, value in sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-async def ready(server: ChatServer, within: float = 10) -> None:
-    """The relay beside the server is at work."""
-    end = time.monotonic() + within
-    while (await metrics(server)).get("chat_webhook_relay_ready") != 1:
-        assert time.monotonic() < end, server.log
-        await asyncio.sleep(0.05)
 
 
 async def test_a_server_with_an_endpoint_has_a_relay_beside_it(start: Starter) -> None:
@@ -274,84 +222,6 @@ async def test_a_relay_that_has_lost_its_database_is_not_ready(
     finally:
         assert await relay.stop() == 0
     assert "Traceback" not in relay.log
-
-
-async def test_what_waits_is_shown_whether_or_not_a_relay_runs(
-    start: Starter, people_of: Of, mongo_url: str, tmp_path: Path
-) -> None:
-    async with Receiver() as receiver:
-        receiver.answer = lambda post: 410 if post.event["type"] == "message.created" else 200
-        server = await start(WEBHOOK_URL=receiver.url, WEBHOOK_RELAY="off")
-        nothing = {"pending": 0.0, "lag_seconds": 0.0, "dead": 0.0}
-        assert await waiting(server) == nothing
-        alice, bob = people_of(server)("alice", "bob")
-        talk = await alice.direct(bob)
-        for text in ("One", "Two"):
-            await alice.ask("POST", f"/conversations/{talk['id']}/messages", {"content": text})
-        await asyncio.sleep(0.3)
-        before = await waiting(server)
-        assert (before["pending"], before["dead"]) == (3, 0)
-        assert 0.3 <= before["lag_seconds"] < 30
-        await asyncio.sleep(0.5)
-        assert (await waiting(server))["lag_seconds"] >= before["lag_seconds"] + 0.4
-
-        relay = RelayServer(
-            mongo_url,
-            server.env["MONGO_DATABASE"],
-            tmp_path / "relay",
-            WEBHOOK_URL=receiver.url,
-        )
-        try:
-            await relay.start()
-            await receiver.until(lambda: len(receiver.posts) == 3)
-            async with asyncio.timeout(5):
-                while await waiting(server) != {**nothing, "dead": 2}:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
-            done = await metrics(relay)
-            for outcome, count in {"delivered": 1, "failed": 2, "dead": 2}.items():
-                assert done[f"chat_webhook_deliveries_total default {outcome}"] == count
-            assert done["chat_webhook_seconds_count default"] == 3
-            assert done["chat_webhook_in_flight default"] == 0
-        finally:
-            assert await relay.stop() == 0
-
-
-async def waiting(server: ChatServer) -> dict[str, float]:
-    now = await metrics(server)
-    names = ("pending", "lag_seconds", "dead")
-    return {name: now[f"chat_webhook_{name} default"] for name in names}
-
-
-async def test_a_scrape_has_what_it_can_get_when_the_database_is_away(
-    own_mongo: MongoServer, start: Starter
-) -> None:
-    server = await start(own_mongo.url, WEBHOOK_URL=NOBODY)
-    await ready(server)
-    await asyncio.to_thread(own_mongo.kill)
-    began = time.monotonic()
-    now = await metrics(server)
-    assert time.monotonic() - began < 2
-    assert now["chat_sockets"] == 0
-    assert "chat_webhook_relay_ready" in now
-    assert "chat_webhook_pending default" not in now
-    await asyncio.to_thread(own_mongo.start)
-    await ready(server)
-    assert "chat_webhook_pending default" in await metrics(server)
-
-
-async def test_a_scrape_does_not_wait_for_a_relay_that_does_not_answer(start: Starter) -> None:
-    server = await start(WEBHOOK_URL=NOBODY)
-    await ready(server)
-    (child,) = children(server)
-    os.kill(child, signal.SIGSTOP)
-    try:
-        began = time.monotonic()
-        now = await metrics(server)
-        assert time.monotonic() - began < 2
-    finally:
-        os.kill(child, signal.SIGCONT)
-    assert "chat_webhook_relay_ready" not in now
-    assert "chat_webhook_pending default" in now
 
 
 async def test_what_is_in_flight_at_a_stop_is_finished_and_not_sent_again(

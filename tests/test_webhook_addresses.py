@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from chatserver.outbox.addresses import METADATA, refusal, refusal_of_host
 from chatserver.outbox.sink import Delivery
 
 from .posting import event, posting
 from .receiver import Receiver
-
-
-@pytest_asyncio.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as one:
-        yield one
-
 
 REFUSED = {
     "169.254.169.254": "a cloud's metadata service",

@@ -16,9 +16,10 @@ import pytest_asyncio
 from .browsers import Browser
 from .command import run
 from .people import People
+from .processes import runs, until
 from .raw import Wire, history
+from .relays import NOBODY, children, lines, metrics, ready
 from .servers import INTERNAL_SECRET, JWT_SECRET, WEBHOOK_SECRET, ChatServer
-from .test_relay_process import NOBODY, children, lines, metrics, ready, runs, until
 from .test_rolling_restart import RESTARTS, Patient, all_heard
 
 WORKERS = 2

@@ -1,0 +1,207 @@
+"""Two nodes behind a balancer of config/, and who comes and talks all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from .browsers import Browser
+from .people import People, Person, Refused
+from .proxies import Proxy, proxy
+from .raw import Wire, history, when
+from .servers import ChatServer
+from .test_rolling_restart import Patient, all_heard, assert_no_gap
+
+Balanced = tuple[ChatServer, ChatServer, Proxy, People]
+DRAIN_S = 10
+"""The default: its notice is what the balancers' checks have to fit into."""
+
+
+@asynccontextmanager
+async def behind(
+    name: str, folder: Path, start: Callable[..., Awaitable[ChatServer]], redis_url: str
+) -> AsyncIterator[Balanced]:
+    """Two nodes, a balancer in front, and people who know of the balancer alone."""
+    common = {
+        "REDIS_URL": redis_url,
+        "DRAIN_S": f"{DRAIN_S}",
+        "SOCKETS_PER_USER": "0",
+        "PRESENCE_GRACE_S": "60",
+    }
+    a, b = await start(NODE_NAME="a", **common), await start(NODE_NAME="b", **common)
+    async with (
+        proxy(name, folder, (a, b)) as one,
+        aiohttp.ClientSession() as session,
+    ):
+        people = People(one, session)
+        yield a, b, one, people
+        await people.go_home()
+
+
+def node_of(browser: Browser) -> str:
+    sessions = [payload for name, payload in browser.heard if name == "client:session"]
+    return str(sessions[-1]).partition(".")[0]
+
+
+def node_of_wire(wire: Wire) -> str:
+    return wire.frames[0].partition('"sid":"')[2].partition(".")[0]
+
+
+async def browser_on(node: str, person: Person, transports: list[str]) -> Browser:
+    """One that the balancer happens to put there."""
+    wires = []
+    for _ in range(40):
+        browser = await Browser.open(person, *transports)
+        await browser.hears("connected")
+        if node_of(browser) == node:
+            await asyncio.gather(*[one.close() for one in wires])
+            return browser
+        await browser.close()
+        # Whose turn it is next is the balancer's secret; by chance it is the right one's soon.
+        wires += [await Wire.connect(person) for _ in range(random.randrange(3))]
+    raise AssertionError(f"nobody comes to {node}")
+
+
+async def upgraded(browser: Browser) -> None:
+    async with asyncio.timeout(5):
+        while ("client:upgrade", "websocket") not in browser.heard:
+            await browser.caught_up()
+
+
+async def sockets(server: ChatServer, session: aiohttp.ClientSession) -> int:
+    async with session.get(f"{server.rest}/metrics") as answer:
+        text = await answer.text()
+    (line,) = [line for line in text.splitlines() if line.startswith("chat_sockets ")]
+    return int(float(line.split()[1]))
+
+
+class Newcomers:
+    """Somebody new comes all the time, with one transport and the other; who is refused is kept."""
+
+    def __init__(self, people: People) -> None:
+        self._people = people
+        self.came: list[tuple[float, str]] = []
+        """When, and to which node."""
+        self.refused: list[str] = []
+        self._task = asyncio.create_task(self._come())
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.result()
+
+    async def _come(self) -> None:
+        url = f"{self._people.server.sockets}/socket.io/?EIO=4&transport="
+        session = self._people.session
+        while True:
+            for one in (self._polling, self._websocket):
+                try:
+                    await one(session, url)
+                except (aiohttp.ClientError, ValueError) as error:
+                    self.refused.append(repr(error))
+                await asyncio.sleep(0.03)
+
+    async def _polling(self, session: aiohttp.ClientSession, url: str) -> None:
+        async with session.get(url + "polling", raise_for_status=True) as answer:
+            self._in(await answer.text())
+
+    async def _websocket(self, session: aiohttp.ClientSession, url: str) -> None:
+        async with session.ws_connect(url + "websocket") as websocket:
+            frame = await websocket.receive()
+            if frame.type is not aiohttp.WSMsgType.TEXT:
+                raise ValueError(frame)
+            self._in(frame.data)
+
+    def _in(self, opened: str) -> None:
+        sid = opened.partition('"sid":"')[2]
+        self.came.append((time.monotonic(), sid.partition(".")[0]))
+
+
+class MasterService:
+    """It posts all the time, and repeats what had no answer; failures are kept."""
+
+    def __init__(self, person: Person, talk: Any) -> None:
+        self._person = person
+        self._talk = talk
+        self.said = 0
+        self.failed: list[str] = []
+        self._stopping = False
+        self._task = asyncio.create_task(self._say())
+
+    async def end(self) -> None:
+        self._stopping = True
+        await self._task
+
+    async def _say(self) -> None:
+        path = f"/conversations/{self._talk['id']}/messages"
+        while not self._stopping:
+            body = {"content": f"{self.said}", "clientMessageId": f"rest-{self.said}"}
+            try:
+                await self._person.ask("POST", path, body)
+                self.said += 1
+            except Refused as refusal:
+                if refusal.code != "UNAVAILABLE":
+                    raise
+            except (aiohttp.ClientError, ValueError) as error:
+                self.failed.append(repr(error))
+            await asyncio.sleep(0.02)
+
+
+async def everything_since_the_start(browser: Browser, talk: Any) -> list[Any]:
+    """What a browser knows by syncing from nothing, as one does that was cut off before it knew anything."""
+    found: list[Any] = []
+    while True:
+        asked = {"conversationId": talk["id"], "afterSeq": len(found), "limit": 200}
+        page = await browser.do("messages:sync", asked)
+        found += page["messages"]
+        if not page["hasMore"]:
+            return found
+
+
+async def all_is_there(
+    reader: Person, talk: Any, talkers: list[Patient], running: list[Any], master: MasterService
+) -> None:
+    """Stop the talkers; what they and the Master Service said is there, once, and they know all of it."""
+    for talker in talkers:
+        talker.stopping = True
+    await asyncio.wait(running, timeout=15)
+    assert [one.open for one in talkers] == [set()] * len(talkers)
+    await asyncio.gather(*running)
+    log = await history(reader, talk)
+    assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
+    by_id = {message["id"]: message for message in log}
+    for talker in talkers:
+        assert sorted(talker.acked) == list(range(talker.said))
+        assert talker.said > 20
+        assert all(by_id[one["id"]] == one for one in talker.acked.values())
+    once = [one["clientMessageId"] for one in log if one["clientMessageId"].startswith("rest-")]
+    assert once == [f"rest-{n}" for n in range(master.said)]
+    assert master.said > 20
+    await all_heard(talkers, log)
+
+
+async def heard_all_while_connected(browser: Browser, log: list[Any]) -> None:
+    """From each connection's beginning to its end, whatever node said it, in order, once."""
+    last = log[-1]
+    await when(lambda: ("message:new", last) in browser.heard[-50:], within=10)
+    connections: list[list[Any]] = []
+    for name, told in browser.heard:
+        # What came in one answer to a poll with the end, the client hands over when it is back.
+        if name == "client:connect":
+            connections.append([])
+        elif name == "message:new":
+            connections[-1].append(told)
+    by_seq = {message["seq"]: message for message in log}
+    for told in connections:
+        assert len(told) > 0
+        assert_no_gap(told)
+        assert [by_seq[message["seq"]] for message in told] == told
+    assert connections[-1][-1] == last

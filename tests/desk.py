@@ -1,0 +1,144 @@
+"""A server with endpoints and no relay: what one would have done is recorded by the part of it that does so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from chatserver.clock import now
+from chatserver.mongo import Mongo
+from chatserver.outbox.endpoints import partition_of, slots_of
+from chatserver.outbox.pending import Pending, lane_of
+from chatserver.outbox.records import Hold, Records
+
+from .command import Ran, run
+from .people import PATIENCE_S, People, Person
+from .servers import ChatServer, free_port
+
+CRM = '[crm]\nurl = "http://10.0.0.7/chat"\nsecret = "of-the-tests"\ntypes = ["message.created"]\n'
+WEEK = timedelta(days=7)
+
+
+class Desk:
+    """A server with endpoints and without a relay, and the database under it."""
+
+    def __init__(self, server: ChatServer, people: People, mongo: Mongo) -> None:
+        self.server = server
+        self.people = people
+        self.mongo = mongo
+        self.records = Records(mongo)
+
+    async def status(self) -> dict[str, Any]:
+        code, answer = await self.people.master("GET", "/webhooks")
+        assert code == 200
+        return answer
+
+    async def endpoint(self, name: str) -> dict[str, Any]:
+        return next(one for one in (await self.status())["endpoints"] if one["name"] == name)
+
+    async def replay(self, **selection: Any) -> dict[str, Any]:
+        code, answer = await self.people.master("POST", "/webhooks/replay", selection)
+        assert code == 200, answer
+        return answer
+
+    async def refused(self, method: str, path: str, body: Any = None) -> tuple[int, str, list[str]]:
+        code, answer = await self.people.master(method, f"/webhooks{path}", body)
+        error = answer["error"]
+        return code, error["code"], list(error.get("details", ()))
+
+    async def pending(self, name: str) -> list[Pending]:
+        """What is due for an endpoint, in the order of its ids."""
+        found = [
+            Pending(one.name, doc)
+            for one in (self.mongo.log, self.mongo.outbox)
+            async for doc in one.find({"due": {"$in": slots_of(name)}})
+        ]
+        return sorted(found, key=lambda one: one.id)
+
+    async def due(self, name: str) -> list[str]:
+        """The ids of the events that are due."""
+        return [f"evt_{one.id}" for one in await self.pending(name)]
+
+    async def comes(self, name: str, type_: str) -> None:
+        """An event of this type is due, or will be soon."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                if type_ in map(type_of, await self.pending(name)):
+                    return
+                await asyncio.sleep(0.02)
+
+    async def deliver(self, name: str) -> list[str]:
+        """All that is due, as a relay would have delivered it."""
+        due = await self.pending(name)
+        await asyncio.gather(*[self.records.delivered(name, one, held_lane=None) for one in due])
+        return [f"evt_{one.id}" for one in due]
+
+    async def give_up(self, name: str, type_: str, error: str = "answered 410") -> list[str]:
+        """All that is due of a type, as a relay would have given it up."""
+        due = [one for one in await self.pending(name) if type_of(one) == type_]
+        for one in due:
+            await self.records.dead(name, one, 17, error)
+        return [f"evt_{one.id}" for one in due]
+
+    async def hold(self, name: str, one: Pending, error: str) -> None:
+        lane = lane_of(one.id)
+        at = now()
+        hold = Hold(name, lane, partition_of(lane), at, 3, at + timedelta(seconds=4), error)
+        await self.records.held(hold, one)
+
+    async def rings(self) -> int:
+        bell = await self.mongo.relays.find_one({"_id": "bell"})
+        return bell["rings"] if bell else 0
+
+    async def run(self, *words: str) -> Ran:
+        return await run("webhooks", *words, **self.server.env)
+
+
+def type_of(one: Pending) -> str:
+    kind = one.doc["kind"]
+    return {"message": "message.created", "edit": "message.updated"}.get(kind, kind)
+
+
+Opener = Callable[..., Awaitable[Desk]]
+
+
+@pytest_asyncio.fixture
+async def desk_at(
+    start: Callable[..., Awaitable[ChatServer]],
+    people_of: Callable[[ChatServer], People],
+    mongo_url: str,
+    tmp_path: Path,
+) -> AsyncIterator[Opener]:
+    async with AsyncExitStack() as stack:
+
+        async def open_desk(**settings: str) -> Desk:
+            url = f"http://user:the-password@127.0.0.1:{free_port()}/hooks?the-key"
+            server = await start(**{"WEBHOOK_URL": url, "WEBHOOK_RELAY": "off", **settings})
+            mongo = Mongo(mongo_url, server.env["MONGO_DATABASE"])
+            stack.push_async_callback(mongo.close)
+            return Desk(server, people_of(server), mongo)
+
+        yield open_desk
+
+
+@pytest.fixture
+def crm(tmp_path: Path) -> dict[str, str]:
+    """The settings that add an endpoint which hears of new messages only."""
+    file = tmp_path / "hooks.toml"
+    file.write_text(CRM)
+    return {"WEBHOOKS_FILE": str(file)}
+
+
+async def talk_of(desk: Desk, *messages: str) -> tuple[Person, Any, list[Any]]:
+    alice, bob = desk.people("alice", "bob")
+    talk = await alice.group(bob)
+    path = f"/conversations/{talk['id']}/messages"
+    said = [await alice.ask("POST", path, {"content": one}) for one in messages]
+    return alice, talk, said

@@ -1,0 +1,23 @@
+"""Processes, as the kernel sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+async def until(true: Callable[[], bool], within: float = 15) -> None:
+    end = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)

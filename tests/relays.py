@@ -1,0 +1,51 @@
+"""Servers with a relay beside them: what they log of it, and what they show."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from .people import People
+from .servers import ChatServer
+
+NOBODY = "http://127.0.0.1:9/hooks"
+"""Nothing listens there."""
+Of = Callable[[ChatServer], People]
+
+
+def lines(server: ChatServer, event: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+    return [line for line in found if line["event"] == event]
+
+
+def children(server: ChatServer) -> list[int]:
+    return [line["pid"] for line in lines(server, "child.started")]
+
+
+async def metrics(server: ChatServer) -> dict[str, float]:
+    """Every sample by its name and labels; the exposition is one that Prometheus takes."""
+    async with aiohttp.ClientSession() as http, http.get(f"{server.rest}/metrics") as answer:
+        assert answer.status == 200
+        text = await answer.text()
+    kinds = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(kinds) == len(set(kinds)), "no family comes twice"
+    return {
+        sample.name
+        + "".join(f" {value}" for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def ready(server: ChatServer, within: float = 10) -> None:
+    """The relay beside the server is at work."""
+    end = time.monotonic() + within
+    while (await metrics(server)).get("chat_webhook_relay_ready") != 1:
+        assert time.monotonic() < end, server.log
+        await asyncio.sleep(0.05)
