@@ -1,9 +1,8 @@
-"""Connect, dispatch, answer, disconnect."""
+"""Connect, dispatch, disconnect."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,11 +19,12 @@ from ..realtime import Connection, Refused
 from ..realtime.rooms import Arrival, Rooms
 from ..realtime.session import Session
 from ..refusals import refusal
-from ..requests.parse import ids_of, parse, printable
+from ..requests.parse import parse
 from . import incoming
 from .event import Event
 from .expiry import Expiry
-from .lane import HANDLER_S, Call, Lane
+from .handling import Call, Handling
+from .lane import HANDLER_S, Lane
 from .table import rows
 
 log = structlog.get_logger(__name__)
@@ -53,13 +53,13 @@ class Door:
     def __init__(
         self, chat: Chat, rooms: Rooms, tokens: Tokens, limits: Limits, metrics: Metrics
     ) -> None:
-        self.chat = chat
+        self._chat = chat
         self._rooms = rooms
         self._tokens = tokens
         self._limits = limits
         self._metrics = metrics
         self._expiry = Expiry(rooms)
-        self.tasks: set[asyncio.Task[None]] = set()
+        self._handling = Handling(chat, metrics)
         self._known: dict[bytes, tuple[Event, Any]] = {}
         """What recurring events have been read to: typing is said a few times a minute by everybody."""
         self.events: Mapping[str, Event] = {
@@ -80,7 +80,7 @@ class Door:
             self._metrics.observe("socket", "connect", refused.code, time.perf_counter() - started)
             log.info("refused", sid=sid, code=refused.code)
             raise Refused(refused.message, refused.wire()) from None
-        self._note("connect", "OK", started, connection)
+        self._handling.note("connect", "OK", started, connection)
         return connection
 
     async def _let_in(
@@ -92,14 +92,14 @@ class Door:
         arrival = self._rooms.arriving(identity.user_id)
         try:
             await self._rooms.reachable(identity.user_id)
-            await self.chat.users.admit(identity.user_id, identity.name)
-            rooms = await self.chat.members.arrive(identity.user_id)
+            await self._chat.users.admit(identity.user_id, identity.name)
+            rooms = await self._chat.members.arrive(identity.user_id)
             await self._rooms.prepare(rooms)
             if not arrival.sure:
                 # From the rooms prepared onwards everything is found; what came before, while they
                 # were, may have been told to nobody.
-                await self.chat.users.admit(identity.user_id, identity.name)
-                still = set(await self.chat.members.arrive(identity.user_id))
+                await self._chat.users.admit(identity.user_id, identity.name)
+                still = set(await self._chat.members.arrive(identity.user_id))
                 rooms = [room for room in rooms if room in still]
         except BaseException:  # timed out or refused: nobody is arriving any more
             self._rooms.turned_back(identity.user_id, arrival)
@@ -115,10 +115,10 @@ class Door:
         if coming.arrival.barred is not None:
             self._rooms.dismiss(connection, coming.arrival.barred)
             return
-        connection.of = Lane(self, connection)
+        connection.of = Lane(self._handling, connection)
         self._rooms.enter(connection, coming.rooms, coming.arrival)
         self._expiry.set(connection, coming.expires_at)
-        self.chat.presence.connected(connection.user_id)
+        self._chat.presence.connected(connection.user_id)
         connection.emit(
             "connected",
             {
@@ -136,9 +136,9 @@ class Door:
             return
         lane.end()
         self._expiry.cancel(connection)
-        self.chat.activity.gone(connection)
+        self._chat.activity.gone(connection)
         self._rooms.leave(connection)
-        self.chat.presence.disconnected(connection.user_id)
+        self._chat.presence.disconnected(connection.user_id)
         log.info("disconnected", sid=connection.sid, user=connection.user_id)
 
     # --- events ---------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class Door:
             if request is None:
                 request = self._parse(row, event, text)
         except ChatError as error:
-            self._refuse(
+            self._handling.refuse(
                 connection, row.name if row else "unknown", error, packet_id, started, said=name
             )
             return
@@ -200,60 +200,11 @@ class Door:
         except RateLimited as limited:
             error = limited
         said = incoming.name_of(text)
-        self._refuse(connection, "unknown", error, packet_id, started, said=said)
-
-    # --- answers --------------------------------------------------------------------------------
-
-    def answer(self, connection: Connection, call: Call, data: Any) -> None:
-        if call.packet_id is not None:
-            connection.ack(call.packet_id, {"ok": True, "data": data})
-        elif call.event.reply:
-            connection.emit(call.event.reply, data)
-        self._note(call.event.name, "OK", call.started, connection, call.request)
-
-    def fail(self, connection: Connection, call: Call, error: BaseException) -> None:
-        name, packet_id = call.event.name, call.packet_id
-        self._refuse(
-            connection, name, refusal(error), packet_id, call.started, request=call.request
-        )
-
-    def _refuse(
-        self,
-        connection: Connection,
-        name: str,
-        error: ChatError,
-        packet_id: int | None,
-        started: float,
-        *,
-        said: str | None = None,
-        request: Any = None,
-    ) -> None:
-        if packet_id is not None:
-            connection.ack(packet_id, {"ok": False, "error": error.wire()})
-        else:
-            connection.emit("error", {**error.wire(), "event": printable(said or name)})
-        self._note(name, error.code, started, connection, request)
-
-    def _note(
-        self, name: str, code: str, started: float, connection: Connection, request: Any = None
-    ) -> None:
-        seconds = time.perf_counter() - started
-        self._metrics.observe("socket", name, code, seconds)
-        if log.is_enabled_for(logging.INFO):
-            log.info(
-                "event",
-                name=name,
-                code=code,
-                ms=round(seconds * 1000, 2),
-                sid=connection.sid,
-                user=connection.user_id,
-                **ids_of(request),
-            )
+        self._handling.refuse(connection, "unknown", error, packet_id, started, said=said)
 
     async def close(self) -> None:
         """Wait for what is being handled."""
-        while self.tasks:
-            await asyncio.wait(self.tasks)
+        await self._handling.close()
 
 
 def _token(environ: dict[str, Any], auth: Any) -> str:

@@ -6,11 +6,10 @@ import asyncio
 import inspect
 import time
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
-from ..chat.chat import Chat
 from ..realtime import Connection
-from .event import Event
+from .handling import Call, Handling
 
 UNDER_WAY = 64
 """Sends of one socket that are not answered yet; further events wait their turn."""
@@ -19,37 +18,14 @@ BACKLOG = 128
 HANDLER_S = 4.5
 
 
-class Call:
-    """An event that was let in."""
-
-    __slots__ = ("event", "packet_id", "request", "started")
-
-    def __init__(self, event: Event, request: Any, packet_id: int | None, started: float) -> None:
-        self.event = event
-        self.request = request
-        self.packet_id = packet_id
-        self.started = started
-
-
-class Desk(Protocol):
-    """Where events are handled and answered."""
-
-    chat: Chat
-    tasks: set[asyncio.Task[None]]
-    """Those under way."""
-
-    def answer(self, connection: Connection, call: Call, data: Any) -> None: ...
-    def fail(self, connection: Connection, call: Call, error: BaseException) -> None: ...
-
-
 class Lane:
     """The next event begins when the one before has ended, or has its place in the order of its
     conversation."""
 
-    __slots__ = ("_backlog", "_busy", "_connection", "_desk", "_gone", "_paused", "_under_way")
+    __slots__ = ("_backlog", "_busy", "_connection", "_gone", "_handling", "_paused", "_under_way")
 
-    def __init__(self, desk: Desk, connection: Connection) -> None:
-        self._desk = desk
+    def __init__(self, handling: Handling, connection: Connection) -> None:
+        self._handling = handling
         self._connection = connection
         self._backlog: deque[Call] | None = None
         """None where none ever waited: most clients are silent."""
@@ -84,16 +60,16 @@ class Lane:
                 self._wait(call)
                 return
             self._take_turn(
-                call, call.event.handler(self._desk.chat, self._connection, call.request)
+                call, call.event.handler(self._handling.chat, self._connection, call.request)
             )
             return
         if self._under_way >= UNDER_WAY:
             self._wait(call)
             return
         try:
-            result = call.event.handler(self._desk.chat, self._connection, call.request)
+            result = call.event.handler(self._handling.chat, self._connection, call.request)
         except Exception as error:  # the door always answers
-            self._desk.fail(self._connection, call, error)
+            self._handling.fail(self._connection, call, error)
             return
         if isinstance(result, asyncio.Future):
             self._under_way += 1
@@ -101,22 +77,22 @@ class Lane:
         elif inspect.iscoroutine(result):
             self._take_turn(call, result)
         else:
-            self._desk.answer(self._connection, call, result)
+            self._handling.answer(self._connection, call, result)
 
     def _landed(self, call: Call, done: asyncio.Future[Any]) -> None:
         self._under_way -= 1
         if (error := done.exception()) is not None:
-            self._desk.fail(self._connection, call, error)
+            self._handling.fail(self._connection, call, error)
         else:
-            self._desk.answer(self._connection, call, done.result().message.json)
+            self._handling.answer(self._connection, call, done.result().message.json)
         if self._backlog:
             self._go_on()
 
     def _take_turn(self, call: Call, work: Any) -> None:
         self._busy = True
         task = asyncio.get_running_loop().create_task(self._run(call, work))
-        self._desk.tasks.add(task)
-        task.add_done_callback(self._desk.tasks.discard)
+        self._handling.tasks.add(task)
+        task.add_done_callback(self._handling.tasks.discard)
 
     async def _run(self, call: Call, work: Any) -> None:
         # From its arrival: what had to wait for others has less time left, not more to wait.
@@ -125,10 +101,10 @@ class Lane:
             async with asyncio.timeout(max(left, 0.0)):
                 result = await work
         except Exception as error:  # the door always answers
-            self._desk.fail(self._connection, call, error)
+            self._handling.fail(self._connection, call, error)
         else:
             data = getattr(getattr(result, "message", None), "json", result)
-            self._desk.answer(self._connection, call, data)
+            self._handling.answer(self._connection, call, data)
             await self._let_read()
         finally:
             self._busy = False
