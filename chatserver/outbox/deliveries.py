@@ -260,8 +260,7 @@ class Deliveries:
             self._waiting += 1
             await asyncio.sleep(1.0)
             return True
-        except Exception:
-            # A record that cannot be told of must not hold up what is behind it for ever.
+        except Exception:  # a record that cannot be told of must not hold up what is behind it
             log.exception("an event cannot be made of a record", record=pending.id)
             await self._bury(lane, pending, "The record cannot be read.")
             return True

@@ -137,8 +137,7 @@ class Records:
                     async with deadline():
                         await self._store(batch)
                     break
-                except Exception as error:
-                    # Whatever it is, who waits for this batch has to be told.
+                except Exception as error:  # whoever waits for the batch is told
                     if not is_down(error):
                         batch.written.set_exception(error)
                         break

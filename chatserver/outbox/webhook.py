@@ -107,9 +107,8 @@ class Webhook:
             return Delivery("gone", "its URL is not valid")
         except (aiohttp.ClientError, OSError) as error:
             return Delivery("failed", says(error))
-        except Exception as error:
-            # Whatever it is, one event must not end the relay of the others. The text of the error
-            # may hold the URL.
+        except Exception as error:  # one event must not end the relay of the others
+            # The text of the error may hold the URL.
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error(
                 "an event cannot be posted",
