@@ -104,7 +104,7 @@ class Transitions:
 
         try:
             await self._mongo.transaction(store)
-        except BaseException:
+        except BaseException:  # cancelled or failed: it may be on record all the same
             self._unsure.update(tried)
             raise
         for user_id in users:
