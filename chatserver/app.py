@@ -31,6 +31,7 @@ from .chat.recency import Recency
 from .chat.record import Record
 from .chat.transitions import Transitions
 from .chat.unread import Unread
+from .chat.untold import Untold
 from .chat.users import Users
 from .chat.views import Views
 from .child import Child
@@ -143,6 +144,7 @@ async def serve(
         if cluster and bus:
             cluster.elsewhere = changes.heard
             cluster.look_again = Missed(mongo, record, users, views, cluster).look
+            cluster.look_aside = Untold(mongo, members, cluster).look
             await _join(undo, cluster, bus, nodes)
         chat = Chat(
             users=users,

@@ -128,13 +128,17 @@ class Place:
         end.node = one
         one.elsewhere = lambda room, place, seq: None
         one.look_again = self._look
+        one.look_aside = self._look_aside
         self.air.nodes.append(one)
         self.air.ends.append(end)
         one.connect(end)
         return one
 
-    async def _look(self) -> None:
+    async def _look(self, seconds: float) -> None:
         self.looked += 1
+
+    async def _look_aside(self, seconds: float, level_at: float) -> None:
+        """All has been told."""
 
     async def keep_up(self, *nodes: Cluster) -> None:
         self.keeping += [asyncio.create_task(one.keep_up()) for one in nodes]

@@ -134,10 +134,7 @@ async def test_memberships_change_on_all_nodes_at_once_while_people_write(
             if chance.random() < 0.5:
                 everybody = f"/conversations/{talk['id']}/participants"
                 asked = ("POST", everybody, {"userIds": [who.id]})
-            for _ in range(3):
-                status, answer = await owner.request(*asked)
-                if status != 503:  # too busy: three nodes write here without a pause
-                    break
+            status, answer = await owner.request(*asked)
             assert status in (200, 201, 204, 404), answer
 
     await asyncio.gather(*[change(one, random.Random(n)) for n, one in enumerate(owners)])

@@ -25,16 +25,18 @@ SAID: list[tuple[bytes, bytes]] = [
         b"u0123456789abcdef00000000talk\n00000102" + BODY,
     ),
     (
-        messages.encode_event(ME, Packet(b'2["message:read",{}]')),
-        b'e0123456789abcdef000000002["message:read",{}]',
+        messages.encode_event(ME, "5f", Packet(b'2["message:read",{}]')),
+        b'e0123456789abcdef000000005f\n2["message:read",{}]',
     ),
     (
         messages.encode_signal(ME, "contended", "talk", 31),
         b'g0123456789abcdef0000001f["contended","talk"]',
     ),
     (
-        messages.encode_neighbours(ME, [(["talk"], "presence:online", {"userId": "bob"}, "bob")]),
-        b'p0123456789abcdef00000000[[["talk"],"presence:online",{"userId":"bob"},"bob"]]',
+        messages.encode_neighbours(
+            ME, [(["talk"], "presence:online", {"userId": "bob"}, "bob", 1)]
+        ),
+        b'p0123456789abcdef00000000[[["talk"],"presence:online",{"userId":"bob"},"bob",1]]',
     ),
     (messages.encode_answer(ME, b"0000001f"), b"y0123456789abcdef000000000000001f"),
 ]
@@ -65,7 +67,8 @@ def test_it_is_understood() -> None:
     assert (place, steps.encode()) == (258, BODY)
     room, place, steps = read(b"u")
     assert (room, place, steps.encode()) == ("talk", 258, BODY)
-    assert read(b"e").payload == b'2["message:read",{}]'
+    notice, packet = read(b"e")
+    assert (notice, packet.payload) == ("5f", b'2["message:read",{}]')
     assert read(b"g") == ("contended", "talk")
-    assert read(b"p") == [[["talk"], "presence:online", {"userId": "bob"}, "bob"]]
+    assert read(b"p") == [[["talk"], "presence:online", {"userId": "bob"}, "bob", 1]]
     assert read(b"y") == 31

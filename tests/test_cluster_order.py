@@ -143,7 +143,7 @@ async def test_a_fault_in_looking_does_not_end_the_looking(
     node = place.node("a")
     faults = [ValueError("one"), ValueError("two")]
 
-    async def look() -> None:
+    async def look(seconds: float) -> None:
         if faults:
             raise faults.pop()
 

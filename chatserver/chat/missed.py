@@ -52,23 +52,21 @@ class Missed:
         self._users = users
         self._views = views
         self._here = here
-        self._looked = now()
 
-    async def look(self) -> None:
-        """Raises Unreadable."""
-        at = now()
+    async def look(self, seconds: float) -> None:
+        """Look for what is on record since so long. Raises Unreadable."""
+        since = now() - timedelta(seconds=seconds) - MARGIN
         try:
             user_ids = self._here.user_ids()
             for n in range(0, len(user_ids), AT_ONCE):
                 async with deadline():
                     await self._users.look_again(user_ids[n : n + AT_ONCE])
             async with deadline():
-                await self._find_joined(set(user_ids), self._looked - MARGIN)
+                await self._find_joined(set(user_ids), since)
         except (PyMongoError, TimeoutError) as error:
             if not is_down(error):
                 raise
             raise Unreadable from error
-        self._looked = at
 
     async def _find_joined(self, user_ids: set[str], since: datetime) -> None:
         found = await self._joined(user_ids, {"joinedAt": {"$gte": since}})

@@ -16,11 +16,11 @@ from typing import Any
 
 from ..clock import iso, now
 from ..errors import Conflict, NotFound, ValidationFailed
-from ..mongo import Document, Mongo, Session
+from ..mongo import AFTER, Document, Mongo, Session
 from ..requests.messages import ReadUpTo
 from .log.log import Log
 from .members import Members, member_id
-from .message import Message, conversation_of
+from .message import Message, conversation_of, entry_id, place_of
 from .ranges import Range, ReadSet
 from .rooms import Rooms
 from .unread import Unread, read_set
@@ -34,8 +34,9 @@ ATTEMPTS = 8
 class _Read:
     became: int
     """Messages that became read."""
-    moved: bool
     at: datetime
+    notice: str = ""
+    """The id of this act of reading; empty when nothing became read by it."""
 
 
 class Receipts:
@@ -53,18 +54,15 @@ class Receipts:
         conversation_id = conversation_of(message_id)
         await self._members.present(reader_id, conversation_id)
         message = await self._message(message_id, conversation_id)
-        read_at = None
+        read, read_at = None, None
         if message.sender_id != reader_id:
-            read = await self._mark(reader_id, conversation_id, message.seq, message.seq)
-            read_at = read.at if read.moved else await self._read_at(reader_id, message)
-        answer = {
-            "messageId": message_id,
-            "conversationId": conversation_id,
-            "userId": reader_id,
-            "readAt": iso(read_at or message.doc["at"]),
-        }
-        if message.sender_id != reader_id and read.moved:
-            self._rooms.emit(conversation_id, "message:read", answer)
+            read = await self._mark(
+                reader_id, conversation_id, (message.seq, message.seq), message, one=True
+            )
+            read_at = read.at if read.notice else await self._read_at(reader_id, message)
+        answer = _one(message_id, conversation_id, reader_id, read_at or message.doc["at"])
+        if read is not None and read.notice:
+            self._rooms.emit(conversation_id, "message:read", answer, notice=read.notice)
         return answer
 
     async def read_conversation(self, reader_id: str, asked: ReadUpTo) -> Mapping[str, Any]:
@@ -77,18 +75,12 @@ class Receipts:
             )
         else:
             last = await self._newest(conversation_id)
-        read = _Read(0, moved=False, at=now())
+        read = _Read(0, now())
         if last is not None:
-            read = await self._mark(reader_id, conversation_id, 1, last.seq)
-        answer = {
-            "conversationId": conversation_id,
-            "userId": reader_id,
-            "upToMessageId": last.id if last else None,
-            "count": read.became,
-            "readAt": iso(read.at),
-        }
-        if read.moved:
-            self._rooms.emit(conversation_id, "conversation:read", answer)
+            read = await self._mark(reader_id, conversation_id, (1, last.seq), last, one=False)
+        answer = _many(last.id if last else None, conversation_id, reader_id, read.became, read.at)
+        if read.notice:
+            self._rooms.emit(conversation_id, "conversation:read", answer, notice=read.notice)
         return answer
 
     async def unread(self, reader_id: str, conversation_id: str) -> Mapping[str, Any]:
@@ -170,7 +162,17 @@ class Receipts:
         )
         return receipt["at"] if receipt else None
 
-    async def _mark(self, reader_id: str, conversation_id: str, first: int, last: int) -> _Read:
+    async def _mark(
+        self,
+        reader_id: str,
+        conversation_id: str,
+        span: Range,
+        named: Message,
+        *,
+        one: bool,
+    ) -> _Read:
+        """`named`: the message that is said to be read; itself alone if it is `one`."""
+        first, last = span
         for attempt in range(ATTEMPTS):
             doc = await self._mongo.participants.find_one(
                 {"_id": member_id(conversation_id, reader_id)}
@@ -179,44 +181,49 @@ class Receipts:
                 raise NotFound()
             state = read_set(doc)
             gaps = _inside(state.missing(last), first)
-            at = now()
             if not gaps:
-                return _Read(0, moved=False, at=at)
+                return _Read(0, now())
             after = await self._collapsed(doc, state.adding(first, last), last)
             became = await self._unread.within(doc, gaps)
-            if await self._mongo.transaction(partial(self._store, doc, after, gaps, at)):
-                return _Read(became, moved=True, at=at)
+            tells = {"place": place_of(named.id)} | ({} if one else {"count": became})
+            told = await self._mongo.transaction(partial(self._store, doc, after, gaps, tells))
+            if told is not None:
+                return _Read(became, told["at"], str(told["_id"]))
             # Another device of the same user was quicker: look again.
             await sleep(random.random() * 0.002 * 2**attempt)
         raise Conflict("Being read from too many devices at once; try again.")
 
     async def _store(
-        self, doc: Document, after: ReadSet, gaps: list[Range], at: datetime, session: Session
-    ) -> bool:
-        changed = await self._mongo.participants.update_one(
+        self, doc: Document, after: ReadSet, gaps: list[Range], tells: Document, session: Session
+    ) -> Document | None:
+        """Returns the receipt by which other nodes find what was not told to them: one of the act's."""
+        changed = await self._mongo.participants.find_one_and_update(
             {"_id": doc["_id"], "readVersion": doc.get("readVersion")},
             {
                 "$set": {"lastReadSeq": after.mark, "ahead": [list(one) for one in after.ahead]},
                 "$inc": {"readVersion": 1},
+                # Nodes look for what is recent: one clock for all.
+                "$currentDate": {"readAt": True},
             },
+            {"readAt": 1},
+            return_document=AFTER,
             session=session,
         )
-        if not changed.modified_count:
-            return False
-        await self._mongo.receipts.insert_many(
-            [
-                {
-                    "conversationId": doc["conversationId"],
-                    "userId": doc["userId"],
-                    "from": first,
-                    "to": last,
-                    "at": at,
-                }
-                for first, last in gaps
-            ],
-            session=session,
-        )
-        return True
+        if changed is None:
+            return None
+        receipts: list[Document] = [
+            {
+                "conversationId": doc["conversationId"],
+                "userId": doc["userId"],
+                "from": first,
+                "to": last,
+                "at": changed["readAt"],
+            }
+            for first, last in gaps
+        ]
+        receipts[-1] |= tells
+        await self._mongo.receipts.insert_many(receipts, session=session)
+        return receipts[-1]
 
     async def _collapsed(self, doc: Document, state: ReadSet, seq: int) -> ReadSet:
         """Close the gaps beside `seq` that hold nothing unread: one's own messages, deleted ones.
@@ -230,6 +237,36 @@ class Receipts:
         if len(state.ahead) > MAX_AHEAD:
             raise Conflict("Too much has been read out of order; mark the conversation as read.")
         return state
+
+
+def announcement(receipt: Document) -> tuple[str, Mapping[str, Any]]:
+    """The event and the payload that tell of an act of reading, from the receipt that has its `place`."""
+    conversation_id, user_id, at = receipt["conversationId"], receipt["userId"], receipt["at"]
+    message_id = entry_id(conversation_id, receipt["place"])
+    if "count" not in receipt:
+        return "message:read", _one(message_id, conversation_id, user_id, at)
+    return "conversation:read", _many(message_id, conversation_id, user_id, receipt["count"], at)
+
+
+def _one(message_id: str, conversation_id: str, user_id: str, at: datetime) -> Mapping[str, Any]:
+    return {
+        "messageId": message_id,
+        "conversationId": conversation_id,
+        "userId": user_id,
+        "readAt": iso(at),
+    }
+
+
+def _many(
+    message_id: str | None, conversation_id: str, user_id: str, count: int, at: datetime
+) -> Mapping[str, Any]:
+    return {
+        "conversationId": conversation_id,
+        "userId": user_id,
+        "upToMessageId": message_id,
+        "count": count,
+        "readAt": iso(at),
+    }
 
 
 def _inside(gaps: list[Range], first: int) -> list[Range]:

@@ -29,8 +29,8 @@ class Rooms(Protocol):
     async def confirmed(self, room: str, place: int) -> None:
         """Return when `place` has been performed on every node, or nearly: within a second."""
 
-    def emit(self, room: str, event: str, payload: Any) -> None:
-        """To every socket in the room, in no order with changes."""
+    def emit(self, room: str, event: str, payload: Any, *, notice: str) -> None:
+        """To every socket in the room, in no order with changes; once, by the id `notice`."""
 
     def emit_fleeting(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
         """To every socket in the room on this node, but `skip` and those that read slowly."""
@@ -47,8 +47,13 @@ class Rooms(Protocol):
     def rooms_of(self, user_id: str) -> Iterable[str]:
         """The rooms of a user who is connected here."""
 
-    def neighbours(self, rooms: Iterable[str], event: str, payload: Any, *, but: str) -> None:
-        """To everyone in any of the rooms, each socket once, but the user `but`; fleeting."""
+    def neighbours(
+        self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
+    ) -> None:
+        """To everyone in any of the rooms, each socket once, but the user `but`; fleeting.
+
+        It tells of that user; `number` grows from one such event to the next, and the last one counts.
+        """
 
     def disconnect(self, user_id: str, reason: ChatError) -> None:
         """Tell all sockets of a user on this node why, and close them."""

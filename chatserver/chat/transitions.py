@@ -84,21 +84,22 @@ class Transitions:
                 on = [one for one in before if not replaces(one)]
                 if sighting.here:
                     on.append(lease)
-                transition = _transition(doc, sighting, at, online=bool(on))
+                number = doc.get("presenceChanges", 0)
                 if set(on) == set(before):
-                    if self._unsure.get(doc["_id"]) == doc.get("presenceChanges"):
-                        made.append(transition)
+                    if self._unsure.get(doc["_id"]) == number:
+                        made.append(_transition(doc, number, sighting, at, online=bool(on)))
                     continue
                 doc["lastSeenAt"] = max(sighting.seen, doc.get("lastSeenAt", sighting.seen))
                 doc["on"] = on
                 if bool(on) != bool(before):
+                    transition = _transition(doc, number + 1, sighting, at, online=bool(on))
                     doc["presenceChanges"] = transition.number
                     news.append(transition)
                 changed.append(doc)
             made.extend(news)
             where.update(await self._where([one.user_id for one in made]))
             await hold(session)
-            await self._mongo.set_presence(changed, session)
+            await self._mongo.set_presence(changed, {one.user_id for one in news}, session)
             await self._outbox.append(session, [one.record(at) for one in news])
             tried.update({one.user_id: one.number for one in news})
 
@@ -112,8 +113,9 @@ class Transitions:
         for one in made:
             # Those who were here have been in more rooms meanwhile, or in none any more.
             rooms = list(self._rooms.rooms_of(one.user_id)) or where[one.user_id]
-            event = "user:online" if one.online else "user:offline"
-            self._rooms.neighbours(rooms, event, one.payload, but=one.user_id)
+            self._rooms.neighbours(
+                rooms, _event(one.online), one.payload, but=one.user_id, number=one.number
+            )
 
     async def _where(self, user_ids: list[str]) -> dict[str, list[str]]:
         """Before the commit: whoever could not be told then would never be."""
@@ -122,10 +124,25 @@ class Transitions:
         return where | await self._members.rooms_of_many(away)
 
 
-def _transition(doc: Document, sighting: Sighting, at: datetime, *, online: bool) -> _Transition:
+def announced(doc: Document) -> tuple[str, Mapping[str, Any]]:
+    """The event and the payload of the last transition of a user, from the user's document."""
+    online = bool(doc.get("on"))
+    return _event(online), _payload(doc["_id"], doc["presenceAt"], doc["lastSeenAt"], online=online)
+
+
+def _event(online: bool) -> str:
+    return "user:online" if online else "user:offline"
+
+
+def _payload(user_id: str, at: datetime, seen: datetime, *, online: bool) -> Mapping[str, Any]:
+    if online:
+        return {"userId": user_id, "timestamp": iso(at)}
+    return {"userId": user_id, "lastSeen": iso(seen), "timestamp": iso(at)}
+
+
+def _transition(
+    doc: Document, number: int, sighting: Sighting, at: datetime, *, online: bool
+) -> _Transition:
     user_id: str = doc["_id"]
-    payload = {"userId": user_id, "timestamp": iso(at)}
-    if not online:
-        seen = max(sighting.seen, doc.get("lastSeenAt", sighting.seen))
-        payload = {"userId": user_id, "lastSeen": iso(seen), "timestamp": iso(at)}
-    return _Transition(user_id, doc.get("presenceChanges", 0) + 1, online, payload)
+    seen = max(sighting.seen, doc.get("lastSeenAt", sighting.seen))
+    return _Transition(user_id, number, online, _payload(user_id, at, seen, online=online))

@@ -8,6 +8,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from .failures import UNENCODABLE, duplicate_of, is_down
 from .mongo import (
+    AFTER,
     CLOSE_S,
     DEAD_RETENTION_S,
     RETENTION_S,
@@ -22,6 +23,7 @@ from .mongo import (
 )
 
 __all__ = [
+    "AFTER",
     "CLOSE_S",
     "DEAD_RETENTION_S",
     "RETENTION_S",

@@ -72,11 +72,13 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     ],
     "receipts": [
         _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
+        _index(("conversationId", 1), ("at", 1), name="told", **_having("place")),
     ],
     # Few, and taken away as soon as nothing is recorded under them any more.
     "nodes": [],
     "users": [
         _index(("on", 1), name="on", **_having("on")),
+        _index(("presenceAt", 1), name="presence", **_having("presenceAt")),
     ],
     "outbox": [
         _index(("due", 1), ("_id", 1), name="pending", **_having("due")),

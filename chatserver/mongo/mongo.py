@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pymongo
 import structlog
 from bson import ObjectId
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, ReturnDocument
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -21,6 +21,9 @@ from pymongo.read_concern import ReadConcern
 from .indexes import INDEXES
 
 log = structlog.get_logger(__name__)
+
+AFTER = ReturnDocument.AFTER
+"""For `find_one_and_update`: return what it is by then."""
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -95,6 +98,14 @@ class Mongo:
         with pymongo.timeout(2.0):
             await self._client.admin.command("ping", read_preference=pymongo.ReadPreference.PRIMARY)
 
+    async def now(self) -> datetime:
+        """By the clock of the database."""
+        hello = await self._client.admin.command(
+            "hello", read_preference=pymongo.ReadPreference.PRIMARY
+        )
+        now: datetime = hello["localTime"]
+        return now
+
     async def transaction(self, body: Callable[[Session], Awaitable[T]]) -> T:
         """Run `body` in a transaction and commit it; all of it or nothing is stored.
 
@@ -120,14 +131,19 @@ class Mongo:
         found = self.users.find({"_id": {"$in": user_ids}}, fields, session=session)
         return [doc async for doc in found.sort("_id")]
 
-    async def set_presence(self, docs: list[Document], session: Session) -> None:
-        """Record what `presence_of` gave, after changes; `on` is kept only while it has something in it."""
+    async def set_presence(self, docs: list[Document], turned: set[str], session: Session) -> None:
+        """Record what `presence_of` gave, after changes; `on` is kept only while it has something in it.
+
+        Of those who `turned` the time is kept, by the database's clock.
+        """
         updates: list[pymongo.UpdateOne] = []
         for doc in docs:
             fields = {key: value for key, value in doc.items() if key not in ("_id", "on")}
-            change = {"$set": fields | {"on": doc["on"]}}
+            change: Document = {"$set": fields | {"on": doc["on"]}}
             if not doc["on"]:
                 change = {"$set": fields, "$unset": {"on": ""}}
+            if doc["_id"] in turned:
+                change["$currentDate"] = {"presenceAt": True}
             updates.append(pymongo.UpdateOne({"_id": doc["_id"]}, change))
         if updates:
             await self.users.bulk_write(updates, ordered=False, session=session)

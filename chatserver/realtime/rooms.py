@@ -247,13 +247,15 @@ class Rooms:
         for connection in self._sockets.get(user_id, ()):
             connection.session.emit(packet)
 
-    def emit(self, room: str, event_name: str, payload: Any) -> None:
+    def emit(self, room: str, event_name: str, payload: Any, *, notice: str) -> None:
         self.hear(room, event(event_name, payload))
 
     def emit_fleeting(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
         self._emit(self._rooms.get(room), event, payload, skip, fleeting=True)
 
-    def neighbours(self, rooms: Iterable[str], event: str, payload: Any, *, but: str) -> None:
+    def neighbours(
+        self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
+    ) -> None:
         """To every socket in any of the rooms once, but not to those of one user."""
         self.hear_near(rooms, event, payload, but=but)
 

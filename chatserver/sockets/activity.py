@@ -16,6 +16,14 @@ from .event import Event, Handler
 
 def _starting(kind: Kind) -> Handler:
     def start(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        if chat.members.known(connection.user_id, one.conversation_id):
+            chat.activity.start(connection, connection.user_id, one.conversation_id, kind)
+            return {}
+        return ask_and_start(chat, connection, one)
+
+    async def ask_and_start(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        # Who was removed while this node heard nothing is still in the room here.
+        await chat.members.present(connection.user_id, one.conversation_id)
         chat.activity.start(connection, connection.user_id, one.conversation_id, kind)
         return {}
 

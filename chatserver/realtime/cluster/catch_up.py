@@ -20,17 +20,28 @@ BEAT_S = 0.25
 STALLED_S = 0.75
 """With BEAT_S, less than others wait for an answer: whoever could not answer may have missed what it was
 asked."""
+UNNOTICED_S = 30.0
+"""How long it may take until it is noticed that something was not told: by the lease of a node that died,
+at the latest."""
+LATE_S = 10.0
+"""How long after the moment that it bears, by the database's clock, something may come to be on record."""
 
 
 class CatchUp:
-    """`look()` looks for what was missed; it may raise Unreadable. `up()`: whether the bus is."""
+    """`look(seconds)` looks for what was missed: nothing that is on record since longer than that. It may
+    raise Unreadable. `up()`: whether the bus is."""
 
-    def __init__(self, look: Callable[[], Awaitable[None]], up: Callable[[], bool]) -> None:
+    def __init__(self, look: Callable[[float], Awaitable[None]], up: Callable[[], bool]) -> None:
         self._look = look
         self._up = up
         self._missed = asyncio.Event()
         self._heard_all = False
-        self._beat_at = time.monotonic()
+        self._beat_at = self._sure_at = time.monotonic()
+
+    @property
+    def forgets(self) -> float:
+        """What was heard before (by the monotonic clock) is not looked for any more."""
+        return self._sure_at - LATE_S
 
     @property
     def whole(self) -> bool:
@@ -55,7 +66,9 @@ class CatchUp:
                 await self._missed.wait()
                 self._missed.clear()
                 began = time.monotonic()
-                read = await self._try_to_look()
+                read = await self._try_to_look(began - self._sure_at + LATE_S)
+                if read:
+                    self._sure_at = max(self._sure_at, began)
                 # However often something is missed, a fifth of the time at most goes into it.
                 pause = max(PAUSE_S, 4 * (time.monotonic() - began))
                 if read and self._up() and not self._missed.is_set():
@@ -67,9 +80,9 @@ class CatchUp:
         finally:
             beating.cancel()
 
-    async def _try_to_look(self) -> bool:
+    async def _try_to_look(self, seconds: float) -> bool:
         try:
-            await self._look()
+            await self._look(seconds)
         except Unreadable:
             return False
         except Exception:  # it is looked for again
@@ -87,4 +100,6 @@ class CatchUp:
                 log.warning("the node stood still", seconds=seconds)
                 missed()
             self._beat_at = time.monotonic()
+            if self._heard_all:
+                self._sure_at = max(self._sure_at, self._beat_at - UNNOTICED_S)
             await asyncio.sleep(BEAT_S)

@@ -9,13 +9,14 @@ depends on the bus. What is said on the channels: see messages.py.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
 from ..direct import Connection
 from ..order import Record
-from ..packet import event
+from ..packet import Packet, event
 from ..pubsub import PubSub
 from ..rooms import Arrival, Rooms
 from ..steps import Steps
@@ -24,7 +25,9 @@ from . import messages
 from .catch_up import CatchUp
 from .confirmations import Confirmations
 from .hearing import Hearing
+from .level import Level
 from .messages import ALL, of_node, of_room, of_user
+from .told import Notices, States
 
 SINGLY = 8
 """Users who are told of a change one by one; for more, all nodes are told at once."""
@@ -34,18 +37,24 @@ class Cluster(Rooms):
     """As Rooms, over all nodes. `node`: 16 hexadecimal characters, of this life of this process.
 
     `elsewhere(room, place, seq)` is called for every message that another node has committed to a room
-    that is heard here; `look_again()` when something may have been missed about users: it is to look
-    for what is on record. It may raise Unreadable.
+    that is heard here; `look_again(seconds)` when something may have been missed about users: it is to
+    look for what is on record, since that long. `look_aside(seconds, level_at)` afterwards, for what has
+    no place: the rooms that are `level` have performed all that was on record at that moment (by the
+    monotonic clock). Both may raise Unreadable.
     """
 
     elsewhere: Callable[[str, int, int], None]
-    look_again: Callable[[], Awaitable[None]]
+    look_again: Callable[[float], Awaitable[None]]
+    look_aside: Callable[[float, float], Awaitable[None]]
     on_lost: Callable[[], None] = staticmethod(lambda: None)
     """Called when this node is cut off."""
 
     def __init__(self, record: Record, node: str) -> None:
         self._confirmations = Confirmations(node)
-        super().__init__(record, self._confirmations.reached)
+        super().__init__(record, self._has_reached)
+        self._level = Level()
+        self._notices = Notices()
+        self._states = States()
         self._catch_up = CatchUp(self._look, lambda: self._bus.up)
         self._record = record
         self._node = node
@@ -94,15 +103,33 @@ class Cluster(Rooms):
         self._confirmations.give_up()
         self.missed()
 
-    async def _look(self) -> None:
-        await self.look_again()
-        rooms = self.order.rooms()
+    async def _look(self, seconds: float) -> None:
+        await self.look_again(seconds)
+        rooms, level_at = self.order.rooms(), time.monotonic()
         positions = await self._record.positions(rooms)
+        behind: dict[str, int] = {}
         for room in rooms:
             last, place = self.order.last(room), positions.get(room)
             # One that is not there has ended: its last change tells so.
             if last is not None and (place is None or place > last):
                 self.order.look(room, place or 0)
+                if place is not None:
+                    behind[room] = place
+        # Who was removed is out of the room before anything else is said in it.
+        await self._level.settled(behind)
+        await self.look_aside(seconds, level_at)
+
+    def _has_reached(self, room: str, place: int) -> None:
+        self._level.reached(room, place)
+        self._confirmations.reached(room, place)
+
+    def level(self, room: str) -> bool:
+        """Whether what was on record of the room, when it was looked last, is performed here."""
+        return room in self._level
+
+    def followed(self) -> list[str]:
+        """The rooms that are heard here."""
+        return self.order.rooms()
 
     def reached(self, room: str, place: int) -> bool | None:
         """Whether the changes of the room up to `place` count as performed here; None when the room is
@@ -186,6 +213,7 @@ class Cluster(Rooms):
 
     def _left_room(self, room: str) -> None:
         self.order.forget(room)
+        self._level.left(room)
         self._confirmations.left(room)
 
     # --- changes --------------------------------------------------------------------------------
@@ -241,10 +269,21 @@ class Cluster(Rooms):
 
     # --- what has no place ----------------------------------------------------------------------
 
-    def emit(self, room: str, event_name: str, payload: Any) -> None:
+    def emit(self, room: str, event_name: str, payload: Any, *, notice: str) -> None:
         packet = event(event_name, payload)
-        self.hear(room, packet)
-        self._bus.publish(of_room(room), messages.encode_event(self._me, packet))
+        self.hear_notice(room, notice, packet)
+        self._bus.publish(of_room(room), messages.encode_event(self._me, notice, packet))
+
+    def hear_notice(self, room: str, notice: str, packet: Packet) -> None:
+        if self._notices.first(notice, time.monotonic(), self._catch_up.forgets):
+            self.hear(room, packet)
+
+    def was_told(self, notice: str) -> bool:
+        return notice in self._notices
+
+    def found_notice(self, room: str, name: str, payload: Any, *, notice: str) -> None:
+        """What `emit` tells of is on record: fleeting, to those here who were not told."""
+        self.hear_notice(room, notice, event(name, payload, fleeting=True))
 
     def signal(self, name: str, data: Any, *, room: str) -> None:
         self._bus.publish(of_room(room), messages.encode_signal(self._me, name, data))
@@ -255,12 +294,26 @@ class Cluster(Rooms):
 
         await asyncio.wait([self._confirmations.ask(self._bus, ALL, ask)])
 
-    def neighbours(self, rooms: Iterable[str], event: str, payload: Any, *, but: str) -> None:
+    def neighbours(
+        self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
+    ) -> None:
         rooms = list(rooms)
-        self.hear_near(rooms, event, payload, but=but)
+        self.found_state(rooms, event, payload, but=but, number=number)
         if not self._near:
             self._loop.call_soon(self._tell_neighbours)
-        self._near.append((rooms, event, payload, but))
+        self._near.append((rooms, event, payload, but, number))
+
+    def knows(self, user_id: str, number: int) -> bool:
+        """Whether the neighbours of the user here know of this event, or a later one."""
+        return self._states.knows(user_id, number)
+
+    def found_state(
+        self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
+    ) -> None:
+        """What `neighbours` tells of was told by another node, or is on record: to those here who were
+        not told."""
+        if self._states.is_news(but, number, event):
+            self.hear_near(rooms, event, payload, but=but)
 
     def _tell_neighbours(self) -> None:
         near, self._near = self._near, []

@@ -70,7 +70,7 @@ class Hearing:
         self._rooms.told_of_users(*messages.decode_steps_of_users(message))
 
     def _event(self, channel: str, message: bytes) -> None:
-        self._rooms.hear(channel[SUBJECT], messages.decode_event(message))
+        self._rooms.hear_notice(channel[SUBJECT], *messages.decode_event(message))
 
     def _signal(self, channel: str, message: bytes) -> None:
         self._rooms.handle(*messages.decode_signal(message))
@@ -78,8 +78,8 @@ class Hearing:
             self._confirm(channel, message)
 
     def _neighbours(self, channel: str, message: bytes) -> None:
-        for rooms, name, payload, but in messages.decode_neighbours(message):
-            self._rooms.hear_near(rooms, name, payload, but=but)
+        for rooms, name, payload, but, number in messages.decode_neighbours(message):
+            self._rooms.found_state(rooms, name, payload, but=but, number=number)
 
     def _answer(self, channel: str, message: bytes) -> None:
         self._confirmations.answered(messages.decode_answer(message))

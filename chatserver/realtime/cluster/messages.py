@@ -9,9 +9,9 @@ travel as they are performed and as they leave for the sockets.
 | `m` | `r:<room>` | place, seq, packet | a change of the room that is nothing but a packet |
 | `s` | `r:<room>` | place, steps | any other change; it asks if anybody is moved |
 | `u` | `u:<user>`, `all` | room, new line, place, steps | the same, for nodes that do not hear the room |
-| `e` | `r:<room>` | packet | what has no place |
+| `e` | `r:<room>` | notice, new line, packet | what has no place, and its id |
 | `g` | `r:<room>`, `all` | name and data, as JSON | a signal for handlers; on `all` it asks |
-| `p` | `all` | rooms, event, payload, and whom not; as JSON, any number | what is told to neighbours |
+| `p` | `all` | rooms, event, payload, whom not, and a number; as JSON, any number | what is told to neighbours |
 | `y` | `n:<node>` | number | the question of this number is answered |
 
 A node hears `r:<room>` of those rooms that have members on it, `u:<user>` of those who are connected to
@@ -43,8 +43,9 @@ ALL = "all"
 SUBJECT = slice(2, None)
 """Of the name of any other channel: the room, the user or the node whose it is."""
 
-Neighbours = tuple[list[str], str, Any, str]
-"""Rooms, what everybody in them is told once (an event and its payload), and who is not."""
+Neighbours = tuple[list[str], str, Any, str, int]
+"""Rooms, what everybody in them is told once (an event and its payload), who is not, since it tells of
+that user, and its number among what tells of that user."""
 
 
 def of_room(room: str) -> str:
@@ -84,12 +85,13 @@ def decode_steps_of_users(message: bytes) -> tuple[str, int, Steps]:
     return room.decode(), int(change[:8], 16), Steps.decode(change[8:])
 
 
-def encode_event(node: bytes, packet: Packet) -> bytes:
-    return b"e%b00000000%b" % (node, packet.payload)
+def encode_event(node: bytes, notice: str, packet: Packet) -> bytes:
+    return b"e%b00000000%b\n%b" % (node, notice.encode(), packet.payload)
 
 
-def decode_event(message: bytes) -> Packet:
-    return Packet(message[_BODY:])
+def decode_event(message: bytes) -> tuple[str, Packet]:
+    notice, _, packet = message[_BODY:].partition(b"\n")
+    return notice.decode(), Packet(packet)
 
 
 def encode_signal(node: bytes, name: str, data: Any, question: int = 0) -> bytes:

@@ -1,0 +1,34 @@
+"""Which rooms have performed all that was on record when it was looked last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+WAIT_S = 0.2
+
+
+class Level:
+    def __init__(self) -> None:
+        self._behind: dict[str, int] = {}
+        self._reached = asyncio.Event()
+
+    def __contains__(self, room: str) -> bool:
+        return room not in self._behind
+
+    async def settled(self, behind: Mapping[str, int]) -> None:
+        """Return when each of these rooms has reached its place, or after a moment; the others are level."""
+        self._behind = dict(behind)
+        self._reached.clear()
+        if behind:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._reached.wait(), WAIT_S)
+
+    def reached(self, room: str, place: int) -> None:
+        if self._behind and self._behind.get(room, place + 1) <= place:
+            self.left(room)
+
+    def left(self, room: str) -> None:
+        if self._behind.pop(room, None) is not None and not self._behind:
+            self._reached.set()

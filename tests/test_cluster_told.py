@@ -1,0 +1,40 @@
+"""What a node remembers of what it told outside the order of changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatserver.realtime.cluster import told
+from chatserver.realtime.cluster.told import Notices, States
+
+
+def test_a_notice_is_told_once_until_it_is_not_looked_for_any_more() -> None:
+    notices = Notices()
+    assert notices.first("one", 10.0, forget=0.0)
+    assert notices.first("two", 11.0, forget=0.0)
+    assert not notices.first("one", 12.0, forget=0.0)
+    assert notices.first("three", 13.0, forget=10.5)
+    assert "one" not in notices
+    assert not notices.first("two", 14.0, forget=10.5)
+
+
+def test_no_more_is_remembered_than_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(told, "MOST", 2)
+    notices, states = Notices(), States()
+    for n, one in enumerate(("one", "two", "three")):
+        assert notices.first(one, float(n), forget=0.0)
+        assert states.is_news(one, 1, "online")
+    assert [one in notices for one in ("one", "two", "three")] == [False, True, True]
+    assert [states.knows(one, 1) for one in ("one", "two", "three")] == [False, True, True]
+
+
+def test_only_the_last_state_of_somebody_is_news_and_only_if_it_is_another() -> None:
+    states = States()
+    assert states.is_news("bob", 3, "online")
+    assert not states.is_news("bob", 3, "online")
+    assert not states.is_news("bob", 2, "offline"), "it comes too late"
+    assert not states.is_news("bob", 5, "online"), "he went and came back"
+    assert states.knows("bob", 5)
+    assert not states.is_news("bob", 4, "offline")
+    assert states.is_news("bob", 6, "offline")
+    assert states.is_news("alice", 2, "offline")
