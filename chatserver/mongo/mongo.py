@@ -247,11 +247,25 @@ class Mongo:
 
     @asynccontextmanager
     async def changes(self, pipeline: list[Document]) -> AsyncIterator[Changes]:
-        """What a majority has from now on, in the order of commits. Raises PyMongoError."""
+        """What a majority has from now on, in the order of commits: what is not told of here is seen by
+        whoever reads from now on. Raises PyMongoError."""
         async with await self._database.watch(
             pipeline, max_await_time_ms=CHANGES_AWAIT_MS, batch_size=CHANGES_BATCH
         ) as stream:
+            # It begins behind all that the primary has, and a read ends with what a majority has: what
+            # was on its way from the one to the other would be in neither.
+            await self._majority_has_all()
             yield stream
+
+    async def _majority_has_all(self) -> None:
+        """Return when a majority has what the primary has now."""
+        with pymongo.timeout(DEADLINE_S):
+            async with self._client.start_session(causal_consistency=True) as session:
+                # Says what is the last that the primary has; the read waits for that.
+                await self._client.admin.command(
+                    "ping", session=session, read_preference=pymongo.ReadPreference.PRIMARY
+                )
+                await self.relays.find_one({}, {"_id": 1}, session=session)
 
 
 @contextmanager

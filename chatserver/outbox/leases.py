@@ -82,13 +82,16 @@ class Leases:
             self._id = new_id()
             self.held = self._leaving = frozenset()
             await self._lease.begin(self._id)
-        alive, owners = await self._all()
+        alive, expired, owners = await self._all()
+        if not expired.isdisjoint(owners.values()):
+            await self._bury(expired)
+            alive, expired, owners = await self._all()
         if self._id not in alive:
             return  # it took too long: the next look begins anew
         mine = frozenset(one for one, owner in owners.items() if owner == self._id)
         share = math.ceil(PARTITIONS / len(alive))
         if len(mine) <= share:
-            free = [one for one in range(PARTITIONS) if owners.get(one) not in alive]
+            free = [one for one in range(PARTITIONS) if owners.get(one) not in alive | expired]
             random.shuffle(free)
             taken = [
                 one for one in free[: share - len(mine)] if await self._take(one, owners.get(one))
@@ -105,19 +108,25 @@ class Leases:
                     )
         self._valid_until = asked_at + LEASE_S
 
-    async def _all(self) -> tuple[set[str], dict[int, str | None]]:
+    async def _bury(self, expired: set[str]) -> None:
+        """Take away the leases that ran out. Who is without one is dead for good: of the others, what
+        was read may be older than their last heart beat."""
+        await self._mongo.relays.delete_many({"_id": {"$in": [*expired]}, "$expr": {"$not": ALIVE}})
+
+    async def _all(self) -> tuple[set[str], set[str], dict[int, str | None]]:
+        """Whose lease lasts, whose ran out, and who has which partition."""
         cursor = await self._mongo.relays.aggregate(
             [{"$project": {"owner": 1, "until": 1, "alive": ALIVE}}]
         )
         alive: set[str] = set()
+        expired: set[str] = set()
         owners: dict[int, str | None] = {}
         async for doc in cursor:
             if isinstance(doc.get("until"), datetime):
-                if doc["alive"]:
-                    alive.add(doc["_id"])
+                (alive if doc["alive"] else expired).add(doc["_id"])
             elif "owner" in doc:
                 owners[int(doc["_id"][1:])] = doc["owner"]
-        return alive, owners
+        return alive, expired, owners
 
     async def _take(self, partition: int, owner: str | None) -> bool:
         """Take a partition from an owner who is no more, unless someone else was quicker."""
