@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,13 +27,41 @@ INTERNAL_SECRET = "the-internal-secret-of-the-tests-32-bytes"
 WEBHOOK_SECRET = "the-webhook-secret-of-the-tests-32-bytes"
 
 
+READY_S = 20.0
+"""What a server has to become ready, without the time in which the machine did not let it run."""
+KEPT = 64
+_kept: deque[socket.socket] = deque()
+
+
 def free_port() -> int:
-    """Below those that the kernel gives to whoever connects: it would not stay free for long."""
+    """Below those that the kernel gives to whoever connects: it would not stay free for long.
+
+    Until as many others have been asked for, nobody else is given it: neither another server that
+    starts at the same moment, nor one of another run of tests.
+    """
     while True:
         port = random.randrange(10_000, 32_000)
-        with socket.socket() as one, contextlib.suppress(OSError):
+        one = socket.socket()
+        try:
             one.bind(("127.0.0.1", port))
-            return port
+        except OSError:
+            one.close()
+            continue
+        # Now: whoever asks like this is refused, and a server, which sets it too, may listen there.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _kept.append(one)
+        if len(_kept) > KEPT:
+            _kept.popleft().close()
+        return port
+
+
+def starved_s(pid: int) -> float:
+    """How long a process has been ready to run while others ran: on a busy machine, most of the time."""
+    try:
+        _, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0  # it has ended, or the kernel keeps no such account
+    return int(waited) / 1e9
 
 
 class MongoServer:
@@ -143,15 +172,24 @@ class ChatServer:
                 stderr=log,
             )
         async with aiohttp.ClientSession() as session:
-            end = time.monotonic() + 20
+            began, says = time.monotonic(), "nothing"
             while True:
-                assert self.process.returncode is None, self.log
-                assert time.monotonic() < end, self.log
+                assert self.process.returncode is None, self._story("ended")
+                passed = time.monotonic() - began - starved_s(self.process.pid)
+                assert passed < READY_S, self._story(f"/ready says {says}")
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(self.rest + "/ready") as answer:
                         if answer.status == 200:
                             return
+                        says = await answer.text()
                 await asyncio.sleep(0.05)
+
+    def _story(self, what: str) -> str:
+        code, starved = self.process.returncode, starved_s(self.process.pid)
+        return (
+            f"no {self.command} at {self.rest}: {what}; exit code {code}, {starved:.1f} s without a CPU,"
+            f" log:\n{self.log}"
+        )
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

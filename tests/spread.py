@@ -77,18 +77,21 @@ async def spread(
 ) -> AsyncIterator[Spread]:
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(Redis.from_url(redis_url))
-        first = [
-            chat_server(
-                mongo_url,
-                database,
-                folder / f"log-{n}",
-                **{"REDIS_URL": redis_url, **settings},
+        starting = [
+            stack.enter_async_context(
+                chat_server(
+                    mongo_url,
+                    database,
+                    folder / f"log-{n}",
+                    **{"REDIS_URL": redis_url, **settings},
+                )
             )
             for n in range(NODES)
         ]
-        servers = [
-            await started
-            for started in [asyncio.ensure_future(stack.enter_async_context(one)) for one in first]
-        ]
+        # All of them, also when one fails: who is still on the way in then would never be stopped.
+        started = await asyncio.gather(*starting, return_exceptions=True)
+        if failed := [one for one in started if isinstance(one, BaseException)]:
+            raise BaseExceptionGroup(f"{len(failed)} of {NODES} nodes did not start", failed)
+        servers = [one for one in started if isinstance(one, ChatServer)]
         session = await stack.enter_async_context(aiohttp.ClientSession())
         yield Spread(servers, redis, database, session)
