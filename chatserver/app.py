@@ -112,13 +112,15 @@ async def serve(
             mongo,
             Announcements(rooms, recency).tell,
             rooms.behind,
-            lambda conversation_id: rooms.signal(
-                "contended", conversation_id, room=conversation_id
+            lambda conversation_id, word: rooms.signal(
+                "turns",
+                [conversation_id, word],
+                room=conversation_id if word == "lost" else None,
             ),
             lambda: rooms.whole,
             routes,
         )
-        rooms.on("contended", changes.contended)
+        rooms.on("turns", lambda said: changes.said(*said))
         undo.push_async_callback(changes.close)
 
         outbox = Outbox(mongo, routes)
@@ -193,7 +195,13 @@ async def serve(
 
         waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
         here = Fellows(beside.parent).exposition if beside else metrics.exposition
-        health = Health(mongo, [here, waiting.exposition, relay.exposition])
+        listening = asyncio.Event()
+        health = Health(
+            mongo,
+            [here, waiting.exposition, relay.exposition],
+            # Both ports: the private one, which is asked, is there first.
+            {"sockets": listening.is_set},
+        )
         private = web.Application(client_max_size=MAX_REQUEST, middlewares=[errors])
         RestDoor(chat, tokens, limits, metrics, settings.internal_api_secret).add_to(private.router)
         InternalDoor(chat, metrics, settings.internal_api_secret).add_to(private.router)
@@ -208,6 +216,7 @@ async def serve(
         await _listen(undo, private, settings, settings.port, shared=shared)
         if public is not private:
             await _listen(undo, public, settings, settings.ws_port, shared=shared)
+        listening.set()
         if beside:
             await Health(mongo, [metrics.exposition]).listen(undo, beside)
         # Listening all the while: a client that polls, or comes through a balancer, needs a connection

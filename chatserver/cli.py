@@ -151,7 +151,7 @@ async def _serve(settings: Settings, workers: int) -> None:
                 await serve_app(settings, mongo_url=url, started=started)
     except EmbeddedFailed as error:
         terminal.fail(str(error), terminal.FAILED)
-    except PyMongoError as error:
+    except (PyMongoError, TimeoutError) as error:
         terminal.fail(
             f"MongoDB does not serve: {words_of(error)}. See chatserver doctor.", terminal.FAILED
         )
@@ -169,7 +169,7 @@ async def _worker(settings: Settings, beside: Path) -> None:
     end_with_server(beside, _stop_on_signal())
     try:
         await serve_app(settings, mongo_url=settings.mongo_url, started=lambda: None, beside=beside)
-    except PyMongoError as error:
+    except (PyMongoError, TimeoutError) as error:
         terminal.fail(f"MongoDB does not serve: {words_of(error)}.", terminal.FAILED)
     except asyncio.CancelledError:
         return

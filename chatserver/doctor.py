@@ -108,7 +108,7 @@ async def _replica_set(url: str, remedy: str) -> Finding:
 
 def words_of(error: Exception) -> str:
     """What the driver says, without its time-outs and its view of the servers."""
-    return str(error).split(" (configured", 1)[0]
+    return str(error).split(" (configured", 1)[0] or "it does not answer in time"
 
 
 async def _redis(settings: Settings) -> Finding:

@@ -29,8 +29,8 @@ SAID: list[tuple[bytes, bytes]] = [
         b'e0123456789abcdef000000005f\n2["message:read",{}]',
     ),
     (
-        messages.encode_signal(ME, "contended", "talk", 31),
-        b'g0123456789abcdef0000001f["contended","talk"]',
+        messages.encode_signal(ME, "turns", "talk", 31),
+        b'g0123456789abcdef0000001f["turns","talk"]',
     ),
     (
         messages.encode_neighbours(
@@ -69,6 +69,6 @@ def test_it_is_understood() -> None:
     assert (room, place, steps.encode()) == ("talk", 258, BODY)
     notice, packet = read(b"e")
     assert (notice, packet.payload) == ("5f", b'2["message:read",{}]')
-    assert read(b"g") == ("contended", "talk")
+    assert read(b"g") == ("turns", "talk")
     assert read(b"p") == [[["talk"], "presence:online", {"userId": "bob"}, "bob", 1]]
     assert read(b"y") == 31

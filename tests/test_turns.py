@@ -127,6 +127,6 @@ async def test_a_node_that_hosts_nobody_of_the_conversation_leaves_the_others_th
             said[number] += 1
 
     await asyncio.gather(*[write(number) for number in range(3) for _ in range(AT_ONCE)])
-    # It has to read what the others hear of each other, and so gets less; but its turns, and no more.
-    assert max(said) / 20 < said[2] < 2 * min(said[:2])
+    # It has to read what the others hear of each other, and so gets less; but it gets its turns.
+    assert min(said) > max(said) / 10
     await in_order(writers, said)

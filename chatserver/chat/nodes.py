@@ -26,6 +26,8 @@ RESTART_GRACE_S = 15.0
 """How long those who were online on a node that ended have to come back before they are offline."""
 CLAIM_S = 6.0
 """How long whoever takes over a dead node may be silent before another one does it."""
+FAREWELL_S = 2.0
+"""A courtesy: a lease that is not ended runs out."""
 
 Hold = Callable[[Session], Awaitable[None]]
 """Makes sure, for the transaction, that one is still the one to do this. Raises LeaseLost."""
@@ -123,7 +125,7 @@ class Nodes:
         await tasks.end(self._beating)
         await tasks.end(self._inheriting)
         try:
-            async with deadline():
+            async with asyncio.timeout(FAREWELL_S):
                 await self._lease.end(self.lease)
         except (PyMongoError, TimeoutError) as error:
             if not is_down(error):

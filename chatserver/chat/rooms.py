@@ -61,8 +61,8 @@ class Rooms(Protocol):
     def on(self, name: str, handler: Callable[[Any], None]) -> None:
         """Call the handler with what is signalled by this name, in steps or by another node."""
 
-    def signal(self, name: str, data: Any, *, room: str) -> None:
-        """To the handlers of the other nodes that have members of the room."""
+    def signal(self, name: str, data: Any, *, room: str | None) -> None:
+        """To the handlers of the other nodes that have members of the room; without one, of all."""
 
     async def signalled(self, name: str, data: Any) -> None:
         """To the handlers of all other nodes; returns when they have run, or nearly: within a second."""

@@ -233,8 +233,8 @@ class Rooms:
         if (handler := self._handlers.get(name)) is not None:
             handler(data)
 
-    def signal(self, name: str, data: Any, *, room: str) -> None:
-        """To the handlers of the other nodes that have members of the room."""
+    def signal(self, name: str, data: Any, *, room: str | None) -> None:
+        """To the handlers of the other nodes that have members of the room; without one, of all."""
 
     async def signalled(self, name: str, data: Any) -> None:
         """To the handlers of all other nodes; return when they have run, or nearly: within a second."""

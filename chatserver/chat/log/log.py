@@ -19,7 +19,7 @@ from .entry import Act, Change, Entry, Outcome
 from .position import Position
 from .sends import Sends
 from .tail import ActOp, ChangeOp, Op, Send, Tail, refuse, take
-from .turns import Turns
+from .turns import Turns, Word
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Log:
     """Appends changes and announces them.
 
     `announce` is called once per entry that was committed here, in order per conversation, right
-    after the commit; `behind` when there are others (see Position). `lose` and `whole`: see Turns.
+    after the commit; `behind` when there are others (see Position). `say` and `whole`: see Turns.
     `routes`: which webhook endpoints an entry is due for.
     """
 
@@ -50,12 +50,12 @@ class Log:
         mongo: Mongo,
         announce: Callable[[Entry], None],
         behind: Callable[[str, int, int], None],
-        lose: Callable[[str], None],
+        say: Callable[[str, Word], None],
         whole: Callable[[], bool],
         routes: Routes,
     ) -> None:
         self._position = Position(mongo, announce, behind)
-        self._turns = Turns(self._position, lose, whole, self._wake)
+        self._turns = Turns(self._position, say, whole, self._wake)
         self._sends = Sends(mongo, self._position, self._turns, routes)
         self._changes = Changes(mongo, self._position, self._turns, routes)
         # Kept: on Python 3.11 each get_running_loop() is a system call.
@@ -120,10 +120,10 @@ class Log:
         if (tail := self._tails.get(conversation_id)) is not None:
             self._turns.heard(tail, place, seq)
 
-    def contended(self, conversation_id: str) -> None:
-        """Another node has lost a race for a place."""
+    def said(self, conversation_id: str, word: Word) -> None:
+        """Another node says so (see Turns)."""
         if (tail := self._tails.get(conversation_id)) is not None:
-            self._turns.contended(tail)
+            self._turns.said(tail, word)
 
     async def position(self, conversation_id: str) -> tuple[int, int]:
         """(lastSeq, lastRev) as the database has them."""

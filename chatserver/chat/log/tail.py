@@ -83,6 +83,8 @@ class Tail:
         "seen_at",
         "seq",
         "unsure",
+        "urgent",
+        "yields_until",
     )
 
     def __init__(self, conversation_id: str) -> None:
@@ -101,6 +103,10 @@ class Tail:
         were added again: before one is refused, that is read."""
         self.contended = False
         """Other nodes write here just now."""
+        self.urgent = False
+        """This node has asked the others to be let first."""
+        self.yields_until = 0.0
+        """Another node is to be first until then, by the loop's clock."""
         self.heard: dict[int, int] = {}
         """Messages of other nodes that may come next: the seq of each place."""
         self.hears: asyncio.Future[None] | None = None

@@ -4,6 +4,10 @@ A node that has written begins with what came meanwhile, at once: so it would wi
 place too, and the others would never get one. Whoever loses says so. Who hears that pauses after each
 batch, until it has heard what another node wrote, or until nobody wrote anything for PAUSE_S. And what
 is heard of the others' messages need not be read: the next batch is numbered from there.
+
+Where two take their turns like this, a third whose write takes longer, as a transaction does, or who does
+not hear of their messages, would find no gap. So whoever has lost URGENT times asks all nodes to be let
+first, and they wait until that is done.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Literal
 
 from .position import Position
 from .tail import Tail
@@ -20,23 +25,31 @@ PAUSE_S = 0.005
 HEAR_S = 0.003
 """How long what won a race is waited for before it is read: until then it is perhaps not on record with
 the majority that is read from, so that reading would not find it."""
+URGENT = 4
+"""Races lost after each other by one batch."""
+YIELD_S = 0.05
+"""How long others wait for who is to be first: several times a transaction."""
 HEARD = 1000
 """Places of one conversation that are remembered while a batch of it is under way."""
 
+Word = Literal["lost", "first", "done"]
+"""What the nodes say to each other: I have lost a race; let me be first; I have been. `lost` is for those
+who hear the conversation's messages, the others for all."""
+
 
 class Turns:
-    """`lose(conversation)` tells the other nodes that this one has lost a race; `whole()` is whether
-    they are heard; `go_on(tail)` is called when a pause is over."""
+    """`say(conversation, word)` tells the other nodes; `whole()` is whether they are heard;
+    `go_on(tail)` is called when a pause is over."""
 
     def __init__(
         self,
         position: Position,
-        lose: Callable[[str], None],
+        say: Callable[[str, Word], None],
         whole: Callable[[], bool],
         go_on: Callable[[Tail], None],
     ) -> None:
         self._position = position
-        self._lose = lose
+        self._say = say
         self._whole = whole
         self._go_on = go_on
         self._loop = asyncio.get_running_loop()
@@ -48,14 +61,21 @@ class Turns:
 
     def over(self, tail: Tail) -> None:
         """A batch of the tail has ended."""
-        if self._advance(tail) or self._closed:
+        if tail.urgent:
+            tail.urgent = False
+            self._say(tail.id, "done")
+        heard = self._advance(tail)
+        if self._closed:
             return
-        if tail.contended:
-            self._pauses[tail] = self._loop.call_later(PAUSE_S, self._in_vain, tail)
+        if (left := self._yields_for(tail)) > 0:
+            self._pause(tail, left, self._end)
+        elif heard:
+            return
+        elif tail.contended:
+            self._pause(tail, PAUSE_S, self._in_vain)
         elif not self._whole():
             # Nobody can say that a race was lost.
-            pause = random.uniform(0, PAUSE_S)
-            self._pauses[tail] = self._loop.call_later(pause, self._in_vain, tail)
+            self._pause(tail, random.uniform(0, PAUSE_S), self._in_vain)
 
     async def lost(self, tail: Tail, attempt: int) -> set[str]:
         """Another node has taken the place: learn what it wrote. Returns who was removed by it.
@@ -63,24 +83,48 @@ class Turns:
         What is heard are messages, without a gap: nobody was removed by them or between them.
         """
         tail.contended = True
-        self._lose(tail.id)
+        if (attempt + 1) % URGENT:
+            self._say(tail.id, "lost")
+        else:
+            tail.urgent = True
+            self._say(tail.id, "first")
+        if not tail.urgent and (left := self._yields_for(tail)) > 0:
+            await self._hear(tail, left)
         if self._advance(tail):
             return set()
         if self._whole():
-            tail.hears = self._loop.create_future()
-            try:
-                await asyncio.wait([tail.hears], timeout=HEAR_S)
-            finally:
-                tail.hears = None
+            await self._hear(tail, HEAR_S)
             if self._advance(tail):
                 return set()
         elif attempt:
             await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 3))
         return await self._position.catch_up(tail)
 
-    def contended(self, tail: Tail) -> None:
-        """Another node has lost a race in this conversation."""
+    async def _hear(self, tail: Tail, seconds: float) -> None:
+        """Wait for what another node has to say of the conversation."""
+        tail.hears = self._loop.create_future()
+        try:
+            await asyncio.wait([tail.hears], timeout=seconds)
+        finally:
+            tail.hears = None
+
+    def said(self, tail: Tail, word: Word) -> None:
+        """Another node says so of this conversation."""
+        if word == "done":
+            tail.yields_until = 0.0
+            self._wake(tail)
+            if tail in self._pauses:
+                self._end(tail)
+            return
         tail.contended = True
+        if word == "first" and not self._closed:
+            tail.yields_until = self._loop.time() + YIELD_S
+            # One that is ready begins before anybody could hear of its pause.
+            if not tail.busy and not tail.ready:
+                self._pause(tail, YIELD_S, self._end)
+
+    def _yields_for(self, tail: Tail) -> float:
+        return tail.yields_until - self._loop.time()
 
     def heard(self, tail: Tail, place: int, seq: int) -> None:
         """Another node has committed a message."""
@@ -88,10 +132,14 @@ class Turns:
             return
         if len(tail.heard) < HEARD:
             tail.heard[place] = seq
-        if not tail.busy:
-            if self._advance(tail) and tail in self._pauses:
-                self._end(tail)
-        elif tail.hears is not None and not tail.hears.done():
+        if tail.busy:
+            self._wake(tail)
+        elif self._advance(tail) and tail in self._pauses and self._yields_for(tail) <= 0:
+            self._end(tail)
+
+    @staticmethod
+    def _wake(tail: Tail) -> None:
+        if tail.hears is not None and not tail.hears.done():
             tail.hears.set_result(None)
 
     def close(self) -> None:
@@ -113,6 +161,11 @@ class Turns:
         for place in [one for one in heard if one <= tail.place]:
             del heard[place]
         return tail.place > before
+
+    def _pause(self, tail: Tail, seconds: float, then: Callable[[Tail], None]) -> None:
+        if (earlier := self._pauses.get(tail)) is not None:
+            earlier.cancel()
+        self._pauses[tail] = self._loop.call_later(seconds, then, tail)
 
     def _in_vain(self, tail: Tail) -> None:
         tail.contended = False

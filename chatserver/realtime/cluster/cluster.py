@@ -285,8 +285,9 @@ class Cluster(Rooms):
         """What `emit` tells of is on record: fleeting, to those here who were not told."""
         self.hear_notice(room, notice, event(name, payload, fleeting=True))
 
-    def signal(self, name: str, data: Any, *, room: str) -> None:
-        self._bus.publish(of_room(room), messages.encode_signal(self._me, name, data))
+    def signal(self, name: str, data: Any, *, room: str | None) -> None:
+        channel = ALL if room is None else of_room(room)
+        self._bus.publish(channel, messages.encode_signal(self._me, name, data))
 
     async def signalled(self, name: str, data: Any) -> None:
         def ask(number: int) -> bytes:
