@@ -245,6 +245,11 @@ def _bus(undo: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: Me
     cluster.connect(bus)
     bus.watch(metrics.watch)
     metrics.watch(
+        "chat_catching_up",
+        "1 while this node looks for what it may not have heard from the others.",
+        lambda: float(not cluster.whole),
+    )
+    metrics.watch(
         "chat_rooms_lacking",
         "Conversations that wait for a change to come from another node.",
         lambda: cluster.order.lacking,

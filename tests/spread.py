@@ -42,7 +42,8 @@ class Spread:
         """Return when every node has handled all that any node had said when this was called.
 
         The first answers come behind whatever the nodes had said; the second ones when they have heard
-        that. What came in the wrong order may even then be waiting for what is read again.
+        that. What came in the wrong order may even then be waiting for what is read again, and a node
+        that was cut off for a moment, as on a busy machine, may be looking for what it missed.
         """
         await self._round()
         await self._round()
@@ -52,7 +53,8 @@ class Spread:
     async def _lacks_nothing(self, server: ChatServer) -> None:
         while True:
             async with self._session.get(f"{server.rest}/metrics") as answer:
-                if "chat_rooms_lacking 0.0" in await answer.text():
+                said = await answer.text()
+                if "chat_rooms_lacking 0.0" in said and "chat_catching_up 0.0" in said:
                     return
             await asyncio.sleep(0.02)
 

@@ -264,7 +264,8 @@ async def test_no_pattern_takes_long_to_refuse(people: People) -> None:
             data = json.dumps(body, ensure_ascii=False).encode()
             status, answer = await scene.alice.request(method, where, data=data)
             refused(status, answer)
-        assert time.monotonic() - started < 0.5, url[:20]
+        # What grows faster than the input would take minutes.
+        assert time.monotonic() - started < 2, url[:20]
     for emoji in ("👩‍" * 5000, "a" * 60_000, "\u20e3" * 33, ":" * 60_000):
         status, answer = await scene.alice.request(
             "POST", f"/messages/{scene.message['id']}/reactions", {"emoji": emoji[:3000]}

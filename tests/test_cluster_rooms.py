@@ -197,3 +197,18 @@ async def test_a_channel_that_is_confirmed_late_is_looked_at_again(
     place.table.before_answering = too_early
     bob = await come(here, "bob", TALK)
     await when(lambda: news(bob) == ["said before it was heard"])
+
+
+async def test_what_moved_a_user_whose_channel_is_confirmed_late_is_looked_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "CONFIRM_S", 0.01)
+    here = place.node("a")
+    await place.keep_up(here)
+    end = place.air.ends[0]
+    end.confirms = False
+    await come(here, "bob")
+    looked = place.looked
+    for one in end.waiting:
+        one.set_result(True)
+    await when(lambda: place.looked > looked)

@@ -27,8 +27,8 @@ HEAR_S = 0.003
 the majority that is read from, so that reading would not find it."""
 URGENT = 4
 """Races lost after each other by one batch."""
-YIELD_S = 0.05
-"""How long others wait for who is to be first: several times a transaction."""
+YIELD_S = 0.3
+"""How long others wait for who is to be first, unless that is done before: many times a transaction."""
 HEARD = 1000
 """Places of one conversation that are remembered while a batch of it is under way."""
 

@@ -155,7 +155,15 @@ class Cluster(Rooms):
         return arrival
 
     async def reachable(self, user_id: str) -> None:
-        await settled([self._heard_users.hear(user_id)])
+        subscribed = self._heard_users.hear(user_id)
+        await settled([subscribed])
+        if not subscribed.done():
+            subscribed.add_done_callback(self._heard_user_late)
+
+    def _heard_user_late(self, subscribed: asyncio.Future[bool]) -> None:
+        """The channel is heard only now: what moved the user before is on record."""
+        if not subscribed.cancelled() and subscribed.result():
+            self.missed()
 
     async def prepare(self, rooms: Iterable[str]) -> None:
         rooms = list(rooms)
