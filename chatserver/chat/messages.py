@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,10 @@ from .message import Message, conversation_of
 
 PAGE_BYTES = 512 * 1024
 """A page ends early past this much text, so that no answer fills a client's buffer at once."""
+
+
+Begun = Future[Outcome]
+"""A message that has its place among those of its sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +47,16 @@ class Messages:
         self._members = members
         self._max_chars = max_chars
 
-    def send(self, sender_id: str, new: NewMessage) -> Awaitable[Outcome]:
-        """Store a message, once per clientMessageId, and announce it to its conversation.
+    async def send(self, sender_id: str, new: NewMessage) -> Outcome:
+        """Store a message, once per clientMessageId, and announce it to its conversation."""
+        begun = self.begin_send(sender_id, new)
+        return await (begun if isinstance(begun, Future) else await begun)
 
-        Messages sent one after another by calls of this function keep their order when the first
-        result is a future; when it is a coroutine, the next call has to wait for it.
+    def begin_send(self, sender_id: str, new: NewMessage) -> Begun | Awaitable[Begun]:
+        """As `send`; the future is of what becomes of it.
+
+        Messages that are sent one after another keep their order, if the next call is made when this
+        one has given the future: at once, or when it was awaited.
         """
         self._check_text(new.content, empty_ok=bool(new.attachments))
         doc: Document = {
@@ -68,7 +78,7 @@ class Messages:
             return self._log.append(doc)
         return self._send_checked(sender_id, doc)
 
-    async def _send_checked(self, sender_id: str, doc: Document) -> Outcome:
+    async def _send_checked(self, sender_id: str, doc: Document) -> Begun:
         await self._members.require(sender_id, doc["conversationId"])
         if reply_to := doc.get("replyTo"):
             target = await self._mongo.log.find_one(
@@ -77,7 +87,7 @@ class Messages:
             )
             if target is None:
                 raise ValidationFailed.of("replyTo", "No such message in this conversation.")
-        return await self._log.append(doc)
+        return self._log.append(doc)
 
     async def edit(self, actor_id: str, edit: MessageEdit) -> Message:
         """Change the text of one's own message."""

@@ -72,12 +72,16 @@ class Lane:
             self._handling.fail(self._connection, call, error)
             return
         if isinstance(result, asyncio.Future):
-            self._under_way += 1
-            result.add_done_callback(lambda done: self._landed(call, done))
+            self._launch(call, result)
         elif inspect.iscoroutine(result):
             self._take_turn(call, result)
         else:
             self._handling.answer(self._connection, call, result)
+
+    def _launch(self, call: Call, result: asyncio.Future[Any]) -> None:
+        """It has its place: the next may begin."""
+        self._under_way += 1
+        result.add_done_callback(lambda done: self._landed(call, done))
 
     def _landed(self, call: Call, done: asyncio.Future[Any]) -> None:
         self._under_way -= 1
@@ -103,6 +107,9 @@ class Lane:
         except Exception as error:  # the door always answers
             self._handling.fail(self._connection, call, error)
         else:
+            if isinstance(result, asyncio.Future):
+                self._launch(call, result)
+                return
             data = getattr(getattr(result, "message", None), "json", result)
             self._handling.answer(self._connection, call, data)
             await self._let_read()

@@ -23,7 +23,7 @@ from .event import Event
 
 
 def send(chat: Chat, connection: Connection, new: NewMessage) -> Awaitable[Any]:
-    return chat.messages.send(connection.user_id, new)
+    return chat.messages.begin_send(connection.user_id, new)
 
 
 async def edit(chat: Chat, connection: Connection, edit: MessageEdit) -> Any:
