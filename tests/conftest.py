@@ -92,6 +92,15 @@ async def people(nodes: Spread) -> AsyncIterator[People]:
 
 
 @pytest_asyncio.fixture
+async def everyone(own_nodes: Spread) -> AsyncIterator[People]:
+    """As `people`, over the nodes that a file of tests has for itself."""
+    async with aiohttp.ClientSession() as session:
+        people = People(own_nodes.servers[0], session, own_nodes)
+        yield people
+        await people.go_home()
+
+
+@pytest_asyncio.fixture
 async def start(
     mongo_url: str, worker: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[Starter]:

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -31,14 +30,6 @@ async def own_nodes(
     database = f"{worker}-faults-{time.time_ns()}"
     async with spread(mongo_url, own_redis.url, database, tmp_path, LOG_LEVEL="warning") as nodes:
         yield nodes
-
-
-@pytest_asyncio.fixture
-async def everyone(own_nodes: Spread) -> AsyncIterator[People]:
-    async with aiohttp.ClientSession() as session:
-        people = People(own_nodes.servers[0], session, own_nodes)
-        yield people
-        await people.go_home()
 
 
 async def killed_and_empty(redis: RedisServer) -> None:

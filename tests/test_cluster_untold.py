@@ -14,7 +14,7 @@ from .people import People, Person
 from .raw import Wire
 from .redises import RedisServer
 from .spread import Spread
-from .test_cluster_faults import everyone, own_nodes  # noqa: F401  fixtures
+from .test_cluster_faults import own_nodes  # noqa: F401  a fixture
 from .test_presence_nodes import GRACE_S, arrive, crowd, heard_of
 
 SOON_S = 4.0
@@ -65,7 +65,7 @@ def marks(wire: Wire) -> list[tuple[str, Any]]:
 async def test_who_comes_and_goes_while_redis_is_away_is_told_everywhere_once(
     own_redis: RedisServer,
     own_nodes: Spread,  # noqa: F811  the fixture
-    everyone: People,  # noqa: F811  the fixture
+    everyone: People,
     fault: Any,
 ) -> None:
     alice, bob, carol, dave = everyone("alice", "bob", "carol", "dave")
@@ -110,7 +110,7 @@ async def test_who_comes_and_goes_while_redis_is_away_is_told_everywhere_once(
 async def test_what_is_read_while_redis_is_away_is_told_everywhere_once(
     own_redis: RedisServer,
     own_nodes: Spread,  # noqa: F811  the fixture
-    everyone: People,  # noqa: F811  the fixture
+    everyone: People,
     fault: Any,
 ) -> None:
     alice, bob, carol = everyone("alice", "bob", "carol")
@@ -147,7 +147,7 @@ async def test_what_is_read_while_redis_is_away_is_told_everywhere_once(
 async def test_what_a_frozen_node_slept_through_reaches_its_clients_once(
     own_redis: RedisServer,
     own_nodes: Spread,  # noqa: F811  the fixture
-    everyone: People,  # noqa: F811  the fixture
+    everyone: People,
 ) -> None:
     alice, bob, carol, dave = everyone("alice", "bob", "carol", "dave")
     talk = await alice.group(bob, carol, dave)
@@ -187,7 +187,7 @@ async def test_what_a_frozen_node_slept_through_reaches_its_clients_once(
 async def test_who_was_removed_while_redis_is_away_hears_of_no_reading_and_of_nobody(
     own_redis: RedisServer,
     own_nodes: Spread,  # noqa: F811  the fixture
-    everyone: People,  # noqa: F811  the fixture
+    everyone: People,
 ) -> None:
     alice, bob, carol, dave = everyone("alice", "bob", "carol", "dave")
     talk = await alice.group(bob, carol, dave)
@@ -215,7 +215,7 @@ async def test_who_was_removed_while_redis_is_away_hears_of_no_reading_and_of_no
 async def test_a_crowd_that_came_while_redis_was_away_is_told_whole_and_once(
     own_redis: RedisServer,
     own_nodes: Spread,  # noqa: F811  the fixture
-    everyone: People,  # noqa: F811  the fixture
+    everyone: People,
 ) -> None:
     alice = everyone("alice")
     desk = await Wire.connect(at(own_nodes, 0, alice))

@@ -62,7 +62,7 @@ async def until_it_answers(question: Callable[[], Awaitable[Any]], within: float
         try:
             await question()
             return
-        except Exception:
+        except Exception:  # whatever it is, at the end of the time it is raised
             if time.monotonic() > end:
                 raise
             await asyncio.sleep(0.1)

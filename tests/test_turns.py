@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import pytest_asyncio
 
 from .people import Device, People, Person, Refused
@@ -28,14 +27,6 @@ async def own_nodes(
     database = f"{worker}-turns-{time.time_ns()}"
     async with spread(mongo_url, own_redis.url, database, tmp_path, RATE_LIMITS="off") as nodes:
         yield nodes
-
-
-@pytest_asyncio.fixture
-async def everyone(own_nodes: Spread) -> AsyncIterator[People]:
-    async with aiohttp.ClientSession() as session:
-        people = People(own_nodes.servers[0], session, own_nodes)
-        yield people
-        await people.go_home()
 
 
 async def writing(everyone: People) -> tuple[list[Device], list[int]]:
