@@ -40,7 +40,7 @@ from .http import errors
 from .internal.door import InternalDoor
 from .limits import Limits
 from .metrics import Metrics
-from .mongo import Mongo
+from .mongo import Commands, Mongo
 from .outbox.desk import Desk
 from .outbox.endpoints import Routes
 from .outbox.outbox import Outbox
@@ -52,6 +52,7 @@ from .rest.door import RestDoor
 from .settings import Settings
 from .sockets.door import Door
 from .sockets.incoming import MAX_FRAME, MAX_PACKET
+from .watching import watch_bus, watch_process, watch_rooms, watch_sockets
 from .webhook_metrics import WaitingMetrics
 from .worker_metrics import Fellows
 
@@ -83,7 +84,8 @@ async def serve(
     are here are sent away one after the other. What was taken in is finished.
     """
     async with AsyncExitStack() as undo:
-        mongo = Mongo(mongo_url, settings.mongo_database)
+        commands = Commands()
+        mongo = Mongo(mongo_url, settings.mongo_database, commands)
         undo.push_async_callback(mongo.close)
         await mongo.start()
         relay = Child("relay", {"MONGO_URL": mongo_url})
@@ -189,9 +191,11 @@ async def serve(
             http_compression=False,
         )
         Direct(sockets, door)
-        metrics.watch("chat_sockets", "Connected sockets.", lambda: len(sockets.eio.sockets))
-        metrics.watch("chat_nodes", "Nodes on this database.", lambda: nodes.count)
-        changes.watch(metrics.watch)
+        watch_sockets(metrics, sockets.eio)
+        watch_rooms(metrics, rooms)
+        undo.callback(watch_process(metrics, "chat").close)
+        for watched in (changes, nodes, commands):
+            watched.watch(metrics)
 
         waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
         here = Fellows(beside.parent).exposition if beside else metrics.exposition
@@ -243,17 +247,7 @@ def _bus(undo: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: Me
     )
     undo.push_async_callback(bus.close)
     cluster.connect(bus)
-    bus.watch(metrics.watch)
-    metrics.watch(
-        "chat_catching_up",
-        "1 while this node looks for what it may not have heard from the others.",
-        lambda: float(not cluster.whole),
-    )
-    metrics.watch(
-        "chat_rooms_lacking",
-        "Conversations that wait for a change to come from another node.",
-        lambda: cluster.order.lacking,
-    )
+    watch_bus(metrics, bus, cluster)
     return bus
 
 

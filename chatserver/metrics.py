@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -14,69 +15,136 @@ from prometheus_client.core import (
     Metric,
 )
 
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+Labels = str | tuple[str, ...]
+Number = Callable[[], float]
+Numbers = Callable[[], Mapping[Any, float]]
+"""By the value of a label, or the values of several."""
 
 
-class _Done:
-    """What a door did under one name."""
+class Histogram:
+    """A distribution. An observation is 0.13 µs; prometheus-client's own, with its lock, is 0.76."""
 
-    __slots__ = ("codes", "in_bucket", "seconds")
+    __slots__ = ("_bounds", "_counts", "_sum")
 
-    def __init__(self) -> None:
-        self.codes: dict[str, int] = {}
-        self.in_bucket = [0] * (len(BUCKETS) + 1)
-        self.seconds = 0.0
+    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
+
+    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        bounds = [*map(str, map(float, self._bounds)), "+Inf"]
+        up_to = zip(bounds, accumulate(self._counts), strict=True)
+        family.add_metric(labels, list(up_to), self._sum)
 
 
-class Metrics:
-    """One registry per server. `observe` what doors did; `watch` what can be asked at any time.
+class Histograms(dict[Labels, Histogram]):
+    """One for each value of the labels; these must be from a fixed set, for each is a time series."""
 
-    Counted plainly, and put in Prometheus' form when asked for: each of its own counters is a lock and
-    several calls, on every event.
+    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+        super().__init__()
+        self._bounds = bounds
+
+    def __missing__(self, labels: Labels) -> Histogram:
+        made = self[labels] = Histogram(self._bounds)
+        return made
+
+
+class Families:
+    """Families of metrics, read from what they tell of when they are asked for.
+
+    What is counted is counted where it happens, in plain numbers: a metric of prometheus-client is a
+    lock and several calls, on every event. `process`: what the metrics of the process itself begin with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, process: str = "") -> None:
         self._registry = CollectorRegistry()
-        self._done: dict[tuple[str, str], _Done] = {}
-        self._watched: list[tuple[str, str, Callable[[], float]]] = []
+        self._families: list[Callable[[], Metric]] = []
         self._registry.register(self)
+        ProcessCollector(process, registry=self._registry)
 
-    def observe(self, door: str, name: str, code: str, seconds: float) -> None:
-        """`name` is a row of a table, never what a caller made up: it becomes a time series."""
-        done = self._done.get((door, name))
-        if done is None:
-            done = self._done[door, name] = _Done()
-        done.codes[code] = done.codes.get(code, 0) + 1
-        done.in_bucket[bisect_left(BUCKETS, seconds)] += 1
-        done.seconds += seconds
+    def gauge(self, name: str, what: str, read: Number) -> None:
+        """What goes up and down."""
+        self._families.append(lambda: _filled(GaugeMetricFamily(name, what), read()))
 
-    def watch(self, name: str, what: str, read: Callable[[], float]) -> None:
-        """A gauge that is read when it is asked for."""
-        self._watched.append((name, what, read))
+    def gauges(self, name: str, what: str, by: Labels, read: Numbers) -> None:
+        """One for each value of the labels `by`."""
+        self._families.append(
+            lambda: _filled(GaugeMetricFamily(name, what, labels=_each(by)), read())
+        )
+
+    def counter(self, name: str, what: str, read: Number) -> None:
+        """What only grows while the process lives. Its name ends in `_total`."""
+        self._families.append(lambda: _filled(CounterMetricFamily(name, what), read()))
+
+    def counters(self, name: str, what: str, by: Labels, read: Numbers) -> None:
+        self._families.append(
+            lambda: _filled(CounterMetricFamily(name, what, labels=_each(by)), read())
+        )
+
+    def histogram(self, name: str, what: str, histogram: Histogram) -> None:
+        self.histograms(name, what, (), {(): histogram})
+
+    def histograms(
+        self, name: str, what: str, by: Labels, histograms: Mapping[Any, Histogram]
+    ) -> None:
+        def family() -> Metric:
+            made = HistogramMetricFamily(name, what, labels=_each(by))
+            for labels, histogram in histograms.items():
+                histogram.add_to(made, _each(labels))
+            return made
+
+        self._families.append(family)
 
     def collect(self) -> Iterable[Metric]:
-        answered = CounterMetricFamily(
-            "chat_requests_total",
-            "Events and requests answered, by door, name and code (OK or an error code).",
-            labels=["door", "name", "code"],
-        )
-        took = HistogramMetricFamily(
-            "chat_request_seconds",
-            "From arrival to answer, in seconds, by door and name.",
-            labels=["door", "name"],
-        )
-        bounds = [*map(str, BUCKETS), "+Inf"]
-        for (door, name), done in self._done.items():
-            for code, count in done.codes.items():
-                answered.add_metric([door, name, code], count)
-            up_to = list(zip(bounds, accumulate(done.in_bucket), strict=True))
-            took.add_metric([door, name], up_to, done.seconds)
-        yield answered
-        yield took
-        for name, what, read in self._watched:
-            gauge = GaugeMetricFamily(name, what)
-            gauge.add_metric([], read())
-            yield gauge
+        return [family() for family in self._families]
 
     async def exposition(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class Metrics(Families):
+    """One per server. `observe` what doors did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answered: dict[Labels, float] = {}
+        self._took = Histograms()
+        self.counters(
+            "chat_requests_total",
+            "Events and requests answered, by door, name and code (OK or an error code).",
+            ("door", "name", "code"),
+            lambda: self._answered,
+        )
+        self.histograms(
+            "chat_request_duration_seconds",
+            "From the arrival of an event or request to its answer.",
+            ("door", "name"),
+            self._took,
+        )
+
+    def observe(self, door: str, name: str, code: str, seconds: float) -> None:
+        """`name` is a row of a table, never what a caller made up: it becomes a time series."""
+        key = (door, name, code)
+        self._answered[key] = self._answered.get(key, 0) + 1
+        self._took[door, name].observe(seconds)
+
+
+def _filled(
+    family: GaugeMetricFamily | CounterMetricFamily, values: float | Mapping[Any, float]
+) -> Metric:
+    if isinstance(values, Mapping):
+        for labels, value in values.items():
+            family.add_metric(_each(labels), value)
+    else:
+        family.add_metric([], values)
+    return family
+
+
+def _each(labels: Labels) -> Sequence[str]:
+    return (labels,) if isinstance(labels, str) else labels

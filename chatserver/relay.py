@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -19,7 +18,8 @@ from .outbox.deliveries import Retry
 from .outbox.relay import Relay
 from .outbox.webhook import Webhook
 from .settings import Settings
-from .webhook_metrics import RelayMetrics
+from .watching import watch_process
+from .webhook_metrics import RELAY, RelayMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -59,9 +59,12 @@ async def relay(settings: Settings, *, mongo_url: str, beside: Path | None) -> N
             concurrency=settings.webhook_concurrency,
             observe=metrics.observe,
         )
-        metrics.watch_ready(lambda: relaying.healthy)
-        for one in relaying.deliveries:
-            metrics.watch_in_flight(one.name, partial(getattr, one, "in_flight"))
+        metrics.watch(
+            lambda: {one.name: one.in_flight for one in relaying.deliveries},
+            lambda: relaying.healthy,
+            lambda: relaying.share,
+        )
+        undo.callback(watch_process(metrics, RELAY).close)
         health = Health(mongo, [metrics.exposition], {"relay": lambda: relaying.healthy})
         app = web.Application(middlewares=[errors])
         health.add_private_to(app.router)

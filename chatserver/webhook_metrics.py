@@ -3,72 +3,81 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from .clock import now
+from .metrics import SECONDS, Families, Histograms, Labels
 from .mongo import Mongo
 from .outbox.backlog import COUNT_MOST, Backlog
 
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+DELAYS = (*SECONDS, 30.0, 60.0, 300.0, 1800.0, 3600.0, 6 * 3600.0, 24 * 3600.0)
 ATTEMPTS = {"delivered": "delivered", "failed": "failed", "gone": "failed"}
 """How it is counted what became of an attempt."""
 DEAD = "dead"
 """An event that was given up."""
+RELAY = "chat_webhook_relay"
+"""What its families begin with that every process has: the server beside it has them, too."""
 
 
-class RelayMetrics:
+class RelayMetrics(Families):
     """What a relay did. No server has these families: it appends those of the relay beside it."""
 
     def __init__(self, endpoints: Sequence[str]) -> None:
-        self._registry = CollectorRegistry()
-        self._deliveries = Counter(
-            "chat_webhook_deliveries_total",
-            "Attempts to deliver an event (delivered, failed), and events given up (dead).",
-            ["endpoint", "outcome"],
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "chat_webhook_seconds",
-            "From the begin of an attempt to its end, in seconds, by endpoint.",
-            ["endpoint"],
-            buckets=BUCKETS,
-            registry=self._registry,
-        )
-        self._in_flight = Gauge(
-            "chat_webhook_in_flight",
-            "Deliveries under way, by endpoint.",
-            ["endpoint"],
-            registry=self._registry,
-        )
+        super().__init__(RELAY)
         # From the beginning at nought: the first failure would not be seen as a rise otherwise.
-        self._counters = {
-            (endpoint, outcome): self._deliveries.labels(endpoint, outcome)
+        self._deliveries: dict[Labels, float] = {
+            (endpoint, outcome): 0
             for endpoint in endpoints
             for outcome in (*ATTEMPTS.values(), DEAD)
         }
-        self._histograms = {endpoint: self._seconds.labels(endpoint) for endpoint in endpoints}
-
-    def observe(self, endpoint: str, outcome: str, seconds: float) -> None:
-        """`outcome`: one of ATTEMPTS; or DEAD, which is no attempt."""
-        self._counters[endpoint, ATTEMPTS.get(outcome, DEAD)].inc()
-        if outcome in ATTEMPTS:
-            self._histograms[endpoint].observe(seconds)
-
-    def watch_in_flight(self, endpoint: str, read: Callable[[], float]) -> None:
-        self._in_flight.labels(endpoint).set_function(read)
-
-    def watch_ready(self, ready: Callable[[], bool]) -> None:
-        gauge = Gauge(
-            "chat_webhook_relay_ready",
-            "1 while the relay hears of new events and has its share of the work.",
-            registry=self._registry,
+        self._took = Histograms()
+        self._delays = Histograms(DELAYS)
+        for endpoint in endpoints:
+            self._took[endpoint], self._delays[endpoint]
+        self.counters(
+            "chat_webhook_deliveries_total",
+            "Attempts to deliver an event (delivered, failed), and events given up (dead).",
+            ("endpoint", "outcome"),
+            lambda: self._deliveries,
         )
-        gauge.set_function(lambda: float(ready()))
+        self.histograms(
+            "chat_webhook_attempt_seconds",
+            "From the begin of an attempt to its end, by endpoint.",
+            "endpoint",
+            self._took,
+        )
+        self.histograms(
+            "chat_webhook_delay_seconds",
+            "From the change to the delivery of its event, by endpoint.",
+            "endpoint",
+            self._delays,
+        )
 
-    async def exposition(self) -> bytes:
-        return generate_latest(self._registry)
+    def observe(self, endpoint: str, outcome: str, seconds: float, delay_s: float) -> None:
+        """`outcome`: one of ATTEMPTS; or DEAD, which is no attempt. `delay_s`: since the change."""
+        self._deliveries[endpoint, ATTEMPTS.get(outcome, DEAD)] += 1
+        if outcome in ATTEMPTS:
+            self._took[endpoint].observe(seconds)
+        if outcome == "delivered":
+            self._delays[endpoint].observe(max(0.0, delay_s))
+
+    def watch(
+        self,
+        in_flight: Callable[[], Mapping[Labels, float]],
+        ready: Callable[[], bool],
+        partitions: Callable[[], int],
+    ) -> None:
+        self.gauges(
+            "chat_webhook_in_flight", "Deliveries under way, by endpoint.", "endpoint", in_flight
+        )
+        self.gauge(
+            f"{RELAY}_ready",
+            "1 while the relay hears of new events and has its share of the work.",
+            lambda: float(ready()),
+        )
+        self.gauge(f"{RELAY}_partitions", "This relay's share of the work, in 16ths.", partitions)
 
 
 class WaitingMetrics:
@@ -91,7 +100,7 @@ class WaitingMetrics:
             Gauge(name, what, ["endpoint"], registry=registry)
             for name, what in {
                 "chat_webhook_pending": f"Events that wait, counted up to {COUNT_MOST}.",
-                "chat_webhook_lag_seconds": "The age of the oldest event that waits; 0: none does.",
+                "chat_webhook_oldest_seconds": "The age of the oldest event that waits; 0: none does.",
                 "chat_webhook_dead": f"Dead letters, counted up to {COUNT_MOST}.",
             }.items()
         ]

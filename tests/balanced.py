@@ -75,13 +75,6 @@ async def upgraded(browser: Browser) -> None:
             await browser.caught_up()
 
 
-async def sockets(server: ChatServer, session: aiohttp.ClientSession) -> int:
-    async with session.get(f"{server.rest}/metrics") as answer:
-        text = await answer.text()
-    (line,) = [line for line in text.splitlines() if line.startswith("chat_sockets ")]
-    return int(float(line.split()[1]))
-
-
 class Newcomers:
     """Somebody new comes all the time, with one transport and the other; who is refused is kept."""
 

@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
-
+from .exposition import samples, scrape
 from .people import People
 from .servers import ChatServer
 
@@ -30,17 +28,7 @@ def children(server: ChatServer) -> list[int]:
 
 async def metrics(server: ChatServer) -> dict[str, float]:
     """Every sample by its name and labels; the exposition is one that Prometheus takes."""
-    async with aiohttp.ClientSession() as http, http.get(f"{server.rest}/metrics") as answer:
-        assert answer.status == 200
-        text = await answer.text()
-    kinds = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
-    assert len(kinds) == len(set(kinds)), "no family comes twice"
-    return {
-        sample.name
-        + "".join(f" {value}" for _, value in sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    return samples(await scrape(server))
 
 
 async def ready(server: ChatServer, within: float = 10) -> None:

@@ -24,11 +24,11 @@ from .balanced import (
     heard_all_while_connected,
     node_of,
     node_of_wire,
-    sockets,
     upgraded,
 )
 from .bare import Polling
 from .conftest import Starter
+from .exposition import connections
 from .proxies import PROXIES
 from .raw import Wire, history, when
 from .test_js_client import CUT, TRANSPORTS
@@ -77,12 +77,12 @@ async def test_a_client_that_goes_away_while_it_polls_is_missed_at_once(balanced
     polling = [await Polling.connect(people("guest")) for _ in range(6)]
     polls = [asyncio.create_task(one.get()) for one in polling]
     await asyncio.sleep(0.3)
-    assert sum([await sockets(node, people.session) for node in nodes]) == 6
+    assert sum([await connections(node) for node in nodes]) == 6
     for poll in polls:
         poll.cancel()
     await asyncio.wait(polls)
     async with asyncio.timeout(3):
-        while any([await sockets(node, people.session) for node in nodes]):  # noqa: ASYNC110  no event tells of it
+        while any([await connections(node) for node in nodes]):  # noqa: ASYNC110  no event tells of it
             await asyncio.sleep(0.05)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from .bare import BareSocket, Polling
 from .conftest import Starter
+from .exposition import connections
 from .people import People
 from .raw import Wire
 from .servers import ChatServer
@@ -52,8 +53,7 @@ async def test_only_who_answers_stays(
         assert (await polled.get())[0] == 400
     assert not listener.gone.is_set()
     assert listener.pings >= 1
-    async with people.session.get(f"{server.rest}/metrics") as answer:
-        assert "chat_sockets 1.0" in await answer.text()
+    assert await connections(server) == 1
     frozen.abort()
 
 

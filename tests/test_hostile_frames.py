@@ -12,6 +12,7 @@ import pytest
 
 from .bare import PING, BareSocket, event, hello
 from .conftest import Starter
+from .exposition import connections
 from .people import People, Person, presence
 from .raw import Wire
 from .servers import ChatServer
@@ -50,11 +51,7 @@ async def crowd(start: Starter, people_of: Callable[[ChatServer], People]) -> Pe
 
 
 async def sockets_open(people: People) -> int:
-    async with people.session.get(f"{people.server.rest}/metrics") as answer:
-        for line in (await answer.text()).splitlines():
-            if line.startswith("chat_sockets "):
-                return int(float(line.split()[1]))
-    raise AssertionError("there is no such gauge")
+    return await connections(people.server)
 
 
 async def becomes(people: People, count: int, within: float = 5) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from .bare import SEPARATOR, Polling, event, hello
 from .conftest import Starter
+from .exposition import connections
 from .people import People
 from .raw import Wire, history
 from .servers import ChatServer
@@ -146,8 +147,7 @@ async def test_who_closes_while_coming_in_leaves_nobody_behind(crowd: People) ->
         lambda: len(listener.told("user:offline")) == len(listener.told("user:online"))
     )
     assert (await alice.ask("GET", f"/users/{mallory.id}/presence"))["status"] == "offline"
-    async with crowd.session.get(f"{crowd.server.rest}/metrics") as answer:
-        assert "chat_sockets 1.0" in await answer.text()
+    assert await connections(crowd.server) == 1
 
 
 async def test_an_upgrade_that_is_begun_and_left_does_not_end_the_polling(crowd: People) -> None:

@@ -101,7 +101,7 @@ async def test_metrics_count_what_was_done_by_name_and_outcome(people: People) -
     assert grown("socket", "message:send", "OK") == 1
     assert grown("socket", "message:send", "VALIDATION_FAILED") == 1
     assert grown("internal", "GET /api/users/{externalUserId}", "OK") == 1
-    assert after["chat_sockets"] >= 1
+    assert after['chat_connections{transport="websocket"}'] >= 1
     # A caller cannot make up time series.
     assert alice.id not in text
     assert talk["id"] not in text

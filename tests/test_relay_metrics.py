@@ -20,7 +20,7 @@ async def test_what_waits_is_shown_whether_or_not_a_relay_runs(
     async with Receiver() as receiver:
         receiver.answer = lambda post: 410 if post.event["type"] == "message.created" else 200
         server = await start(WEBHOOK_URL=receiver.url, WEBHOOK_RELAY="off")
-        nothing = {"pending": 0.0, "lag_seconds": 0.0, "dead": 0.0}
+        nothing = {"pending": 0.0, "oldest_seconds": 0.0, "dead": 0.0}
         assert await waiting(server) == nothing
         alice, bob = people_of(server)("alice", "bob")
         talk = await alice.direct(bob)
@@ -29,9 +29,9 @@ async def test_what_waits_is_shown_whether_or_not_a_relay_runs(
         await asyncio.sleep(0.3)
         before = await waiting(server)
         assert (before["pending"], before["dead"]) == (3, 0)
-        assert 0.3 <= before["lag_seconds"] < 30
+        assert 0.3 <= before["oldest_seconds"] < 30
         await asyncio.sleep(0.5)
-        assert (await waiting(server))["lag_seconds"] >= before["lag_seconds"] + 0.4
+        assert (await waiting(server))["oldest_seconds"] >= before["oldest_seconds"] + 0.4
 
         relay = RelayServer(
             mongo_url,
@@ -48,7 +48,9 @@ async def test_what_waits_is_shown_whether_or_not_a_relay_runs(
             done = await metrics(relay)
             for outcome, count in {"delivered": 1, "failed": 2, "dead": 2}.items():
                 assert done[f"chat_webhook_deliveries_total default {outcome}"] == count
-            assert done["chat_webhook_seconds_count default"] == 3
+            assert done["chat_webhook_attempt_seconds_count default"] == 3
+            delivered = done["chat_webhook_deliveries_total default delivered"]
+            assert done["chat_webhook_delay_seconds_count default"] == delivered
             assert done["chat_webhook_in_flight default"] == 0
         finally:
             assert await relay.stop() == 0
@@ -56,7 +58,7 @@ async def test_what_waits_is_shown_whether_or_not_a_relay_runs(
 
 async def waiting(server: ChatServer) -> dict[str, float]:
     now = await metrics(server)
-    names = ("pending", "lag_seconds", "dead")
+    names = ("pending", "oldest_seconds", "dead")
     return {name: now[f"chat_webhook_{name} default"] for name in names}
 
 
@@ -69,7 +71,7 @@ async def test_a_scrape_has_what_it_can_get_when_the_database_is_away(
     began = time.monotonic()
     now = await metrics(server)
     assert time.monotonic() - began < 2
-    assert now["chat_sockets"] == 0
+    assert now["chat_connections websocket"] == 0
     assert "chat_webhook_relay_ready" in now
     assert "chat_webhook_pending default" not in now
     await asyncio.to_thread(own_mongo.start)

@@ -35,7 +35,7 @@ async def test_a_server_with_an_endpoint_has_a_relay_beside_it(start: Starter) -
     now = await metrics(server)
     for outcome in ("delivered", "failed", "dead"):
         assert now[f"chat_webhook_deliveries_total default {outcome}"] == 0
-    assert now["chat_webhook_seconds_count default"] == 0
+    assert now["chat_webhook_attempt_seconds_count default"] == 0
     assert await server.stop() == 0
     assert not runs(child)
 

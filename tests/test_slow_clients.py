@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .bare import BareSocket, Polling, event
 from .conftest import Starter
+from .exposition import samples, scrape
 from .people import People
 from .raw import Wire, history, when
 from .servers import ChatServer
@@ -62,6 +63,8 @@ async def test_a_client_that_does_not_read_is_sent_away_and_nobody_else_notices(
     )
     assert {one["userId"] for one in listener.told("user:offline")} == {one.id for one in lazy}
     assert (await poller.get())[0] == 400
+    now = samples(await scrape(server))
+    assert now["chat_connections_closed_total too slow"] == 6, "operators see it"
     for wire in (desk, listener, friend):
         await wire.caught_up()
         sent = [one for one in wire.told("message:new") if one["conversationId"] == talk["id"]]
@@ -99,6 +102,9 @@ async def test_typing_is_not_kept_for_a_client_that_does_not_read(
     assert 100 < len(typing) < 2900, "some were heard, the rest were not kept"
     assert any(sent["id"] in one for one in poller.packets if one.startswith('42["message:new"'))
     assert (await history(bob, talk))[0] == sent
+    now = samples(await scrape(server))
+    # Who came online meanwhile may not have been told either.
+    assert 0 <= now["chat_fleeting_dropped_total"] - (3000 - len(typing)) <= 2
 
 
 async def test_thousands_of_events_at_once_are_all_answered_in_order_and_slow_down_nobody(

@@ -52,7 +52,11 @@ async def workers(
 async def sockets(server: ChatServer) -> list[float]:
     """Of each worker, as any of them tells."""
     now = await metrics(server)
-    return [value for name, value in sorted(now.items()) if name.startswith("chat_sockets ")]
+    return [
+        value
+        for name, value in sorted(now.items())
+        if name.startswith("chat_connections websocket ")
+    ]
 
 
 async def has_sockets(server: ChatServer, wanted: int) -> list[float]:

@@ -15,6 +15,7 @@ import structlog
 from .. import tasks
 from ..clock import EPOCH
 from ..lease import ALIVE, Lease, after
+from ..metrics import Families
 from ..mongo import Mongo, PyMongoError, Session, deadline, is_down
 
 log = structlog.get_logger(__name__)
@@ -77,6 +78,7 @@ class Nodes:
         )
         self._term = 0
         self._begun_at = 0.0
+        self._renewed_at = time.monotonic()
         self._alive: dict[str, str] = {}
         """The node of each lease that was alive at the last look."""
         self._gone: list[Callable[[str], None]] = []
@@ -97,6 +99,19 @@ class Nodes:
     def count(self) -> int:
         """How many nodes were alive at the last look."""
         return len(set(self._alive.values()))
+
+    def watch(self, metrics: Families) -> None:
+        metrics.gauge("chat_nodes", "Nodes that share the database.", lambda: self.count)
+        metrics.gauge(
+            "chat_node_lease_age_seconds",
+            f"Since this node renewed its lease; after {LEASE_S:g} s the others take it for dead.",
+            lambda: time.monotonic() - self._renewed_at,
+        )
+        metrics.counter(
+            "chat_node_leases_lost_total",
+            "How often this node was away for too long, and began anew.",
+            lambda: max(0, self._term - 1),
+        )
 
     def on_gone(self, tell: Callable[[str], None]) -> None:
         """`tell(node_id)` is called, on every node, when another one has ended or lost its lease.
@@ -155,13 +170,14 @@ class Nodes:
     async def _begin(self) -> None:
         self._term += 1
         await self._lease.begin(self.lease)
-        self._begun_at = time.monotonic()
+        self._begun_at = self._renewed_at = time.monotonic()
 
     async def _look(self) -> None:
         if not await self._lease.renew(self.lease, say={"cutOff": self.cut_off()}):
             log.warning("the node was away for too long and begins anew", lease=self.lease)
             await self._begin()
             self.begun()
+        self._renewed_at = time.monotonic()
         alive: dict[str, str] = {}
         due: list[Ended] = []
         stopped: set[str] = set()

@@ -6,6 +6,7 @@ be rolled back by a failover.
 
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
+from .commands import Commands
 from .failures import UNENCODABLE, duplicate_of, is_down
 from .mongo import (
     AFTER,
@@ -31,6 +32,7 @@ __all__ = [
     "BulkWriteError",
     "Changes",
     "Collection",
+    "Commands",
     "Document",
     "DuplicateKeyError",
     "Mongo",

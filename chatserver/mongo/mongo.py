@@ -18,6 +18,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
+from .commands import Commands
 from .indexes import INDEXES
 
 log = structlog.get_logger(__name__)
@@ -50,7 +51,7 @@ DEAD_RETENTION_S = 30 * 24 * 3600
 class Mongo:
     """The database of the server. `start` makes collections and indexes; `close` ends the client."""
 
-    def __init__(self, url: str, database: str) -> None:
+    def __init__(self, url: str, database: str, commands: Commands | None = None) -> None:
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(
             url,
             appname="chatserver",
@@ -60,6 +61,7 @@ class Mongo:
             w="majority",
             journal=True,
             readConcernLevel="majority",
+            event_listeners=[commands] if commands else [],
         )
         self._database = self._client[database]
         self.log: Collection = self._database["log"]

@@ -75,7 +75,7 @@ class Deliveries:
         retry: Retry,
         *,
         concurrency: int,
-        observe: Callable[[str, str, float], None],
+        observe: Callable[[str, str, float, float], None],
     ) -> None:
         self.name = name
         self._sink = sink
@@ -270,7 +270,8 @@ class Deliveries:
                 return False
             began = time.perf_counter()
             delivery = await self._sink.deliver(event)
-            self._observe(self.name, delivery.outcome, time.perf_counter() - began)
+            since = (now() - pending.at).total_seconds()
+            self._observe(self.name, delivery.outcome, time.perf_counter() - began, since)
         if delivery.outcome == "delivered":
             await self._records.delivered(
                 self.name, pending, held_lane=lane.id if lane.since else None
@@ -302,7 +303,7 @@ class Deliveries:
             attempts=lane.attempts,
             reason=says,
         )
-        self._observe(self.name, "dead", 0.0)
+        self._observe(self.name, "dead", 0.0, 0.0)
         await self._records.dead(self.name, pending, lane.attempts, says)
         lane.attempts = 0
 

@@ -37,8 +37,8 @@ BELL = "bell"
 
 
 class Relay:
-    """`observe(endpoint, outcome, seconds)` is called per attempt: delivered, failed, gone; and with
-    `dead` when an event was given up."""
+    """`observe(endpoint, outcome, seconds, since)` is called per attempt: delivered, failed, gone, with what
+    it took, and how long ago the change was; and with `dead` when an event was given up."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Relay:
         retry: Retry,
         *,
         concurrency: int,
-        observe: Callable[[str, str, float], None],
+        observe: Callable[[str, str, float, float], None],
     ) -> None:
         self._mongo = mongo
         self._leases = Leases(mongo, self._looked, self._is_quiet)
@@ -78,6 +78,11 @@ class Relay:
     def healthy(self) -> bool:
         """Whether it has its place among the relays, and hears of what is new in its share."""
         return self._leases.valid and (self._hearing or not self._leases.held)
+
+    @property
+    def share(self) -> int:
+        """How many partitions are its own."""
+        return len(self._leases.held) if self._leases.valid else 0
 
     async def run(self) -> None:
         """Deliver until cancelled, whatever the database does."""

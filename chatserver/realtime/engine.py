@@ -8,6 +8,7 @@ a system call), _ok and _bad_request (what is answered).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -68,7 +69,15 @@ class EngineServer(engineio.AsyncServer):
         self.deliver_binary: Callable[[Session, bytes], None] = self._hold_bytes
         """Takes a message in bytes; the same holds."""
         self._last_words: dict[str, list[engine_packet.Packet]] = {}
+        self.delivered: Callable[[float, int], None] = lambda seconds, sessions: None
+        """Called when all that was said in a turn of the loop is written: how long after the first of
+        it, and to how many sessions."""
+        self.closings: dict[str, int] = {}
+        """How many sessions have ended, by reason."""
+        self.spared = 0
+        """Fleeting packets that were dropped for sessions that read slowly."""
         self._dirty: list[Session] = []
+        self._said_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._endings: set[asyncio.Task[None]] = set()
         """Of sessions."""
@@ -104,6 +113,7 @@ class EngineServer(engineio.AsyncServer):
     def flush_later(self, session: Session) -> None:
         """Write what the session has to say at the end of this turn of the loop."""
         if not self._dirty:
+            self._said_at = time.perf_counter()
             self._loop.call_soon(self._flush)
         self._dirty.append(session)
 
@@ -111,6 +121,7 @@ class EngineServer(engineio.AsyncServer):
         dirty, self._dirty = self._dirty, []
         for session in dirty:
             session.flush()
+        self.delivered(time.perf_counter() - self._said_at, len(dirty))
 
     def write_apart(self, session: Session) -> None:
         """Write now what the session has to say, and a moment later what it says next: a client that
@@ -124,6 +135,15 @@ class EngineServer(engineio.AsyncServer):
     def drop(self, session: Session, reason: str, *, abort: bool = True) -> None:
         """End a session from where nothing can be awaited."""
         self._begin(session.close(wait=False, abort=abort, reason=reason), self._endings)
+
+    def ended(self, reason: str) -> None:
+        """A session has. `reason` is from our own words, never a client's: it is counted by."""
+        self.closings[reason] = self.closings.get(reason, 0) + 1
+
+    def by_transport(self) -> dict[str, int]:
+        """How many sessions use each transport now."""
+        upgraded = sum(1 for one in self.sockets.values() if one.upgraded)
+        return {"websocket": upgraded, "polling": len(self.sockets) - upgraded}
 
     def keep_last_words(self, sid: str, packets: list[engine_packet.Packet]) -> None:
         """For one more poll of a session that has been closed between two of them."""
@@ -152,6 +172,7 @@ class EngineServer(engineio.AsyncServer):
         self.draining = True
         sessions = list(self.sockets.values())
         for at, session in enumerate(sessions):
+            session.why = "drain"
             if session.websocket is not None and session.upgraded:
                 session.websocket.end(WSCloseCode.SERVICE_RESTART, "the server restarts")
             else:

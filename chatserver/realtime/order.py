@@ -82,6 +82,8 @@ class Order:
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers = asyncio.Semaphore(READERS)
         self._closed = False
+        self.readings = 0
+        """How often changes were read, because they did not come."""
 
     # --- rooms come and go ----------------------------------------------------------------------
 
@@ -216,6 +218,7 @@ class Order:
             while self._sequences.get(room) is sequence:
                 async with self._readers:
                     sequence.again = False
+                    self.readings += 1
                     found = await self._record.after(room, sequence.last)
                 for place, steps in found:
                     if place > sequence.last and self._sequences.get(room) is sequence:

@@ -186,6 +186,16 @@ class Rooms:
 
     # --- who is where ---------------------------------------------------------------------------
 
+    @property
+    def users(self) -> int:
+        """How many users have a socket here."""
+        return len(self._sockets)
+
+    @property
+    def hosted(self) -> int:
+        """How many rooms have members connected here."""
+        return len(self._members)
+
     def user_ids(self) -> list[str]:
         """Who is connected here, or on the way in."""
         return list({**self._sockets, **self._arrivals})

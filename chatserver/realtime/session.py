@@ -26,6 +26,7 @@ from .websocket import TURN_S, WebSocket, WebSocketResponse
 if TYPE_CHECKING:
     from .engine import EngineServer
 
+TOO_SLOW = "too slow"
 SOFT_BYTES = 128 * 1024
 """Unsent bytes past which fleeting packets are dropped for a session."""
 
@@ -41,6 +42,8 @@ class Session(AsyncSocket):
     upgrading: bool
     closed: bool
     closing: bool
+    why: str | None = None
+    """Why it ends, where what ends it is only the loss of the transport."""
 
     def __init__(self, server: EngineServer, sid: str, address: str = "") -> None:
         super().__init__(server, sid)
@@ -66,12 +69,16 @@ class Session(AsyncSocket):
         if self.closed or self.closing:
             return
         if self.upgraded:
-            if not (packet.fleeting and self.websocket and self._is_behind(self.websocket)):
+            if packet.fleeting and self.websocket and self._is_behind(self.websocket):
+                self.server.spared += 1
+            else:
                 self._write(packet.frame)
             return
         if self._polling.unsent > (SOFT_BYTES if packet.fleeting else self.server.unsent_limit):
-            if not packet.fleeting:
-                self.server.drop(self, "too slow")
+            if packet.fleeting:
+                self.server.spared += 1
+            else:
+                self.server.drop(self, TOO_SLOW)
             return
         self._polling.put(packet.polled, len(packet.payload))
 
@@ -238,6 +245,7 @@ class Session(AsyncSocket):
 
     def malformed(self) -> None:
         """What was taken in turned out to be none of the protocol."""
+        self.why = "malformed"
         if self.websocket is not None and self.upgraded:
             self.websocket.end(WSCloseCode.UNSUPPORTED_DATA, "not a Socket.IO packet")
         else:
@@ -331,6 +339,7 @@ class Session(AsyncSocket):
         been said to a client that polls is kept for its next poll."""
         if self.closed or self.closing:
             return
+        self.server.ended(self.why or reason or "server disconnect")
         self.server.heartbeat.discard(self)
         self.server.addresses.leave(self._address)
         self._address = ""

@@ -182,6 +182,7 @@ class WebSocket(asyncio.Protocol):
             return
         if self.congested and transport.get_write_buffer_size() > self._limit:
             # Measured before this write: an answer of any size goes to a client that keeps up.
+            self._session.why = "too slow"
             self._finish(WSCloseCode.TRY_AGAIN_LATER, "too slow")
             return
         transport.write(data)
@@ -241,11 +242,13 @@ class WebSocket(asyncio.Protocol):
             elif message.type is WSMsgType.CLOSE:
                 self.end(message.data or WSCloseCode.OK, "")
         except Malformed:
+            self._session.why = "malformed"
             self.end(WSCloseCode.UNSUPPORTED_DATA, "not a Socket.IO packet")
 
     def failed(self, error: BaseException) -> None:
         if not isinstance(error, WebSocketError):
             log.error("a frame could not be handled", exc_info=error)
+        self._session.why = "malformed"
         code = getattr(error, "code", WSCloseCode.PROTOCOL_ERROR)
         self.end(code, "message too big" if code == WSCloseCode.MESSAGE_TOO_BIG else "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import structlog
 
 from ...errors import ChatError, Internal, Unavailable
+from ...metrics import Families, Histograms
 from ...mongo import Document, Mongo, PyMongoError, Session, deadline, is_down
 from ...outbox.endpoints import Routes
 from ..message import conversation_of
@@ -27,6 +29,7 @@ BATCH = 128
 """Sends in one insert: past 64 the price of a message falls little and the wait grows."""
 RUN = 64
 """Changes of one conversation in one batch, so that a busy one leaves room for others."""
+SIZES = (1, 2, 4, 8, 16, 32, 64, BATCH)
 WRITERS = 3
 """Inserts under way at once: enough to keep the journal busy while the next batch forms."""
 CHANGERS = 16
@@ -70,6 +73,8 @@ class Log:
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[asyncio.Task[None]] = set()
         self._pending: dict[tuple[str, str, str], asyncio.Future[Outcome]] = {}
+        self._sizes = Histograms(SIZES)
+        self._took = Histograms()
 
     # --- the ways in ----------------------------------------------------------------------------
 
@@ -129,13 +134,40 @@ class Log:
         """(lastSeq, lastRev) as the database has them."""
         return await self._position.of(conversation_id)
 
-    def watch(self, gauge: Callable[[str, str, Callable[[], float]], None]) -> None:
-        """Show how busy the log is: name, meaning and reading of each gauge."""
-        gauge("chat_log_batches", "Batches of sends being committed.", lambda: self._writers)
-        gauge(
-            "chat_log_ready",
+    def watch(self, metrics: Families) -> None:
+        """Show how busy the log is."""
+        metrics.histograms(
+            "chat_log_batch_changes",
+            "Changes committed together, by what they are: sends, changes or acts.",
+            "kind",
+            self._sizes,
+        )
+        metrics.histograms(
+            "chat_log_commit_seconds",
+            "How long a batch took to commit and to announce, by what is in it.",
+            "kind",
+            self._took,
+        )
+        metrics.gauges(
+            "chat_log_batches_in_flight",
+            "Batches being committed, by what is in them.",
+            "kind",
+            lambda: {"sends": self._writers, "changes": self._changers},
+        )
+        metrics.gauge(
+            "chat_log_conversations_ready",
             "Conversations that wait for a writer.",
             lambda: len(self._ready) + len(self._ready_changes),
+        )
+        metrics.gauge(
+            "chat_log_conversations_unsure",
+            "Conversations whose last write had no answer and is being found out about.",
+            lambda: len(self._settling),
+        )
+        metrics.counter(
+            "chat_log_races_lost_total",
+            "Places in a conversation's order that another node took first.",
+            lambda: self._turns.lost_races,
         )
 
     async def close(self) -> None:
@@ -190,10 +222,10 @@ class Log:
             self._changers += 1
             if isinstance(tail.queue[0], ActOp):
                 (act,) = take(tail.queue, ActOp, 1)
-                work = self._guard([tail], [act], self._changes.act(tail, act))
+                work = self._guard("acts", [tail], [act], self._changes.act(tail, act))
             else:
                 changes = take(tail.queue, ChangeOp, RUN)
-                work = self._guard([tail], changes, self._changes.commit(tail, changes))
+                work = self._guard("changes", [tail], changes, self._changes.commit(tail, changes))
             self._spawn(self._change(work))
 
     def _start_batch(self) -> None:
@@ -207,9 +239,8 @@ class Log:
             room -= len(run)
         ops = [send for _, run in runs for send in run]
         self._writers += 1
-        self._spawn(
-            self._write(self._guard([one for one, _ in runs], ops, self._sends.commit(runs)))
-        )
+        tails = [one for one, _ in runs]
+        self._spawn(self._write(self._guard("sends", tails, ops, self._sends.commit(runs))))
 
     def _begin(self, tail: Tail) -> None:
         tail.ready = False
@@ -236,15 +267,18 @@ class Log:
             self._start()
 
     async def _guard(
-        self, tails: list[Tail], ops: list[Any], commit: Coroutine[Any, Any, None]
+        self, kind: str, tails: list[Tail], ops: list[Any], commit: Coroutine[Any, Any, None]
     ) -> None:
         """Run one commit; whatever happens, every future is answered and the tails go on."""
+        began = time.perf_counter()
+        self._sizes[kind].observe(len(ops))
         try:
             async with deadline():
                 await commit
         except Exception as error:  # whoever waits for the batch is told
             self._fail(tails, ops, error)
         finally:
+            self._took[kind].observe(time.perf_counter() - began)
             for tail in tails:
                 tail.busy = False
                 if tail.unsure:

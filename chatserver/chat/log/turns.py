@@ -55,6 +55,7 @@ class Turns:
         self._loop = asyncio.get_running_loop()
         self._pauses: dict[Tail, asyncio.TimerHandle] = {}
         self._closed = False
+        self.lost_races = 0
 
     def pausing(self, tail: Tail) -> bool:
         return tail in self._pauses
@@ -83,6 +84,7 @@ class Turns:
         What is heard are messages, without a gap: nobody was removed by them or between them.
         """
         tail.contended = True
+        self.lost_races += 1
         if (attempt + 1) % URGENT:
             self._say(tail.id, "lost")
         else:

@@ -24,7 +24,7 @@ FAREWELL_S = 0.5
 GATHER_S = 0.1
 """When Redis was away, many nodes call for catching up at about the same time."""
 
-Gauge = Callable[[str, str, Callable[[], float]], None]
+Watch = Callable[[str, str, Callable[[], float]], None]
 
 
 class Bus:
@@ -61,6 +61,9 @@ class Bus:
         """Published while the bus was down, or not answered when it went down."""
         self.joined = 0
         """How often it came up."""
+        self.went_round: Callable[[float], None] = lambda seconds: None
+        """Called twice a second with how long it took what this node said to itself: what it says to
+        another one takes as long, and no two clocks need agree to know that."""
         self.trouble = "it was not tried yet"
         """Why the bus is down; empty while it is up."""
         self._address = Address.parse(url)
@@ -150,17 +153,19 @@ class Bus:
     def reconnects(self) -> int:
         return max(0, self.joined - 1)
 
-    def watch(self, gauge: Gauge) -> None:
-        """Hand over what operators watch: `gauge(name, what it is, how to read it)`."""
+    def watch(self, gauge: Watch, counter: Watch) -> None:
+        """Hand over what operators watch: `gauge(name, what it is, how to read it)`, and likewise what
+        only grows."""
         gauge("chat_bus_up", "1 while this node is joined to the others.", lambda: float(self.up))
-        gauge(
-            "chat_bus_published",
-            "Messages for other nodes since the start.",
-            lambda: self.published,
+        gauge("chat_bus_channels", "Channels that this node hears.", lambda: len(self._names))
+        counter("chat_bus_published_total", "Messages for other nodes.", lambda: self.published)
+        counter("chat_bus_heard_total", "Messages from the bus.", lambda: self.heard)
+        counter(
+            "chat_bus_dropped_total", "Messages lost on the way to the bus.", lambda: self.dropped
         )
-        gauge("chat_bus_heard", "Messages from the bus since the start.", lambda: self.heard)
-        gauge("chat_bus_dropped", "Messages lost on the way to the bus.", lambda: self.dropped)
-        gauge("chat_bus_reconnects", "How often the bus came up again.", lambda: self.reconnects)
+        counter(
+            "chat_bus_reconnects_total", "How often the bus came up again.", lambda: self.reconnects
+        )
 
     def _name(self, channel: str) -> bytes:
         return (self._prefix + channel).encode()
@@ -206,7 +211,9 @@ class Bus:
     async def _live(self, tried: asyncio.Event) -> bool:
         """Connect, and stay so for as long as it goes; returns whether that was a while."""
         loop = asyncio.get_running_loop()
-        pair = self._pair = Pair(self._address, self._channels, self._message, self._broken)
+        pair = self._pair = Pair(
+            self._address, self._channels, self._message, self._broken, self._rounded
+        )
         since = math.inf
         reason = ""
         try:
@@ -240,6 +247,9 @@ class Bus:
         if self._owing:
             pair.speaking.publish(self._all, self._id.encode(), self._paid)
         self._tell(self._missed)
+
+    def _rounded(self, seconds: float) -> None:
+        self.went_round(seconds)
 
     def _paid(self, receivers: int) -> None:
         self._owing = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,8 +30,10 @@ class Pair:
         channels: Channels,
         message: Callable[[bytes, bytes], None],
         broken: Callable[[str], None],
+        rounded: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """`broken` is called when an end was not asked for, with the reason."""
+        """`broken` is called when an end was not asked for, with the reason; `rounded` with the seconds
+        that a message to oneself took."""
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.speaking = Speaking(self._fail)
         self.hearing = Hearing(self._fail, message, channels.confirmed)
@@ -38,6 +41,9 @@ class Pair:
         self._server = address
         self._channels = channels
         self._broken = broken
+        self._rounded = rounded
+        self._own = b""
+        self._rounding_since = 0.0
         self._circle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -63,6 +69,7 @@ class Pair:
                     link.unmade()
                     raise
                 await link.greet(f"{name}-{what}", self._address.username, self._address.password)
+        self._own = own
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
         await self._subscribe()
         # A name or a proxy can stand for several servers: both connections must be to the same.
@@ -82,6 +89,9 @@ class Pair:
         """What was published on `own` was heard."""
         if not self._circle.done():
             self._circle.set_result(None)
+        elif self._rounding_since:
+            self._rounded(time.perf_counter() - self._rounding_since)
+            self._rounding_since = 0.0
 
     async def last(self) -> str:
         """Wait for the end; returns the reason."""
@@ -116,6 +126,9 @@ class Pair:
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
         self.speaking.beat()
         self.hearing.beat()
+        if self._circle.done() and not self._rounding_since:
+            self._rounding_since = time.perf_counter()
+            self.speaking.publish(self._own, b"", None)
 
     def _fail(self, reason: str) -> None:
         if not self.over.done():

@@ -1,0 +1,30 @@
+"""How late the event loop is: everybody on this process waits as long for whatever comes next."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+EVERY_S = 0.1
+
+
+class Lag:
+    """Tells `observe`, ten times a second, how many seconds a timer came too late. `close` ends it."""
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self._observe = observe
+        self._loop = asyncio.get_running_loop()
+        self._wait()
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _wait(self) -> None:
+        # Not by the loop's clock: uvloop's stands still within a turn.
+        self._due = time.perf_counter() + EVERY_S
+        self._timer = self._loop.call_later(EVERY_S, self._came)
+
+    def _came(self) -> None:
+        self._observe(max(0.0, time.perf_counter() - self._due))
+        self._wait()

@@ -1,0 +1,38 @@
+"""What a server says at /metrics."""
+
+from __future__ import annotations
+
+import aiohttp
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from .servers import ChatServer
+
+
+async def scrape(server: ChatServer) -> str:
+    async with aiohttp.ClientSession() as http, http.get(f"{server.rest}/metrics") as answer:
+        assert answer.status == 200
+        return await answer.text()
+
+
+def families(text: str) -> dict[str, Metric]:
+    """By the names that they have in the exposition."""
+    named = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(named) == len(set(named)), "no family comes twice"
+    return dict(zip(named, text_string_to_metric_families(text), strict=True))
+
+
+def samples(text: str) -> dict[str, float]:
+    """Each by its name and the values of its labels, in the order of the labels' names."""
+    return {
+        sample.name
+        + "".join(f" {value}" for _, value in sorted(sample.labels.items())): sample.value
+        for family in families(text).values()
+        for sample in family.samples
+    }
+
+
+async def connections(server: ChatServer) -> int:
+    """All sockets of a server, whatever their transport."""
+    now = samples(await scrape(server))
+    return int(sum(now[f"chat_connections {one}"] for one in ("polling", "websocket")))
