@@ -2,7 +2,7 @@ FROM python:3.12-slim-bookworm AS build
 WORKDIR /build
 RUN python -m venv /opt/chatserver
 COPY . .
-RUN /opt/chatserver/bin/pip install --no-cache-dir -c requirements.lock ".[embedded]"
+RUN /opt/chatserver/bin/pip install --no-cache-dir -c requirements.lock ".[embedded,tracing]"
 
 FROM python:3.12-slim-bookworm
 # The packed MongoDB is linked with libcurl.

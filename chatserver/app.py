@@ -36,7 +36,7 @@ from .chat.users import Users
 from .chat.views import Views
 from .child import Child
 from .health import Health
-from .http import errors
+from .http import TRACING, errors
 from .internal.door import InternalDoor
 from .limits import Limits
 from .metrics import Metrics
@@ -52,7 +52,7 @@ from .rest.door import RestDoor
 from .settings import Settings
 from .sockets.door import Door
 from .sockets.incoming import MAX_FRAME, MAX_PACKET
-from .watching import watch_bus, watch_process, watch_rooms, watch_sockets
+from .watching import begin_tracing, watch_bus, watch_process, watch_rooms, watch_sockets
 from .webhook_metrics import WaitingMetrics
 from .worker_metrics import Fellows
 
@@ -84,6 +84,11 @@ async def serve(
     are here are sent away one after the other. What was taken in is finished.
     """
     async with AsyncExitStack() as undo:
+        node = secrets.token_hex(8)
+        tracing = begin_tracing(settings, "chatserver", node)
+        if tracing:
+            # Closed at last: what ends meanwhile is sent, too.
+            undo.push_async_callback(tracing.close)
         commands = Commands()
         mongo = Mongo(mongo_url, settings.mongo_database, commands)
         undo.push_async_callback(mongo.close)
@@ -93,7 +98,6 @@ async def serve(
         undo.push_async_callback(relay.stop)
 
         metrics = Metrics()
-        node = secrets.token_hex(8)
         nodes = Nodes(mongo, node, grace_s=settings.presence_grace_s)
         # Closed behind the bus: what that could not tell at last, the others look for then.
         undo.push_async_callback(nodes.close)
@@ -174,7 +178,7 @@ async def serve(
             sockets=settings.sockets_per_user,
             stale_s=settings.ping_interval_s + settings.ping_timeout_s,
         )
-        door = Door(chat, rooms, tokens, limits, metrics)
+        door = Door(chat, rooms, tokens, limits, metrics, tracing)
         undo.push_async_callback(door.close)
         origins = list(settings.cors_origins) or ("" if settings.production else "*")
         sockets = RealtimeServer(
@@ -207,6 +211,8 @@ async def serve(
             {"sockets": listening.is_set},
         )
         private = web.Application(client_max_size=MAX_REQUEST, middlewares=[errors])
+        if tracing:
+            private[TRACING] = tracing
         RestDoor(chat, tokens, limits, metrics, settings.internal_api_secret).add_to(private.router)
         InternalDoor(chat, metrics, settings.internal_api_secret).add_to(private.router)
         health.add_private_to(private.router)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
@@ -17,11 +18,19 @@ from .errors import ChatError, NotFound, PayloadTooLarge, RateLimited, Validatio
 from .metrics import Metrics
 from .refusals import refusal
 from .requests.parse import Request, parse
+from .trail import Span, enter, traced
+
+if TYPE_CHECKING:
+    from .tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
 HANDLER_S = 4.5
 MAX_BODY = 64 * 1024
+REQUEST_ID = "X-Request-Id"
+_REQUEST_ID = re.compile(r"[\w.:+/=~-]{1,128}", re.ASCII)
+TRACING: web.AppKey[Tracing] = web.AppKey("tracing")
+"""Where traces are on."""
 HEADER_SECRET = "X-Internal-Secret"  # noqa: S105
 
 
@@ -38,23 +47,52 @@ def pattern(path: str) -> str:
     return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
 
 
+def request_id(request: web.Request) -> str:
+    """What the caller calls it, or a name of ours: it comes back with the answer and is in the log."""
+    given = request.headers.get(REQUEST_ID, "")
+    # Bounded, and of harmless letters: it goes into our log and back into a header.
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
 async def answer(
-    metrics: Metrics, door: str, name: str, work: Callable[[], Awaitable[Any]], ids: dict[str, Any]
+    request: web.Request,
+    metrics: Metrics,
+    door: str,
+    name: str,
+    work: Callable[[], Awaitable[Any]],
+    ids: dict[str, Any],
 ) -> web.Response:
     """Do the work of a request, and answer whatever becomes of it."""
     started = time.perf_counter()
     code = "OK"
+    whose = {"request": request_id(request)}
+    span: Span | None = None
+    if (tracing := request.app.get(TRACING)) is not None:
+        about = {
+            "chat.door": door,
+            "http.request.method": request.method,
+            "http.route": name.partition(" ")[2],
+        }
+        span = tracing.arrived(name, started, about, request.headers)
+        enter(span)
+        whose |= traced(span)
     try:
         async with asyncio.timeout(HANDLER_S):
             result = await work()
         response = _response(result)
     except Exception as error:  # the door always answers
-        refused = refusal(error)
+        refused = refusal(error, **whose)
         code = refused.code
         response = refusal_response(refused)
     seconds = time.perf_counter() - started
     metrics.observe(door, name, code, seconds)
-    log.info("request", door=door, name=name, code=code, ms=round(seconds * 1000, 2), **ids)
+    if span is not None:
+        about = {key: one for key, one in ids.items() if key != "user"}
+        status = {"http.response.status_code": response.status}
+        span.end(code, {**about, **status, "chat.request": whose["request"]})
+    response.headers[REQUEST_ID] = whose["request"]
+    ms = round(seconds * 1000, 2)
+    log.info("request", door=door, name=name, code=code, ms=ms, **whose, **ids)
     return response
 
 
@@ -111,8 +149,10 @@ async def errors(
     try:
         return await handler(request)
     except web.HTTPRequestEntityTooLarge:
-        return refusal_response(PayloadTooLarge())
+        refused = refusal_response(PayloadTooLarge())
     except web.HTTPNotFound:
-        return refusal_response(NotFound("There is no such endpoint."))
+        refused = refusal_response(NotFound("There is no such endpoint."))
     except web.HTTPMethodNotAllowed as error:
-        return refusal_response(NotFound(f"There is no {error.method} here."))
+        refused = refusal_response(NotFound(f"There is no {error.method} here."))
+    refused.headers[REQUEST_ID] = request_id(request)
+    return refused

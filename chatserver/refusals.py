@@ -10,11 +10,12 @@ from .mongo import is_down
 log = structlog.get_logger(__name__)
 
 
-def refusal(error: BaseException) -> ChatError:
-    """The ChatError for what went wrong. Anything unforeseen is logged here, and nothing of it leaks."""
+def refusal(error: BaseException, **ids: str) -> ChatError:
+    """The ChatError for what went wrong. Anything unforeseen is logged here, with the ids of what was
+    asked, and nothing of it leaks."""
     if isinstance(error, ChatError):
         return error
     if is_down(error):
         return Unavailable()
-    log.error("unexpected error", exc_info=error)
+    log.error("unexpected error", exc_info=error, **ids)
     return Internal()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from .outbox.deliveries import Retry
 from .outbox.relay import Relay
 from .outbox.webhook import Webhook
 from .settings import Settings
-from .watching import watch_process
+from .watching import begin_tracing, watch_process
 from .webhook_metrics import RELAY, RelayMetrics
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,9 @@ async def relay(settings: Settings, *, mongo_url: str, beside: Path | None) -> N
     On the way out: no new deliveries, what is in flight is finished, and others may take over.
     """
     async with AsyncExitStack() as undo:
+        tracing = begin_tracing(settings, "chatserver-relay", secrets.token_hex(8))
+        if tracing:
+            undo.push_async_callback(tracing.close)
         mongo = Mongo(mongo_url, settings.mongo_database)
         undo.push_async_callback(mongo.close)
         await mongo.start()
@@ -43,6 +47,7 @@ async def relay(settings: Settings, *, mongo_url: str, beside: Path | None) -> N
                 timeout_s=settings.webhook_timeout_s,
                 concurrency=settings.webhook_concurrency,
                 allow_link_local=settings.webhook_allow_link_local,
+                tracing=tracing,
             )
             undo.push_async_callback(sinks[endpoint.name].close)
         metrics = RelayMetrics(list(sinks))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ class Settings:
     log_level: str = "info"
     log_format: str = "json"
     """json | console"""
+    tracing: bool = False
+    """Whether traces are sent; where to, and all else about them, OpenTelemetry's SDK reads itself."""
 
     message_max_chars: int = 10_000
     presence_grace_s: float = 5.0
@@ -153,6 +156,7 @@ def _read(env: Env) -> dict[str, Any]:
             "LOG_LEVEL", "info", validate=validate.OneOf(["debug", "info", "warning", "error"])
         ),
         "log_format": env.str("LOG_FORMAT", "json", validate=validate.OneOf(["json", "console"])),
+        "tracing": _tracing(env),
         "message_max_chars": env.int(
             "MESSAGE_MAX_CHARS", 10_000, validate=validate.Range(1, 50_000)
         ),
@@ -184,6 +188,31 @@ def _read(env: Env) -> dict[str, Any]:
         values[key.lower()] = given
     values["made"] = made
     return values
+
+
+def _tracing(env: Env) -> bool:
+    """On when a collector is named, unless something else says no."""
+    http = validate.Regexp(r"(https?://[^\s/].*)?$", error="Must begin with http:// or https://.")
+    named = [
+        key
+        for key in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+        if env.str(key, "", validate=http)
+    ]
+    off = env.bool("OTEL_SDK_DISABLED", False)
+    to = env.str("OTEL_TRACES_EXPORTER", "otlp", validate=validate.OneOf(["otlp", "none"]))
+    env.str(
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "http/protobuf",
+        validate=validate.OneOf(["http/protobuf"], error="Must be http/protobuf."),
+    )
+    if off or to == "none" or not named:
+        return False
+    if find_spec("opentelemetry") is None:
+        raise EnvError(
+            f"{named[0]} is set, and OpenTelemetry is not installed:"
+            " pip install 'chatserver[tracing]'."
+        )
+    return True
 
 
 def _redis(url: str) -> str:

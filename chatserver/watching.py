@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from . import __version__
 from .lag import Lag
 from .metrics import Families, Histogram
@@ -9,6 +11,10 @@ from .realtime.bus import Bus
 from .realtime.cluster import Cluster
 from .realtime.engine import EngineServer
 from .realtime.rooms import Rooms
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .tracing import Tracing
 
 
 def watch_sockets(metrics: Families, engine: EngineServer) -> None:
@@ -78,3 +84,12 @@ def watch_process(metrics: Families, prefix: str) -> Lag:
         f"{prefix}_build_info", "1, with the version.", "version", lambda: {__version__: 1.0}
     )
     return Lag(late.observe)
+
+
+def begin_tracing(settings: Settings, service: str, instance: str) -> Tracing | None:
+    """None when traces are off: nothing of OpenTelemetry is loaded then."""
+    if not settings.tracing:
+        return None
+    from .tracing import Tracing  # noqa: PLC0415
+
+    return Tracing(service, instance)

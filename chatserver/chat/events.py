@@ -41,7 +41,11 @@ class Events:
         else:
             data = self._change(entry)
         return Event(
-            event_id(entry["_id"]), TYPE_OF_ENTRY[kind], entry["at"], wire.Json(wire.encode(data))
+            event_id(entry["_id"]),
+            TYPE_OF_ENTRY[kind],
+            entry["at"],
+            wire.Json(wire.encode(data)),
+            entry.get("trace", ""),
         )
 
     def _message(self, doc: Document, rev: int) -> dict[str, Any]:

@@ -147,6 +147,6 @@ class InternalDoor:
                     raise Unauthenticated()
                 return await operation(self._chat, await read(request, payload, most))
 
-            return await answer(self._metrics, "internal", name, work, {})
+            return await answer(request, self._metrics, "internal", name, work, {})
 
         return handle

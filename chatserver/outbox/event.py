@@ -39,11 +39,19 @@ class Event:
     type: str
     at: datetime
     data: wire.Json
+    traceparent: str = ""
+    """Of the request that did what it tells of, if its trace is kept."""
 
     @classmethod
     def from_doc(cls, doc: Document) -> Event:
         """The event of a document of the outbox."""
-        return cls(event_id(doc["_id"]), doc["kind"], doc["at"], wire.Json(doc["data"]))
+        return cls(
+            event_id(doc["_id"]),
+            doc["kind"],
+            doc["at"],
+            wire.Json(doc["data"]),
+            doc.get("trace", ""),
+        )
 
     def body(self) -> bytes:
         """The JSON text that is signed and sent."""

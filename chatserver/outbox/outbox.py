@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .. import wire
+from .. import trail, wire
 from ..mongo import RETENTION_S, Document, Mongo, Session
 from .endpoints import Routes
 
@@ -68,6 +68,7 @@ class Outbox:
     async def append(self, session: Session, records: Sequence[Record]) -> None:
         """Record events, in the transaction of the change that they tell of."""
         docs: list[Document] = []
+        span = trail.here()
         for record in records:
             doc = {
                 "_id": record.id,
@@ -78,6 +79,8 @@ class Outbox:
                 # As text: no key that a client chose means anything to the database.
                 "data": wire.encode(record.data).decode(),
             }
+            if span is not None:
+                doc["trace"] = span.traceparent
             if slots := self._routes.slots(record.type, record.lane):
                 doc["due"] = slots
             else:

@@ -10,9 +10,10 @@ import time
 import traceback
 from base64 import b64encode
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import structlog
@@ -27,6 +28,9 @@ from .signing import sign
 from .sink import Delivery
 from .troubles import says
 
+if TYPE_CHECKING:
+    from ..tracing import Tracing
+
 log = structlog.get_logger(__name__)
 
 MAX_RETRY_AFTER_S = 3600.0
@@ -38,6 +42,7 @@ IDLE_S = 4.0
 STALE_TRIES = 3
 """A request can still meet a connection that was just closed: it is sent again on another one."""
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+TRACEPARENT = istr("traceparent")
 EVENT, ID, SIGNATURE = istr("X-Webhook-Event"), istr("X-Webhook-Id"), istr("X-Webhook-Signature")
 
 
@@ -61,8 +66,15 @@ class Webhook:
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, timeout_s: float, concurrency: int, allow_link_local: bool
+        self,
+        endpoint: Endpoint,
+        *,
+        timeout_s: float,
+        concurrency: int,
+        allow_link_local: bool,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self._name = endpoint.name
         self._secrets = endpoint.secrets
         self._timeout_s = timeout_s
@@ -93,6 +105,18 @@ class Webhook:
 
     async def deliver(self, event: Event) -> Delivery:
         """One attempt. Raises nothing but CancelledError."""
+        if self._tracing is None or not event.traceparent:
+            return await self._attempt(event)
+        about = {"chat.endpoint": self._name, "chat.event.id": event.id}
+        span = self._tracing.leaves(f"webhook {event.type}", event.traceparent, about)
+        if span is None:
+            return await self._attempt(event)
+        delivery = await self._attempt(replace(event, traceparent=span.traceparent))
+        code = "OK" if delivery.outcome == "delivered" else delivery.outcome
+        span.end(code, {"chat.says": delivery.says})
+        return delivery
+
+    async def _attempt(self, event: Event) -> Delivery:
         try:
             if self._url is None:
                 return Delivery("gone", "its URL is not valid")
@@ -132,6 +156,8 @@ class Webhook:
                 ID: event.id,
                 SIGNATURE: sign(body, self._secrets, int(time.time())),
             }
+            if event.traceparent:
+                headers[TRACEPARENT] = event.traceparent
             try:
                 return await self._session.post(
                     url, data=body, headers=headers, allow_redirects=False

@@ -62,7 +62,7 @@ class RestDoor:
                 ids.update(ids_of(asked))
                 return await route.handler(self._chat, user_id, asked)
 
-            return await answer(self._metrics, "rest", name, work, ids)
+            return await answer(request, self._metrics, "rest", name, work, ids)
 
         return handle
 

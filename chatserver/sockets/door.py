@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -26,6 +26,9 @@ from .expiry import Expiry
 from .handling import Call, Handling
 from .lane import HANDLER_S, Lane
 from .table import rows
+
+if TYPE_CHECKING:
+    from ..tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +54,13 @@ class Door:
     """What stands behind the Socket.IO server (realtime.Dispatcher)."""
 
     def __init__(
-        self, chat: Chat, rooms: Rooms, tokens: Tokens, limits: Limits, metrics: Metrics
+        self,
+        chat: Chat,
+        rooms: Rooms,
+        tokens: Tokens,
+        limits: Limits,
+        metrics: Metrics,
+        tracing: Tracing | None = None,
     ) -> None:
         self._chat = chat
         self._rooms = rooms
@@ -59,7 +68,7 @@ class Door:
         self._limits = limits
         self._metrics = metrics
         self._expiry = Expiry(rooms)
-        self._handling = Handling(chat, metrics)
+        self._handling = Handling(chat, metrics, tracing)
         self._known: dict[bytes, tuple[Event, Any]] = {}
         """What recurring events have been read to: typing is said a few times a minute by everybody."""
         self.events: Mapping[str, Event] = {
@@ -76,7 +85,7 @@ class Door:
             async with asyncio.timeout(HANDLER_S):
                 connection = await self._let_in(session, sid, environ, auth)
         except Exception as error:  # the door always answers
-            refused = refusal(error)
+            refused = refusal(error, sid=sid)
             self._metrics.observe("socket", "connect", refused.code, time.perf_counter() - started)
             log.info("refused", sid=sid, code=refused.code)
             raise Refused(refused.message, refused.wire()) from None
@@ -171,7 +180,8 @@ class Door:
             return
         # Else it was not told yet that it is connected, or was sent away at that moment.
         if isinstance(connection.of, Lane):
-            connection.of.put(Call(row, request, packet_id, started))
+            call = Call(row, request, packet_id, started)
+            connection.of.put(self._handling.arrived(connection, call))
 
     def _parse(self, row: Event, event: list[Any], text: bytes) -> Any:
         if len(event) > 2:

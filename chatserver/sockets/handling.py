@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -15,7 +15,11 @@ from ..metrics import Metrics
 from ..realtime import Connection
 from ..refusals import refusal
 from ..requests.parse import ids_of, printable
+from ..trail import Span, enter, traced
 from .event import Event
+
+if TYPE_CHECKING:
+    from ..tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -23,34 +27,51 @@ log = structlog.get_logger(__name__)
 class Call:
     """An event that was let in."""
 
-    __slots__ = ("event", "packet_id", "request", "started")
+    __slots__ = ("event", "packet_id", "request", "span", "started")
 
     def __init__(self, event: Event, request: Any, packet_id: int | None, started: float) -> None:
         self.event = event
         self.request = request
         self.packet_id = packet_id
         self.started = started
+        self.span: Span | None = None
 
 
 class Handling:
     """Every event is answered, in one shape, and noted."""
 
-    def __init__(self, chat: Chat, metrics: Metrics) -> None:
-        self.chat = chat
+    def __init__(self, chat: Chat, metrics: Metrics, tracing: Tracing | None) -> None:
+        self._chat = chat
+        self._tracing = tracing
         self.tasks: set[asyncio.Task[None]] = set()
         """Those under way."""
         self._metrics = metrics
+
+    def arrived(self, connection: Connection, call: Call) -> Call:
+        if self._tracing is not None:
+            about = {"chat.door": "socket", "chat.sid": connection.sid, **ids_of(call.request)}
+            call.span = self._tracing.arrived(call.event.name, call.started, about)
+        return call
+
+    def begin(self, connection: Connection, call: Call) -> Any:
+        """Call its handler."""
+        if self._tracing is not None:
+            enter(call.span)
+        return call.event.handler(self._chat, connection, call.request)
 
     def answer(self, connection: Connection, call: Call, data: Any) -> None:
         if call.packet_id is not None:
             connection.ack(call.packet_id, {"ok": True, "data": data})
         elif call.event.reply:
             connection.emit(call.event.reply, data)
-        self.note(call.event.name, "OK", call.started, connection, call.request)
+        self.note(call.event.name, "OK", call.started, connection, call.request, call.span)
 
     def fail(self, connection: Connection, call: Call, error: BaseException) -> None:
-        name, packet_id = call.event.name, call.packet_id
-        self.refuse(connection, name, refusal(error), packet_id, call.started, request=call.request)
+        name, packet_id, span = call.event.name, call.packet_id, call.span
+        refused = refusal(error, sid=connection.sid, **traced(span))
+        self.refuse(
+            connection, name, refused, packet_id, call.started, request=call.request, span=span
+        )
 
     def refuse(
         self,
@@ -62,18 +83,27 @@ class Handling:
         *,
         said: str | None = None,
         request: Any = None,
+        span: Span | None = None,
     ) -> None:
         if packet_id is not None:
             connection.ack(packet_id, {"ok": False, "error": error.wire()})
         else:
             connection.emit("error", {**error.wire(), "event": printable(said or name)})
-        self.note(name, error.code, started, connection, request)
+        self.note(name, error.code, started, connection, request, span)
 
     def note(
-        self, name: str, code: str, started: float, connection: Connection, request: Any = None
+        self,
+        name: str,
+        code: str,
+        started: float,
+        connection: Connection,
+        request: Any = None,
+        span: Span | None = None,
     ) -> None:
         seconds = time.perf_counter() - started
         self._metrics.observe("socket", name, code, seconds)
+        if span is not None:
+            span.end(code)
         if log.is_enabled_for(logging.INFO):
             log.info(
                 "event",
@@ -83,6 +113,7 @@ class Handling:
                 sid=connection.sid,
                 user=connection.user_id,
                 **ids_of(request),
+                **traced(span),
             )
 
     async def close(self) -> None:

@@ -59,15 +59,13 @@ class Lane:
                 # After what came before it: a sync right after a send has the message in it.
                 self._wait(call)
                 return
-            self._take_turn(
-                call, call.event.handler(self._handling.chat, self._connection, call.request)
-            )
+            self._take_turn(call, self._handling.begin(self._connection, call))
             return
         if self._under_way >= UNDER_WAY:
             self._wait(call)
             return
         try:
-            result = call.event.handler(self._handling.chat, self._connection, call.request)
+            result = self._handling.begin(self._connection, call)
         except Exception as error:  # the door always answers
             self._handling.fail(self._connection, call, error)
             return

@@ -19,6 +19,7 @@ from ...mongo import (
 )
 from ...outbox.endpoints import Routes
 from ...outbox.event import TYPE_OF_ENTRY
+from ...trail import Trail, enter
 from ..message import Message, entry_id
 from .entry import Entry, Outcome
 from .position import Position
@@ -117,8 +118,8 @@ class Changes:
                 "at": at,
                 **applied.keeps,
             }
-            self._address(doc)
-            entries.append(Entry(doc, after))
+            self._address(doc, op.trail)
+            entries.append(Entry(doc, after, trail=op.trail))
             answers.append(Outcome(after, doc))
         if entries:
             await self._mongo.log.insert_many([entry.doc for entry in entries], session=session)
@@ -130,7 +131,9 @@ class Changes:
             await self._mongo.log.update_many(wanted, {"$unset": {"held": ""}}, session=session)
         return entries, answers
 
-    def _address(self, doc: Document) -> None:
+    def _address(self, doc: Document, trail: Trail | None) -> None:
+        if trail is not None:
+            doc["trace"] = trail.of.traceparent
         event_type = TYPE_OF_ENTRY.get(doc["kind"])
         if event_type and (slots := self._routes.slots(event_type, doc["conversationId"])):
             doc["due"] = slots
@@ -143,6 +146,8 @@ class Changes:
     async def act(self, tail: Tail, op: ActOp) -> None:
         """A change of the conversation itself."""
         removed: Collection[str] = ()
+        # What was entered here, if anything, is of whoever woke the log.
+        enter(op.trail.of if op.trail is not None else None)
         for attempt in range(ATTEMPTS):
             if not tail.known:
                 await self._position.locate([tail])
@@ -178,6 +183,6 @@ class Changes:
             "at": act.at,
             **act.keeps,
         }
-        self._address(doc)
+        self._address(doc, op.trail)
         await self._mongo.log.insert_one(doc, session=session)
-        return Entry(doc, None, act.view)
+        return Entry(doc, None, act.view, op.trail)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ...mongo import Document
+from ...trail import Trail
 from ..message import Message, place_of
 
 
@@ -20,6 +21,7 @@ class Entry:
     """None: the change is of the conversation itself."""
     view: Mapping[str, Any] | None = None
     """The conversation, when it or its members have changed."""
+    trail: Trail | None = None
 
     @property
     def place(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 import structlog
 
 from ...errors import ChatError, Internal, Unavailable
-from ...metrics import Families, Histograms
+from ...metrics import Families
 from ...mongo import Document, Mongo, PyMongoError, Session, deadline, is_down
 from ...outbox.endpoints import Routes
 from ..message import conversation_of
+from .batches import Batches
 from .changes import Changes
 from .entry import Act, Change, Entry, Outcome
 from .position import Position
@@ -29,7 +29,6 @@ BATCH = 128
 """Sends in one insert: past 64 the price of a message falls little and the wait grows."""
 RUN = 64
 """Changes of one conversation in one batch, so that a busy one leaves room for others."""
-SIZES = (1, 2, 4, 8, 16, 32, 64, BATCH)
 WRITERS = 3
 """Inserts under way at once: enough to keep the journal busy while the next batch forms."""
 CHANGERS = 16
@@ -73,8 +72,7 @@ class Log:
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[asyncio.Task[None]] = set()
         self._pending: dict[tuple[str, str, str], asyncio.Future[Outcome]] = {}
-        self._sizes = Histograms(SIZES)
-        self._took = Histograms()
+        self._batches = Batches()
 
     # --- the ways in ----------------------------------------------------------------------------
 
@@ -136,18 +134,7 @@ class Log:
 
     def watch(self, metrics: Families) -> None:
         """Show how busy the log is."""
-        metrics.histograms(
-            "chat_log_batch_changes",
-            "Changes committed together, by what they are: sends, changes or acts.",
-            "kind",
-            self._sizes,
-        )
-        metrics.histograms(
-            "chat_log_commit_seconds",
-            "How long a batch took to commit and to announce, by what is in it.",
-            "kind",
-            self._took,
-        )
+        self._batches.watch(metrics)
         metrics.gauges(
             "chat_log_batches_in_flight",
             "Batches being committed, by what is in them.",
@@ -190,7 +177,7 @@ class Log:
         # While `_settle` finds out what became of a write: to try would be to wait for a database
         # that has just not answered, one batch after the other.
         if self._closing or tail.unsure or len(tail.queue) >= QUEUE:
-            op.future.set_exception(Unavailable())
+            refuse(op, Unavailable())
             return
         tail.queue.append(op)
         self._wake(tail)
@@ -270,15 +257,13 @@ class Log:
         self, kind: str, tails: list[Tail], ops: list[Any], commit: Coroutine[Any, Any, None]
     ) -> None:
         """Run one commit; whatever happens, every future is answered and the tails go on."""
-        began = time.perf_counter()
-        self._sizes[kind].observe(len(ops))
         try:
-            async with deadline():
-                await commit
+            with self._batches.batch(kind, ops):
+                async with deadline():
+                    await commit
         except Exception as error:  # whoever waits for the batch is told
             self._fail(tails, ops, error)
         finally:
-            self._took[kind].observe(time.perf_counter() - began)
             for tail in tails:
                 tail.busy = False
                 if tail.unsure:

@@ -124,6 +124,8 @@ class Sends:
                 doc["at"] = doc["updatedAt"] = at
                 if slots:
                     doc["due"] = slots
+                if send.trail is not None:
+                    doc["trace"] = send.trail.of.traceparent
                 send.doc = doc
                 docs.append(doc)
                 sends.append((tail, send))
@@ -133,7 +135,7 @@ class Sends:
         message = Message(send.doc)
         if key := send.key:
             self._remember(key, message.id)
-        self._position.committed(tail, Entry(send.doc, message))
+        self._position.committed(tail, Entry(send.doc, message, trail=send.trail))
         if not send.future.done():
             send.future.set_result(Outcome(message, send.doc))
 

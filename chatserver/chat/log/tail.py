@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import ChatError, NotFound
 from ...mongo import Document, Session
+from ...trail import trail
 from .entry import Act, Change, Outcome
 
 POSITION_AGE_S = 600.0
@@ -22,11 +23,12 @@ ENDED = 2**31
 
 
 class Send:
-    __slots__ = ("doc", "future")
+    __slots__ = ("doc", "future", "trail")
 
     def __init__(self, doc: Document, future: asyncio.Future[Outcome]) -> None:
         self.doc = doc
         self.future = future
+        self.trail = trail()
 
     @property
     def user_id(self) -> str:
@@ -39,18 +41,19 @@ class Send:
 
 
 class ChangeOp:
-    __slots__ = ("change", "future", "user_id")
+    __slots__ = ("change", "future", "trail", "user_id")
 
     def __init__(self, user_id: str, change: Change, future: asyncio.Future[Outcome]) -> None:
         self.user_id = user_id
         self.change = change
         self.future = future
+        self.trail = trail()
 
 
 class ActOp:
     """A change of the conversation itself, by `body` in the transaction of its log entry."""
 
-    __slots__ = ("body", "future", "user_id")
+    __slots__ = ("body", "future", "trail", "user_id")
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class ActOp:
         self.user_id = user_id
         self.body = body
         self.future = future
+        self.trail = trail()
 
 
 Op = Send | ChangeOp | ActOp
@@ -143,3 +147,5 @@ def living(tail: Tail, ops: list[Any], removed: Collection[str] | None = None) -
 def refuse(op: Any, refusal: ChatError) -> None:
     if not op.future.done():
         op.future.set_exception(refusal)
+    if op.trail is not None:
+        op.trail.done()

@@ -1,0 +1,114 @@
+"""An OpenTelemetry collector for the tests: a real HTTP server that decodes what is sent to it.
+
+async with Collector() as collector:
+    server = await start(**collector.settings)
+    …
+    await collector.until(lambda: collector.named("message:send"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aiohttp import web
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from opentelemetry.proto.trace.v1 import trace_pb2
+
+
+@dataclass(frozen=True)
+class Span:
+    service: str
+    name: str
+    trace: str
+    id: str
+    parent: str
+    links: tuple[str, ...]
+    """Ids of spans."""
+    attributes: dict[str, Any]
+    began: int
+    ended: int
+    failed: bool
+    kind: int
+
+
+class Collector:
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.resources: list[dict[str, Any]] = []
+        self._news = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}",
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+        }
+
+    def named(self, name: str) -> list[Span]:
+        return [one for one in self.spans if one.name == name]
+
+    def of(self, trace: str) -> dict[str, Span]:
+        """The spans of a trace by their names, each of which it has once."""
+        found = [one for one in self.spans if one.trace == trace]
+        by_name = {one.name: one for one in found}
+        assert len(by_name) == len(found), [one.name for one in found]
+        return by_name
+
+    async def until(self, true: Callable[[], object], within: float = 10) -> None:
+        async with asyncio.timeout(within):
+            while not true():
+                self._news.clear()
+                await self._news.wait()
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.router.add_post("/v1/traces", self._take)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    async def _take(self, request: web.Request) -> web.Response:
+        assert request.content_type == "application/x-protobuf"
+        sent = trace_service_pb2.ExportTraceServiceRequest.FromString(await request.read())
+        for of_resource in sent.resource_spans:
+            resource = values(of_resource.resource.attributes)
+            self.resources.append(resource)
+            for scope in of_resource.scope_spans:
+                self.spans += [span(one, resource["service.name"]) for one in scope.spans]
+        self._news.set()
+        return web.Response(
+            body=trace_service_pb2.ExportTraceServiceResponse().SerializeToString(),
+            content_type="application/x-protobuf",
+        )
+
+
+def values(attributes: Any) -> dict[str, Any]:
+    return {one.key: getattr(one.value, str(one.value.WhichOneof("value"))) for one in attributes}
+
+
+def span(one: trace_pb2.Span, service: str) -> Span:
+    return Span(
+        service=service,
+        name=one.name,
+        trace=one.trace_id.hex(),
+        id=one.span_id.hex(),
+        parent=one.parent_span_id.hex(),
+        links=tuple(link.span_id.hex() for link in one.links),
+        attributes=values(one.attributes),
+        began=one.start_time_unix_nano,
+        ended=one.end_time_unix_nano,
+        failed=one.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
+        kind=one.kind,
+    )
