@@ -35,6 +35,7 @@ from .chat.untold import Untold
 from .chat.users import Users
 from .chat.views import Views
 from .child import Child
+from .docs import door as docs
 from .health import Health
 from .http import TRACING, errors
 from .internal.door import InternalDoor
@@ -216,6 +217,8 @@ async def serve(
         RestDoor(chat, tokens, limits, metrics, settings.internal_api_secret).add_to(private.router)
         InternalDoor(chat, metrics, settings.internal_api_secret).add_to(private.router)
         health.add_private_to(private.router)
+        if settings.docs:
+            docs.add_to(private.router)
         public = private
         if settings.ws_port != settings.port:
             public = web.Application(middlewares=[errors])

@@ -89,6 +89,8 @@ def greeting(settings: Settings, *, polling: bool = True) -> list[str]:
     """The lines that a start in development prints: where the server listens, and how to begin."""
     rest, sockets = address(settings.host, settings.port), address(settings.host, settings.ws_port)
     lines = [f"Socket.IO   {sockets}", f"REST        {rest}/api"]
+    if settings.docs:
+        lines.append(f"Docs        {rest}/docs")
     lines += [f"{key:20} {secret}" for key, secret in settings.made.items()]
     if settings.auth_jwks_url:
         return lines

@@ -15,6 +15,10 @@ class ChatError(Exception):
 
     code: ClassVar[str] = "INTERNAL"
     status: ClassVar[int] = 500
+    says: ClassVar[Mapping[str, Any]] = {}
+    """What JSON Schema says of the details; empty: there are none."""
+    explains: ClassVar[bool] = False
+    """Whether there always are details."""
 
     def __init__(self, message: str | None = None, details: Details | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").strip()
@@ -66,10 +70,22 @@ class ValidationFailed(ChatError):
 
     code = "VALIDATION_FAILED"
     status = 400
+    says: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "description": "Each wrong field, with its reasons.",
+        "additionalProperties": {"type": "array", "items": {"type": "string"}},
+    }
 
     @classmethod
     def of(cls, field: str, reason: str) -> ValidationFailed:
         return cls(details={field: [reason]})
+
+
+class MethodNotAllowed(ChatError):
+    """There is no such method here."""
+
+    code = "METHOD_NOT_ALLOWED"
+    status = 405
 
 
 class Conflict(ChatError):
@@ -91,6 +107,12 @@ class RateLimited(ChatError):
 
     code = "RATE_LIMITED"
     status = 429
+    says: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {"retryAfter": {"type": "number", "description": "In seconds."}},
+        "required": ["retryAfter"],
+    }
+    explains = True
 
     def __init__(self, retry_after: float, message: str | None = None) -> None:
         super().__init__(message, details={"retryAfter": retry_after})

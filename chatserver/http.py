@@ -14,7 +14,13 @@ import structlog
 from aiohttp import web
 
 from . import wire
-from .errors import ChatError, NotFound, PayloadTooLarge, RateLimited, ValidationFailed
+from .errors import (
+    ChatError,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    ValidationFailed,
+)
 from .metrics import Metrics
 from .refusals import refusal
 from .requests.parse import Request, parse
@@ -154,5 +160,6 @@ async def errors(
         refused = refusal_response(NotFound("There is no such endpoint."))
     except web.HTTPMethodNotAllowed as error:
         refused = refusal_response(NotFound(f"There is no {error.method} here."))
+        refused.headers["Allow"] = error.headers["Allow"]
     refused.headers[REQUEST_ID] = request_id(request)
     return refused

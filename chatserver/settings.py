@@ -69,6 +69,8 @@ class Settings:
 
     cors_origins: tuple[str, ...] = ()
     rate_limits: bool = True
+    docs: bool = True
+    """Whether /docs is served, on `port`."""
     sockets_per_user: int = 20
     """0: any number."""
     sockets_per_address: int = 0
@@ -168,6 +170,8 @@ def _read(env: Env) -> dict[str, Any]:
         "drain_s": env.float("DRAIN_S", 10.0, validate=positive),
     }
     production = values["env"] == "production"
+    docs = env.str("DOCS", "off" if production else "on", validate=validate.OneOf(["on", "off"]))
+    values["docs"] = docs == "on"
     values |= webhook_settings.read(env, min_secret_bytes=MIN_SECRET_BYTES if production else 1)
     made: dict[str, str] = {}
     for key in SECRETS:

@@ -1,8 +1,9 @@
-"""The tables of docs/protocol.md, from the rows that the doors are made of."""
+"""The tables of docs/protocol.md, docs/openapi.json and docs/asyncapi.json, from the rows and schemas that the
+doors are made of."""
 
 from __future__ import annotations
 
-import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,19 @@ from typing import Any
 from marshmallow import fields, validate
 
 from chatserver import errors
-from chatserver.auth import Tokens
+from chatserver.answers.answer import Answer
+from chatserver.docs.asyncapi import asyncapi, events
+from chatserver.docs.openapi import openapi
 from chatserver.internal.door import ROUTES as INTERNAL
 from chatserver.limits import Rate
-from chatserver.realtime.rooms import Rooms
 from chatserver.requests.fields import Emoji, Id, Metadata, Text
 from chatserver.requests.parse import Request
 from chatserver.requests.webhooks import EndpointName, EventType, Flag, Moment
 from chatserver.rest.door import ROUTES as REST
-from chatserver.sockets.expiry import Expiry
-from chatserver.sockets.table import rows
+from chatserver.sockets.heard import HEARD
 
-PAGE = Path(__file__).parent.parent / "docs" / "protocol.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "protocol.md"
 BEGIN, END = "<!-- tables: ./scripts/protocol --write -->\n", "<!-- end of tables -->\n"
 
 
@@ -88,32 +90,52 @@ def rate(limit: Rate) -> str:
     return f"{limit.count} / {limit.per:g} s, {limit.burst} at once"
 
 
-async def tables() -> str:
-    no_record: Any = None
-    rooms = Rooms(no_record)
-    events = rows(rooms, Tokens(()), Expiry(rooms))
+def answer(kind: type[Answer] | None, known: str = "") -> str:
+    """What is answered, in words or as its keys."""
+    if kind is None:
+        return "204"
+    said = kind.called or f"`{shape(kind)}`"
+    return f"201 (200: {known[0].lower()}{known[1:-1]}) {said}" if known else said
+
+
+def shape(kind: type[Answer]) -> str:
+    """The keys; those of a list's items too, where they have no name of their own."""
+    keys = []
+    for name, field in kind().fields.items():
+        inner = field.inner if isinstance(field, fields.List) else None
+        nested = inner.schema if isinstance(inner, fields.Nested) else None
+        inside = isinstance(nested, Answer) and not nested.called
+        optional = "?" if name in kind.sometimes else ""
+        keys.append(f"{field.data_key}{optional}{f': [{shape(type(nested))}]' if inside else ''}")
+    return "{" + ", ".join(keys) + "}"
+
+
+def tables() -> str:
     lines = [
         "### Client to server\n",
         "| event | payload | `data` of the acknowledgement | limit |",
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{one.name}` | {payload(one.request)} | {one.answers} | {rate(one.limit)} |"
-        for one in events
+        f"| `{one.name}` | {payload(one.request)} | {answer(one.answers)} | {rate(one.limit)} |"
+        for one in events()
     ]
+    lines += ["\n### Server to client\n", "| event | payload | to whom |", "|---|---|---|"]
+    lines += [f"| `{one.name}` | {answer(one.payload)} | {one.to} |" for one in HEARD]
     lines += [
         "\n### REST, on `PORT`\n",
         "| request | payload | answer | limit |",
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{one.method} {one.path}` | {payload(one.request)} | {one.answers} | {rate(one.limit)} |"
+        f"| `{one.method} {one.path}` | {payload(one.request)} | {answer(one.answers, one.known)} "
+        f"| {rate(one.limit)} |"
         for one in REST
     ]
     lines += ["\n### Internal API, on `PORT`\n", "| request | payload | answer |", "|---|---|---|"]
     lines += [
-        f"| `{method} {path}` | {payload(kind)} | {answers} |"
-        for method, path, kind, _, _, answers in INTERNAL
+        f"| `{one.method} {one.path}` | {payload(one.request)} | {answer(one.answers, one.known)} |"
+        for one in INTERNAL
     ]
     lines += ["\n### Errors\n", "| code | status | meaning |", "|---|---|---|"]
     kinds = sorted(errors.ChatError.__subclasses__(), key=lambda kind: kind.status)
@@ -121,20 +143,35 @@ async def tables() -> str:
     return "\n".join(lines) + "\n"
 
 
+def page(text: str) -> str:
+    head, rest = PAGE.read_text().split(BEGIN)
+    return f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
+
+
+def document(made: dict[str, Any]) -> str:
+    return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
-    text = asyncio.run(tables())
-    page = PAGE.read_text()
-    head, rest = page.split(BEGIN)
-    tail = rest.split(END)[1]
-    current = head + BEGIN + "\n" + text + "\n" + END + tail
+    text = tables()
+    files = {
+        PAGE: page(text),
+        DOCS / "openapi.json": document(openapi()),
+        DOCS / "asyncapi.json": document(asyncapi()),
+    }
     match sys.argv[1:]:
         case ["--write"]:
-            PAGE.write_text(current)
+            for path, current in files.items():
+                path.write_text(current)
         case ["--check"]:
-            if page != current:
-                sys.exit("docs/protocol.md differs from the code: run ./scripts/protocol --write")
+            for path, current in files.items():
+                if not path.exists() or path.read_text() != current:
+                    sys.exit(
+                        f"docs/{path.name} differs from the code: run ./scripts/protocol --write"
+                    )
         case _:
             sys.stdout.write(text)
 
 
-main()
+if __name__ == "__main__":
+    main()

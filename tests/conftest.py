@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from . import conforming
 from .desk import crm, desk_at  # noqa: F401  fixtures
 from .echo_clients import guests, starting, three  # noqa: F401  fixtures
 from .nodes_in_memory import place  # noqa: F401  a fixture
@@ -48,6 +49,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         mongo, folder = config.stash[_MONGO]
         mongo.stop()
         folder.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def nothing_undocumented() -> Iterator[None]:
+    """Whatever the clients of a test heard is as the API's documents say."""
+    conforming.faults.clear()
+    yield
+    assert not conforming.faults, conforming.faults[:3]
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import jwt
 import socketio
 from engineio.payload import Payload
 
+from . import conforming
 from .servers import INTERNAL_SECRET, JWT_SECRET, ChatServer
 from .spread import Spread
 
@@ -56,6 +57,7 @@ class Device:
 
     def _hear(self, event: str, *data: Any) -> None:
         self.heard.append((event, data[0] if data else None))
+        conforming.heard(event, *data)
         self._news.set()
 
     def _end(self, *_: Any) -> None:
@@ -64,10 +66,9 @@ class Device:
     async def do(self, event: str, payload: Any = None) -> Any:
         """Emit, wait for the acknowledgement, return its data. Raises Refused."""
         answer = await self.client.call(event, {} if payload is None else payload, timeout=10)
+        conforming.acknowledged(event, answer)
         if answer["ok"]:
-            assert set(answer) == {"ok", "data"}
             return answer["data"]
-        assert set(answer) == {"ok", "error"}
         raise Refused(answer["error"])
 
     async def refused(self, event: str, payload: Any = None) -> Refused:
@@ -248,4 +249,6 @@ async def ask(
     if body is not None:
         kwargs["json"] = body
     async with session.request(method, url, headers=headers, **kwargs) as answer:
-        return answer.status, await answer.json() if answer.content_length else None
+        said = await answer.json() if answer.content_length else None
+        conforming.answer(method, answer.url.raw_path, answer.status, answer.headers, said)
+        return answer.status, said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest_asyncio
 
-from chatserver import wire
+from chatserver.chat.message import Message
 from chatserver.outbox.endpoints import Endpoint
 from chatserver.outbox.event import Event
 from chatserver.outbox.webhook import Webhook
@@ -20,9 +19,20 @@ from .servers import WEBHOOK_SECRET
 
 
 def event(number: int = 1) -> Event:
-    data = json.dumps({"conversationId": "c1", "seq": number, "content": "Привет"}).encode()
     at = datetime(2026, 11, 21, 9, 30)  # noqa: DTZ001  as the server has them
-    return Event(f"evt_c1-{number:08x}", "message.created", at, wire.Json(data))
+    message = Message(
+        {
+            "_id": f"c1-{number:08x}",
+            "conversationId": "c1",
+            "seq": number,
+            "rev": number,
+            "senderId": "alice",
+            "content": "Привет",
+            "at": at,
+            "updatedAt": at,
+        }
+    )
+    return Event(f"evt_{message.id}", "message.created", at, message.json)
 
 
 @asynccontextmanager

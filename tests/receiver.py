@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from . import conforming
 from .servers import WEBHOOK_SECRET
 
 Event = dict[str, Any]
@@ -155,6 +156,7 @@ class Receiver:
         assert request.headers["Content-Type"] == "application/json"
         event = json.loads(body)
         assert list(event) == ["id", "type", "timestamp", "data"], list(event)
+        conforming.posted(event)
         assert request.headers["X-Webhook-Id"] == event["id"]
         assert request.headers["X-Webhook-Event"] == event["type"]
         self._check(request.headers["X-Webhook-Signature"], body)

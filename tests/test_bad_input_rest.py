@@ -25,7 +25,12 @@ def refused(status: int, answer: Any, code: str = "VALIDATION_FAILED") -> dict[s
     assert set(answer) == {"error"}, answer
     details = {key: one for key, one in answer["error"].items() if key == "details"}
     assert answer["error"] == error(code, **details)
-    statuses = {"VALIDATION_FAILED": 400, "NOT_FOUND": 404, "PAYLOAD_TOO_LARGE": 413}
+    statuses = {
+        "VALIDATION_FAILED": 400,
+        "NOT_FOUND": 404,
+        "METHOD_NOT_ALLOWED": 405,
+        "PAYLOAD_TOO_LARGE": 413,
+    }
     assert status == statuses[code]
     return answer["error"]
 
@@ -221,12 +226,6 @@ async def test_what_there_is_no_endpoint_for_is_refused_in_the_same_shape(people
     alice, bob = people("alice", "bob")
     talk = f"/conversations/{(await alice.direct(bob))['id']}"
     for method, path in [
-        ("PUT", "/conversations"),
-        ("DELETE", "/conversations"),
-        ("POST", talk),
-        ("PUT", talk),
-        ("PATCH", f"{talk}/messages"),
-        ("POST", "/messages/x"),
         ("GET", "/messages"),
         ("GET", f"{talk}/"),
         ("GET", f"{talk}/nonsense"),
@@ -234,8 +233,6 @@ async def test_what_there_is_no_endpoint_for_is_refused_in_the_same_shape(people
         ("GET", "/nonsense/{$gt}"),
         ("GET", "//conversations"),
         ("POST", "/presence"),
-        ("OPTIONS", "/conversations"),
-        ("TRACE", "/conversations"),
     ]:
         status, answer = await alice.request(method, path, {"x": 1} if method == "POST" else None)
         refused(status, answer, "NOT_FOUND")
@@ -244,6 +241,27 @@ async def test_what_there_is_no_endpoint_for_is_refused_in_the_same_shape(people
             refused(missing.status, await missing.json(), "NOT_FOUND")
     async with people.session.get(people.server.sockets + "/api/conversations") as missing:
         refused(missing.status, await missing.json(), "NOT_FOUND")
+
+
+async def test_a_method_that_there_is_not_is_refused_with_those_that_there_are(
+    people: People,
+) -> None:
+    alice = people("alice")
+    url = f"{people.server.rest}/api"
+    for method, path, there in [
+        ("PUT", "/conversations", "GET,POST"),
+        ("DELETE", "/conversations", "GET,POST"),
+        ("OPTIONS", "/conversations", "GET,POST"),
+        ("TRACE", "/conversations", "GET,POST"),
+        ("POST", "/conversations/x", "DELETE,GET,PATCH"),
+        ("PUT", "/conversations/x", "DELETE,GET,PATCH"),
+        ("PATCH", "/conversations/x/messages", "GET,POST"),
+        ("POST", "/messages/x", "DELETE,GET,PATCH"),
+    ]:
+        bearer = {"Authorization": f"Bearer {alice.token}"}
+        async with people.session.request(method, url + path, headers=bearer) as answer:
+            refused(answer.status, await answer.json(), "METHOD_NOT_ALLOWED")
+            assert answer.headers["Allow"] == there
 
 
 SLOW = ["https://" + "a." * 30_000, "https://" + "a-" * 30_000, "https://a" + ".a" * 20_000 + "/ "]

@@ -25,7 +25,7 @@ def test_the_tables_of_these_tests_have_every_endpoint_and_every_event() -> None
         f"{one.method} {one.path}" for one in ROUTES
     }
     assert {one.name.replace(" ", " /api") for one in INTERNAL} == {
-        f"{method} {path}" for method, path, *_ in INTERNAL_ROUTES
+        f"{one.method} {one.path}" for one in INTERNAL_ROUTES
     }
     no_record: Any = None
     rooms = Rooms(no_record)

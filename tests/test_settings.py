@@ -58,6 +58,7 @@ async def refusal(folder: Path, **settings: str) -> str:
         ("WS_PORT", "-1"),
         ("ENV", "prod"),
         ("RATE_LIMITS", "maybe"),
+        ("DOCS", "maybe"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
         ("MESSAGE_MAX_CHARS", "0"),

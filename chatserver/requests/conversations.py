@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from .fields import MAX_PAGE, MAX_PARTICIPANTS, Id, Metadata, Text, id_list, name_field, web_url
+from .fields import MAX_PAGE, MAX_PARTICIPANTS, Id, Metadata, Text, WebUrl, id_list, name_field
 from .parse import Request
 
 
@@ -37,7 +37,7 @@ class CreateConversation(Request):
     type = Text(required=True, validate=validate.OneOf(["direct", "group", "channel"]))
     participant_ids = id_list(MAX_PARTICIPANTS, required=True)
     name = name_field()
-    avatar_url = web_url({"https", "http"}, allow_none=True)
+    avatar_url = WebUrl({"https", "http"}, allow_none=True)
     metadata = Metadata()
 
 
@@ -51,9 +51,10 @@ class ConversationEdit:
 
 class EditConversation(Request):
     makes = ConversationEdit
+    says: ClassVar[Mapping[str, Any]] = {"minProperties": 1}
     conversation_id = Id(required=True)
     name = name_field()
-    avatar_url = web_url({"https", "http"}, allow_none=True)
+    avatar_url = WebUrl({"https", "http"}, allow_none=True)
     metadata = Metadata()
 
     @post_load

@@ -1,10 +1,14 @@
-"""The kinds of fields that payloads are made of."""
+"""The kinds of fields that payloads are made of.
+
+What JSON Schema can say of a kind stands in its `says`, beside the check: the documents of the API are
+made of it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import regex
 from marshmallow import ValidationError, fields, validate
@@ -25,6 +29,8 @@ MAX_PAGE = 200
 class Text(fields.String):
     """A string that is valid Unicode: a lone surrogate cannot be sent to anybody as UTF-8."""
 
+    says: ClassVar[Mapping[str, Any]] = {}
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if type(value) is not str:
             raise self.make_error("invalid")
@@ -38,6 +44,12 @@ class Text(fields.String):
 
 class Id(Text):
     """An identifier: 1..128 printable characters."""
+
+    says: ClassVar[Mapping[str, Any]] = {
+        "minLength": 1,
+        "maxLength": MAX_ID,
+        "pattern": r"^[^\u0000-\u001f\u007f]*$",
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
@@ -57,6 +69,12 @@ class Whole(fields.Integer):
 
 class Metadata(fields.Field[Mapping[str, Any]]):
     """A flat object of strings, finite numbers, booleans and nulls, at most 2 KiB of JSON."""
+
+    says: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+        "description": f"A flat object of at most {MAX_METADATA_BYTES} bytes of JSON.",
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if not isinstance(value, dict):
@@ -83,6 +101,12 @@ _EMOJI = regex.compile(
 class Emoji(Text):
     """One emoji (a single grapheme), or a `:shortcode:`; at most 32 characters."""
 
+    says: ClassVar[Mapping[str, Any]] = {
+        "minLength": 1,
+        "maxLength": 32,
+        "description": "One emoji, or a `:shortcode:`.",
+    }
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
         if not 0 < len(text) <= 32 or not _EMOJI.fullmatch(text):
@@ -97,15 +121,22 @@ class Several(fields.List[Any]):
         return tuple(super()._deserialize(value, attr, data, **kwargs))
 
 
-def web_url(schemes: set[str], **kwargs: Any) -> fields.Url:
-    return fields.Url(
-        schemes=schemes, require_tld=False, validate=validate.Length(max=MAX_URL), **kwargs
-    )
+class WebUrl(fields.Url):
+    """An absolute URL of one of the schemes."""
+
+    def __init__(self, schemes: set[str], **kwargs: Any) -> None:
+        longest = validate.Length(max=MAX_URL)
+        super().__init__(schemes=schemes, require_tld=False, validate=longest, **kwargs)
+        names = sorted(schemes)
+        self.says = {
+            "pattern": rf"^({'|'.join(names)})://\S+$",
+            "description": f"A URL ({' or '.join(names)}).",
+        }
 
 
 def id_list(most: int, least: int = 0, **kwargs: Any) -> Several:
     return Several(Id(), validate=validate.Length(min=least, max=most), **kwargs)
 
 
-def name_field(**kwargs: Any) -> Text:
-    return Text(validate=validate.Length(1, MAX_NAME), allow_none=True, **kwargs)
+def name_field() -> Text:
+    return Text(validate=validate.Length(1, MAX_NAME), allow_none=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
@@ -18,9 +18,9 @@ from .fields import (
     Metadata,
     Several,
     Text,
+    WebUrl,
     Whole,
     id_list,
-    web_url,
 )
 from .parse import Request
 
@@ -41,20 +41,25 @@ class AttachmentSchema(Schema):
         unknown = RAISE
 
     type = Text(required=True, validate=validate.OneOf(["image", "video", "audio", "file"]))
-    url = web_url({"https"}, required=True)
+    url = WebUrl({"https"}, required=True)
     name = Text(validate=validate.Length(1, MAX_NAME))
     mimeType = Text(validate=validate.Length(1, 100))  # noqa: N815
     size = Whole(0, 2**53 - 1)
     width = Whole(0, 1_000_000)
     height = Whole(0, 1_000_000)
     durationMs = Whole(0, 2**53 - 1)  # noqa: N815
-    thumbnailUrl = web_url({"https"})  # noqa: N815
+    thumbnailUrl = WebUrl({"https"})  # noqa: N815
 
 
 class SendMessage(Request):
     makes = NewMessage
     conversation_id = Id(required=True)
-    content = Text()
+    content = Text(
+        metadata={
+            "description": "At most MESSAGE_MAX_CHARS characters (10,000), and not blank unless there "
+            "is an attachment."
+        }
+    )
     attachments = Several(
         fields.Nested(AttachmentSchema), validate=validate.Length(max=MAX_ATTACHMENTS)
     )
@@ -73,7 +78,9 @@ class MessageEdit:
 class EditMessage(Request):
     makes = MessageEdit
     message_id = Id(required=True)
-    content = Text(required=True)
+    content = Text(
+        required=True, metadata={"description": "At most MESSAGE_MAX_CHARS characters (10,000)."}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,9 @@ class SyncFrom:
 
 class SyncMessages(Request):
     makes = SyncFrom
+    says: ClassVar[Mapping[str, Any]] = {
+        "oneOf": [{"required": [one]} for one in ("lastMessageId", "afterSeq", "afterRev")]
+    }
     conversation_id = Id(required=True)
     last_message_id = Id(allow_none=True)
     after_seq = Whole(0, 2**53 - 1)
@@ -148,13 +158,11 @@ class PageOfMessages:
 
 
 class ListMessages(Request):
-    """`before` and `after` are message ids, or sequence numbers."""
-
     makes = PageOfMessages
     conversation_id = Id(required=True)
     limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
-    before = Id()
-    after = Id()
+    before = Id(metadata={"description": "The id of a message, or its `seq`."})
+    after = Id(metadata={"description": "The id of a message, or its `seq`; not with `before`."})
 
     @validates_schema
     def one_direction(self, data: dict[str, Any], **_: Any) -> None:

@@ -17,17 +17,23 @@ class Request(Schema):
     makes: ClassVar[type]
     recurs: ClassVar[bool] = False
     """Whether callers send the very same payload again and again: what it stands for may be kept."""
+    says: ClassVar[Mapping[str, Any]] = {}
+    """What JSON Schema can say of rules between the fields."""
 
     class Meta:
         unknown = RAISE
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        head, *rest = field_name.split("_")
-        field_obj.data_key = head + "".join(map(str.title, rest))
+        field_obj.data_key = camel(field_name)
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> Any:
         return self.makes(**data)
+
+
+def camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(map(str.title, rest))
 
 
 @cache

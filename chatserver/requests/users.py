@@ -9,7 +9,7 @@ from typing import Any
 from marshmallow import fields, post_load, validate
 
 from .conversations import Peers
-from .fields import Id, Metadata, Several, Text, id_list, name_field, web_url
+from .fields import Id, Metadata, Several, Text, WebUrl, id_list, name_field
 from .parse import Request
 
 
@@ -25,7 +25,7 @@ class SyncUser(Request):
     makes = UserSync
     external_user_id = Id(required=True)
     name = name_field()
-    avatar_url = web_url({"https", "http"}, allow_none=True)
+    avatar_url = WebUrl({"https", "http"}, allow_none=True)
     status = Text(validate=validate.OneOf(["active", "blocked"]))
     metadata = Metadata()
 
@@ -43,7 +43,14 @@ class SyncUsers(Request):
     """The rows are parsed one by one: a bad one does not stop the rest."""
 
     makes = UserBatch
-    users = Several(fields.Raw(allow_none=True), required=True, validate=validate.Length(1, 1000))
+    users = Several(
+        fields.Raw(
+            allow_none=True,
+            metadata={"description": "As the body of `POST /api/users/sync`."},
+        ),
+        required=True,
+        validate=validate.Length(1, 1000),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
@@ -16,6 +16,8 @@ from .parse import Request
 
 class Moment(Text):
     """A time as everywhere on the wire; another zone than UTC is converted."""
+
+    says: ClassVar[Mapping[str, Any]] = {"format": "date-time"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
@@ -39,6 +41,8 @@ class Flag(fields.Boolean):
 
 class EndpointName(Text):
     """The name of an endpoint, configured or not."""
+
+    says: ClassVar[Mapping[str, Any]] = {"pattern": "^[a-z0-9-]{1,32}$"}
 
     def __init__(self, **kwargs: Any) -> None:
         check = validate.Regexp(r"[a-z0-9-]{1,32}\Z", error="Has 1 to 32 of a-z, 0-9 and -.")
@@ -90,6 +94,12 @@ class Selection:
 
 class Replay(Request):
     makes = Selection
+    says: ClassVar[Mapping[str, Any]] = {
+        "anyOf": [
+            {"required": [one]} for one in ("ids", "since", "type", "conversationId", "dead")
+        ],
+        "dependentRequired": {"until": ["since"]},
+    }
     ids = id_list(MAX_PAGE, least=1)
     since = Moment()
     until = Moment()

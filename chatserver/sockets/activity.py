@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..answers.answer import Nothing as NoAnswer
+from ..answers.users import Now
 from ..chat.activity import Kind
 from ..chat.chat import Chat
 from ..clock import iso, now
+from ..errors import NotFound
 from ..limits import Rate
 from ..realtime import Connection
 from ..requests.conversations import OfConversation, OneConversation
@@ -16,6 +19,7 @@ from .event import Event, Handler
 
 def _starting(kind: Kind) -> Handler:
     def start(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        """Show that it goes on. It ends by itself 6 s after the last start."""
         if chat.members.known(connection.user_id, one.conversation_id):
             chat.activity.start(connection, connection.user_id, one.conversation_id, kind)
             return {}
@@ -32,6 +36,7 @@ def _starting(kind: Kind) -> Handler:
 
 def _stopping(kind: Kind) -> Handler:
     def stop(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        """Show that it has ended."""
         chat.activity.stop(connection, connection.user_id, one.conversation_id, kind)
         return {}
 
@@ -39,19 +44,23 @@ def _stopping(kind: Kind) -> Handler:
 
 
 def keep_active(chat: Chat, connection: Connection, _: Nothing) -> Any:
+    """Say that the user is still active: `lastSeen` follows it."""
     chat.presence.active(connection.user_id)
     return {"timestamp": iso(now())}
 
 
 def ping(chat: Chat, connection: Connection, _: Nothing) -> Any:
+    """Ask whether the server answers."""
     return {"timestamp": iso(now())}
 
 
+_GONE = (NotFound,)
+
 EVENTS = [
-    Event("typing:start", OfConversation, _starting("typing"), Rate(10), "`{}`"),
-    Event("typing:stop", OfConversation, _stopping("typing"), Rate(10), "`{}`"),
-    Event("recording:start", OfConversation, _starting("recording"), Rate(10), "`{}`"),
-    Event("recording:stop", OfConversation, _stopping("recording"), Rate(10), "`{}`"),
-    Event("activity:ping", NoPayload, keep_active, Rate(5), "`{timestamp}`"),
-    Event("ping", NoPayload, ping, Rate(10), "`{timestamp}`", reply="pong"),
+    Event("typing:start", OfConversation, _starting("typing"), Rate(10), NoAnswer, _GONE),
+    Event("typing:stop", OfConversation, _stopping("typing"), Rate(10), NoAnswer, _GONE),
+    Event("recording:start", OfConversation, _starting("recording"), Rate(10), NoAnswer, _GONE),
+    Event("recording:stop", OfConversation, _stopping("recording"), Rate(10), NoAnswer, _GONE),
+    Event("activity:ping", NoPayload, keep_active, Rate(5), Now),
+    Event("ping", NoPayload, ping, Rate(10), Now, reply="pong"),
 ]

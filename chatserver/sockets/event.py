@@ -1,4 +1,4 @@
-"""An event is a row: name, payload, handler, limit, and what is answered."""
+"""An event is a row: name, payload, handler, limit, what is answered, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..answers.answer import Answer
 from ..chat.chat import Chat
+from ..errors import ChatError
 from ..limits import Rate
 from ..realtime import Connection
 from ..requests.parse import Request
@@ -17,6 +19,8 @@ Handler = Callable[[Chat, Connection, Any], Any]
 
 A handler that is no coroutine function takes its place in the order at once. If it then returns a
 future, the client's next event does not wait for it: so a client can have many sends under way.
+
+Its docstring says what the event is for.
 """
 
 
@@ -26,8 +30,10 @@ class Event:
     request: type[Request]
     handler: Handler
     limit: Rate
-    answers: str
-    """The `data` of the acknowledgement, for the protocol's documentation."""
+    answers: type[Answer]
+    """The `data` of the acknowledgement."""
+    refuses: tuple[type[ChatError], ...] = ()
+    """Beside what every event may be refused for."""
     reply: str | None = None
     """The event that carries the answer when there is no callback."""
     takes_turn: bool = field(init=False)

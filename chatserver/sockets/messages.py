@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
+from ..answers import messages as answers
 from ..chat.chat import Chat
 from ..chat.messages import Synced
+from ..errors import Conflict, Forbidden, NotFound
 from ..limits import Rate
 from ..realtime import Connection
 from ..requests.messages import (
@@ -23,18 +25,22 @@ from .event import Event
 
 
 def send(chat: Chat, connection: Connection, new: NewMessage) -> Awaitable[Any]:
+    """Send a message. Repeated with its `clientMessageId` it is the same message, announced once."""
     return chat.messages.begin_send(connection.user_id, new)
 
 
 async def edit(chat: Chat, connection: Connection, edit: MessageEdit) -> Any:
+    """Change the text of one's own message."""
     return (await chat.messages.edit(connection.user_id, edit)).json
 
 
 async def delete(chat: Chat, connection: Connection, deletion: MessageDeletion) -> Any:
+    """Delete a message for everyone (its sender, or an admin), or hide it from oneself."""
     return await chat.messages.delete(connection.user_id, deletion)
 
 
 async def sync(chat: Chat, connection: Connection, asked: SyncFrom) -> Any:
+    """Get what was missed: by `afterRev` every new or changed message, else every newer one."""
     return synced(await chat.messages.sync(connection.user_id, asked))
 
 
@@ -49,21 +55,25 @@ def synced(found: Synced) -> dict[str, Any]:
 
 
 EVENTS = [
-    Event("message:send", SendMessage, send, Rate(20), "the message"),
-    Event("message:edit", EditMessage, edit, Rate(10), "the message"),
+    Event("message:send", SendMessage, send, Rate(20), answers.Message, (NotFound,)),
     Event(
-        "message:delete",
-        DeleteMessage,
-        delete,
+        "message:edit",
+        EditMessage,
+        edit,
         Rate(10),
-        "`{messageId, conversationId, deletedAt, scope}`",
+        answers.Message,
+        (Forbidden, NotFound, Conflict),
+    ),
+    Event(
+        "message:delete", DeleteMessage, delete, Rate(10), answers.Deletion, (Forbidden, NotFound)
     ),
     Event(
         "messages:sync",
         SyncMessages,
         sync,
         Rate(50),
-        "`{conversationId, messages, hasMore, lastSeq, lastRev}`",
+        answers.Synced,
+        (NotFound,),
         reply="messages:sync",
     ),
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..answers.messages import Reacted
 from ..chat.chat import Chat
+from ..errors import Conflict, NotFound
 from ..limits import Rate
 from ..realtime import Connection
 from ..requests.messages import React, Reaction
@@ -12,16 +14,16 @@ from .event import Event
 
 
 async def add(chat: Chat, connection: Connection, reaction: Reaction) -> Any:
+    """Add one's reaction; to have it already changes nothing."""
     return await chat.reactions.add(connection.user_id, reaction)
 
 
 async def remove(chat: Chat, connection: Connection, reaction: Reaction) -> Any:
+    """Take one's reaction back."""
     return await chat.reactions.remove(connection.user_id, reaction)
 
 
-_ANSWERS = "`{messageId, conversationId, emoji, userId, totalCount}`"
-
 EVENTS = [
-    Event("reaction:add", React, add, Rate(20), _ANSWERS),
-    Event("reaction:remove", React, remove, Rate(20), _ANSWERS),
+    Event("reaction:add", React, add, Rate(20), Reacted, (NotFound, Conflict)),
+    Event("reaction:remove", React, remove, Rate(20), Reacted, (NotFound,)),
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..answers.messages import ConversationRead, MessageRead
 from ..chat.chat import Chat
+from ..errors import Conflict, NotFound
 from ..limits import Rate
 from ..realtime import Connection
 from ..requests.messages import OfMessage, OneMessage, ReadConversation, ReadUpTo
@@ -12,26 +14,25 @@ from .event import Event
 
 
 async def read_message(chat: Chat, connection: Connection, one: OneMessage) -> Any:
+    """Mark one message as read."""
     return await chat.receipts.read_message(connection.user_id, one.message_id)
 
 
 async def read_conversation(chat: Chat, connection: Connection, asked: ReadUpTo) -> Any:
+    """Mark everything up to a message as read; without one, up to the newest."""
     return await chat.receipts.read_conversation(connection.user_id, asked)
 
 
+_REFUSES = (NotFound, Conflict)
+
 EVENTS = [
-    Event(
-        "message:read",
-        OfMessage,
-        read_message,
-        Rate(50),
-        "`{messageId, conversationId, userId, readAt}`",
-    ),
+    Event("message:read", OfMessage, read_message, Rate(50), MessageRead, _REFUSES),
     Event(
         "conversation:read",
         ReadConversation,
         read_conversation,
         Rate(20),
-        "`{conversationId, userId, upToMessageId, count, readAt}`",
+        ConversationRead,
+        _REFUSES,
     ),
 ]

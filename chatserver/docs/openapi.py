@@ -1,0 +1,190 @@
+"""REST, the internal API and the webhooks, as OpenAPI 3.1."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import (
+    ChatError,
+    Forbidden,
+    Internal,
+    PayloadTooLarge,
+    RateLimited,
+    TokenExpired,
+    Unauthenticated,
+    Unavailable,
+    ValidationFailed,
+)
+from ..http import MAX_BODY
+from ..internal.door import ROUTES as INTERNAL
+from ..internal.door import Route as InternalRoute
+from ..limits import Rate
+from ..outbox.event import TYPES
+from ..requests.parse import Request
+from ..rest.door import ROUTES as REST
+from ..rest.route import Route
+from .refusals import refusals
+from .shapes import Document, Shapes
+from .webhooks import webhook
+
+INFO = """\
+The Master Service proxies the REST API for its users, and tells of them through the internal API. All
+of it is served on `PORT`, which belongs into a private network.
+
+Keys that the server does not know are refused in a request; ignore those that you do not know in an
+answer. Ids are opaque. Times are ISO 8601 in UTC with milliseconds. Every refusal has one shape, and
+someone who is not a participant gets `NOT_FOUND` for a conversation and everything in it.
+"""
+
+ANYWHERE = (Unauthenticated, ValidationFailed, PayloadTooLarge, Internal, Unavailable)
+FOR_USERS = (*ANYWHERE, TokenExpired, Forbidden, RateLimited)
+"""What any route may refuse a user: a token that is none, a user who is blocked, a rate too high."""
+
+TAGS = {
+    "conversations": "Conversations and who participates in them.",
+    "messages": "Messages and reactions.",
+    "receipts": "What was read, and by whom.",
+    "presence": "Who is online.",
+    "internal": "For the Master Service itself: its users, and the operator's desk of the webhooks.",
+    "webhooks": "What the server tells the Master Service.",
+}
+SECURITY: Document = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A JWT that the Master Service has signed: `sub` is the user, `exp` is required.",
+    },
+    "secret": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Internal-Secret",
+        "description": "INTERNAL_API_SECRET.",
+    },
+    "user": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-User-Id",
+        "description": "The user for whom the Master Service acts; without rate limits.",
+    },
+}
+
+
+def openapi() -> Document:
+    shapes = Shapes()
+    responses: Document = {}
+    paths: dict[str, Document] = {}
+    table: list[Route | InternalRoute] = [*REST, *INTERNAL]
+    for row in table:
+        operation, refuses = _operation(shapes, row)
+        operation["responses"] |= refusals(shapes, responses, refuses)
+        paths.setdefault(row.path, {})[row.method.lower()] = operation
+    webhooks = {kind: {"post": webhook(shapes, kind)} for kind in TYPES}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "chatserver",
+            "version": __version__,
+            "summary": "REST, the internal API and the webhooks of a self-hosted chat server.",
+            "description": INFO,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/", "description": "This server, on `PORT`."}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": paths,
+        "webhooks": webhooks,
+        "components": {
+            "schemas": shapes.components,
+            "responses": dict(sorted(responses.items())),
+            "securitySchemes": SECURITY,
+        },
+    }
+
+
+def _operation(
+    shapes: Shapes, row: Route | InternalRoute
+) -> tuple[Document, Sequence[type[ChatError]]]:
+    """An operation without its refusals, and these."""
+    noun = row.handler.__module__.rpartition(".")[2]
+    tag = "internal" if isinstance(row, InternalRoute) else noun
+    made: Document = {
+        "tags": [tag],
+        "operationId": f"{tag}_{row.handler.__name__}",
+        "summary": _sentence(row.handler.__doc__),
+        "security": [{"secret": []}],
+    }
+    most, refuses = MAX_BODY, (*FOR_USERS, *row.refuses)
+    if isinstance(row, InternalRoute):
+        most, refuses = row.most, (*ANYWHERE, *row.refuses)
+    else:
+        made["security"] = [{"token": []}, {"secret": [], "user": []}]
+        made |= rate(row.limit)
+    inside, outside = _split(row)
+    if outside:
+        made["parameters"] = [_parameter(shapes, row, name) for name in outside]
+    if inside:
+        made["requestBody"] = _body(shapes, row.request, inside, most)
+    made["responses"] = _successes(shapes, row)
+    return made, refuses
+
+
+def rate(limit: Rate) -> Document:
+    """A limit in words, and for programs."""
+    return {
+        "description": f"At most {limit.count} in {limit.per:g} s, {limit.burst} at once.",
+        "x-rate-limit": {"count": limit.count, "perSeconds": limit.per, "atOnce": limit.burst},
+    }
+
+
+def _split(row: Route | InternalRoute) -> tuple[list[str], list[str]]:
+    """The keys of a payload that are in the body, and those in the path or the query."""
+    keys = [field.data_key or "" for field in row.request().fields.values()]
+    in_path = re.findall(r"\{(\w+)\}", row.path)
+    rest = [key for key in keys if key not in in_path]
+    if row.method in ("GET", "DELETE"):
+        return [], in_path + rest
+    return rest, in_path
+
+
+def _parameter(shapes: Shapes, row: Route | InternalRoute, name: str) -> Document:
+    whole = shapes.request(row.request, [name])
+    schema = whole["properties"][name]
+    in_path = f"{{{name}}}" in row.path
+    made: Document = {
+        "name": name,
+        "in": "path" if in_path else "query",
+        "required": in_path or name in whole.get("required", ()),
+        "schema": schema,
+        "example": schema.get("default", shapes.example(schema, name)),
+    }
+    if "description" in schema:
+        made["description"] = schema.pop("description")
+    return made
+
+
+def _body(shapes: Shapes, kind: type[Request], names: list[str], most: int) -> Document:
+    schema = shapes.request(kind, names)
+    reference = shapes.keep(kind.__name__, schema)
+    return {
+        "required": bool(schema.get("required")) or bool(kind.says),
+        "description": f"At most {most // 1024} KiB.",
+        "content": shapes.json(reference),
+    }
+
+
+def _successes(shapes: Shapes, row: Route | InternalRoute) -> Document:
+    if row.answers is None:
+        return {"204": {"description": "Done."}}
+    content = shapes.json(shapes.answer(row.answers))
+    if not row.known:
+        return {"200": {"description": "Done.", "content": content}}
+    return {
+        "200": {"description": row.known, "content": content},
+        "201": {"description": "It is new.", "content": content},
+    }
+
+
+def _sentence(text: str | None) -> str:
+    return " ".join((text or "").split())

@@ -1,0 +1,123 @@
+"""What servers say is compared with the documents of the API: whatever is not in them is a fault.
+
+The documents allow for keys that a later version may add; here there are none but those that they name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import jsonschema_rs
+
+from chatserver.docs.asyncapi import asyncapi
+from chatserver.docs.openapi import openapi
+
+faults: list[str] = []
+"""What was found where nobody would have seen it raised; the test ends with it."""
+
+
+class Document:
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.whole = closed(document)
+        self._validators: dict[str, jsonschema_rs.Validator] = {}
+
+    def check(self, name: str, schema: dict[str, Any], value: Any) -> None:
+        """Raises AssertionError unless the value conforms to this schema, whose name is its own."""
+        if name not in self._validators:
+            self._validators[name] = jsonschema_rs.Draft202012Validator(
+                {**schema, "components": self.whole["components"]}, validate_formats=True
+            )
+        for error in self._validators[name].iter_errors(value):
+            raise AssertionError(f"{name}: {error.message} at {error.instance_path} in {value}")
+
+
+def closed(schema: Any) -> Any:
+    """The same, but objects have no keys than those that are named."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: closed(one) for key, one in schema.items()}
+    if made.get("type") == "object" and "properties" in made:
+        made.setdefault("additionalProperties", False)
+    return made
+
+
+@cache
+def rest() -> Document:
+    return Document(openapi())
+
+
+@cache
+def sockets() -> Document:
+    return Document(asyncapi())
+
+
+@cache
+def _paths() -> list[tuple[re.Pattern[str], str]]:
+    """The paths of the API, those of fixed names first."""
+    paths = sorted(rest().whole["paths"], key=lambda path: path.count("{"))
+    return [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), path) for path in paths]
+
+
+def answer(
+    method: str, path: str, status: int, headers: Mapping[str, str], body: Any = None
+) -> None:
+    """Check an answer to a request to a `path` (as it was sent). Raises AssertionError."""
+    methods: dict[str, Any] = rest().whole["paths"]
+    for pattern, name in _paths():
+        if pattern.fullmatch(path) and method.lower() in methods[name]:
+            break
+    else:
+        assert status in (404, 405), f"{status} to {method} {path}, which is in no document"
+        return
+    responses = methods[name][method.lower()]["responses"]
+    assert str(status) in responses, f"{method} {name} may not answer {status}: {body}"
+    response = responses[str(status)]
+    if ref := response.get("$ref"):
+        response = rest().whole["components"]["responses"][ref.rpartition("/")[2]]
+    if "content" not in response:
+        assert body is None, f"{method} {name} answers {status} with {body}"
+        return
+    assert headers["Content-Type"].partition(";")[0] == "application/json"
+    for header in response.get("headers", {}):
+        assert header in headers, f"{method} {name} answers {status} without {header}"
+    rest().check(
+        f"{method} {name} {status}", response["content"]["application/json"]["schema"], body
+    )
+
+
+def heard(event: str, payload: Any) -> None:
+    """Note it if a socket may not hear this. (What a client in JavaScript tells of itself is no event
+    of the server's: see browsers.py.)"""
+    if not event.startswith("client:"):
+        _note(f"hear.{event}", payload)
+
+
+def acknowledged(event: str, said: Any) -> None:
+    """Note it if an event of this name may not be acknowledged so; one that there is not is refused."""
+    if f"ack.{event.replace(':', '.')}" in sockets().whole["components"]["messages"]:
+        _note(f"ack.{event}", said)
+    elif said["ok"]:
+        faults.append(f"{event} is in no document, and was done")
+    else:
+        _note("ack.ping", said)
+
+
+def _note(name: str, payload: Any) -> None:
+    key = name.replace(":", ".")
+    try:
+        messages = sockets().whole["components"]["messages"]
+        assert key in messages, f"{name} is in no document"
+        sockets().check(key, messages[key]["payload"], payload)
+    except AssertionError as error:
+        faults.append(str(error))
+
+
+def posted(event: dict[str, Any]) -> None:
+    """Check the body of a webhook. Raises AssertionError."""
+    name = "Event" + "".join(map(str.title, event["type"].split(".")))
+    rest().check(name, rest().whole["components"]["schemas"][name], event)
