@@ -81,13 +81,6 @@ class ValidationFailed(ChatError):
         return cls(details={field: [reason]})
 
 
-class MethodNotAllowed(ChatError):
-    """There is no such method here."""
-
-    code = "METHOD_NOT_ALLOWED"
-    status = 405
-
-
 class Conflict(ChatError):
     """This does not go together with the present state."""
 
