@@ -17,6 +17,7 @@ from chatserver.outbox.webhook import Webhook
 from .posting import event, posting
 from .receiver import Answer, Receiver, Reply, hang_up, stall
 from .servers import free_port
+from .shapes import message
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -28,7 +29,14 @@ async def test_an_event_is_posted_with_its_headers(receiver: Receiver, webhook: 
         "id": "evt_c1-00000001",
         "type": "message.created",
         "timestamp": "2026-11-21T09:30:00.000Z",
-        "data": {"conversationId": "c1", "seq": 1, "content": "Привет"},
+        "data": message(
+            id="c1-00000001",
+            conversationId="c1",
+            seq=1,
+            rev=1,
+            senderId="alice",
+            content="Привет",
+        ),
     }
     assert set(post.headers) == {
         *("Host", "Content-Type", "Content-Length", "User-Agent", "Accept", "Accept-Encoding"),
@@ -62,10 +70,10 @@ async def test_connections_are_kept_and_no_more_than_allowed_are_opened(
     receiver: Receiver, webhook: Webhook
 ) -> None:
     receiver.answer = lambda post: Answer(200, body=b"thank you")
-    for number in range(20):
+    for number in range(1, 21):
         assert (await webhook.deliver(event(number))).outcome == "delivered"
     assert receiver.connections == 1
-    await asyncio.gather(*[webhook.deliver(event(number)) for number in range(20, 100)])
+    await asyncio.gather(*[webhook.deliver(event(number)) for number in range(21, 101)])
     assert len(receiver.events) == 100
     assert 1 < receiver.connections <= 4
 
@@ -81,7 +89,7 @@ async def test_a_name_and_password_in_the_url_are_sent_as_a_header(receiver: Rec
 
 async def test_cookies_are_not_sent_back(receiver: Receiver, webhook: Webhook) -> None:
     receiver.answer = lambda post: Answer(200, {"Set-Cookie": "a=b"})
-    for number in range(2):
+    for number in range(1, 3):
         await webhook.deliver(event(number))
     assert all("Cookie" not in post.headers for post in receiver.posts)
 
@@ -118,7 +126,7 @@ async def test_a_receiver_that_always_hangs_up_is_not_asked_for_ever(
 
 
 async def test_a_receiver_that_restarts_loses_nothing(receiver: Receiver, webhook: Webhook) -> None:
-    await asyncio.gather(*[webhook.deliver(event(number)) for number in range(8)])
+    await asyncio.gather(*[webhook.deliver(event(number)) for number in range(1, 8)])
     await receiver.close()
     assert await webhook.deliver(event(8)) == Delivery("failed", "refused the connection")
     await receiver.open()
@@ -150,7 +158,7 @@ async def test_an_attempt_that_waits_for_a_connection_waits_within_its_time(
     receiver.answer = lambda post: stall
     async with posting(receiver.url, concurrency=1, timeout_s=0.5) as webhook:
         began = time.monotonic()
-        outcomes = await asyncio.gather(*[webhook.deliver(event(number)) for number in range(3)])
+        outcomes = await asyncio.gather(*[webhook.deliver(event(number)) for number in range(1, 4)])
         assert {one.outcome for one in outcomes} == {"failed"}
         assert time.monotonic() - began < 1
         receiver.answer = lambda post: 200
