@@ -1,5 +1,5 @@
-"""The tables of docs/protocol.md, docs/openapi.json and docs/asyncapi.json, from the rows and schemas that the
-doors are made of."""
+"""The tables of docs/protocol.md, docs/openapi.json, docs/asyncapi.json and the TypeScript client's types,
+from the rows and schemas that the doors are made of."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marshmallow import fields, validate
+from typescript import MODULE, module
 
 from chatserver import errors
 from chatserver.answers.answer import Answer
@@ -158,6 +159,7 @@ def main() -> None:
         PAGE: page(text),
         DOCS / "openapi.json": document(openapi()),
         DOCS / "asyncapi.json": document(asyncapi()),
+        MODULE: module(),
     }
     match sys.argv[1:]:
         case ["--write"]:
@@ -166,9 +168,7 @@ def main() -> None:
         case ["--check"]:
             for path, current in files.items():
                 if not path.exists() or path.read_text() != current:
-                    sys.exit(
-                        f"docs/{path.name} differs from the code: run ./scripts/protocol --write"
-                    )
+                    sys.exit(f"{path.name} differs from the code: run ./scripts/protocol --write")
         case _:
             sys.stdout.write(text)
 

@@ -1,0 +1,210 @@
+import { io, type ManagerOptions, type Socket, type SocketOptions } from "socket.io-client";
+import { ChatError, offline, type Code } from "./errors.js";
+import type { Answers, ErrorShape, Requests, ServerEvents } from "./protocol.js";
+import { backoff } from "./retry.js";
+import { Store } from "./store.js";
+import { endOf, type Tokens } from "./tokens.js";
+
+export interface ConnectionState {
+  /**
+   * `refused`: the server does not want this user or this token, or not now. Like `offline` it is left by
+   * itself at `retryAt`, and only by `connect()` when that is null.
+   */
+  readonly status: "connecting" | "online" | "offline" | "refused";
+  /** Why it is offline or refused; while connecting, why the last attempt failed. */
+  readonly reason: ChatError | null;
+  /** When it tries again, in ms since 1970. */
+  readonly retryAt: number | null;
+}
+
+export interface Listener {
+  /** The socket is in its rooms; what was missed before is to be asked for now. */
+  connected(welcome: ServerEvents["connected"]): void;
+  /** Nothing more is heard, and calls fail with OFFLINE. */
+  disconnected(): void;
+  event(name: string, payload: unknown): void;
+  error(error: unknown): void;
+}
+
+export type SocketSettings = Partial<ManagerOptions & SocketOptions>;
+
+const CONNECT_MS = 15_000;
+const ANSWER_MS = 10_000;
+/** A page may have half a megabyte, and the line may be slow. */
+const PAGE_MS = 40_000;
+/** A connection that lived for less than this did not succeed: attempts go on getting rarer. */
+const STEADY_MS = 5_000;
+const REFRESH_AHEAD_MS = 60_000;
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+const FINAL = new Set<Code>(["UNAUTHENTICATED", "FORBIDDEN"]);
+
+/**
+ * One socket to the server, and when to try again. Socket.IO's own reconnection is off: it does not come
+ * back after a refusal, does not say when it tries, and buffers what is sent meanwhile, which would then
+ * overtake the outbox.
+ */
+export class Connection {
+  readonly state = new Store<ConnectionState>({ status: "offline", reason: null, retryAt: null });
+  #socket: Socket;
+  #online = false;
+  #onlineSince = 0;
+  /** The clock here may be wrong by hours. */
+  #serverAhead = 0;
+  #failures = 0;
+  #attempt = 0;
+  #told: ChatError | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #refresh: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    url: string,
+    private readonly tokens: Tokens,
+    private readonly listener: Listener,
+    settings: SocketSettings,
+  ) {
+    const own = { autoConnect: false, reconnection: false, forceNew: true };
+    this.#socket = io(url, { ...settings, ...own });
+    this.#socket.on("connected", (welcome: ServerEvents["connected"]) => this.#welcomed(welcome));
+    this.#socket.on("connect_error", (error) => this.#lost(connectError(error)));
+    this.#socket.on("disconnect", (reason) => {
+      if (reason !== "io client disconnect") this.#lost(this.#told ?? new ChatError("OFFLINE", reason));
+    });
+    this.#socket.on("error", (shape: ErrorShape) => {
+      // With the name of an event: something that was told without asking for an answer failed.
+      if (shape.event === undefined) this.#told = ChatError.of(shape);
+      else this.listener.error(ChatError.of(shape));
+    });
+    this.#socket.onAny((name: string, payload: unknown) => {
+      if (this.#online) this.listener.event(name, payload);
+    });
+  }
+
+  get online(): boolean {
+    return this.#online;
+  }
+
+  connect(): void {
+    const { status } = this.state.snapshot();
+    if (status === "connecting" || status === "online") return;
+    this.#failures = 0;
+    void this.#try();
+  }
+
+  close(): void {
+    this.#end();
+    this.state.set({ status: "offline", reason: null, retryAt: null });
+  }
+
+  /** Do not wait for `retryAt`: the network is said to be back. */
+  hurry(): void {
+    if (this.state.snapshot().status === "offline" && this.state.snapshot().retryAt !== null) this.connect();
+  }
+
+  /** Ask, and wait for the answer. Throws ChatError. */
+  call<E extends keyof Requests>(event: E, payload: Requests[E]): Promise<Answers[E]> {
+    if (!this.#online) return Promise.reject(offline());
+    return new Promise((resolve, reject) => {
+      this.#socket
+        .timeout(event === "messages:sync" ? PAGE_MS : ANSWER_MS)
+        .emit(event, payload, (error: Error | null, answer: Answer<Answers[E]>) => {
+          if (error) {
+            const late = this.#online && error.message === "operation has timed out";
+            reject(late ? new ChatError("TIMEOUT", "The server did not answer in time.") : offline());
+          } else if (answer.ok) resolve(answer.data);
+          else reject(ChatError.of(answer.error));
+        });
+    });
+  }
+
+  /** Say what is worth nothing later; without a connection it is dropped. */
+  tell<E extends keyof Requests>(event: E, payload: Requests[E]): void {
+    if (this.#online) this.#socket.emit(event, payload);
+  }
+
+  async #try(): Promise<void> {
+    clearTimeout(this.#timer);
+    const attempt = ++this.#attempt;
+    this.#told = null;
+    this.state.set({ status: "connecting", reason: this.state.snapshot().reason, retryAt: null });
+    try {
+      const token = await this.tokens.fresh();
+      if (attempt !== this.#attempt) return;
+      this.#socket.auth = { token };
+    } catch (error) {
+      if (attempt === this.#attempt) this.#lost(error as ChatError);
+      return;
+    }
+    this.#timer = setTimeout(() => {
+      this.#lost(new ChatError("TIMEOUT", "The server did not answer in time."));
+    }, CONNECT_MS);
+    this.#socket.connect();
+  }
+
+  #welcomed(welcome: ServerEvents["connected"]): void {
+    clearTimeout(this.#timer);
+    this.#online = true;
+    this.#onlineSince = Date.now();
+    this.#serverAhead = Date.parse(welcome.timestamp) - Date.now();
+    this.#refreshBeforeItEnds((this.#socket.auth as { token: string }).token);
+    this.listener.connected(welcome);
+    this.state.set({ status: "online", reason: null, retryAt: null });
+  }
+
+  /** The attempt or the connection has failed. What comes after that of the same one says nothing new. */
+  #lost(reason: ChatError): void {
+    const { status } = this.state.snapshot();
+    if (status !== "connecting" && status !== "online") return;
+    const wasOnline = this.#online;
+    if (wasOnline && Date.now() - this.#onlineSince >= STEADY_MS) this.#failures = 0;
+    this.#end();
+    if (FINAL.has(reason.code)) {
+      this.state.set({ status: "refused", reason, retryAt: null });
+      return;
+    }
+    const expired = reason.code === "TOKEN_EXPIRED" && this.#failures === 0;
+    const asked = reason.retryAfterMs;
+    const delay = expired ? 0 : Math.max(backoff(this.#failures), (asked ?? 0) * (1 + Math.random() / 5));
+    this.#failures++;
+    this.#timer = setTimeout(() => void this.#try(), delay);
+    const refused = !wasOnline && (reason.code === "RATE_LIMITED" || reason.code === "TOKEN_EXPIRED");
+    this.state.set({ status: refused ? "refused" : "offline", reason, retryAt: Math.round(Date.now() + delay) });
+  }
+
+  #end(): void {
+    this.#attempt++;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#refresh);
+    const wasOnline = this.#online;
+    this.#online = false;
+    this.#socket.disconnect();
+    if (wasOnline) this.listener.disconnected();
+  }
+
+  #refreshBeforeItEnds(token: string): void {
+    const end = endOf(token);
+    if (end === null) return;
+    const left = end - (Date.now() + this.#serverAhead);
+    const delay = Math.max(left * 0.8, left - REFRESH_AHEAD_MS);
+    if (delay > LONGEST_TIMER_MS) return;
+    const attempt = this.#attempt;
+    this.#refresh = setTimeout(async () => {
+      try {
+        const fresh = await this.tokens.fresh();
+        // The same one again: the app has another when this one has expired, and we come back with that.
+        if (attempt !== this.#attempt || fresh === token) return;
+        await this.call("auth:refresh", { token: fresh });
+        if (attempt === this.#attempt) this.#refreshBeforeItEnds(fresh);
+      } catch (error) {
+        // Nothing is lost: the server ends the connection with the token, and we come back with a new one.
+        if (attempt === this.#attempt) this.listener.error(error);
+      }
+    }, delay);
+  }
+}
+
+type Answer<T> = { readonly ok: true; readonly data: T } | { readonly ok: false; readonly error: ErrorShape };
+
+function connectError(error: Error & { data?: ErrorShape }): ChatError {
+  if (error.data?.code) return ChatError.of(error.data);
+  return new ChatError("OFFLINE", error.message, {}, { cause: error });
+}

@@ -1,0 +1,12 @@
+export { ChatClient, type ChatOptions } from "./client.js";
+export type { ConnectionState, SocketSettings } from "./connection.js";
+export type { Conversation, ConversationSnapshot } from "./conversation.js";
+export { ChatError, type Code } from "./errors.js";
+export type { ListedMessage } from "./listed.js";
+export type { ReadMark, ReadMarks } from "./marks.js";
+export type { NewMessage, OutboxEntry, OutboxStorage } from "./outbox.js";
+export type { ListedConversation } from "./overview.js";
+export type { Presence } from "./presence.js";
+export type * from "./protocol.js";
+export type { Conversation as ConversationView } from "./protocol.js";
+export type { Observable } from "./store.js";

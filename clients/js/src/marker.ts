@@ -1,0 +1,52 @@
+import type { Connection } from "./connection.js";
+import { ChatError } from "./errors.js";
+import type { Message } from "./protocol.js";
+import { insist } from "./retry.js";
+
+/** Tells the server how far the user has read: once for many messages, and later when there is no connection. */
+export class Marker {
+  #seen: Message | null = null;
+  #toldSeq = 0;
+  #telling = false;
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly conversationId: string,
+    private readonly onError: (error: unknown) => void,
+  ) {}
+
+  seen(message: Message): void {
+    if (message.seq <= this.#toldSeq) return;
+    this.#seen = message;
+    this.goOn();
+  }
+
+  goOn(): void {
+    if (!this.#telling && this.#seen) void this.#tell();
+  }
+
+  forget(): void {
+    this.#seen = null;
+    this.#toldSeq = 0;
+  }
+
+  async #tell(): Promise<void> {
+    this.#telling = true;
+    let message: Message | null;
+    try {
+      while ((message = this.#seen)) {
+        const asked = { conversationId: this.conversationId, upToMessageId: message.id };
+        await insist(() => this.connection.call("conversation:read", asked));
+        this.#toldSeq = message.seq;
+        if (this.#seen === message) this.#seen = null;
+      }
+    } catch (error) {
+      // Without a connection it is told with the next one.
+      if (error instanceof ChatError && error.code === "OFFLINE") return;
+      this.#seen = null;
+      this.onError(error);
+    } finally {
+      this.#telling = false;
+    }
+  }
+}

@@ -1,0 +1,192 @@
+import type { Connection } from "./connection.js";
+import { ChatError } from "./errors.js";
+import type { ErrorShape, Message, Requests } from "./protocol.js";
+import { insist } from "./retry.js";
+
+export type NewMessage = Omit<Requests["message:send"], "conversationId" | "clientMessageId">;
+
+/** A send that is not acknowledged yet. Plain JSON. */
+export interface OutboxEntry {
+  readonly clientMessageId: string;
+  readonly conversationId: string;
+  /** Who sends it; null until the first connection has said who that is. */
+  readonly userId: string | null;
+  readonly createdAt: string;
+  readonly message: NewMessage;
+  /** Why the server does not take it; null while it is tried. */
+  readonly error: Pick<ErrorShape, "code" | "message" | "details"> | null;
+}
+
+/** Where sends outlive the page. `save` gets all of them each time, and is not called again before it ends. */
+export interface OutboxStorage {
+  load(): Promise<readonly OutboxEntry[]> | readonly OutboxEntry[];
+  save(entries: readonly OutboxEntry[]): Promise<void> | void;
+}
+
+export interface OutboxListener {
+  /** The entries of a conversation are others. */
+  changed(conversationId: string): void;
+  acknowledged(message: Message): void;
+  error(error: unknown): void;
+}
+
+const INTERNAL_TRIES = 5;
+
+/**
+ * Keeps each send until it is acknowledged or refused for good. One of a conversation is under way at a
+ * time: with more, one that the rate limit turns away would be overtaken by the next.
+ */
+export class Outbox {
+  #entries: readonly OutboxEntry[] = [];
+  #waiting = new Map<string, { resolve(message: Message): void; reject(error: ChatError): void }>();
+  #sending = new Set<string>();
+  #userId: string | null = null;
+  #loaded: Promise<void>;
+  #maySave = true;
+  #saving = false;
+  #unsaved = false;
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly listener: OutboxListener,
+    private readonly storage: OutboxStorage | null,
+  ) {
+    this.#loaded = this.#load();
+  }
+
+  of(conversationId: string): readonly OutboxEntry[] {
+    return this.#entries.filter((one) => one.conversationId === conversationId && this.#mine(one));
+  }
+
+  /** Connected as this user: send what waits. What another user left behind stays where it is. */
+  async flush(userId: string): Promise<void> {
+    this.#userId = userId;
+    await this.#loaded;
+    this.#set(this.#entries.map((one) => (one.userId === null ? { ...one, userId } : one)));
+    const conversations = new Set(this.#entries.filter((one) => this.#mine(one)).map((one) => one.conversationId));
+    for (const one of conversations) void this.#send(one);
+  }
+
+  /** Resolves with the message when it is acknowledged; rejects when it is refused or discarded. */
+  add(conversationId: string, message: NewMessage): { clientMessageId: string; sent: Promise<Message> } {
+    const clientMessageId = newId();
+    const createdAt = new Date().toISOString();
+    const entry = { clientMessageId, conversationId, userId: this.#userId, createdAt, message, error: null };
+    const sent = new Promise<Message>((resolve, reject) => {
+      this.#waiting.set(clientMessageId, { resolve, reject });
+    });
+    // Who does not look at it sees the refusal in the list.
+    sent.catch(() => undefined);
+    this.#set([...this.#entries, entry], conversationId);
+    void this.#send(conversationId);
+    return { clientMessageId, sent };
+  }
+
+  /** Try again what was refused, behind what waits by now. */
+  retry(clientMessageId: string): void {
+    const entry = this.#entries.find((one) => one.clientMessageId === clientMessageId && one.error);
+    if (!entry) return;
+    const others = this.#entries.filter((one) => one !== entry);
+    this.#set([...others, { ...entry, error: null }], entry.conversationId);
+    void this.#send(entry.conversationId);
+  }
+
+  /** Forget it. One that is on its way may arrive all the same. */
+  discard(clientMessageId: string): void {
+    this.#remove(clientMessageId);
+    this.#settle(clientMessageId)?.reject(new ChatError("CONFLICT", "The message was discarded."));
+  }
+
+  #mine(entry: OutboxEntry): boolean {
+    return entry.userId === null || this.#userId === null || entry.userId === this.#userId;
+  }
+
+  async #send(conversationId: string): Promise<void> {
+    await this.#loaded;
+    if (this.#sending.has(conversationId)) return;
+    this.#sending.add(conversationId);
+    try {
+      let entry: OutboxEntry | undefined;
+      while (this.connection.online && (entry = this.of(conversationId).find((one) => !one.error))) {
+        await this.#sendOne(entry);
+      }
+    } finally {
+      this.#sending.delete(conversationId);
+    }
+  }
+
+  async #sendOne({ clientMessageId, conversationId, message }: OutboxEntry): Promise<void> {
+    try {
+      const asked = { ...message, conversationId, clientMessageId };
+      const stored = await insist(() => this.connection.call("message:send", asked), INTERNAL_TRIES);
+      this.listener.acknowledged(stored);
+      this.#remove(clientMessageId);
+      this.#settle(clientMessageId)?.resolve(stored);
+    } catch (error) {
+      if (!(error instanceof ChatError)) throw error;
+      if (error.code === "OFFLINE") return; // It stays, and the next connection begins with it.
+      this.#refused(clientMessageId, error);
+    }
+  }
+
+  #refused(clientMessageId: string, error: ChatError): void {
+    const entry = this.#entries.find((one) => one.clientMessageId === clientMessageId);
+    if (!entry) return;
+    const { message, details } = error;
+    const failed = { ...entry, error: { code: error.code as ErrorShape["code"], message, details } };
+    this.#set(this.#entries.map((one) => (one === entry ? failed : one)), entry.conversationId);
+    this.#settle(clientMessageId)?.reject(error);
+  }
+
+  #settle(clientMessageId: string) {
+    const waiting = this.#waiting.get(clientMessageId);
+    this.#waiting.delete(clientMessageId);
+    return waiting;
+  }
+
+  #remove(clientMessageId: string): void {
+    const entry = this.#entries.find((one) => one.clientMessageId === clientMessageId);
+    if (entry) this.#set(this.#entries.filter((one) => one !== entry), entry.conversationId);
+  }
+
+  #set(entries: readonly OutboxEntry[], conversationId?: string): void {
+    this.#entries = entries;
+    this.#unsaved = true;
+    void this.#save();
+    if (conversationId !== undefined) this.listener.changed(conversationId);
+  }
+
+  async #load(): Promise<void> {
+    if (!this.storage) return;
+    try {
+      const kept = await this.storage.load();
+      this.#entries = [...kept, ...this.#entries];
+      for (const one of new Set(kept.map((entry) => entry.conversationId))) this.listener.changed(one);
+    } catch (error) {
+      // What is there cannot be read; it is not written over.
+      this.#maySave = false;
+      this.listener.error(error);
+    }
+  }
+
+  async #save(): Promise<void> {
+    await this.#loaded;
+    if (!this.storage || !this.#maySave || this.#saving) return;
+    this.#saving = true;
+    while (this.#unsaved) {
+      this.#unsaved = false;
+      try {
+        await this.storage.save(this.#entries);
+      } catch (error) {
+        this.listener.error(error);
+      }
+    }
+    this.#saving = false;
+  }
+}
+
+/** By getRandomValues: randomUUID is not there on pages without TLS. */
+function newId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (one) => one.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,105 @@
+import type { Conversation, Message, ServerEvents } from "./protocol.js";
+import { asChange, changed } from "./timeline.js";
+
+/** A conversation in the list. */
+export interface ListedConversation extends Conversation {
+  /** Null when there is no `api` to ask and nothing was heard yet. */
+  readonly unreadCount: number | null;
+}
+
+export type Overview = ReadonlyMap<string, ListedConversation>;
+
+/** The list as it is after an event. The same object when the event does not concern it. */
+export function afterEvent(list: Overview, name: string, payload: unknown, me: string): Overview {
+  switch (name) {
+    case "conversation:new":
+    case "conversation:joined":
+    case "conversation:updated":
+      return told(list, payload as Conversation, name === "conversation:new");
+    case "conversation:removed": {
+      const { conversationId } = payload as ServerEvents["conversation:removed"];
+      if (!list.has(conversationId)) return list;
+      const rest = new Map(list);
+      rest.delete(conversationId);
+      return rest;
+    }
+    case "participant:added":
+    case "participant:removed":
+      return participants(list, payload as ServerEvents["participant:added"], name === "participant:added");
+    case "conversation:read":
+    case "message:read":
+      return read(list, payload as ServerEvents["conversation:read"], me);
+  }
+  const change = asChange(name, payload);
+  const one = change && list.get(change.payload.conversationId);
+  if (!one || change.payload.rev <= one.lastRev) return list;
+  const { lastMessage } = one;
+  const after = { ...one, lastRev: change.payload.rev };
+  if (change.name === "message:new") {
+    const message = change.payload;
+    if (message.seq <= one.lastSeq) return list;
+    const unread = one.unreadCount === null || message.senderId === me ? 0 : 1;
+    const unreadCount = one.unreadCount === null ? null : one.unreadCount + unread;
+    return put(list, { ...after, lastMessage: message, lastSeq: message.seq, unreadCount });
+  }
+  if (lastMessage?.id !== change.payload.messageId) return put(list, after);
+  return put(list, { ...after, lastMessage: changed(lastMessage, change) });
+}
+
+/** Whether the event may leave a count or a participant that only the server knows. */
+export function leavesDoubt(list: Overview, name: string, payload: unknown, me: string): string | null {
+  if (name === "conversation:joined") return (payload as Conversation).id;
+  const { conversationId, userId, upToMessageId } = payload as Partial<ServerEvents["conversation:read"]>;
+  if (conversationId === undefined || !list.has(conversationId)) return null;
+  if (name === "message:deleted" || name === "participant:added") return conversationId;
+  if (name === "message:read") return userId === me ? conversationId : null;
+  if (name !== "conversation:read" || userId !== me) return null;
+  return list.get(conversationId)?.lastMessage?.id === upToMessageId ? null : conversationId;
+}
+
+/** The most recently active first. */
+export function inOrder(list: Overview): readonly ListedConversation[] {
+  const at = (one: ListedConversation): string => one.lastMessage?.createdAt ?? one.createdAt;
+  return [...list.values()].sort((a, b) => compare(at(b), at(a)) || compare(b.id, a.id));
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+function put(list: Overview, one: ListedConversation): Overview {
+  return new Map(list).set(one.id, one);
+}
+
+function told(list: Overview, view: Conversation, isNew: boolean): Overview {
+  const here = list.get(view.id);
+  const unreadCount = here ? here.unreadCount : isNew ? 0 : null;
+  // Messages may have come after the view was made, and names after the messages.
+  const newest: Message | null = here && here.lastRev >= view.lastRev ? here.lastMessage : view.lastMessage;
+  const lastSeq = Math.max(view.lastSeq, here?.lastSeq ?? 0);
+  const lastRev = Math.max(view.lastRev, here?.lastRev ?? 0);
+  return put(list, { ...view, lastMessage: newest, lastSeq, lastRev, unreadCount });
+}
+
+function participants(list: Overview, who: ServerEvents["participant:added"], added: boolean): Overview {
+  const one = list.get(who.conversationId);
+  if (!one) return list;
+  const others = one.participants.filter(({ userId }) => userId !== who.userId);
+  const fresh = { userId: who.userId, role: "member", joinedAt: who.timestamp, lastReadSeq: 0 } as const;
+  const all = added ? [...others, fresh] : others;
+  return put(list, { ...one, participants: all, participantCount: all.length });
+}
+
+function read(list: Overview, mark: ServerEvents["conversation:read"], me: string): Overview {
+  const one = list.get(mark.conversationId);
+  if (!one) return list;
+  const all = mark.upToMessageId !== undefined && mark.upToMessageId === one.lastMessage?.id;
+  let { unreadCount } = one;
+  if (mark.userId === me) {
+    // `message:read` has no count: it is told for a message that became read.
+    const became = mark.count ?? 1;
+    unreadCount = all ? 0 : unreadCount === null ? null : Math.max(0, unreadCount - became);
+  }
+  const participants = !all
+    ? one.participants
+    : one.participants.map((who) => (who.userId === mark.userId ? { ...who, lastReadSeq: one.lastSeq } : who));
+  return put(list, { ...one, participants, unreadCount });
+}

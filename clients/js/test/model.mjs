@@ -1,0 +1,176 @@
+// A conversation as the server has it, and a line to it that is slow and breaks: the same each time for
+// the same seed.
+
+import { ChatError } from "../dist/index.js";
+
+export function chance(seed) {
+  let state = seed;
+  const next = () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+  return { next, below: (n) => Math.floor(next() * n), one: (list) => list[Math.floor(next() * list.length)] };
+}
+
+export const step = () => new Promise((wake) => setImmediate(wake));
+const at = "2026-11-21T09:30:00.000Z";
+
+export const message = (seq, rev, more = {}) => ({
+  id: `m${seq}`,
+  conversationId: "c",
+  seq,
+  rev,
+  senderId: "bob",
+  content: `line ${seq}`,
+  attachments: [],
+  replyTo: null,
+  mentions: [],
+  metadata: {},
+  clientMessageId: null,
+  reactions: [],
+  isEdited: false,
+  isDeleted: false,
+  createdAt: at,
+  updatedAt: at,
+  deletedAt: null,
+  ...more,
+});
+
+/** The server's side. `tell(name, payload)` is called for each change, in their order. */
+export class Log {
+  rev = 0;
+  messages = [];
+  /** What came with a clientMessageId, as it was sent. */
+  firsts = [];
+  tell = () => undefined;
+
+  send(senderId, content, clientMessageId = null) {
+    const known = this.messages.find((one) => clientMessageId && one.clientMessageId === clientMessageId);
+    if (known) return known;
+    const seq = this.messages.length + 1;
+    const sent = message(seq, ++this.rev, { senderId, content, clientMessageId });
+    this.messages.push(sent);
+    if (clientMessageId) this.firsts.push(content);
+    this.tell("message:new", sent);
+    return sent;
+  }
+
+  #put(seq, changes) {
+    const rev = ++this.rev;
+    return (this.messages[seq - 1] = { ...this.messages[seq - 1], ...changes, rev });
+  }
+
+  edit(seq, content) {
+    if (this.messages[seq - 1].isDeleted) return;
+    const { id, rev, updatedAt } = this.#put(seq, { content, isEdited: true });
+    this.tell("message:updated", { messageId: id, conversationId: "c", content, isEdited: true, updatedAt, seq, rev });
+  }
+
+  delete(seq) {
+    if (this.messages[seq - 1].isDeleted) return;
+    const nothing = { content: "", reactions: [], isDeleted: true, deletedAt: at };
+    const { id, rev } = this.#put(seq, nothing);
+    this.tell("message:deleted", { messageId: id, conversationId: "c", deletedAt: at, scope: "everyone", rev });
+  }
+
+  react(seq, emoji, userId) {
+    const { reactions, isDeleted } = this.messages[seq - 1];
+    if (isDeleted) return;
+    const before = reactions.find((one) => one.emoji === emoji)?.userIds ?? [];
+    const has = before.includes(userId);
+    const userIds = has ? before.filter((one) => one !== userId) : [...before, userId];
+    const own = { emoji, count: userIds.length, userIds };
+    const known = reactions.some((one) => one.emoji === emoji);
+    const all = known ? reactions.map((one) => (one.emoji === emoji ? own : one)) : [...reactions, own];
+    const after = all.filter((one) => one.count > 0);
+    const { id, rev } = this.#put(seq, { reactions: after });
+    const payload = { messageId: id, conversationId: "c", emoji, userId, totalCount: userIds.length, rev };
+    this.tell(has ? "reaction:removed" : "reaction:added", payload);
+  }
+
+  /** Somebody else has hidden a message from oneself: a rev that nobody here sees. */
+  skip() {
+    this.rev++;
+  }
+
+  page({ afterRev, afterSeq, limit }) {
+    const found =
+      afterRev === undefined
+        ? this.messages.filter((one) => one.seq > afterSeq)
+        : this.messages.filter((one) => one.rev > afterRev).sort((a, b) => a.rev - b.rev);
+    return { messages: found.slice(0, limit), hasMore: found.length > limit };
+  }
+}
+
+/** A connection to it: what is told and answered arrives in order, late, or not at all. */
+export class Line {
+  online = false;
+  lossy = true;
+  #queue = [];
+  #life = 0;
+
+  constructor(log, random, heard) {
+    this.log = log;
+    this.random = random;
+    log.tell = (name, payload) => {
+      // That a new message does not arrive is not to be: it shows with the next one.
+      const lost = this.lossy && name === "message:new" && random.next() < 0.05;
+      if (this.online && !lost) this.#queue.push(() => heard(name, payload));
+    };
+  }
+
+  tell() {}
+
+  cut() {
+    this.online = false;
+    this.#life++;
+    for (const one of this.#queue.splice(0)) one.lost?.();
+  }
+
+  /** Something of what is on its way arrives. */
+  arrive(most = Infinity) {
+    for (let n = 0; n < most && this.#queue.length; n++) this.#queue.shift()();
+  }
+
+  get quiet() {
+    return this.#queue.length === 0;
+  }
+
+  async call(event, asked) {
+    const offline = new ChatError("OFFLINE", "cut");
+    if (!this.online) throw offline;
+    const life = this.#life;
+    await this.#pause();
+    if (life !== this.#life && this.random.next() < 0.5) throw offline; // It did not get there.
+    const answer = event === "message:send" ? this.#send(asked) : await this.#sync(asked);
+    if (life !== this.#life) throw offline; // It did, and nobody heard of it.
+    return new Promise((resolve, reject) => {
+      this.#queue.push(Object.assign(() => resolve(answer), { lost: () => reject(offline) }));
+    });
+  }
+
+  #send({ content, clientMessageId }) {
+    if (content === "refuse me") throw new ChatError("VALIDATION_FAILED", "no");
+    if (this.random.next() < 0.1) throw new ChatError("RATE_LIMITED", "slow", { retryAfter: 0.001 });
+    return this.log.send("alice", content, clientMessageId);
+  }
+
+  async #sync(asked) {
+    const { rev: lastRev } = this.log;
+    const lastSeq = this.log.messages.length;
+    await this.#pause();
+    const page = this.log.page(asked);
+    // Pages may end early.
+    if (page.messages.length > 1 && this.random.next() < 0.3) {
+      page.messages = page.messages.slice(0, 1 + this.random.below(page.messages.length - 1));
+      page.hasMore = true;
+    }
+    return { conversationId: "c", ...page, lastSeq, lastRev };
+  }
+
+  async #pause() {
+    for (let n = this.random.below(4); n > 0; n--) await step();
+  }
+}

@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Activity } from "../dist/activity.js";
+import { afterEvent, inOrder, leavesDoubt } from "../dist/overview.js";
+import { Store } from "../dist/store.js";
+import { endOf, Tokens } from "../dist/tokens.js";
+import { hasRead, marked } from "../dist/marks.js";
+import { message } from "./model.mjs";
+
+test("typing is told every three seconds at most, and its end once", ({ mock }) => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const told = [];
+  const typing = new Activity({ tell: (name) => told.push([Date.now(), name]) }, "typing", "c");
+  for (let n = 0; n < 70; n++, mock.timers.tick(100)) typing.goesOn();
+  for (let n = 0; n < 100; n++) mock.timers.tick(100);
+  typing.ends();
+  typing.goesOn();
+  typing.ends();
+  assert.deepEqual(told, [
+    [0, "typing:start"],
+    [3_000, "typing:start"],
+    [6_000, "typing:start"],
+    [10_900, "typing:stop"],
+    [17_000, "typing:start"],
+    [17_000, "typing:stop"],
+  ]);
+});
+
+const view = (id, more = {}) => ({
+  id,
+  createdAt: "2026-01-01",
+  lastSeq: 0,
+  lastRev: 0,
+  lastMessage: null,
+  participants: [{ userId: "alice", role: "member", joinedAt: "", lastReadSeq: 0 }],
+  participantCount: 1,
+  unreadCount: 0,
+  ...more,
+});
+const list = (...views) => new Map(views.map((one) => [one.id, one]));
+const after = (one, ...events) => events.reduce((now, [name, payload]) => afterEvent(now, name, payload, "alice"), one);
+const unread = (one) => one.get("c").unreadCount;
+
+test("others' messages are unread, once each", () => {
+  const said = ["message:new", message(1, 1)];
+  const mine = ["message:new", message(2, 2, { senderId: "alice" })];
+  assert.equal(unread(after(list(view("c")), said, said, mine)), 1);
+  assert.equal(unread(after(list(view("c", { unreadCount: null })), said)), null);
+});
+
+test("reading up to the newest message leaves nothing unread; anything else is asked for", () => {
+  const before = after(list(view("c", { unreadCount: 4 })), ["message:new", message(1, 1)]);
+  const read = (upToMessageId) => ({ conversationId: "c", userId: "alice", upToMessageId, count: 2 });
+  assert.equal(unread(after(before, ["conversation:read", read("m1")])), 0);
+  assert.equal(leavesDoubt(before, "conversation:read", read("m1"), "alice"), null);
+  assert.equal(unread(after(before, ["conversation:read", read("m0")])), 3);
+  assert.equal(leavesDoubt(before, "conversation:read", read("m0"), "alice"), "c");
+  assert.equal(leavesDoubt(before, "conversation:read", { ...read("m0"), userId: "bob" }, "alice"), null);
+  assert.equal(leavesDoubt(before, "message:deleted", { conversationId: "c" }, "alice"), "c");
+});
+
+test("the list is in the order of what was said last, and shows it as it is", () => {
+  const late = message(1, 1, { conversationId: "b", createdAt: "2026-02-01" });
+  const edit = { conversationId: "b", messageId: "m1", content: "edited", isEdited: true, updatedAt: "", seq: 1, rev: 2 };
+  const now = after(list(view("a"), view("b"), view("c")), ["message:new", late], ["message:updated", edit]);
+  assert.deepEqual(inOrder(now).map((one) => one.id), ["b", "c", "a"]);
+  assert.equal(now.get("b").lastMessage.content, "edited");
+  // A view that was made before that does not take it back.
+  const renamed = after(now, ["conversation:updated", view("b", { name: "New", lastMessage: late, lastRev: 1 })]);
+  assert.deepEqual([renamed.get("b").name, renamed.get("b").lastMessage.content], ["New", "edited"]);
+});
+
+test("a listener that throws stops neither the others nor the store", ({ mock }) => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const store = new Store(1);
+  const seen = [];
+  store.subscribe(() => {
+    throw new Error("of the app");
+  });
+  const end = store.subscribe(() => seen.push(store.snapshot()));
+  store.set(2);
+  store.set(2);
+  end();
+  store.set(3);
+  assert.deepEqual(seen, [2]);
+  assert.throws(() => mock.timers.tick(1), /of the app/);
+});
+
+test("the end of a token is read where it can be", async () => {
+  const payload = Buffer.from(JSON.stringify({ exp: 1_800_000_000.5, sub: "ü~~~???" })).toString("base64url");
+  assert.equal(endOf(`x.${payload}.y`), 1_800_000_000_500);
+  for (const one of ["", "opaque", "a.b.c", `a.${Buffer.from("null").toString("base64url")}.c`]) {
+    assert.equal(endOf(one), null);
+  }
+  let asked = 0;
+  const tokens = new Tokens(async () => `token ${++asked}`);
+  assert.deepEqual(await Promise.all([tokens.fresh(), tokens.fresh(), tokens.current()]), Array(3).fill("token 1"));
+  const failing = new Tokens(() => Promise.reject(new Error("no session")));
+  await assert.rejects(failing.fresh(), { code: "NO_TOKEN" });
+});
+
+test("marks never go back", () => {
+  let marks = marked(new Map(), "message:read", "bob", 5);
+  assert.deepEqual([4, 5, 6].map((seq) => hasRead(marks.get("bob"), seq)), [false, true, false]);
+  marks = marked(marks, "conversation:read", "bob", 6);
+  assert.deepEqual(marks.get("bob"), { upTo: 6, ahead: [] });
+  assert.equal(marked(marks, "conversation:read", "bob", 3), marks);
+});

@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { asChange, Timeline } from "../dist/timeline.js";
+import { message } from "./model.mjs";
+
+const told = (timeline, name, payload) => timeline.apply(asChange(name, { conversationId: "c", ...payload }));
+const updated = (seq, rev, content) => ({ messageId: `m${seq}`, content, isEdited: true, updatedAt: "", seq, rev });
+
+test("a message behind one that is missing is not taken in, and changes nothing", () => {
+  const timeline = new Timeline();
+  assert.equal(told(timeline, "message:new", message(1, 1)), true);
+  assert.equal(told(timeline, "message:new", message(3, 3)), false);
+  assert.deepEqual([timeline.next, timeline.rev], [2, 1]);
+});
+
+test("what is told again, or is older than what is here, changes nothing", () => {
+  const timeline = new Timeline();
+  timeline.reset([message(1, 5, { content: "newest" })], 2, 3);
+  told(timeline, "message:updated", updated(1, 3, "old"));
+  told(timeline, "message:updated", updated(1, 4, "older than the page that was read"));
+  assert.equal(timeline.messages[0].content, "newest");
+  assert.equal(timeline.merge([message(1, 4, { content: "older" })], 4), true);
+  assert.deepEqual([timeline.messages[0].content, timeline.rev], ["newest", 4]);
+});
+
+test("whoever has hidden a message does not see what becomes of it", () => {
+  const timeline = new Timeline();
+  timeline.reset([message(1, 1)], 2, 1);
+  told(timeline, "message:deleted", { messageId: "m1", deletedAt: "then", scope: "self", rev: 2 });
+  told(timeline, "message:updated", updated(1, 3, "edited by its sender"));
+  told(timeline, "reaction:added", { messageId: "m1", emoji: "👍", userId: "bob", totalCount: 1, rev: 4 });
+  const [hidden] = timeline.messages;
+  assert.deepEqual([hidden.isDeleted, hidden.content, hidden.reactions], [true, "", []]);
+  assert.deepEqual([hidden.rev, timeline.rev], [4, 4]);
+});
+
+test("changes between which messages are missing are not taken in", () => {
+  const timeline = new Timeline();
+  timeline.reset([message(1, 1)], 2, 1);
+  assert.equal(timeline.merge([message(3, 3)], 3), false);
+  assert.deepEqual([timeline.next, timeline.rev], [2, 1]);
+});
+
+test("events that change no messages are no changes", () => {
+  for (const name of ["message:read", "constructor", "conversation:new"]) assert.equal(asChange(name, {}), null);
+});

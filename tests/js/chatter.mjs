@@ -1,0 +1,95 @@
+// node chatter.mjs OPTIONS
+//
+// Somebody with this project's own client (clients/js), led line by line. In: {"id", "do", "of"?, "with"?}
+// calls a method of the client, or of the conversation `of`, and {"token"} answers a wish for one. Out:
+// {"answer", "data"} or {"answer", "error"}; {"wish": "token"}; {"state"} for each state of the
+// connection; {"told"} for each error beside any call. `look` is everything that the client shows.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { ChatClient } from "../../clients/js/dist/index.js";
+
+const { file, ...options } = JSON.parse(process.argv[2]);
+const tell = (line) => process.stdout.write(JSON.stringify(line) + "\n");
+const wishes = [];
+
+const storage = file && {
+  load: () => JSON.parse(readFileSync(file, "utf8")),
+  save: (entries) => writeFileSync(file, JSON.stringify(entries)),
+};
+const chat = new ChatClient({
+  ...options,
+  ...(storage && { storage }),
+  getToken: () =>
+    new Promise((resolve) => {
+      wishes.push(resolve);
+      tell({ wish: "token" });
+    }),
+  onError: (error) => tell({ told: { code: error.code ?? null, message: String(error.message) } }),
+});
+const histories = new Map();
+const wrong = new Map();
+const own = {
+  // What every snapshot of the conversation had, as [key, state] of each message: for what was seen between.
+  record: ({ id }) => {
+    const one = chat.conversation(id);
+    histories.set(id, []);
+    one.subscribe(() =>
+      histories.get(id).push(one.snapshot().messages.map(({ key, seq, state }) => [key, seq, state])),
+    );
+  },
+  // From now on no snapshot may have a message twice, or one in the wrong place, or leave one out.
+  watch: ({ id }) => {
+    const one = chat.conversation(id);
+    wrong.set(id, []);
+    one.subscribe(() => {
+      const { messages } = one.snapshot();
+      const seqs = messages.map((message) => message.seq);
+      const sent = seqs.filter((seq) => seq !== null);
+      const right =
+        new Set(messages.map((message) => message.key)).size === messages.length &&
+        seqs.slice(0, sent.length).every((seq, at) => seq === sent[0] + at);
+      if (!right) wrong.get(id).push(seqs);
+    });
+  },
+  wrong: ({ id }) => wrong.get(id),
+  recorded: ({ id }) => histories.get(id),
+  // One after the other, as fast as they come; answers when all are acknowledged.
+  sendAll: ({ id, texts }) =>
+    Promise.all(texts.map((one) => chat.conversation(id).send(one).sent)).then((all) => all.length),
+  send: ({ id, message }) => chat.conversation(id).send(message).clientMessageId,
+  type: async ({ id, ms }) => {
+    const end = Date.now() + ms;
+    while (Date.now() < end) {
+      chat.conversation(id).typing();
+      await new Promise((wake) => setTimeout(wake, 50));
+    }
+  },
+};
+const look = (id) => ({
+  userId: chat.userId,
+  state: chat.state.snapshot().status,
+  conversations: chat.conversations.snapshot(),
+  presence: Object.fromEntries(chat.presence.snapshot()),
+  ...(id && { ...chat.conversation(id).snapshot(), marks: [...chat.conversation(id).snapshot().marks] }),
+});
+
+chat.state.subscribe(() => tell({ state: chat.state.snapshot() }));
+
+const act = async (order) => {
+  if (order.do === "look") return look(order.of);
+  if (own[order.do]) return own[order.do]({ id: order.of, ...order.with });
+  const on = order.of ? chat.conversation(order.of) : chat;
+  return on[order.do](...(order.with ?? []));
+};
+
+const orders = createInterface({ input: process.stdin });
+orders.on("line", (line) => {
+  const order = JSON.parse(line);
+  if (order.token) return wishes.shift()(order.token);
+  act(order).then(
+    (data) => tell({ answer: order.id, data: data ?? null }),
+    (error) => tell({ answer: order.id, error: { code: error.code ?? "none", message: String(error) } }),
+  );
+});
+orders.on("close", () => process.exit());
