@@ -54,7 +54,6 @@ export type ErrorCode =
   | "CONFLICT"
   | "FORBIDDEN"
   | "INTERNAL"
-  | "METHOD_NOT_ALLOWED"
   | "NOT_FOUND"
   | "PAYLOAD_TOO_LARGE"
   | "RATE_LIMITED"
