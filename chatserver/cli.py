@@ -1,13 +1,12 @@
-"""The command line: `chatserver serve | relay | webhooks | token | doctor | version`."""
+"""The command line: `chatserver serve | relay | webhooks | token | doctor | demo | tail | load | version`."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,10 @@ from typing import Annotated
 import typer
 
 from . import __version__, development, logs, terminal, webhook_commands
+from .demo.command import demo
+from .load.command import load
 from .settings import BadSettings, Settings
+from .tail.command import tail
 
 commands = typer.Typer(
     help="A self-hosted real-time chat server.",
@@ -126,6 +128,10 @@ def version() -> None:
     typer.echo(__version__)
 
 
+for command in (demo, tail, load):
+    commands.command()(command)
+
+
 async def _serve(settings: Settings, workers: int) -> None:
     from .app import serve as serve_app  # noqa: PLC0415  the other commands start faster without
     from .doctor import words_of  # noqa: PLC0415
@@ -139,7 +145,7 @@ async def _serve(settings: Settings, workers: int) -> None:
             lines = development.greeting(settings, polling=workers == 1)
             terminal.console().print("\n".join(lines), markup=False)
 
-    _stop_on_signal()
+    terminal.stop_on_signal()
     try:
         async with AsyncExitStack() as stack:
             url = settings.mongo_url
@@ -166,7 +172,7 @@ async def _worker(settings: Settings, beside: Path) -> None:
     from .doctor import words_of  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
 
-    end_with_server(beside, _stop_on_signal())
+    end_with_server(beside, terminal.stop_on_signal())
     try:
         await serve_app(settings, mongo_url=settings.mongo_url, started=lambda: None, beside=beside)
     except (PyMongoError, TimeoutError) as error:
@@ -181,7 +187,7 @@ async def _relay(settings: Settings, beside: Path | None) -> None:
     from .mongo import PyMongoError  # noqa: PLC0415
     from .relay import relay as run_relay  # noqa: PLC0415
 
-    stop = _stop_on_signal()
+    stop = terminal.stop_on_signal()
     if beside:
         end_with_server(beside, stop)
     try:
@@ -194,40 +200,13 @@ async def _relay(settings: Settings, beside: Path | None) -> None:
         return
 
 
-def _stop_on_signal() -> Callable[[], None]:
-    """Cancel this task at the first SIGINT or SIGTERM, or call of what is returned.
-
-    Later ones cannot cut its clean stop short.
-    """
-    loop, task, asked = asyncio.get_running_loop(), asyncio.current_task(), False
-
-    def stop(*_: object) -> None:
-        nonlocal asked
-        if task and not asked:
-            asked = True
-            loop.call_soon_threadsafe(task.cancel)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return stop
-
-
 def _listen(main: Coroutine[None, None, None]) -> None:
     """Run what listens; that it cannot is said with a remedy."""
     try:
-        _run(main)
+        terminal.run(main)
     except OSError as error:
         unknown_host = isinstance(error, socket.gaierror)
         remedy = REMEDIES.get(errno.EADDRNOTAVAIL if unknown_host else error.errno or 0)
         if remedy is None:
             raise
         terminal.fail(f"{error.strerror}. {remedy}", terminal.FAILED)
-
-
-def _run(main: Coroutine[None, None, None]) -> None:
-    if sys.platform == "win32":
-        asyncio.run(main)
-    else:
-        import uvloop  # noqa: PLC0415  there is none for Windows
-
-        uvloop.run(main)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
 from typing import NoReturn
 
 import typer
@@ -30,3 +34,30 @@ def fail(sentence: str, code: int = FAILED) -> NoReturn:
 def console() -> Console:
     # What is printed is there to be copied: no line may be broken to fit a window.
     return Console(soft_wrap=True, highlight=False)
+
+
+def stop_on_signal() -> Callable[[], None]:
+    """Cancel this task at the first SIGINT or SIGTERM, or call of what is returned.
+
+    Later ones cannot cut its clean stop short.
+    """
+    loop, task, asked = asyncio.get_running_loop(), asyncio.current_task(), False
+
+    def stop(*_: object) -> None:
+        nonlocal asked
+        if task and not asked:
+            asked = True
+            loop.call_soon_threadsafe(task.cancel)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return stop
+
+
+def run(main: Coroutine[None, None, None]) -> None:
+    if sys.platform == "win32":
+        asyncio.run(main)
+    else:
+        import uvloop  # noqa: PLC0415  there is none for Windows
+
+        uvloop.run(main)

@@ -17,7 +17,7 @@ def encode(value: Any) -> bytes:
     return orjson.dumps(value)
 
 
-def decode(text: bytes) -> Any:
+def decode(text: bytes | str) -> Any:
     """The value of a JSON text from outside. Raises ValidationFailed.
 
     orjson refuses what the standard library lets through (lone surrogates, NaN). Such a text is

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from .servers import ROOT
@@ -17,17 +20,69 @@ class Ran:
     err: str
 
 
+class Running:
+    """A command that goes on: its lines as they come."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.out: list[str] = []
+
+    async def line(self, within: float = 20.0) -> str:
+        assert self.process.stdout
+        line = await asyncio.wait_for(self.process.stdout.readline(), within)
+        assert line, f"it has ended: {await self._errors()}"
+        self.out.append(line.decode().rstrip("\n"))
+        return self.out[-1]
+
+    async def says(self, text: str) -> str:
+        """The first line from now on that has this text in it."""
+        while text not in (line := await self.line()):
+            pass
+        return line
+
+    async def interrupt(self, number: int = signal.SIGINT) -> Ran:
+        self.process.send_signal(number)
+        return await self.end()
+
+    async def end(self, within: float = 20.0) -> Ran:
+        out, err = await asyncio.wait_for(self.process.communicate(), within)
+        self.out += out.decode().splitlines()
+        assert b"Traceback" not in err, err.decode()
+        return Ran(self.process.returncode, "\n".join(self.out), err.decode())
+
+    async def _errors(self) -> str:
+        assert self.process.stderr
+        return (await self.process.stderr.read()).decode()
+
+
+@asynccontextmanager
+async def begin(*words: str, **env: str) -> AsyncIterator[Running]:
+    """`chatserver WORDS` with no settings but these; killed at the end, should it still run."""
+    process = await _start(words, env)
+    try:
+        yield Running(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 async def run(*words: str, **env: str) -> Ran:
     """Run `chatserver WORDS` with no settings but these."""
+    process = await _start(words, env)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert b"Traceback" not in err, err.decode()
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+async def _start(words: tuple[str, ...], env: dict[str, str]) -> asyncio.subprocess.Process:
     clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "chatserver", *words),
         cwd=ROOT,
         env={**clean, **env},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        limit=1024 * 1024,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert b"Traceback" not in err, err.decode()
-    return Ran(process.returncode, out.decode(), err.decode())

@@ -1,0 +1,68 @@
+"""REST and the internal API, asked as the Master Service asks them: for itself, or for a user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from .. import wire
+from ..errors import ValidationFailed
+from .failures import Away, Refused
+
+PATIENCE_S = 30.0
+
+
+class Api:
+    """`headers`: made for each request; they say who asks (`as_master`, `as_user`)."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, headers: Callable[[], Mapping[str, str]]
+    ) -> None:
+        self._http = http
+        self._url = url.rstrip("/")
+        self._headers = headers
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, user: str | None = None
+    ) -> Any:
+        """The body of an answer that says yes; `path` begins behind /api. `user`: whom a master acts for.
+
+        Raises Refused, Away.
+        """
+        headers = {**self._headers(), **({"X-User-Id": user} if user is not None else {})}
+        data = None if body is None else wire.encode(body)
+        try:
+            async with self._http.request(
+                method,
+                f"{self._url}/api{path}",
+                data=data,
+                headers=headers | ({"Content-Type": "application/json"} if data else {}),
+                timeout=aiohttp.ClientTimeout(total=PATIENCE_S),
+                # Not to another address with the secret.
+                allow_redirects=False,
+            ) as answer:
+                status, said = answer.status, await answer.read()
+            if status == 204:
+                return None
+            decoded = wire.decode(said)
+            if status >= 400:
+                raise Refused(decoded["error"])
+        except (aiohttp.ClientError, OSError, ValidationFailed, KeyError, TypeError) as error:
+            raise Away(self._url) from error
+        return decoded
+
+
+def as_master(secret: str) -> Callable[[], Mapping[str, str]]:
+    return lambda: {"X-Internal-Secret": secret}
+
+
+def as_user(token: Callable[[], str]) -> Callable[[], Mapping[str, str]]:
+    return lambda: {"Authorization": f"Bearer {token()}"}
+
+
+def segment(text: str) -> str:
+    """An id as a part of a path."""
+    return quote(text, safe="")

@@ -1,0 +1,129 @@
+"""One of the people: comes and goes, types, says something, reads."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ..client.api import Api, segment
+from ..client.failures import Away, Refused
+from ..client.line import Line
+from ..client.socket import Socket
+from .cast import Role
+from .pace import Pace
+
+CHARS_PER_S = 14.0
+TYPING_AGAIN_S = 3.0
+"""Typing ends by itself after 6 s: it is said again until then."""
+LATER = ("RATE_LIMITED", "UNAVAILABLE")
+OUT = ("NOT_FOUND", "FORBIDDEN")
+"""Whoever looks at the demo may remove people, and delete what they have said: they go on without."""
+
+
+class Actor:
+    def __init__(
+        self,
+        role: Role,
+        pace: Pace,
+        api: Api,
+        line: Callable[..., Line],
+        conversations: Sequence[str],
+    ) -> None:
+        self.role = role
+        self._pace = pace
+        self._api = api
+        self._conversations = conversations
+        self._came = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._busy = 0
+        self._line = line(hear=_ignore, came=self._arrived, lost=self._came.clear)
+
+    @property
+    def online(self) -> bool:
+        return self._came.is_set()
+
+    async def live(self) -> None:
+        """Come and go until cancelled. Raises Away, Refused."""
+        while True:
+            async with asyncio.TaskGroup() as here:
+                running = here.create_task(self._line.run())
+                await self._pace.between(40, 150)
+                if self._pace.over.is_set():
+                    await asyncio.Event().wait()
+                await self._idle.wait()
+                running.cancel()
+            self._came.clear()
+            await self._pace.between(10, 40, unless=self._wanted)
+
+    @asynccontextmanager
+    async def attentive(self) -> AsyncIterator[None]:
+        """Online, and not about to go."""
+        self._busy += 1
+        self._wanted.set()
+        self._idle.clear()
+        try:
+            await self._came.wait()
+            yield
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._wanted.clear()
+                self._idle.set()
+
+    async def say(self, conversation: str, text: str, reply_to: str | None) -> Any:
+        """The message; None when it could not be said."""
+        await self._type(conversation, len(text) / CHARS_PER_S / self.role.types)
+        message = {"conversationId": conversation, "content": text}
+        if reply_to:
+            message["replyTo"] = reply_to
+        return await self.do("message:send", {**message, "clientMessageId": secrets.token_hex(8)})
+
+    async def do(self, event: str, payload: Any) -> Any:
+        """The answer; None when it is not allowed any more."""
+        while True:
+            try:
+                return await self._line.call(event, payload)
+            except Refused as refused:
+                if refused.code in OUT:
+                    return None
+                if refused.code not in LATER:
+                    raise
+                await asyncio.sleep(refused.retry_after or 1.0)
+
+    async def read(self, conversation: str, message: str) -> None:
+        """A moment later, unless it is not looked at."""
+        await self._pace.between(0.6, 4)
+        if self.online:
+            await self.do(
+                "conversation:read", {"conversationId": conversation, "upToMessageId": message}
+            )
+
+    async def _arrived(self, _: Socket) -> None:
+        self._came.set()
+        for one in self._conversations:
+            try:
+                path = f"/conversations/{segment(one)}/read"
+                await self._api.ask("PUT", path, {}, user=self.role.id)
+            except Away:
+                return  # The server is going. It is read the next time.
+            except Refused as refused:
+                if refused.code not in (*OUT, *LATER):
+                    raise
+
+    async def _type(self, conversation: str, seconds: float) -> None:
+        here = {"conversationId": conversation}
+        left = min(max(seconds, 0.8), 8.0)
+        while left > 0:
+            await self.do("typing:start", here)
+            await self._pace.rest(min(left, TYPING_AGAIN_S))
+            left -= TYPING_AGAIN_S
+        await self.do("typing:stop", here)
+
+
+def _ignore(event: str, data: Any) -> None:
+    pass

@@ -1,0 +1,87 @@
+"""`chatserver demo`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from .. import terminal
+from ..client.commands import Target, Url, WsUrl, run
+from .cast import PEOPLE, Role, Stage
+
+SIGN_IN = timedelta(days=7)
+
+
+def demo(
+    messages: Annotated[
+        int | None, typer.Option(min=1, help="End after so many messages; else it goes on.")
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when everybody has said everything once.")
+    ] = False,
+    pace: Annotated[
+        float, typer.Option(min=0.1, max=1000, help="How fast: 2 is twice as fast as people are.")
+    ] = 1.0,
+    url: Url = None,
+    ws_url: WsUrl = None,
+    sure: Annotated[
+        bool,
+        typer.Option(
+            "--yes-fill-this-server",
+            help="Also when ENV is production, or the server is not on 127.0.0.1.",
+        ),
+    ] = False,
+) -> None:
+    """Fill a development server with people who talk, until Ctrl-C.
+
+    Eight people, with tokens to sign in as any of them, in six conversations:
+    they type, answer, correct themselves, react, read, come and go.
+
+    People and conversations are the same each time, and none comes twice.
+    """
+    target = Target.of(url, ws_url)
+    if target.settings.production and not sure:
+        terminal.fail(
+            "ENV is production: the demo would put its people among yours. Say --yes-fill-this-server"
+            " if that is meant.",
+            terminal.MISUSED,
+        )
+    if target.away and not sure:
+        terminal.fail(
+            f"{target.away} is not on this machine: say --yes-fill-this-server if it is a server to"
+            " be filled with the demo's people.",
+            terminal.MISUSED,
+        )
+    run(lambda: _play(target, messages, once, pace))
+
+
+async def _play(target: Target, messages: int | None, once: bool, pace: float) -> None:
+    import aiohttp  # noqa: PLC0415  the other commands start faster without
+
+    from ..client.api import Api, as_master  # noqa: PLC0415
+    from .pace import Pace  # noqa: PLC0415
+    from .play import Play  # noqa: PLC0415
+    from .scenery import set_up  # noqa: PLC0415
+
+    # Before anything is made: there may be no secret to sign with.
+    signing_in = [(one, target.token(one.id, SIGN_IN)) for one in PEOPLE]
+    async with aiohttp.ClientSession() as http:
+        api = Api(http, target.url, as_master(target.secret))
+        conversations = await set_up(api)
+        typer.echo(f"Socket.IO   {target.ws_urls[0]}\nREST        {target.url}/api\n")
+        typer.echo("Sign in as any of them with these tokens, good for 7 days:")
+        for one, token in signing_in:
+            typer.echo(f"{one.id:8}  {one.name:16}  {token}")
+        typer.echo("\nThey talk now, in these conversations; Ctrl-C ends it:")
+        for stage in conversations:
+            typer.echo(f"{stage:12}  {conversations[stage]}")
+        typer.echo("")
+        play = Play(Pace(pace), messages=messages, once=once, said=_said)
+        await play.run(http, target, api, conversations)
+    typer.echo("That was it.")
+
+
+def _said(stage: Stage, who: Role, text: str) -> None:
+    typer.echo(f"{stage.name or stage.key:12}  {who.name:16}  {text}")

@@ -1,0 +1,117 @@
+"""The play: each conversation goes through its scenes, all of them at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import aiohttp
+
+from ..client.api import Api
+from ..client.commands import Target
+from ..client.line import Line
+from .actor import Actor
+from .cast import PEOPLE, STAGES, Role, Stage
+from .pace import Pace
+from .scenes import SCENES, endless
+from .scenes import Line as ScriptLine
+
+Said = Callable[[Stage, Role, str], None]
+"""Told of each message when it is sent."""
+
+
+class Play:
+    """`messages`: end after so many; `once`: end when each scene has been played."""
+
+    def __init__(
+        self, pace: Pace, *, messages: int | None = None, once: bool = False, said: Said
+    ) -> None:
+        self._pace = pace
+        self._left = messages
+        self._once = once
+        self._said = said
+        self._chance = random.Random()
+        self._actors: dict[str, Actor] = {}
+
+    async def run(
+        self,
+        http: aiohttp.ClientSession,
+        target: Target,
+        api: Api,
+        conversations: Mapping[str, str],
+    ) -> None:
+        """Raises Away, Refused."""
+        for role in PEOPLE:
+            own = [conversations[one.key] for one in STAGES if role.id in one.cast]
+            line = partial(Line, http, target.ws_urls, partial(target.token, role.id))
+            self._actors[role.id] = Actor(role, self._pace, api, line, own)
+        async with asyncio.TaskGroup() as lives:
+            living = [lives.create_task(one.live()) for one in self._actors.values()]
+            async with asyncio.TaskGroup() as plays:
+                for stage in STAGES:
+                    plays.create_task(self._play(stage, conversations[stage.key]))
+            for one in living:
+                one.cancel()
+
+    async def _play(self, stage: Stage, conversation: str) -> None:
+        scenes: Iterator[list[ScriptLine]] = endless(stage.key, self._chance)
+        if self._once:
+            scenes = itertools.islice(scenes, len(SCENES[stage.key]))
+        await self._pace.between(0, stage.pause_s / 2)
+        # What was said last, by anybody and by each.
+        async with asyncio.TaskGroup() as readers:
+            for scene in scenes:
+                last: dict[str | None, Any] = {}
+                for line in scene:
+                    if self._pace.over.is_set():
+                        return
+                    await self._perform(stage, conversation, line, last, readers)
+                await self._pace.between(stage.pause_s / 2, stage.pause_s * 1.5)
+
+    async def _perform(
+        self,
+        stage: Stage,
+        conversation: str,
+        line: ScriptLine,
+        last: dict[str | None, Any],
+        readers: asyncio.TaskGroup,
+    ) -> None:
+        actor = self._actors[line.who]
+        await self._pace.between(0.5, 2.5)
+        async with actor.attentive():
+            if line.kind in ("say", "answer"):
+                if not self._may_speak():
+                    return
+                before = last.get(None)
+                reply_to = before["id"] if line.kind == "answer" and before else None
+                message = await actor.say(conversation, line.text, reply_to)
+                if message:
+                    last[None] = last[line.who] = message
+                    self._said(stage, actor.role, line.text)
+                    for one in stage.cast:
+                        if one != line.who:
+                            readers.create_task(self._actors[one].read(conversation, message["id"]))
+                return
+            of = last.get(None if line.kind == "react" else line.who)
+            if of is None:
+                return  # it could not be said
+            message = {"messageId": of["id"]}
+            match line.kind:
+                case "react":
+                    await actor.do("reaction:add", {**message, "emoji": line.text})
+                case "correct":
+                    await actor.do("message:edit", {**message, "content": line.text})
+                case "take back":
+                    await actor.do("message:delete", message)
+
+    def _may_speak(self) -> bool:
+        if self._left is None:
+            return True
+        self._left -= 1
+        if self._left <= 0:
+            self._pace.over.set()
+        return self._left >= 0

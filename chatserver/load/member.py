@@ -1,0 +1,158 @@
+"""One of the users: connected, and keeping count of what is heard."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..client.failures import Away, Gone, Refused
+from ..client.line import Line
+from ..client.socket import Socket
+from .tally import Tally
+
+TRIES = 5
+PAGE = 200
+
+
+class Heard:
+    """What a member has of one conversation: all messages up to `seq`, but those that are missing."""
+
+    def __init__(self, seq: int) -> None:
+        self.base = self.seq = seq
+        self.missing: set[int] = set()
+
+    def take(self, seq: int, tally: Tally) -> bool:
+        """Whether it is new."""
+        if seq == self.seq + 1:
+            self.seq = seq
+        elif seq > self.seq:
+            self.missing.update(range(self.seq + 1, seq))
+            self.seq = seq
+        elif seq in self.missing:
+            self.missing.remove(seq)
+            tally.out_of_order += 1
+        else:
+            tally.twice += 1
+            return False
+        return True
+
+    def lacks(self, upto: int) -> int:
+        return max(0, upto - self.seq) + len(self.missing)
+
+
+class Member:
+    """`started` knows when a message of this run was due, by its clientMessageId."""
+
+    def __init__(
+        self,
+        user: str,
+        tally: Tally,
+        started: Callable[[str | None], float | None],
+        bases: Mapping[str, int],
+        line: Callable[..., Line],
+        token: Callable[[], str],
+    ) -> None:
+        self.user = user
+        self.heard = {conversation: Heard(seq) for conversation, seq in bases.items()}
+        self.been_up = False
+        self._tally = tally
+        self._started = started
+        self._make_token = token
+        self._began = 0.0
+        self._held: list[Any] | None = []
+        self._up = False
+        self.line = line(token=self._token, hear=self._hear, came=self._came, lost=self._lost)
+
+    async def live(self) -> None:
+        """Be connected until cancelled, or until the server has refused it for good."""
+        for _ in range(TRIES):
+            try:
+                await self.line.run()
+            except Away:
+                self._tally.errors["no connection"] += 1
+                await asyncio.sleep(1.0)
+            except Refused as refused:
+                self._tally.errors[f"connect: {refused.code}"] += 1
+                break
+            finally:
+                self._down()
+
+    async def say(self, conversation: str, text: str, once: str, due: float) -> int | None:
+        """The seq of the message; None when it was refused."""
+        message = {"conversationId": conversation, "content": text, "clientMessageId": once}
+        try:
+            stored = await self.line.call("message:send", message)
+        except Refused as refused:
+            self._tally.errors[refused.code] += 1
+            return None
+        self._tally.ack.add(time.perf_counter() - due)
+        return int(stored["seq"])
+
+    def _token(self) -> str:
+        self._began = time.perf_counter()
+        return self._make_token()
+
+    async def _came(self, socket: Socket) -> None:
+        self._tally.connect.add(time.perf_counter() - self._began)
+        self._tally.connected += 1
+        self._up = True
+        self._tally.reconnects += self.been_up
+        # At the beginning, too: others may be talking there since its last seq was read.
+        await self._catch_up(socket)
+        self.been_up = True
+
+    def _lost(self) -> None:
+        self._down()
+        # What is heard on the next connection, before it is read what was missed, comes behind that.
+        self._held = []
+
+    def _down(self) -> None:
+        self._tally.connected -= self._up
+        self._up = False
+
+    async def _catch_up(self, socket: Socket) -> None:
+        for conversation, heard in self.heard.items():
+            more = True
+            while more:
+                asked = {"conversationId": conversation, "afterSeq": heard.seq, "limit": PAGE}
+                try:
+                    page = await socket.call("messages:sync", asked)
+                except Refused as refused:
+                    # It is lost then, and counted so, unless another connection finds it.
+                    self._tally.errors[f"sync: {refused.code}"] += 1
+                    raise Gone from None
+                for message in page["messages"]:
+                    self._take(message)
+                more = page["hasMore"]
+        held, self._held = self._held or [], None
+        for message in held:
+            if message["seq"] > self.heard[message["conversationId"]].seq:
+                self._take(message)
+
+    def _hear(self, event: str, data: Any) -> None:
+        if event == "message:new" and data["conversationId"] in self.heard:
+            if self._held is None:
+                self._take(data)
+            else:
+                self._held.append(data)
+        elif event == "error":
+            self._tally.errors[data["code"]] += 1
+
+    def _take(self, message: Any) -> None:
+        if self.heard[message["conversationId"]].take(message["seq"], self._tally):
+            self._tally.delivered += 1
+            due = self._started(message["clientMessageId"])
+            if due is not None:
+                self._tally.delivery.add(time.perf_counter() - due)
+
+
+def lacking(members: Sequence[Member], targets: Mapping[str, int]) -> int:
+    """Deliveries that have not come, of all those who were ever connected."""
+    return sum(
+        heard.lacks(targets[conversation])
+        for member in members
+        if member.been_up
+        for conversation, heard in member.heard.items()
+    )

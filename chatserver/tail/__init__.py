@@ -1,0 +1,1 @@
+"""`chatserver tail`: a conversation, followed as one of its users."""

@@ -1,0 +1,120 @@
+"""What happened, as a line that a person reads: when, who, which message, what."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.text import Text
+
+from .follower import SYNCED, Happened
+
+KNOWN = 10_000
+"""Messages whose number is remembered, for what is told of them later."""
+WHO = 12
+NOBODY = "-"
+
+
+class Lines:
+    def __init__(self) -> None:
+        self._seqs: OrderedDict[str, int] = OrderedDict()
+        self._newest = 0
+
+    def line(self, happened: Happened) -> Text:
+        data = happened.data
+        at, who, what = _said(happened.event, data, self)
+        number = self.number(data.get("messageId") or data.get("upToMessageId") or data.get("id"))
+        return Text.assemble(
+            (f"{_clock(at)}  ", "dim"),
+            (f"{_printable(who):<{WHO}}  ", "bold"),
+            (f"{number:>5}  ", "dim"),
+            _printable(what),
+        )
+
+    def number(self, message_id: Any) -> str:
+        seq = self._seqs.get(message_id)
+        return f"#{seq}" if seq else ""
+
+    def know(self, message: Mapping[str, Any]) -> bool:
+        """Remember a message; whether it is newer than those before."""
+        self._seqs[message["id"]] = message["seq"]
+        if len(self._seqs) > KNOWN:
+            self._seqs.popitem(last=False)
+        newer = message["seq"] > self._newest
+        self._newest = max(self._newest, message["seq"])
+        return newer
+
+
+def _said(event: str, data: Mapping[str, Any], lines: Lines) -> tuple[str | None, str, str]:
+    """When, who, what."""
+    who = data.get("userId") or NOBODY
+    at = data.get("timestamp") or data.get("readAt")
+    match event:
+        case "message:new":
+            lines.know(data)
+            return data["createdAt"], data["senderId"], _content(data, lines)
+        case _ if event == SYNCED:
+            mark = "" if lines.know(data) else "is now: "
+            return (
+                data["updatedAt"] or data["createdAt"],
+                data["senderId"],
+                mark + _state(data, lines),
+            )
+        case "message:updated":
+            return data["updatedAt"], NOBODY, f"edited: {data['content']}"
+        case "message:deleted":
+            return data["deletedAt"], NOBODY, "deleted"
+        case "reaction:added" | "reaction:removed":
+            mark = "+" if event == "reaction:added" else "-"
+            return at, who, f"{mark} {data['emoji']}  ({data['totalCount']})"
+        case "message:read":
+            return at, who, "has read it"
+        case "conversation:read":
+            return at, who, "has read everything up to it"
+        case "user:typing" | "user:recording":
+            doing = "is" if data["isActive"] else "stops"
+            return at, who, f"{doing} {data['type']}"
+        case "user:online" | "user:offline":
+            return at, who, f"is {event.partition(':')[2]}"
+        case "participant:added":
+            return at, who, "is in the conversation now"
+        case "participant:removed":
+            return at, who, "is not in the conversation any more"
+        case "conversation:updated":
+            return data["updatedAt"], NOBODY, f"the conversation is called {data['name']!r} now"
+        case "conversation:removed":
+            return at, NOBODY, "the conversation is closed to this user"
+    return at, who, event
+
+
+def _state(message: Mapping[str, Any], lines: Lines) -> str:
+    if message["isDeleted"]:
+        return "(deleted)"
+    reactions = "".join(f"  {one['emoji']} {one['count']}" for one in message["reactions"])
+    return _content(message, lines) + ("  (edited)" if message["isEdited"] else "") + reactions
+
+
+def _content(message: Mapping[str, Any], lines: Lines) -> str:
+    reply = message["replyTo"]
+    # What is replied to may be from before all that was told here.
+    parts = [f"(to {lines.number(reply) or 'an older one'})"] if reply else []
+    parts += [message["content"]] if message["content"] else []
+    parts += [f"[{one['type']} {one.get('name') or one['url']}]" for one in message["attachments"]]
+    return " ".join(parts)
+
+
+def _clock(at: str | None) -> str:
+    """In the time of the machine that it is read on; of another day, with the day."""
+    now = datetime.now().astimezone()
+    moment = datetime.fromisoformat(at).astimezone() if at else now
+    return moment.strftime("%H:%M:%S" if moment.date() == now.date() else "%Y-%m-%d %H:%M:%S")
+
+
+def _printable(text: str) -> str:
+    """On one line; and what a user writes must not be taken for orders by the operator's terminal."""
+    return "".join(
+        one if one.isprintable() else " ⏎ " if one == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for one in text
+    )

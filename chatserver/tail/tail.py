@@ -1,0 +1,134 @@
+"""Following a conversation in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import aiohttp
+import typer
+
+from .. import terminal, wire
+from ..client.api import Api, as_user, segment
+from ..client.commands import Target
+from ..client.failures import Away, Failed, Refused
+from ..client.line import Line
+from ..client.socket import Socket
+from ..clock import iso, now
+from .follower import PRESENCE, REMOVED, Follower, Happened
+from .lines import Lines
+
+
+class Tail:
+    def __init__(
+        self,
+        target: Target,
+        conversation: str,
+        user: str,
+        since: int | None,
+        last: int,
+        as_json: bool,
+    ) -> None:
+        self._target = target
+        self._user = user
+        self._as_json = as_json
+        self._participants: set[str] = set()
+        self._api: Api
+        self._lines = Lines()
+        self._console = terminal.console()
+        self._end = asyncio.Event()
+        self._follower = Follower(conversation, since, last, self._tell)
+        self._removed = self._was_up = False
+
+    async def run(self) -> None:
+        """Until the user is no participant any more. Raises Failed, Away, Refused; BrokenPipeError when
+        whoever reads it has enough."""
+        async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
+            self._api = Api(http, self._target.url, as_user(self._token))
+            self._participants = await self._look()
+            line = Line(
+                http,
+                self._target.ws_urls,
+                self._token,
+                hear=self._follower.hear,
+                came=self._came,
+                lost=self._lost,
+            )
+            running = group.create_task(line.run())
+            await self._end.wait()
+            running.cancel()
+        if self._removed:
+            raise Failed(f"{self._user} is not in this conversation any more.")
+
+    def _token(self) -> str:
+        return self._target.token(self._user)
+
+    async def _look(self) -> set[str]:
+        """Who takes part. Raises Away, Refused, Failed."""
+        try:
+            found = await self._api.ask("GET", f"/conversations/{segment(self._follower.id)}")
+        except Refused as refused:
+            if refused.code != "NOT_FOUND":
+                raise
+            raise Failed(
+                f"{self._user} is in no conversation {self._follower.id}: name a participant with --user."
+            ) from None
+        return {one["userId"] for one in found["participants"]}
+
+    async def _came(self, socket: Socket) -> None:
+        if self._was_up:
+            _note("Connected.")
+            await self._look_again()
+        self._was_up = True
+        await self._follower.catch_up(socket)
+
+    async def _look_again(self) -> None:
+        """Tell who came and went while nobody listened: it has no rev to read it by."""
+        try:
+            now_in = await self._look()
+        except Away:
+            _note("(REST does not answer: who came and went meanwhile is not known.)")
+            return
+        before = self._participants
+        for event, who in (("added", now_in - before), ("removed", before - now_in)):
+            for user in sorted(who):
+                told = {
+                    "conversationId": self._follower.id,
+                    "userId": user,
+                    "timestamp": iso(now()),
+                }
+                self._tell(Happened(f"participant:{event}", told))
+
+    def _lost(self) -> None:
+        self._follower.lost()
+        _note("The connection is lost; trying again …")
+
+    def _tell(self, happened: Happened) -> None:
+        event, data = happened.event, happened.data
+        if event in PRESENCE and data["userId"] not in self._participants:
+            return
+        if event in ("participant:added", "participant:removed"):
+            is_in = event == "participant:added"
+            if (data["userId"] in self._participants) is is_in:
+                return  # found out already, after a new connection was made
+            (self._participants.add if is_in else self._participants.discard)(data["userId"])
+        self._show(happened)
+        if event == REMOVED:
+            self._removed = True
+            self._end.set()
+
+    def _show(self, happened: Happened) -> None:
+        if not self._as_json:
+            with self._console.capture() as shown:
+                self._console.print(self._lines.line(happened))
+            text = shown.get()
+        else:
+            line: dict[str, Any] = {"event": happened.event, "rev": happened.rev}
+            text = wire.encode({**line, "data": happened.data}).decode() + "\n"
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def _note(sentence: str) -> None:
+    typer.echo(sentence, err=True)
