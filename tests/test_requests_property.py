@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from chatserver import wire
 from chatserver.errors import ValidationFailed
-from chatserver.requests import conversations, messages, users
+from chatserver.requests import conversations, messages, users, webhooks
 from chatserver.requests.parse import Request, parse
 
 KINDS = sorted(Request.__subclasses__(), key=lambda one: one.__name__)
 assert {one.__module__ for one in KINDS} == {
-    one.__name__ for one in (conversations, messages, users)
+    one.__name__ for one in (conversations, messages, users, webhooks)
 }
 
 text = st.text(st.characters(codec=None), max_size=20)
