@@ -45,6 +45,7 @@ from .mongo import Commands, Mongo
 from .outbox.desk import Desk
 from .outbox.endpoints import Routes
 from .outbox.outbox import Outbox
+from .playground.door import PlaygroundDoor
 from .realtime import Direct, RealtimeServer
 from .realtime.bus import Bus
 from .realtime.cluster import Cluster
@@ -219,6 +220,8 @@ async def serve(
         health.add_private_to(private.router)
         if settings.docs:
             docs.add_to(private.router)
+        if settings.playground:
+            PlaygroundDoor(chat, metrics, settings).add_to(private.router)
         public = private
         if settings.ws_port != settings.port:
             public = web.Application(middlewares=[errors])

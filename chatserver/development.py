@@ -91,6 +91,8 @@ def greeting(settings: Settings, *, polling: bool = True) -> list[str]:
     lines = [f"Socket.IO   {sockets}", f"REST        {rest}/api"]
     if settings.docs:
         lines.append(f"Docs        {rest}/docs")
+    if settings.playground:
+        lines.append(f"Playground  {rest}/playground")
     lines += [f"{key:20} {secret}" for key, secret in settings.made.items()]
     if settings.auth_jwks_url:
         return lines

@@ -71,6 +71,8 @@ class Settings:
     rate_limits: bool = True
     docs: bool = True
     """Whether /docs is served, on `port`."""
+    playground: bool = False
+    """Whether /playground is served, on `port`, with tokens for whoever asks; never in production."""
     sockets_per_user: int = 20
     """0: any number."""
     sockets_per_address: int = 0
@@ -172,6 +174,7 @@ def _read(env: Env) -> dict[str, Any]:
     production = values["env"] == "production"
     docs = env.str("DOCS", "off" if production else "on", validate=validate.OneOf(["on", "off"]))
     values["docs"] = docs == "on"
+    values["playground"] = _playground(env, production, values["auth_jwks_url"])
     values |= webhook_settings.read(env, min_secret_bytes=MIN_SECRET_BYTES if production else 1)
     made: dict[str, str] = {}
     for key in SECRETS:
@@ -192,6 +195,18 @@ def _read(env: Env) -> dict[str, Any]:
         values[key.lower()] = given
     values["made"] = made
     return values
+
+
+def _playground(env: Env, production: bool, jwks_url: str) -> bool:
+    """On in development, where the tokens can be signed here."""
+    usual = "off" if production or jwks_url else "on"
+    if env.str("PLAYGROUND", usual, validate=validate.OneOf(["on", "off"])) == "off":
+        return False
+    if production:
+        raise EnvError("PLAYGROUND is on: it gives tokens to whoever asks, and ENV is production.")
+    if jwks_url:
+        raise EnvError("PLAYGROUND is on: with AUTH_JWKS_URL no tokens can be signed here.")
+    return True
 
 
 def _tracing(env: Env) -> bool:

@@ -59,6 +59,7 @@ async def refusal(folder: Path, **settings: str) -> str:
         ("ENV", "prod"),
         ("RATE_LIMITS", "maybe"),
         ("DOCS", "maybe"),
+        ("PLAYGROUND", "maybe"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
         ("MESSAGE_MAX_CHARS", "0"),

@@ -1,0 +1,89 @@
+import type { Conversation } from "@chatserver/client";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Session } from "./session.js";
+import type { Draft } from "./thread.js";
+
+interface Props {
+  readonly session: Session;
+  readonly conversation: Conversation;
+  readonly draft: Draft;
+  readonly begin: (draft: Draft) => void;
+  readonly done: () => void;
+}
+
+export function Composer({ session, conversation, draft, begin, done }: Props) {
+  const [text, setText] = useState("");
+  const field = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => {
+    if (!draft) return;
+    if (draft.kind === "edit") setText(draft.message.content);
+    field.current?.focus();
+  }, [draft]);
+  const finish = (): void => {
+    setText("");
+    conversation.stopTyping();
+    done();
+  };
+  const submit = (): void => {
+    const content = text.trim();
+    if (content === "") return;
+    if (draft?.kind === "edit") {
+      // The text stays until it is on record: without a connection it cannot be changed.
+      const { id } = draft.message;
+      session.attempt(async () => {
+        await conversation.edit(id, content);
+        finish();
+      });
+      return;
+    }
+    const { sent } = conversation.send({ content, ...(draft && { replyTo: draft.message.id }) });
+    sent.catch(() => undefined); // It is in the list as failed.
+    finish();
+  };
+  const key = (event: KeyboardEvent): void => {
+    // Enter also ends the choice of a character in an input method.
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      submit();
+    } else if (event.key === "Escape") finish();
+    else if (event.key === "ArrowUp" && text === "") {
+      const last = conversation
+        .snapshot()
+        .messages.findLast((one) => one.senderId === session.me.id && one.state === "sent" && !one.isDeleted);
+      if (!last) return;
+      event.preventDefault();
+      begin({ kind: "edit", message: last });
+    }
+  };
+  const label = draft?.kind === "edit" ? "Correct the message" : draft ? "Reply" : "Message";
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        submit();
+      }}
+    >
+      {draft && (
+        <p class="draft">
+          {label}: {draft.message.content.slice(0, 80)}{" "}
+          <button type="button" onClick={finish}>Cancel</button>
+        </p>
+      )}
+      <textarea
+        ref={field}
+        rows={2}
+        aria-label={label}
+        placeholder={`${label} (Enter sends)`}
+        value={text}
+        onKeyDown={key}
+        onInput={(event) => {
+          setText(event.currentTarget.value);
+          if (event.currentTarget.value !== "") conversation.typing();
+          else conversation.stopTyping();
+        }}
+      />
+      <button type="submit" disabled={text.trim() === ""}>{draft?.kind === "edit" ? "Save" : "Send"}</button>
+    </form>
+  );
+}

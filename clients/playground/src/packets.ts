@@ -1,0 +1,40 @@
+import { Value } from "./observe.js";
+
+export interface Packet {
+  readonly key: number;
+  readonly at: Date;
+  readonly who: string;
+  readonly direction: "up" | "down";
+  readonly name: string;
+  readonly raw: string;
+}
+
+const KEPT = 300;
+const ENGINE = ["open", "close", "ping", "pong", "message", "upgrade", "noop"];
+const SOCKET = ["connect", "disconnect", "event", "ack", "refused"];
+
+/** What has passed the lines of both people, the newest last. */
+export class Packets extends Value<readonly Packet[]> {
+  #count = 0;
+
+  constructor() {
+    super([]);
+  }
+
+  add(who: string, direction: "up" | "down", raw: string): void {
+    const packet = { key: ++this.#count, at: new Date(), who, direction, name: nameOf(raw), raw };
+    this.set([...this.snapshot().slice(1 - KEPT), packet]);
+  }
+
+  clear(): void {
+    this.set([]);
+  }
+}
+
+/** Of an event its name; of anything else what kind of packet it is. */
+export function nameOf(raw: string): string {
+  const engine = ENGINE[Number(raw[0])] ?? "?";
+  if (engine !== "message") return engine;
+  const socket = SOCKET[Number(raw[1])] ?? "?";
+  return (socket === "event" && /^\d*\["([^"]*)"/.exec(raw.slice(2))?.[1]) || socket;
+}

@@ -1,0 +1,70 @@
+import { useMemo, useState } from "preact/hooks";
+import { PacketLog } from "./log.js";
+import { Packets } from "./packets.js";
+import { Pane } from "./pane.js";
+import type { Person, Place } from "./people.js";
+
+const SIDES = ["left", "right"] as const;
+type Shown = (typeof SIDES)[number] | "packets";
+
+/** Two people beside each other, and what passes their lines. On a narrow screen one of the three. */
+export function Page({ place }: { place: Place }) {
+  const packets = useMemo(() => new Packets(), []);
+  const [chosen, choose] = useState(() => fromAddress(place));
+  const [shown, show] = useState<Shown>("left");
+  const sign = (at: number, id: string): void => {
+    const next = chosen.map((one, index) => (index === at ? (place.people.find((who) => who.id === id) ?? one) : one));
+    // In the address, so that another tab can have other people.
+    history.replaceState(null, "", `#${next.map((one) => encodeURIComponent(one.id)).join("+")}`);
+    choose(next);
+  };
+  const labels: Record<Shown, string> = {
+    left: chosen[0]?.name ?? "",
+    right: chosen[1]?.name ?? "",
+    packets: "Packets",
+  };
+  return (
+    <>
+      <header class="top">
+        <h1>Playground</h1>
+        <nav aria-label="Documents">
+          <a href="/docs">REST</a> <a href="/docs/events">Events</a>
+        </nav>
+        <div class="shown" role="group" aria-label="What is shown">
+          {([...SIDES, "packets"] as const).map((one) => (
+            <button key={one} type="button" aria-pressed={shown === one} onClick={() => show(one)}>
+              {labels[one]}
+            </button>
+          ))}
+        </div>
+      </header>
+      <main data-shown={shown}>
+        {SIDES.map((side, at) => {
+          const me = chosen[at];
+          if (!me) return null;
+          return (
+            <section key={side} class={`pane ${side}`} aria-label={`${side === "left" ? "Left" : "Right"}: ${me.name}`}>
+              <label class="who">
+                Signed in as{" "}
+                <select value={me.id} onChange={(event) => sign(at, event.currentTarget.value)}>
+                  {place.people.map((one) => (
+                    <option key={one.id} value={one.id}>
+                      {one.name}
+                    </option>
+                  ))}
+                </select>
+              </label>
+              <Pane key={me.id} me={me} place={place} packets={packets} />
+            </section>
+          );
+        })}
+        <PacketLog packets={packets} />
+      </main>
+    </>
+  );
+}
+
+function fromAddress({ people }: Place): readonly Person[] {
+  const ids = location.hash.slice(1).split("+").map(decodeURIComponent);
+  return SIDES.flatMap((_, at) => people.find((one) => one.id === ids[at]) ?? people[at] ?? []);
+}
