@@ -83,8 +83,10 @@ function Actions({ session, conversation, message, mine, begin, react }: Actions
   const fold = (): void => {
     if (around.current) around.current.open = false;
   };
-  const does = (work: () => void) => () => {
+  /** `leaves`: the message or its menu goes with it, and the focus must be somewhere then. */
+  const does = (work: () => void, leaves = false) => () => {
     fold();
+    (leaves ? around.current?.closest("ol") : opener.current)?.focus();
     work();
   };
   const key = (event: KeyboardEvent): void => {
@@ -107,9 +109,9 @@ function Actions({ session, conversation, message, mine, begin, react }: Actions
         <button type="button" onClick={does(() => begin({ kind: "reply", message }))}>Reply</button>
         {mine && <button type="button" onClick={does(() => begin({ kind: "edit", message }))}>Edit</button>}
         {mine && (
-          <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id)))}>Delete</button>
+          <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id)), true)}>Delete</button>
         )}
-        <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id, "self")))}>Hide</button>
+        <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id, "self")), true)}>Hide</button>
       </div>
     </details>
   );

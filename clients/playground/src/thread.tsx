@@ -21,6 +21,8 @@ export function Thread({ session, view }: { session: Session; view: ListedConver
   const atEnd = useRef(true);
   useEffect(() => {
     conversation.open().catch(() => undefined); // `status` says it.
+    // Here, and not in the field: that would bring up the keyboard of a phone.
+    list.current?.focus({ preventScroll: true });
     return () => conversation.close();
   }, [conversation]);
   useEffect(() => {
