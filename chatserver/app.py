@@ -11,29 +11,8 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from . import garbage, tasks
+from . import core, garbage
 from .auth import Tokens
-from .chat.activity import Activity
-from .chat.announcements import Announcements
-from .chat.chat import Chat
-from .chat.conversations import Conversations
-from .chat.ending import Ending
-from .chat.log.log import Log
-from .chat.members import Members
-from .chat.messages import Messages
-from .chat.missed import Missed
-from .chat.nodes import Nodes
-from .chat.participants import Participants
-from .chat.presence import Presence
-from .chat.reactions import Reactions
-from .chat.receipts import Receipts
-from .chat.recency import Recency
-from .chat.record import Record
-from .chat.transitions import Transitions
-from .chat.unread import Unread
-from .chat.untold import Untold
-from .chat.users import Users
-from .chat.views import Views
 from .child import Child
 from .docs import door as docs
 from .health import Health
@@ -42,19 +21,13 @@ from .internal.door import InternalDoor
 from .limits import Limits
 from .metrics import Metrics
 from .mongo import Commands, Mongo
-from .outbox.desk import Desk
-from .outbox.endpoints import Routes
-from .outbox.outbox import Outbox
 from .playground.door import PlaygroundDoor
 from .realtime import Direct, RealtimeServer
-from .realtime.bus import Bus
-from .realtime.cluster import Cluster
-from .realtime.rooms import Rooms
 from .rest.door import RestDoor
 from .settings import Settings
 from .sockets.door import Door
 from .sockets.incoming import MAX_FRAME, MAX_PACKET
-from .watching import begin_tracing, watch_bus, watch_process, watch_rooms, watch_sockets
+from .watching import begin_tracing, watch_process, watch_sockets
 from .webhook_metrics import WaitingMetrics
 from .worker_metrics import Fellows
 
@@ -100,75 +73,7 @@ async def serve(
         undo.push_async_callback(relay.stop)
 
         metrics = Metrics()
-        nodes = Nodes(mongo, node, grace_s=settings.presence_grace_s)
-        # Closed behind the bus: what that could not tell at last, the others look for then.
-        undo.push_async_callback(nodes.close)
-        recency = Recency(mongo)
-        undo.push_async_callback(recency.close)
-        await recency.repair()
-        unread = Unread(mongo)
-        views = Views(mongo, unread)
-        record = Record(mongo, views, recency)
-        cluster = Cluster(record, node) if settings.redis_url else None
-        rooms = cluster or Rooms(record)
-        undo.push_async_callback(rooms.order.close)
-        # Closed after the log: what it commits at last is told.
-        bus = _bus(undo, cluster, settings, metrics) if cluster else None
-        members = Members(mongo, rooms)
-        routes = Routes(settings.webhooks)
-        changes = Log(
-            mongo,
-            Announcements(rooms, recency).tell,
-            rooms.behind,
-            lambda conversation_id, word: rooms.signal(
-                "turns",
-                [conversation_id, word],
-                room=conversation_id if word == "lost" else None,
-            ),
-            lambda: rooms.whole,
-            routes,
-        )
-        rooms.on("turns", lambda said: changes.said(*said))
-        undo.push_async_callback(changes.close)
-
-        outbox = Outbox(mongo, routes)
-        users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
-        ending = Ending(mongo, changes, rooms)
-        undo.push_async_callback(ending.close)
-        participants = Participants(mongo, changes, outbox, members, users, views, ending, rooms)
-        users.left = participants.leave_all
-        conversations = Conversations(
-            mongo, changes, outbox, members, participants, ending, users, views, recency, rooms
-        )
-        messages = Messages(mongo, changes, members, max_chars=settings.message_max_chars)
-        presence = Presence(
-            mongo,
-            members,
-            nodes,
-            Transitions(mongo, outbox, members, rooms),
-            grace_s=settings.presence_grace_s,
-        )
-        nodes.inherit, nodes.begun = presence.take_over, presence.begun
-        undo.push_async_callback(presence.close)
-        await nodes.start()
-        if cluster and bus:
-            cluster.elsewhere = changes.heard
-            cluster.look_again = Missed(mongo, record, users, views, cluster).look
-            cluster.look_aside = Untold(mongo, members, cluster).look
-            await _join(undo, cluster, bus, nodes)
-        chat = Chat(
-            users=users,
-            members=members,
-            conversations=conversations,
-            participants=participants,
-            messages=messages,
-            reactions=Reactions(changes, members, messages),
-            receipts=Receipts(mongo, changes, members, unread, rooms),
-            presence=presence,
-            activity=Activity(rooms, node=node, timeout_s=settings.typing_timeout_s),
-            webhooks=Desk(mongo, settings.webhooks),
-        )
-
+        rooms, chat = await core.build(undo, settings, mongo, node, metrics)
         tokens = Tokens(
             settings.auth_jwt_secret,
             issuer=settings.auth_jwt_issuer,
@@ -182,26 +87,11 @@ async def serve(
         )
         door = Door(chat, rooms, tokens, limits, metrics, tracing)
         undo.push_async_callback(door.close)
-        origins = list(settings.cors_origins) or ("" if settings.production else "*")
-        sockets = RealtimeServer(
-            cors_allowed_origins=origins or None,
-            ping_interval=settings.ping_interval_s,
-            ping_timeout=settings.ping_timeout_s,
-            connect_timeout=min(CONNECT_S, settings.ping_interval_s / 2),
-            max_http_buffer_size=MAX_FRAME,
-            max_payload=MAX_PACKET,
-            sessions_per_address=settings.sockets_per_address,
-            trusted_proxies=settings.trusted_proxies,
-            node=settings.node_name,
-            transports=["websocket"] if beside else None,
-            http_compression=False,
-        )
+        sockets = _sockets(settings, transports=["websocket"] if beside else None)
         Direct(sockets, door)
         watch_sockets(metrics, sockets.eio)
-        watch_rooms(metrics, rooms)
+        commands.watch(metrics)
         undo.callback(watch_process(metrics, "chat").close)
-        for watched in (changes, nodes, commands):
-            watched.watch(metrics)
 
         waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
         here = Fellows(beside.parent).exposition if beside else metrics.exposition
@@ -239,7 +129,7 @@ async def serve(
         # for each step of its going, and whoever is new is told (503) to go elsewhere.
         undo.push_async_callback(sockets.drain, settings.drain_s * (1 - NOTICE))
         undo.push_async_callback(asyncio.sleep, settings.drain_s * NOTICE)
-        undo.callback(presence.drain)
+        undo.callback(chat.presence.drain)
         undo.callback(health.drain)
         log.info("listening", host=settings.host, port=settings.port, ws_port=settings.ws_port)
         garbage.settle()
@@ -249,29 +139,21 @@ async def serve(
         await asyncio.Event().wait()
 
 
-def _bus(undo: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: Metrics) -> Bus:
-    bus = Bus(
-        settings.redis_url,
-        prefix=settings.redis_prefix,
-        hear=cluster.hearing.hear,
-        missed=cluster.missed,
-        lost=cluster.lost,
+def _sockets(settings: Settings, *, transports: list[str] | None) -> RealtimeServer:
+    origins = list(settings.cors_origins) or ("" if settings.production else "*")
+    return RealtimeServer(
+        cors_allowed_origins=origins or None,
+        ping_interval=settings.ping_interval_s,
+        ping_timeout=settings.ping_timeout_s,
+        connect_timeout=min(CONNECT_S, settings.ping_interval_s / 2),
+        max_http_buffer_size=MAX_FRAME,
+        max_payload=MAX_PACKET,
+        sessions_per_address=settings.sockets_per_address,
+        trusted_proxies=settings.trusted_proxies,
+        node=settings.node_name,
+        transports=transports,
+        http_compression=False,
     )
-    undo.push_async_callback(bus.close)
-    cluster.connect(bus)
-    watch_bus(metrics, bus, cluster)
-    return bus
-
-
-async def _join(undo: AsyncExitStack, cluster: Cluster, bus: Bus, nodes: Nodes) -> None:
-    """Be one of the nodes. What one of them could not tell, the others learn of by its lease: it ended
-    before it told of a change, or it is cut off from the bus, and they are not."""
-    nodes.on_gone(lambda _: cluster.missed())
-    nodes.unheard = cluster.missed
-    nodes.cut_off = lambda: not bus.up
-    cluster.on_lost = nodes.hurry
-    undo.push_async_callback(tasks.end, asyncio.create_task(cluster.keep_up()))
-    await bus.start()
 
 
 async def _listen(
