@@ -114,14 +114,20 @@ async def start(
     mongo_url: str, worker: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[Starter]:
     """Start a server of the test's own, with a database of its own: `await start(RATE_LIMITS="on")`."""
+    running = []
     async with AsyncExitStack() as stack:
 
         async def start_one(mongo: str = mongo_url, **settings: str) -> ChatServer:
             database = f"{worker}-{abs(hash(request.node.nodeid)) % 10**12}"
             log = tmp_path / f"log-{len(json.dumps(settings))}"
-            return await stack.enter_async_context(chat_server(mongo, database, log, **settings))
+            one = await stack.enter_async_context(chat_server(mongo, database, log, **settings))
+            running.append(one)
+            return one
 
         yield start_one
+        # All at once, for each takes its time.
+        for one in running:
+            one.terminate()
 
 
 @pytest_asyncio.fixture

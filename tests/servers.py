@@ -145,6 +145,7 @@ class ChatServer:
             **settings,
         }
         self.process: asyncio.subprocess.Process
+        self._terminated = False
 
     @property
     def rest(self) -> str:
@@ -159,6 +160,7 @@ class ChatServer:
         return self.log_path.read_text()
 
     async def start(self) -> None:
+        self._terminated = False
         with self.log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self.python,
@@ -199,11 +201,16 @@ class ChatServer:
             self.process.kill()
         await self.process.wait()
 
-    async def stop(self) -> int:
-        if self.process.returncode is None:
+    def terminate(self) -> None:
+        """Ask it to stop, once."""
+        if self.process.returncode is None and not self._terminated:
+            self._terminated = True
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
+
+    async def stop(self) -> int:
+        self.terminate()
         try:
             return await asyncio.wait_for(self.process.wait(), 30)
         except TimeoutError:
