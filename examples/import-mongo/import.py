@@ -1,0 +1,156 @@
+"""Bring the chats of an old MongoDB into a chat server, over its APIs. Needs PyMongo and aiohttp.
+
+What is yours to replace: `Old`, which reads your old database. It may be run again, also when it was stopped
+halfway: what is there already is found, and not doubled.
+"""
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator
+
+from aiohttp import ClientSession
+from pymongo import AsyncMongoClient
+
+API = os.environ.get("CHAT_URL", "http://127.0.0.1:3000") + "/api"
+SECRET = os.environ["INTERNAL_API_SECRET"].split(",")[0]
+AT_ONCE = 16  # conversations
+
+
+class Old:
+    """The old database: ids as texts, and of each thing what is to be brought along."""
+
+    def __init__(self, url: str, database: str) -> None:
+        self.db = AsyncMongoClient(url, tz_aware=True)[database]
+
+    async def users(self) -> list[dict]:
+        return [
+            {"externalUserId": str(one["_id"]), "name": one["name"]}
+            async for one in self.db.users.find()
+        ]
+
+    async def conversations(self) -> AsyncIterator[dict]:
+        async for one in self.db.conversations.find():
+            members = [str(who) for who in one["members"]]
+            yield {"id": str(one["_id"]), "name": one.get("name"), "members": members}
+
+    async def messages(self, conversation: str) -> list[dict]:
+        found = self.db.messages.find({"conversation": conversation, "deleted": {"$ne": True}})
+        return [
+            {
+                "id": str(one["_id"]),
+                "sender": str(one["sender"]),
+                "text": one["text"],
+                "reply_to": str(one["reply_to"]) if one.get("reply_to") else None,
+                "at": one["created_at"].isoformat(timespec="milliseconds"),
+                "reactions": [
+                    (emoji, str(who))
+                    for emoji, people in one.get("reactions", {}).items()
+                    for who in people
+                ],
+            }
+            async for one in found.sort([("created_at", 1), ("_id", 1)])
+        ]
+
+    async def marks(self, conversation: str) -> list[tuple[str, str]]:
+        """Who has read up to which message."""
+        found = self.db.marks.find({"conversation": conversation})
+        return [(str(one["user"]), str(one["message"])) async for one in found]
+
+
+class Chat:
+    def __init__(self, http: ClientSession) -> None:
+        self.http = http
+        self.listed: dict[str, asyncio.Task] = {}
+
+    async def ask(self, method: str, path: str, body: dict | None, user: str | None = None) -> dict:
+        headers = {"X-Internal-Secret": SECRET} | ({"X-User-Id": user} if user else {})
+        async with self.http.request(method, API + path, json=body, headers=headers) as answer:
+            if not answer.ok:
+                raise RuntimeError(f"{method} {path} as {user}: {await answer.text()}")
+            return {} if answer.status == 204 else await answer.json()
+
+    async def brought(self, user: str) -> dict[str, str]:
+        """The conversations of this user that came from the old database: their old ids to the new."""
+        if user not in self.listed:
+            self.listed[user] = asyncio.create_task(self._list(user))
+        return await self.listed[user]
+
+    async def _list(self, user: str) -> dict[str, str]:
+        found, cursor = {}, ""
+        while cursor is not None:
+            page = await self.ask("GET", f"/conversations?limit=200{cursor}", None, user)
+            found |= {one["metadata"].get("oldId"): one["id"] for one in page["items"]}
+            cursor = page["nextCursor"] and f"&cursor={page['nextCursor']}"
+        return found
+
+    async def conversation(self, old: dict, people: list[str]) -> tuple[str, str]:
+        """Its new id, and who owns it; with all of the people in it."""
+        owner, *others = people
+        # Two people have one direct conversation, for ever: whether it is there need not be asked.
+        if old["name"] is None and len(others) == 1:
+            direct = await self.ask("POST", "/conversations/direct", {"userId": others[0]}, owner)
+            return direct["id"], owner
+        if (known := (await self.brought(owner)).get(old["id"])) is None:
+            new = {"type": "group", "participantIds": others, "metadata": {"oldId": old["id"]}}
+            made = await self.ask("POST", "/conversations", new | {"name": old["name"]}, owner)
+            return made["id"], owner
+        if others:
+            await self.ask(
+                "POST", f"/conversations/{known}/participants", {"userIds": others}, owner
+            )
+        return known, owner
+
+
+async def bring(chat: Chat, old: Old, one: dict) -> int:
+    messages = await old.messages(one["id"])
+    # Who has left must be there to have said what they said; the first member owns it.
+    said = {message["sender"] for message in messages}
+    reacted = {who for message in messages for _, who in message["reactions"]}
+    gone = (said | reacted) - {*one["members"]}
+    here, owner = await chat.conversation(one, [*one["members"], *sorted(gone)])
+    path, new = f"/conversations/{here}", {}
+    for message in messages:  # one after the other: they keep their order
+        body = {
+            "content": message["text"],
+            "clientMessageId": message["id"],  # so that it comes once, however often this is run
+            "replyTo": new.get(message["reply_to"]),
+            "metadata": {"sentAt": message["at"]},
+        }
+        sent = await chat.ask("POST", f"{path}/messages", body, message["sender"])
+        new[message["id"]] = sent["id"]
+        for emoji, who in message["reactions"]:
+            await chat.ask("POST", f"/messages/{sent['id']}/reactions", {"emoji": emoji}, who)
+    for user, message in await old.marks(one["id"]):
+        if message in new and user in one["members"]:
+            await chat.ask("PUT", f"{path}/read", {"upToMessageId": new[message]}, user)
+    for user in gone:
+        await chat.ask("DELETE", f"{path}/participants/{user}", None, owner)
+    return len(messages)
+
+
+async def main() -> None:
+    old = Old(os.environ["OLD_MONGO_URL"], os.environ.get("OLD_DATABASE", "chat"))
+    async with ClientSession() as http:
+        chat, users = Chat(http), await old.users()
+        for at in range(0, len(users), 1000):
+            done = await chat.ask("POST", "/users/sync/batch", {"users": users[at : at + 1000]})
+            if done["failed"]:
+                raise RuntimeError(f"users: {done['failed']}")
+        turns, counts = asyncio.Semaphore(AT_ONCE), defaultdict(int)
+
+        async def in_turn(one: dict) -> None:
+            async with turns:
+                messages = await bring(chat, old, one)
+                counts["messages"] += messages  # not in one line: others count while this one waits
+                counts["conversations"] += 1
+
+        async with asyncio.TaskGroup() as group:
+            async for one in old.conversations():
+                group.create_task(in_turn(one))
+        print(
+            f"{len(users)} users, {counts['conversations']} conversations, {counts['messages']} messages"
+        )
+
+
+asyncio.run(main())
