@@ -1,5 +1,5 @@
 """The tables of docs/protocol.md, docs/openapi.json, docs/asyncapi.json and the TypeScript client's types,
-from the rows and schemas that the doors are made of."""
+from the rows and schemas that the doors are made of; and the settings (settings.py)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import settings
 from marshmallow import fields, validate
 from typescript import MODULE, module
 
@@ -25,6 +26,7 @@ from chatserver.sockets.heard import HEARD
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "protocol.md"
+README = DOCS.parent / "README.md"
 BEGIN, END = "<!-- tables: ./scripts/protocol --write -->\n", "<!-- end of tables -->\n"
 
 
@@ -155,11 +157,14 @@ def document(made: dict[str, Any]) -> str:
 
 def main() -> None:
     text = tables()
+    all_settings, first_settings = settings.tables()
     files = {
         PAGE: page(text),
         DOCS / "openapi.json": document(openapi()),
         DOCS / "asyncapi.json": document(asyncapi()),
         MODULE: module(),
+        settings.PAGE: all_settings,
+        README: settings.readme(README.read_text(), first_settings),
     }
     match sys.argv[1:]:
         case ["--write"]:

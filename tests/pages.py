@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from .servers import ROOT
 
-NOT_OURS = {".venv", "node_modules", "build", "data"}
+NOT_OURS = {"node_modules", "build", "data", "hello"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 
@@ -32,9 +33,17 @@ class Block:
 
 
 @cache
+def tree() -> list[Path]:
+    """Folders and files."""
+    found = []
+    for folder, inner, files in os.walk(ROOT):
+        inner[:] = [one for one in inner if one not in NOT_OURS and not one.startswith(".")]
+        found += [Path(folder, one).relative_to(ROOT) for one in (*inner, *files)]
+    return sorted(found)
+
+
 def pages() -> list[Path]:
-    found = [one.relative_to(ROOT) for one in ROOT.rglob("*.md")]
-    return sorted(one for one in found if not NOT_OURS & {*one.parts})
+    return [one for one in tree() if one.suffix == ".md"]
 
 
 def text(page: Path | str) -> str:
@@ -48,6 +57,16 @@ def blocks(page: Path | str) -> list[Block]:
 def block(page: Path | str, first: str) -> Block:
     (found,) = [one for one in blocks(page) if one.first == first]
     return found
+
+
+def names(page: Path) -> Iterator[str]:
+    """Of files and folders, between backticks."""
+    kinds = "py|ts|tsx|mjs|css|html|md|svg|json|toml|cfg|conf|yaml|yml|env"
+    for span in re.findall(r"`([^`\n]+)`", FENCE.sub("", text(page))):
+        if found := re.fullmatch(
+            rf"(?:\./)?((?:[\w.-]+/)*[\w.-]+\.(?:{kinds})|(?:[\w-]+/)+)", span
+        ):
+            yield found[1].rstrip("/")
 
 
 def links(page: Path) -> Iterator[str]:

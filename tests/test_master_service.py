@@ -219,7 +219,7 @@ async def test_a_webhook_is_taken_once_and_only_when_it_is_genuine(
 
 async def test_what_the_docs_say_to_try_works(master: MasterService, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "master-service.md").read_text()
-    (block,) = re.findall(r"^```\n(curl .*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (block,) = re.findall(r"^```sh\n(curl .*?)^```$", text, re.DOTALL | re.MULTILINE)
     answers = []
     for line in block.replace("http://127.0.0.1:8080", master.url).splitlines():
         curl = await asyncio.create_subprocess_shell(
@@ -231,6 +231,34 @@ async def test_what_the_docs_say_to_try_works(master: MasterService, tmp_path: P
     assert json.loads(answers[1])["type"] == "direct"
     assert json.loads(answers[2])["url"] == master.chat.sockets
     await master.prints("conversation.created")
+
+
+BROWSER = """
+const ask = globalThis.fetch;
+// A browser knows where the page is from, and sends its cookie.
+globalThis.fetch = (path) => ask("%s" + path, { headers: { cookie: "%s" } });
+import { io } from "socket.io-client";
+%s
+socket.on("connected", ({ userId }) => {
+  console.log(userId);
+  socket.close();
+});
+"""
+
+
+async def test_the_lines_for_browsers_connect(master: MasterService) -> None:
+    text = (ROOT / "docs" / "master-service.md").read_text()
+    (block,) = re.findall(r"^```js\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    async with await sign_in(master, "alice", "wonderland") as alice:
+        (cookie,) = alice.cookie_jar
+    session = f"{cookie.key}={cookie.value}"
+    node = await asyncio.create_subprocess_exec(
+        *("node", "--input-type=module", "-e", BROWSER % (master.url, session, block)),
+        cwd=ROOT / "tests" / "js",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await asyncio.wait_for(node.communicate(), 20)
+    assert said == b"alice\n"
 
 
 def test_they_are_short() -> None:
