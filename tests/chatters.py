@@ -1,24 +1,24 @@
-"""People with this project's own JavaScript client, in a Node process each; and a way to it through a
-balancer that finds a node which lives."""
+"""People with this project's own JavaScript client, in a Node process each."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import itertools
 import json
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import pytest_asyncio
+
 from .people import Person
-from .servers import ROOT, ChatServer
+from .servers import ROOT
 
 CLIENT = ROOT / "clients" / "js"
 DRIVER = ROOT / "tests" / "js" / "chatter.mjs"
 PATIENCE_S = 15.0
+END_S = 5.0
 
 
 def build() -> None:
@@ -119,62 +119,42 @@ class Chatter:
         return await self.begin("send", conversation, {"message": message})
 
     async def close(self) -> None:
+        """The client is closed, and its process ends by itself: nothing of it goes on."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        await asyncio.wait_for(self.process.wait(), 10)
-        await self._reader
+        try:
+            assert await asyncio.wait_for(self.process.wait(), END_S) == 0
+        finally:
+            if self.process.returncode is None:
+                self.process.kill()
+            await self._reader
 
 
-class Balancer:
-    """Each connection goes to the next node that takes it; to people it is the server."""
-
-    def __init__(self, servers: Sequence[ChatServer]) -> None:
-        self._servers = itertools.cycle(servers)
-        self._count = len(servers)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.port = 0
-
-    @property
-    def sockets(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def cut(self) -> None:
-        """All connections at once."""
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(self._count):
-            with contextlib.suppress(OSError):
-                there = await asyncio.open_connection("127.0.0.1", next(self._servers).ws_port)
-                self._writers |= {writer, there[1]}
-                with contextlib.suppress(OSError):
-                    await asyncio.gather(_carry(reader, there[1]), _carry(there[0], writer))
-                self._writers -= {writer, there[1]}
-                return
-        writer.transport.abort()
+Opener = Callable[..., Awaitable[Chatter]]
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(2**16):
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()
+@pytest_asyncio.fixture
+async def chatter() -> AsyncIterator[Opener]:
+    """Somebody's client, connected: `await chatter(alice)`. By a line of its own if `url` says so."""
+    made: list[Chatter] = []
+
+    async def open_one(
+        person: Person, tokens: Callable[[], str] | None = None, **options: Any
+    ) -> Chatter:
+        one = Chatter(person, tokens or (lambda: person.token))
+        made.append(one)
+        api = f"{person.server.rest}/api"
+        await one.start({"url": person.server.sockets, "api": api, **options})
+        await one.do("connect")
+        return one
+
+    yield open_one
+    await asyncio.gather(*[one.close() for one in made])
 
 
-@asynccontextmanager
-async def balancer(servers: Sequence[ChatServer]) -> AsyncIterator[Balancer]:
-    one = Balancer(servers)
-    listening = await asyncio.start_server(one.accept, "127.0.0.1", 0)
-    one.port = listening.sockets[0].getsockname()[1]
-    try:
-        yield one
-    finally:
-        listening.close()
-        one.cut()
+async def opened(one: Chatter, conversation: Any) -> Chatter:
+    await one.do("open", conversation)
+    return one
 
 
 def texts(seen: Any) -> list[str]:

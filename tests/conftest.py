@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from . import conforming
+from .chatters import chatter  # noqa: F401  a fixture
 from .desk import crm, desk_at  # noqa: F401  fixtures
 from .echo_clients import guests, starting, three  # noqa: F401  fixtures
 from .nodes_in_memory import place  # noqa: F401  a fixture

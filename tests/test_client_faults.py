@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from .chatters import Balancer, Chatter, balancer, seqs, texts
+from .chatters import Chatter, seqs, texts
+from .front import Balancer, balancer
 from .people import People, Person
 from .servers import ChatServer
 from .spread import Spread, spread

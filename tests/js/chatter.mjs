@@ -53,6 +53,11 @@ const own = {
     });
   },
   wrong: ({ id }) => wrong.get(id),
+  // What a laptop does that wakes up: the time has gone on, and no timer has.
+  leap: ({ ms }) => {
+    const { now } = Date;
+    Date.now = () => now() + ms;
+  },
   recorded: ({ id }) => histories.get(id),
   // One after the other, as fast as they come; answers when all are acknowledged.
   sendAll: ({ id, texts }) =>
@@ -92,4 +97,5 @@ orders.on("line", (line) => {
     (error) => tell({ answer: order.id, error: { code: error.code ?? "none", message: String(error) } }),
   );
 });
-orders.on("close", () => process.exit());
+// Nothing of the client goes on then, and the process ends.
+orders.on("close", () => chat.close());

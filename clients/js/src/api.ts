@@ -1,4 +1,4 @@
-import { ChatError } from "./errors.js";
+import { ChatError, type Code } from "./errors.js";
 import type { ErrorShape } from "./protocol.js";
 import type { Tokens } from "./tokens.js";
 
@@ -13,11 +13,15 @@ export class Api {
 
   /** `path` begins behind `/api`. The decoded body, undefined for 204. Throws ChatError. */
   async request<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const token = await this.tokens.current();
     try {
-      return await this.#ask<T>(await this.tokens.current(), method, path, body);
+      return await this.#ask<T>(token, method, path, body);
     } catch (error) {
-      if (!(error instanceof ChatError) || error.code !== "TOKEN_EXPIRED") throw error;
-      return this.#ask<T>(await this.tokens.fresh(), method, path, body);
+      // It has expired, or the secret that it was signed with is not in use any more.
+      if (!(error instanceof ChatError) || !STALE.has(error.code)) throw error;
+      const fresh = await this.tokens.fresh();
+      if (fresh === token) throw error;
+      return this.#ask<T>(fresh, method, path, body);
     }
   }
 
@@ -25,29 +29,48 @@ export class Api {
     const headers: Record<string, string> = { authorization: `Bearer ${token}` };
     if (body !== undefined) headers["content-type"] = "application/json";
     const sent = body === undefined ? null : JSON.stringify(body);
-    let status: number;
+    let answer: Response;
     let text: string;
     try {
       const signal = AbortSignal.timeout(ANSWER_MS);
-      const answer = await fetch(this.base + path, { method, headers, body: sent, signal });
-      status = answer.status;
+      answer = await fetch(this.base + path, { method, headers, body: sent, signal });
       text = await answer.text();
     } catch (cause) {
       const late = cause instanceof DOMException && cause.name === "TimeoutError";
       throw new ChatError(late ? "TIMEOUT" : "OFFLINE", `No answer to ${method} ${path}.`, {}, { cause });
     }
-    if (status >= 400) throw refusal(status, text);
-    return (text ? JSON.parse(text) : undefined) as T;
+    if (!answer.ok) throw refusal(answer, text);
+    try {
+      return (text ? JSON.parse(text) : undefined) as T;
+    } catch (cause) {
+      const page = `The answer to ${method} ${path} is no JSON: is this where the REST API is?`;
+      throw new ChatError("VALIDATION_FAILED", page, {}, { cause });
+    }
   }
 }
 
-function refusal(status: number, text: string): ChatError {
-  let error: ErrorShape | undefined;
+const STALE = new Set<Code>(["TOKEN_EXPIRED", "UNAUTHENTICATED"]);
+
+function refusal(answer: Response, text: string): ChatError {
   try {
-    error = (JSON.parse(text) as { error?: ErrorShape }).error;
+    const { error } = JSON.parse(text) as { error?: ErrorShape };
+    if (error?.code) return ChatError.of(error);
   } catch {
     // A page of the proxy in front: the status has to do.
   }
-  if (error?.code) return ChatError.of(error);
-  return new ChatError(status >= 500 ? "UNAVAILABLE" : "NOT_FOUND", `The answer was ${status}.`);
+  const { status } = answer;
+  const seconds = Number(answer.headers.get("retry-after"));
+  return new ChatError(CODES[status] ?? other(status), `The answer was ${status}.`, seconds > 0 ? { retryAfter: seconds } : {});
 }
+
+const CODES: Readonly<Record<number, Code>> = {
+  401: "UNAUTHENTICATED",
+  403: "FORBIDDEN",
+  404: "NOT_FOUND",
+  408: "TIMEOUT",
+  409: "CONFLICT",
+  413: "PAYLOAD_TOO_LARGE",
+  429: "RATE_LIMITED",
+};
+
+const other = (status: number): Code => (status >= 500 ? "UNAVAILABLE" : "VALIDATION_FAILED");

@@ -1,4 +1,5 @@
 import { Api } from "./api.js";
+import { Background } from "./background.js";
 import { Connection, type ConnectionState, type Listener, type SocketSettings } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import { Conversations } from "./conversations.js";
@@ -6,7 +7,6 @@ import { Outbox, type OutboxStorage } from "./outbox.js";
 import type { ListedConversation } from "./overview.js";
 import { PresenceMap, type Presence } from "./presence.js";
 import type { Answers, Conversation as View, Message, Requests, ServerEvents } from "./protocol.js";
-import { insist } from "./retry.js";
 import { guarded, type Observable } from "./store.js";
 import { Tokens } from "./tokens.js";
 
@@ -31,7 +31,7 @@ export interface ChatOptions {
 }
 
 /** Of a conversation that is opened: nobody looks at more people. */
-const MOST_WATCHED = 200;
+const MOST_LOOKED_AT = 200;
 
 export class ChatClient {
   /** Whether there is a connection, why not, and when it is tried again. */
@@ -42,6 +42,7 @@ export class ChatClient {
   #connection: Connection;
   #outbox: Outbox;
   #api: Api | null;
+  #background: Background | null;
   #list: Conversations;
   #presence: PresenceMap;
   #open = new Map<string, Conversation>();
@@ -58,8 +59,9 @@ export class ChatClient {
     const settings = { ...transports, ...options.socket };
     this.#connection = new Connection(options.url, tokens, this.#listener(), settings);
     this.#api = options.api === undefined ? null : new Api(options.api, tokens);
-    this.#list = new Conversations(this.#api, this.#onError);
-    this.#presence = new PresenceMap(this.#api, this.#onError);
+    this.#background = this.#api && new Background(this.#api, this.#connection, this.#onError);
+    this.#list = new Conversations(this.#background, this.#onError);
+    this.#presence = new PresenceMap(this.#background, this.#onError);
     const listener = {
       changed: (id: string) => this.#open.get(id)?.outboxChanged(),
       acknowledged: (message: Message) => this.#open.get(message.conversationId)?.acknowledged(message),
@@ -167,16 +169,14 @@ export class ChatClient {
   }
 
   async #view(conversationId: string): Promise<View | null> {
-    const api = this.#api;
-    if (!api) return null;
-    const view = await insist(() => api.request<View>("GET", `/conversations/${encodeURIComponent(conversationId)}`));
-    void this.#presence.watch(view.participants.slice(0, MOST_WATCHED).map((one) => one.userId));
+    if (!this.#background) return null;
+    const view = await this.#background.ask<View>("GET", `/conversations/${encodeURIComponent(conversationId)}`);
+    void this.#presence.look(view.participants.slice(0, MOST_LOOKED_AT).map((one) => one.userId));
     return view;
   }
 }
 
 function conversationOf(name: string, payload: unknown): string | undefined {
-  const { conversationId, id } = payload as { conversationId?: string; id?: string };
+  const { conversationId, id } = (payload ?? {}) as { conversationId?: string; id?: string };
   return name.startsWith("conversation:") ? (conversationId ?? id) : conversationId;
 }
-

@@ -1,9 +1,10 @@
 import { io, type ManagerOptions, type Socket, type SocketOptions } from "socket.io-client";
 import { ChatError, offline, type Code } from "./errors.js";
 import type { Answers, ErrorShape, Requests, ServerEvents } from "./protocol.js";
-import { backoff } from "./retry.js";
+import { Renewal } from "./renewal.js";
+import { backoff, insist } from "./retry.js";
 import { Store } from "./store.js";
-import { endOf, type Tokens } from "./tokens.js";
+import type { Tokens } from "./tokens.js";
 
 export interface ConnectionState {
   /**
@@ -34,8 +35,8 @@ const ANSWER_MS = 10_000;
 const PAGE_MS = 40_000;
 /** A connection that lived for less than this did not succeed: attempts go on getting rarer. */
 const STEADY_MS = 5_000;
-const REFRESH_AHEAD_MS = 60_000;
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** The server takes no larger packet, and closes a connection over one that is much larger. */
+const MOST_BYTES = 64 * 1024;
 const FINAL = new Set<Code>(["UNAUTHENTICATED", "FORBIDDEN"]);
 
 /**
@@ -48,13 +49,12 @@ export class Connection {
   #socket: Socket;
   #online = false;
   #onlineSince = 0;
-  /** The clock here may be wrong by hours. */
-  #serverAhead = 0;
   #failures = 0;
   #attempt = 0;
   #told: ChatError | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #refresh: ReturnType<typeof setTimeout> | undefined;
+  #renewal: Renewal;
+  #pauses = new Set<() => void>();
 
   constructor(
     url: string,
@@ -62,6 +62,8 @@ export class Connection {
     private readonly listener: Listener,
     settings: SocketSettings,
   ) {
+    const hand = (token: string): Promise<unknown> => this.call("auth:refresh", { token });
+    this.#renewal = new Renewal(tokens, hand, (error) => listener.error(error));
     const own = { autoConnect: false, reconnection: false, forceNew: true };
     this.#socket = io(url, { ...settings, ...own });
     this.#socket.on("connected", (welcome: ServerEvents["connected"]) => this.#welcomed(welcome));
@@ -103,6 +105,8 @@ export class Connection {
   /** Ask, and wait for the answer. Throws ChatError. */
   call<E extends keyof Requests>(event: E, payload: Requests[E]): Promise<Answers[E]> {
     if (!this.#online) return Promise.reject(offline());
+    const unfit = whyNot(event, payload);
+    if (unfit) return Promise.reject(unfit);
     return new Promise((resolve, reject) => {
       this.#socket
         .timeout(event === "messages:sync" ? PAGE_MS : ANSWER_MS)
@@ -113,6 +117,26 @@ export class Connection {
           } else if (answer.ok) resolve(answer.data);
           else reject(ChatError.of(answer.error));
         });
+    });
+  }
+
+  /** Ask until there is an answer, or a refusal that waiting does not mend. Throws ChatError. */
+  insist<E extends keyof Requests>(event: E, payload: Requests[E], tries?: number): Promise<Answers[E]> {
+    const pause = (ms: number): Promise<void> => this.pause(ms);
+    return insist(() => this.call(event, payload), { pause, ...(tries !== undefined && { tries }) });
+  }
+
+  /** Wait so long, or until the connection has gone. */
+  pause(ms: number): Promise<void> {
+    if (!this.#online) return Promise.resolve();
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        this.#pauses.delete(end);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      this.#pauses.add(end);
     });
   }
 
@@ -144,8 +168,8 @@ export class Connection {
     clearTimeout(this.#timer);
     this.#online = true;
     this.#onlineSince = Date.now();
-    this.#serverAhead = Date.parse(welcome.timestamp) - Date.now();
-    this.#refreshBeforeItEnds((this.#socket.auth as { token: string }).token);
+    const { token } = this.#socket.auth as { token: string };
+    this.#renewal.begin(token, Date.parse(welcome.timestamp) - Date.now());
     this.listener.connected(welcome);
     this.state.set({ status: "online", reason: null, retryAt: null });
   }
@@ -173,32 +197,14 @@ export class Connection {
   #end(): void {
     this.#attempt++;
     clearTimeout(this.#timer);
-    clearTimeout(this.#refresh);
+    this.#renewal.end();
     const wasOnline = this.#online;
     this.#online = false;
+    // What was said to a connection that had died in its sleep would be said to the next one, before all else.
+    this.#socket.sendBuffer.length = 0;
     this.#socket.disconnect();
+    for (const end of [...this.#pauses]) end();
     if (wasOnline) this.listener.disconnected();
-  }
-
-  #refreshBeforeItEnds(token: string): void {
-    const end = endOf(token);
-    if (end === null) return;
-    const left = end - (Date.now() + this.#serverAhead);
-    const delay = Math.max(left * 0.8, left - REFRESH_AHEAD_MS);
-    if (delay > LONGEST_TIMER_MS) return;
-    const attempt = this.#attempt;
-    this.#refresh = setTimeout(async () => {
-      try {
-        const fresh = await this.tokens.fresh();
-        // The same one again: the app has another when this one has expired, and we come back with that.
-        if (attempt !== this.#attempt || fresh === token) return;
-        await this.call("auth:refresh", { token: fresh });
-        if (attempt === this.#attempt) this.#refreshBeforeItEnds(fresh);
-      } catch (error) {
-        // Nothing is lost: the server ends the connection with the token, and we come back with a new one.
-        if (attempt === this.#attempt) this.listener.error(error);
-      }
-    }, delay);
   }
 }
 
@@ -207,4 +213,16 @@ type Answer<T> = { readonly ok: true; readonly data: T } | { readonly ok: false;
 function connectError(error: Error & { data?: ErrorShape }): ChatError {
   if (error.data?.code) return ChatError.of(error.data);
   return new ChatError("OFFLINE", error.message, {}, { cause: error });
+}
+
+/** Why it cannot be sent at all: sent all the same, it would break one connection after the other. */
+function whyNot(event: string, payload: unknown): ChatError | null {
+  try {
+    const text = JSON.stringify([event, payload]);
+    // No unit of a string has more than three bytes.
+    if (text.length * 3 <= MOST_BYTES || new TextEncoder().encode(text).length <= MOST_BYTES) return null;
+    return new ChatError("PAYLOAD_TOO_LARGE", `What is sent has at most ${MOST_BYTES} bytes.`);
+  } catch (cause) {
+    return new ChatError("VALIDATION_FAILED", "This cannot be written as JSON.", {}, { cause });
+  }
 }

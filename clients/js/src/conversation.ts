@@ -1,15 +1,17 @@
-import { Activity } from "./activity.js";
+import { Activities, NOBODY, type Active } from "./activities.js";
+import { Changes } from "./changes.js";
 import type { Connection } from "./connection.js";
-import { ChatError } from "./errors.js";
+import { ChatError, isOffline } from "./errors.js";
+import { Following } from "./following.js";
 import { History } from "./history.js";
-import { pending, sent, type ListedMessage } from "./listed.js";
-import { Marker } from "./marker.js";
-import { hasRead, lastRead, marked, type ReadEvent, type ReadMarks } from "./marks.js";
+import type { ListedMessage } from "./listed.js";
+import { Listing } from "./listing.js";
+import type { ReadEvent, ReadMarks } from "./marks.js";
 import type { NewMessage, Outbox } from "./outbox.js";
-import type { Answers, Conversation as View, Message, ServerEvents } from "./protocol.js";
-import { insist } from "./retry.js";
+import type { Answers, Conversation as View, Message } from "./protocol.js";
+import { Reading } from "./reading.js";
 import { Store, type Observable } from "./store.js";
-import { asChange, type Change } from "./timeline.js";
+import { asChange } from "./timeline.js";
 
 export interface ConversationSnapshot {
   /**
@@ -17,10 +19,11 @@ export interface ConversationSnapshot {
    * was before the connection went, and about to be caught up; `closed`, one is no participant (any more).
    */
   readonly status: "idle" | "loading" | "live" | "stale" | "closed";
-  /** The oldest first; what is on its way comes last. */
+  /** The oldest first; what is on its way comes last. What has not changed is the same object as before. */
   readonly messages: readonly ListedMessage[];
   readonly hasOlder: boolean;
   readonly isLoadingOlder: boolean;
+  /** Other people. */
   readonly typing: readonly string[];
   readonly recording: readonly string[];
   readonly marks: ReadMarks;
@@ -45,40 +48,37 @@ export class Conversation implements Observable<ConversationSnapshot> {
   readonly subscribe: Observable<ConversationSnapshot>["subscribe"];
   #store: Store<ConversationSnapshot>;
   #history: History;
-  #shown = new WeakMap<Message, ListedMessage>();
-  /** Acknowledged, and not heard of in its place yet. */
-  #acknowledged: readonly Message[] = [];
+  #following: Following;
+  #listing: Listing;
+  #reading: Reading;
+  #activities: Activities;
+  #changes: Changes;
   #opened: { promise: Promise<void>; resolve(): void; reject(error: unknown): void } | null = null;
   #openings = 0;
-  /** What is told while the conversation catches up; null while it is live. */
-  #held: Change[] | null = [];
-  #life = 0;
   #older: Promise<void> | null = null;
-  #marker: Marker;
-  #typing: Activity;
-  #recording: Activity;
 
   /** @internal */
   constructor(
     readonly id: string,
     private readonly around: Surroundings,
   ) {
-    this.#store = new Store<ConversationSnapshot>({
-      status: "idle",
-      messages: [],
-      hasOlder: false,
-      isLoadingOlder: false,
-      typing: [],
-      recording: [],
-      marks: new Map(),
-    });
+    const { connection, outbox, userId } = around;
+    const nothing = { messages: [], hasOlder: false, isLoadingOlder: false, marks: new Map() };
+    this.#store = new Store<ConversationSnapshot>({ status: "idle", ...nothing, ...NOBODY });
     this.snapshot = this.#store.snapshot;
     this.subscribe = this.#store.subscribe;
-    this.#history = new History(around.connection, id);
-    this.#marker = new Marker(around.connection, id, around.error);
-    this.#typing = new Activity(around.connection, "typing", id);
-    this.#recording = new Activity(around.connection, "recording", id);
-    this.#show({});
+    this.#history = new History(connection, id);
+    this.#following = new Following(this.#history, {
+      changed: () => this.#show(),
+      behind: () => this.#show({ status: "stale" }),
+      live: (going) => this.#live(going),
+      failed: (error) => this.#failed(error),
+    });
+    this.#listing = new Listing(id, outbox, userId);
+    this.#reading = new Reading(connection, id, userId, around.error);
+    this.#activities = new Activities(connection, id, userId);
+    this.#changes = new Changes(connection);
+    this.#show();
   }
 
   // --- what the app does ------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
     promise.catch(() => undefined); // `status` says it, too.
     this.#opened = { promise, ...settle };
     this.#show({ status: "loading" });
-    if (this.around.connection.online) this.#begin();
+    if (this.around.connection.online) this.#following.begin();
     return promise;
   }
 
@@ -107,6 +107,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
   close(): void {
     if (this.#openings === 0 || --this.#openings > 0) return;
     this.#opened = null;
+    this.#reading.close();
     this.#forget("idle");
   }
 
@@ -115,8 +116,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
    * has refused it for good; then it is `failed`. Messages of a conversation keep their order.
    */
   send(message: string | NewMessage): { readonly clientMessageId: string; readonly sent: Promise<Message> } {
-    this.stopTyping();
-    this.stopRecording();
+    this.#activities.said();
     return this.around.outbox.add(this.id, typeof message === "string" ? { content: message } : message);
   }
 
@@ -131,51 +131,47 @@ export class Conversation implements Observable<ConversationSnapshot> {
   }
 
   edit(messageId: string, content: string): Promise<Message> {
-    return insist(() => this.around.connection.call("message:edit", { messageId, content }));
+    return this.#changes.edit(messageId, content);
   }
 
   delete(messageId: string, scope: "everyone" | "self" = "everyone"): Promise<Answers["message:delete"]> {
-    return insist(() => this.around.connection.call("message:delete", { messageId, scope }));
+    return this.#changes.delete(messageId, scope);
   }
 
   react(messageId: string, emoji: string): Promise<Answers["reaction:add"]> {
-    return insist(() => this.around.connection.call("reaction:add", { messageId, emoji }));
+    return this.#changes.react(messageId, emoji);
   }
 
   unreact(messageId: string, emoji: string): Promise<Answers["reaction:remove"]> {
-    return insist(() => this.around.connection.call("reaction:remove", { messageId, emoji }));
+    return this.#changes.unreact(messageId, emoji);
   }
 
   /** Everything up to the newest message here has been seen. Told now, or with the next connection. */
   markRead(): void {
-    const { last } = this.#history.timeline;
-    if (last) this.#marker.seen(last);
+    this.#reading.seen(this.#history.timeline);
   }
 
   /** Who has read a message, of those whose marks are known. */
   readersOf(message: ListedMessage): readonly string[] {
-    const { seq } = message;
-    if (seq === null) return [];
-    const readers = [...this.snapshot().marks].filter(([, mark]) => hasRead(mark, seq));
-    return readers.map(([userId]) => userId).filter((userId) => userId !== message.senderId);
+    return this.#reading.readersOf(message);
   }
 
   /** The user is typing: call it with every key. It ends by itself, and with `send`. */
   typing(): void {
-    this.#typing.goesOn();
+    this.#activities.typing.goesOn();
   }
 
   stopTyping(): void {
-    this.#typing.ends();
+    this.#activities.typing.ends();
   }
 
   /** The user is recording: call it every second or so. */
   recording(): void {
-    this.#recording.goesOn();
+    this.#activities.recording.goesOn();
   }
 
   stopRecording(): void {
-    this.#recording.ends();
+    this.#activities.recording.ends();
   }
 
   /** Load the page before the oldest message here. */
@@ -195,170 +191,112 @@ export class Conversation implements Observable<ConversationSnapshot> {
 
   /** @internal */
   connected(isParticipant: boolean): void {
-    if (!this.#opened) return;
-    if (!isParticipant) this.#closed();
+    if (!this.#opened) this.#reading.goOn();
+    else if (!isParticipant) this.#closed();
     else if (this.snapshot().status === "closed") void this.#open();
-    else this.#begin();
+    else this.#following.begin();
   }
 
   /** @internal */
   disconnected(): void {
-    this.#life++;
-    this.#held = [];
-    this.#typing.forget();
-    this.#recording.forget();
-    const status = this.snapshot().status === "live" ? { status: "stale" as const } : {};
-    this.#show({ ...status, typing: [], recording: [] });
+    this.#following.stop();
+    this.#activities.forget();
+    this.#show({ ...this.#ifLive("stale"), ...NOBODY });
   }
 
   /** @internal */
   event(name: string, payload: unknown): void {
     if (!this.#opened) return;
     const change = asChange(name, payload);
-    if (change) {
-      if (this.#held) this.#held.push(change);
-      else this.#take([change]);
-      return;
-    }
+    if (change) return this.#following.told(change);
     switch (name) {
       case "conversation:removed":
         return this.#closed();
+      case "conversation:new":
       case "conversation:joined":
-        if (this.snapshot().status === "closed") void this.#open();
-        return;
-      case "participant:removed":
-        return this.#active((payload as ServerEvents["participant:removed"]).userId, false, "typing", "recording");
-      case "user:typing":
-      case "user:recording": {
-        const { userId, isActive, type } = payload as ServerEvents["user:typing" | "user:recording"];
-        return this.#active(userId, isActive, type);
-      }
+        return this.#admitted();
       case "message:read":
       case "conversation:read":
-        return this.#read(name, payload as ReadEvent);
+        this.#reading.told(name, payload as ReadEvent, this.#history.timeline);
+        return this.#show();
+      default: {
+        const active: Active = this.snapshot();
+        const { typing, recording } = this.#activities.after(active, name, payload);
+        return this.#show({ typing, recording });
+      }
     }
   }
 
   /** @internal */
   outboxChanged(): void {
-    this.#show({});
+    this.#show();
   }
 
   /** @internal */
   acknowledged(message: Message): void {
     // As a rule it was heard of before. Not while catching up, nor when another node was first.
-    if (!this.#opened || message.seq < this.#history.timeline.next) return;
-    this.#acknowledged = [...this.#acknowledged, message];
+    if (this.#opened && message.seq >= this.#history.timeline.next) this.#listing.acknowledged(message);
   }
 
-  // --- staying up to date -----------------------------------------------------------------------------
+  // --- what becomes of it -----------------------------------------------------------------------------
 
-  #begin(): void {
-    this.#held = [];
-    void this.#catchUp();
-  }
-
-  #take(changes: readonly Change[]): void {
-    for (const [at, change] of changes.entries()) {
-      if (this.#history.timeline.apply(change)) continue;
-      this.#held = changes.slice(at);
-      void this.#catchUp();
-      this.#show({ status: "stale" });
-      return;
-    }
-    this.#show({});
-  }
-
-  /** Read what is new or has changed, then take in what was told meanwhile, in the order of changes. */
-  async #catchUp(): Promise<void> {
-    const life = ++this.#life;
-    const going = (): boolean => life === this.#life;
+  async #live(going: () => boolean): Promise<void> {
+    this.#show({ status: "live" });
+    this.#opened?.resolve();
+    this.#reading.goOn();
     try {
-      await this.#history.catchUp(going);
-      if (!going()) return;
-      const held = this.#held ?? [];
-      this.#held = null;
-      this.#take(held.sort((a, b) => a.payload.rev - b.payload.rev));
-      if (!going()) return;
-      this.#show({ status: "live" });
-      this.#opened?.resolve();
-      this.#marker.goOn();
-      await this.#readMarks(going);
+      const view = await this.around.view(this.id);
+      if (!view || !going()) return;
+      this.#reading.learn(view);
+      this.#show();
     } catch (error) {
-      if (!going()) return;
-      if (error instanceof ChatError && error.code === "NOT_FOUND") this.#closed();
-      // After OFFLINE the next connection begins it anew.
-      else if (!(error instanceof ChatError && error.code === "OFFLINE")) {
-        this.around.error(error);
-        this.#opened?.reject(error);
-      }
+      // The socket says who is a participant: another answer does not close what it keeps up to date.
+      if (going() && !isOffline(error)) this.around.error(error);
     }
+  }
+
+  /** The socket is in the room from now on. */
+  #admitted(): void {
+    if (this.snapshot().status === "closed") return void this.#open();
+    this.#show(this.#ifLive("stale"));
+    this.#following.begin();
+  }
+
+  #failed(error: unknown): void {
+    if (error instanceof ChatError && error.code === "NOT_FOUND") return this.#closed();
+    // With the next connection it begins anew.
+    if (isOffline(error)) return;
+    this.around.error(error);
+    this.#opened?.reject(error);
   }
 
   #closed(): void {
     this.#opened?.reject(new ChatError("NOT_FOUND", "You are no participant of this conversation."));
+    this.#reading.forget();
     this.#forget("closed");
   }
 
   #forget(status: "idle" | "closed"): void {
-    this.#life++;
-    this.#held = [];
+    this.#following.stop();
     this.#history.forget();
-    this.#acknowledged = [];
-    this.#marker.forget();
-    this.#typing.forget();
-    this.#recording.forget();
-    this.#show({ status, typing: [], recording: [], marks: new Map() });
-  }
-
-  // --- marks, typing ----------------------------------------------------------------------------------
-
-  async #readMarks(going: () => boolean): Promise<void> {
-    const view = await this.around.view(this.id);
-    if (!view || !going()) return;
-    let { marks } = this.snapshot();
-    for (const { userId, lastReadSeq } of view.participants) {
-      marks = marked(marks, "conversation:read", userId, lastReadSeq);
-    }
-    this.#show({ marks });
-  }
-
-  #read(name: string, event: ReadEvent): void {
-    const last = lastRead(event);
-    const seq = last === null ? undefined : this.#history.timeline.seqOf(last);
-    if (seq !== undefined) this.#show({ marks: marked(this.snapshot().marks, name, event.userId, seq) });
-  }
-
-  #active(userId: string, isActive: boolean, ...kinds: ("typing" | "recording")[]): void {
-    for (const kind of kinds) {
-      const others = this.snapshot()[kind].filter((one) => one !== userId);
-      this.#show({ [kind]: isActive ? [...others, userId] : others });
-    }
+    this.#listing.forget();
+    this.#activities.forget();
+    this.#show({ status, ...NOBODY });
   }
 
   // --- the snapshot -----------------------------------------------------------------------------------
 
-  #show(changes: Partial<ConversationSnapshot>): void {
-    const on = this.#history.timeline.messages.map((one) => this.#sent(one));
-    this.#acknowledged = this.#acknowledged.filter((one) => one.seq >= this.#history.timeline.next);
-    const late = this.#acknowledged.map((one) => ({ ...this.#sent(one), seq: null }));
-    const me = this.around.userId() ?? "";
-    let waiting = this.around.outbox.of(this.id).map((one) => pending(one, me));
-    if (waiting.length > 0) {
-      // What is heard of before it is acknowledged is in the list already.
-      const there = new Set([...on, ...late].map((one) => one.key));
-      waiting = waiting.filter((one) => !there.has(one.key));
-    }
-    const { hasOlder } = this.#history;
-    this.#store.set({ ...this.snapshot(), ...changes, messages: [...on, ...late, ...waiting], hasOlder });
+  #ifLive(status: "stale"): Partial<ConversationSnapshot> {
+    return this.snapshot().status === "live" ? { status } : {};
   }
 
-  #sent(message: Message): ListedMessage {
-    let shown = this.#shown.get(message);
-    if (!shown) {
-      shown = sent(message);
-      this.#shown.set(message, shown);
-    }
-    return shown;
+  #show(changes: Partial<ConversationSnapshot> = {}): void {
+    this.#reading.place(this.#history.timeline);
+    const before = this.snapshot();
+    const messages = this.#listing.of(this.#history.timeline);
+    const { hasOlder } = this.#history;
+    const after = { ...before, ...changes, messages, hasOlder, marks: this.#reading.marks };
+    const keys = Object.keys(after) as (keyof ConversationSnapshot)[];
+    if (keys.some((key) => after[key] !== before[key])) this.#store.set(after);
   }
 }

@@ -1,13 +1,11 @@
-import type { Api } from "./api.js";
-import { ChatError } from "./errors.js";
+import type { Background } from "./background.js";
+import { Doubts } from "./doubts.js";
+import { ChatError, isOffline } from "./errors.js";
 import { afterEvent, inOrder, leavesDoubt, type ListedConversation, type Overview } from "./overview.js";
 import type { Conversation } from "./protocol.js";
-import { insist } from "./retry.js";
 import { Store } from "./store.js";
 
 const PAGE = 200;
-/** What leaves a doubt comes in bursts: one question for each. */
-const DOUBT_MS = 150;
 
 /**
  * The user's conversations, the most recently active first, with their unread counts. With the REST API
@@ -19,14 +17,15 @@ export class Conversations extends Store<readonly ListedConversation[]> {
   /** What was told since the list was asked for: the answer may be older. */
   #sinceAsked: [name: string, payload: unknown][] | null = null;
   #life = 0;
-  #doubts = new Set<string>();
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  #doubts: Doubts | null;
 
   constructor(
-    private readonly api: Api | null,
+    private readonly background: Background | null,
     private readonly onError: (error: unknown) => void,
   ) {
     super([]);
+    const crowd = (id: string): number => this.get(id)?.participantCount ?? 0;
+    this.#doubts = background && new Doubts((id) => this.#look(background, id), crowd);
   }
 
   get(conversationId: string): ListedConversation | undefined {
@@ -36,16 +35,20 @@ export class Conversations extends Store<readonly ListedConversation[]> {
   connected(me: string, rooms: readonly string[]): void {
     this.#me = me;
     const there = new Set(rooms);
-    this.#show(new Map([...this.#list].filter(([id]) => there.has(id))));
-    if (this.api) void this.#refresh(this.api);
+    const still = [...this.#list].filter(([id]) => there.has(id));
+    if (this.background) {
+      this.#show(new Map(still));
+      void this.#refresh(this.background, rooms);
+    } else {
+      // Nobody tells how many came while there was no connection.
+      this.#show(new Map(still.map(([id, one]) => [id, { ...one, unreadCount: null }])));
+    }
   }
 
   disconnected(): void {
     this.#life++;
     this.#sinceAsked = null;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#doubts.clear();
+    this.#doubts?.forget();
   }
 
   event(name: string, payload: unknown): void {
@@ -56,7 +59,7 @@ export class Conversations extends Store<readonly ListedConversation[]> {
   #take(name: string, payload: unknown): void {
     const doubtful = leavesDoubt(this.#list, name, payload, this.#me);
     this.#show(afterEvent(this.#list, name, payload, this.#me));
-    if (doubtful !== null) this.#doubt(doubtful);
+    if (doubtful !== null) this.#doubts?.add(doubtful);
   }
 
   #show(list: Overview): void {
@@ -65,7 +68,7 @@ export class Conversations extends Store<readonly ListedConversation[]> {
     this.set(inOrder(list));
   }
 
-  async #refresh(api: Api): Promise<void> {
+  async #refresh(background: Background, rooms: readonly string[]): Promise<void> {
     const life = ++this.#life;
     const told: [string, unknown][] = (this.#sinceAsked = []);
     try {
@@ -73,58 +76,45 @@ export class Conversations extends Store<readonly ListedConversation[]> {
       let cursor: string | null = null;
       do {
         const more: string = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-        const path = `/conversations?limit=${PAGE}${more}`;
-        const page = await insist(() => api.request<Page>("GET", path));
+        const page: Page = await background.ask<Page>("GET", `/conversations?limit=${PAGE}${more}`);
         if (life !== this.#life) return;
         for (const one of page.items) found.set(one.id, one);
         cursor = page.nextCursor;
       } while (cursor !== null);
       this.#sinceAsked = null;
       this.#show(found);
+      // One that became the most active while the pages were read is on none of them.
+      for (const one of rooms) if (!found.has(one)) this.#doubts?.add(one);
       for (const [name, payload] of told) {
         this.#take(name, payload);
         // Whether the answer had it already cannot be seen from a mark.
-        if (name.endsWith(":read")) this.#doubt((payload as { conversationId: string }).conversationId);
+        if (name.endsWith(":read")) this.#doubts?.add((payload as { conversationId: string }).conversationId);
       }
     } catch (error) {
       if (life !== this.#life) return;
       this.#sinceAsked = null;
-      this.onError(error);
+      if (!isOffline(error)) this.onError(error);
     }
   }
 
-  #doubt(conversationId: string): void {
-    if (!this.api) return;
-    this.#doubts.add(conversationId);
-    const api = this.api;
-    this.#timer ??= setTimeout(() => {
-      this.#timer = undefined;
-      const some = [...this.#doubts];
-      this.#doubts.clear();
-      for (const one of some) void this.#look(api, one);
-    }, DOUBT_MS);
-  }
-
-  async #look(api: Api, conversationId: string): Promise<void> {
+  /** Ask for one conversation. False when something was told of it meanwhile: it is in the answer, or not. */
+  async #look(background: Background, conversationId: string): Promise<boolean> {
     const life = this.#life;
     const before = this.get(conversationId);
     const path = `/conversations/${encodeURIComponent(conversationId)}`;
     try {
-      let view: Conversation, again: Conversation, count: number;
-      do {
-        view = await insist(() => api.request<Conversation>("GET", path));
-        ({ count } = await insist(() => api.request<{ count: number }>("GET", `${path}/unread-count`)));
-        again = await insist(() => api.request<Conversation>("GET", path));
-        // A message in between would be counted, or not, and nobody could tell when it is heard of.
-      } while (again.lastSeq !== view.lastSeq && life === this.#life);
-      if (life !== this.#life) return;
-      // Something came meanwhile: it is in the answer, or it is not.
-      if (this.get(conversationId) !== before) this.#doubt(conversationId);
-      else this.#show(new Map(this.#list).set(conversationId, { ...again, unreadCount: count }));
+      const view = await background.ask<Conversation>("GET", path);
+      const { count } = await background.ask<{ count: number }>("GET", `${path}/unread-count`);
+      const again = await background.ask<Conversation>("GET", path);
+      if (life !== this.#life) return true;
+      // A message in between would be counted, or not, and nobody could tell when it is heard of.
+      if (again.lastSeq !== view.lastSeq || this.get(conversationId) !== before) return false;
+      this.#show(new Map(this.#list).set(conversationId, { ...again, unreadCount: count }));
     } catch (error) {
-      if (life !== this.#life || (error instanceof ChatError && error.code === "NOT_FOUND")) return;
-      this.onError(error);
+      const gone = error instanceof ChatError && error.code === "NOT_FOUND";
+      if (life === this.#life && !gone && !isOffline(error)) this.onError(error);
     }
+    return true;
   }
 }
 

@@ -38,3 +38,5 @@ export class ChatError extends Error {
 }
 
 export const offline = (): ChatError => new ChatError("OFFLINE", "There is no connection.");
+
+export const isOffline = (error: unknown): boolean => error instanceof ChatError && error.code === "OFFLINE";

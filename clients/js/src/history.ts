@@ -1,14 +1,13 @@
 import type { Connection } from "./connection.js";
 import { ChatError } from "./errors.js";
 import type { Answers, Message } from "./protocol.js";
-import { insist } from "./retry.js";
 import { Timeline } from "./timeline.js";
 
 type Synced = Answers["messages:sync"];
 
 const PAGE = 50;
 const MOST = 200;
-/** Who was away for more than this begins anew with the newest page. */
+/** Who was away for more messages than this, new or changed, begins anew with the newest page. */
 const FAR = 1_000;
 const END = Number.MAX_SAFE_INTEGER;
 
@@ -58,7 +57,7 @@ export class History {
 
   #sync(position: { afterRev: number } | { afterSeq: number }, limit: number): Promise<Synced> {
     const asked = { conversationId: this.conversationId, ...position, limit };
-    return insist(() => this.connection.call("messages:sync", asked));
+    return this.connection.insist("messages:sync", asked, Infinity);
   }
 
   /** False when what is here is too old to be caught up. */
@@ -69,8 +68,8 @@ export class History {
     do {
       page = await this.#sync({ afterRev }, MOST);
       if (!going()) return true;
-      if (page.lastSeq - this.timeline.next > FAR) return false;
       found.push(...page.messages);
+      if (page.lastSeq - this.timeline.next > FAR || found.length > FAR) return false;
       afterRev = page.messages.at(-1)?.rev ?? afterRev;
     } while (page.hasMore);
     return this.timeline.merge(found, page.lastRev);

@@ -12,15 +12,17 @@ export interface ListedMessage extends Omit<Message, "seq" | "rev"> {
   readonly seq: number | null;
 }
 
-export function sent(message: Message): ListedMessage {
-  const key = keyOf(message.senderId, message.clientMessageId) ?? message.id;
+export function sent(message: Message, me: string): ListedMessage {
+  const { id, senderId, clientMessageId } = message;
+  // A clientMessageId is its sender's alone: somebody else may have the same.
+  const key = clientMessageId === null ? id : senderId === me ? clientMessageId : `${senderId}:${clientMessageId}`;
   return { ...message, key, state: "sent", error: null };
 }
 
 export function pending(entry: OutboxEntry, me: string): ListedMessage {
   const { clientMessageId, conversationId, createdAt, message, error } = entry;
   return {
-    key: keyOf(entry.userId ?? me, clientMessageId) ?? clientMessageId,
+    key: clientMessageId,
     state: error ? "failed" : "pending",
     error,
     id: clientMessageId,
@@ -40,9 +42,4 @@ export function pending(entry: OutboxEntry, me: string): ListedMessage {
     updatedAt: createdAt,
     deletedAt: null,
   };
-}
-
-/** A clientMessageId is its sender's alone: somebody else may have the same. */
-function keyOf(senderId: string, clientMessageId: string | null): string | null {
-  return clientMessageId === null ? null : `${senderId}:${clientMessageId}`;
 }

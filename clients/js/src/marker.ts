@@ -1,7 +1,6 @@
 import type { Connection } from "./connection.js";
-import { ChatError } from "./errors.js";
+import { isOffline } from "./errors.js";
 import type { Message } from "./protocol.js";
-import { insist } from "./retry.js";
 
 /** Tells the server how far the user has read: once for many messages, and later when there is no connection. */
 export class Marker {
@@ -15,8 +14,12 @@ export class Marker {
     private readonly onError: (error: unknown) => void,
   ) {}
 
+  get toldSeq(): number {
+    return this.#toldSeq;
+  }
+
   seen(message: Message): void {
-    if (message.seq <= this.#toldSeq) return;
+    if (message.seq <= (this.#seen?.seq ?? this.#toldSeq)) return;
     this.#seen = message;
     this.goOn();
   }
@@ -36,13 +39,13 @@ export class Marker {
     try {
       while ((message = this.#seen)) {
         const asked = { conversationId: this.conversationId, upToMessageId: message.id };
-        await insist(() => this.connection.call("conversation:read", asked));
+        await this.connection.insist("conversation:read", asked);
         this.#toldSeq = message.seq;
         if (this.#seen === message) this.#seen = null;
       }
     } catch (error) {
       // Without a connection it is told with the next one.
-      if (error instanceof ChatError && error.code === "OFFLINE") return;
+      if (isOffline(error)) return;
       this.#seen = null;
       this.onError(error);
     } finally {

@@ -2,6 +2,7 @@ import type { Connection } from "./connection.js";
 import { ChatError } from "./errors.js";
 import type { ErrorShape, Message, Requests } from "./protocol.js";
 import { insist } from "./retry.js";
+import { Shelf } from "./shelf.js";
 
 export type NewMessage = Omit<Requests["message:send"], "conversationId" | "clientMessageId">;
 
@@ -17,7 +18,10 @@ export interface OutboxEntry {
   readonly error: Pick<ErrorShape, "code" | "message" | "details"> | null;
 }
 
-/** Where sends outlive the page. `save` gets all of them each time, and is not called again before it ends. */
+/**
+ * Where sends outlive the page. `save` gets all that are to be there, after a `load`, and is not called again
+ * before it ends. Tabs may share one.
+ */
 export interface OutboxStorage {
   load(): Promise<readonly OutboxEntry[]> | readonly OutboxEntry[];
   save(entries: readonly OutboxEntry[]): Promise<void> | void;
@@ -30,8 +34,6 @@ export interface OutboxListener {
   error(error: unknown): void;
 }
 
-const INTERNAL_TRIES = 5;
-
 /**
  * Keeps each send until it is acknowledged or refused for good. One of a conversation is under way at a
  * time: with more, one that the rate limit turns away would be overtaken by the next.
@@ -41,16 +43,15 @@ export class Outbox {
   #waiting = new Map<string, { resolve(message: Message): void; reject(error: ChatError): void }>();
   #sending = new Set<string>();
   #userId: string | null = null;
+  #shelf: Shelf | null;
   #loaded: Promise<void>;
-  #maySave = true;
-  #saving = false;
-  #unsaved = false;
 
   constructor(
     private readonly connection: Connection,
     private readonly listener: OutboxListener,
-    private readonly storage: OutboxStorage | null,
+    storage: OutboxStorage | null,
   ) {
+    this.#shelf = storage && new Shelf(storage, listener.error);
     this.#loaded = this.#load();
   }
 
@@ -63,8 +64,10 @@ export class Outbox {
     this.#userId = userId;
     await this.#loaded;
     this.#set(this.#entries.map((one) => (one.userId === null ? { ...one, userId } : one)));
-    const conversations = new Set(this.#entries.filter((one) => this.#mine(one)).map((one) => one.conversationId));
-    for (const one of conversations) void this.#send(one);
+    for (const one of new Set(this.#entries.map((entry) => entry.conversationId))) {
+      this.listener.changed(one);
+      void this.#send(one);
+    }
   }
 
   /** Resolves with the message when it is acknowledged; rejects when it is refused or discarded. */
@@ -94,7 +97,7 @@ export class Outbox {
   /** Forget it. One that is on its way may arrive all the same. */
   discard(clientMessageId: string): void {
     this.#remove(clientMessageId);
-    this.#settle(clientMessageId)?.reject(new ChatError("CONFLICT", "The message was discarded."));
+    this.#settle(clientMessageId)?.reject(discarded());
   }
 
   #mine(entry: OutboxEntry): boolean {
@@ -118,7 +121,12 @@ export class Outbox {
   async #sendOne({ clientMessageId, conversationId, message }: OutboxEntry): Promise<void> {
     try {
       const asked = { ...message, conversationId, clientMessageId };
-      const stored = await insist(() => this.connection.call("message:send", asked), INTERNAL_TRIES);
+      const ask = (): Promise<Message> => {
+        // Between two attempts it may have been thought better of.
+        if (!this.#entries.some((one) => one.clientMessageId === clientMessageId)) throw discarded();
+        return this.connection.call("message:send", asked);
+      };
+      const stored = await insist(ask, { pause: (ms) => this.connection.pause(ms) });
       this.listener.acknowledged(stored);
       this.#remove(clientMessageId);
       this.#settle(clientMessageId)?.resolve(stored);
@@ -151,39 +159,18 @@ export class Outbox {
 
   #set(entries: readonly OutboxEntry[], conversationId?: string): void {
     this.#entries = entries;
-    this.#unsaved = true;
-    void this.#save();
+    void this.#loaded.then(() => this.#shelf?.save(this.#entries));
     if (conversationId !== undefined) this.listener.changed(conversationId);
   }
 
   async #load(): Promise<void> {
-    if (!this.storage) return;
-    try {
-      const kept = await this.storage.load();
-      this.#entries = [...kept, ...this.#entries];
-      for (const one of new Set(kept.map((entry) => entry.conversationId))) this.listener.changed(one);
-    } catch (error) {
-      // What is there cannot be read; it is not written over.
-      this.#maySave = false;
-      this.listener.error(error);
-    }
-  }
-
-  async #save(): Promise<void> {
-    await this.#loaded;
-    if (!this.storage || !this.#maySave || this.#saving) return;
-    this.#saving = true;
-    while (this.#unsaved) {
-      this.#unsaved = false;
-      try {
-        await this.storage.save(this.#entries);
-      } catch (error) {
-        this.listener.error(error);
-      }
-    }
-    this.#saving = false;
+    const kept = (await this.#shelf?.load()) ?? [];
+    this.#entries = [...kept, ...this.#entries];
+    for (const one of new Set(kept.map((entry) => entry.conversationId))) this.listener.changed(one);
   }
 }
+
+const discarded = (): ChatError => new ChatError("CONFLICT", "The message was discarded.");
 
 /** By getRandomValues: randomUUID is not there on pages without TLS. */
 function newId(): string {

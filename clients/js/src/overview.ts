@@ -49,13 +49,26 @@ export function afterEvent(list: Overview, name: string, payload: unknown, me: s
 /** Whether the event may leave a count or a participant that only the server knows. */
 export function leavesDoubt(list: Overview, name: string, payload: unknown, me: string): string | null {
   if (name === "conversation:joined") return (payload as Conversation).id;
-  const { conversationId, userId, upToMessageId } = payload as Partial<ServerEvents["conversation:read"]>;
-  if (conversationId === undefined || !list.has(conversationId)) return null;
-  if (name === "message:deleted" || name === "participant:added") return conversationId;
-  if (name === "message:read") return userId === me ? conversationId : null;
-  if (name !== "conversation:read" || userId !== me) return null;
-  return list.get(conversationId)?.lastMessage?.id === upToMessageId ? null : conversationId;
+  const { conversationId, userId, upToMessageId, seq } = (payload ?? {}) as Partial<Telling>;
+  const one = conversationId === undefined ? undefined : list.get(conversationId);
+  if (!one) return null;
+  switch (name) {
+    case "message:new":
+      return seq !== undefined && seq > one.lastSeq + 1 ? one.id : null;
+    case "message:deleted":
+      // It counts no more, if it did. Everybody hears of it: whoever has read everything need not ask.
+      return one.unreadCount === 0 ? null : one.id;
+    case "participant:added":
+      return one.id;
+    case "message:read":
+      return userId === me ? one.id : null;
+    case "conversation:read":
+      return userId === me && one.lastMessage?.id !== upToMessageId ? one.id : null;
+  }
+  return null;
 }
+
+type Telling = ServerEvents["conversation:read"] & ServerEvents["message:new"];
 
 /** The most recently active first. */
 export function inOrder(list: Overview): readonly ListedConversation[] {

@@ -1,6 +1,6 @@
-import type { Api } from "./api.js";
+import type { Background } from "./background.js";
+import { isOffline } from "./errors.js";
 import type { ServerEvents } from "./protocol.js";
-import { insist } from "./retry.js";
 import { Store } from "./store.js";
 
 export interface Presence {
@@ -13,32 +13,48 @@ const AT_ONCE = 200;
 
 /** Who is online, of those who were asked for or heard of. Who is not in the map is unknown. */
 export class PresenceMap extends Store<ReadonlyMap<string, Presence>> {
-  /** When each was last told of, counted in what was told. */
-  #heard = new Map<string, number>();
-  #count = 0;
-  #asked = new Set<string>();
+  /** By the app; the people of an open conversation are asked for with it. */
+  #watched = new Set<string>();
+  #life = 0;
 
   constructor(
-    private readonly api: Api | null,
+    private readonly background: Background | null,
     private readonly onError: (error: unknown) => void,
   ) {
     super(new Map());
   }
 
-  /** Ask for those who are not known yet. */
+  /** Ask for these, now if they are not known, and after each connect. */
   async watch(userIds: readonly string[]): Promise<void> {
-    const wanted = userIds.filter((one) => !this.#asked.has(one));
-    for (const one of wanted) this.#asked.add(one);
-    if (this.api) await this.#ask(this.api, wanted);
+    for (const one of userIds) this.#watched.add(one);
+    await this.look(userIds);
+  }
+
+  /** Ask for those of them who are not known. */
+  async look(userIds: readonly string[]): Promise<void> {
+    const life = this.#life;
+    try {
+      const unknown = userIds.filter((one) => !this.snapshot().has(one));
+      for (let at = 0; this.background && at < unknown.length; at += AT_ONCE) {
+        const body = { userIds: unknown.slice(at, at + AT_ONCE) };
+        const { items } = await this.background.ask<Items>("POST", "/presence/batch", body);
+        if (life !== this.#life) return;
+        this.#learn(items);
+      }
+    } catch (error) {
+      // With the next connection they are asked for anew.
+      if (life === this.#life && !isOffline(error)) this.onError(error);
+    }
   }
 
   /** Without a connection nobody tells who comes and goes: what was known is good no more. */
   disconnected(): void {
-    this.set(new Map());
+    this.#life++;
+    if (this.snapshot().size > 0) this.set(new Map());
   }
 
   connected(): void {
-    if (this.api) void this.#ask(this.api, [...this.#asked]);
+    void this.look([...this.#watched]);
   }
 
   online({ userId }: ServerEvents["user:online"]): void {
@@ -50,28 +66,16 @@ export class PresenceMap extends Store<ReadonlyMap<string, Presence>> {
   }
 
   #tell(userId: string, presence: Presence): void {
-    this.#heard.set(userId, ++this.#count);
-    this.#asked.add(userId);
     this.set(new Map(this.snapshot()).set(userId, presence));
   }
 
-  async #ask(api: Api, userIds: readonly string[]): Promise<void> {
-    try {
-      for (let at = 0; at < userIds.length; at += AT_ONCE) {
-        const some = userIds.slice(at, at + AT_ONCE);
-        const before = this.#count;
-        const body = { userIds: some };
-        const { items } = await insist(() => api.request<Items>("POST", "/presence/batch", body));
-        const known = new Map(this.snapshot());
-        for (const { userId, status, lastSeen } of items) {
-          // What was told meanwhile is newer than the answer.
-          if ((this.#heard.get(userId) ?? 0) <= before) known.set(userId, { status, lastSeen });
-        }
-        this.set(known);
-      }
-    } catch (error) {
-      this.onError(error);
+  #learn(items: Items["items"]): void {
+    const known = new Map(this.snapshot());
+    for (const { userId, status, lastSeen } of items) {
+      // What was told meanwhile is newer than the answer.
+      if (!known.has(userId)) known.set(userId, { status, lastSeen });
     }
+    this.set(known);
   }
 }
 

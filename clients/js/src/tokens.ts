@@ -1,5 +1,8 @@
 import { ChatError } from "./errors.js";
 
+/** An app that asks its back end for one has an answer by then. */
+const ANSWER_MS = 15_000;
+
 /** The token in use, and where the next one comes from. Those who ask at the same time share one. */
 export class Tokens {
   #current: string | null = null;
@@ -18,10 +21,17 @@ export class Tokens {
   }
 
   async #ask(): Promise<string> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    // One that never comes would otherwise be waited for by every attempt to connect.
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error("No token came in time.")), ANSWER_MS);
+    });
     try {
-      return (this.#current = await this.getToken());
+      return (this.#current = await Promise.race([this.getToken(), late]));
     } catch (cause) {
       throw new ChatError("NO_TOKEN", "getToken failed.", {}, { cause });
+    } finally {
+      clearTimeout(timer);
     }
   }
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { History } from "../dist/history.js";
-import { message } from "./model.mjs";
+import { asking, message } from "./model.mjs";
 
 const yes = () => true;
 const seqs = (history) => history.timeline.messages.map((one) => one.seq);
@@ -20,7 +20,7 @@ function byHand() {
     assert.ok(asked.length > 0, "nothing more is asked");
     return asked.shift();
   };
-  return { history: new History({ call }, "c"), next };
+  return { history: new History({ ...asking, call }, "c"), next };
 }
 
 const page = (first, last, more) => Array.from({ length: last - first + 1 }, (_, n) => message(first + n, first + n, more));
@@ -67,6 +67,19 @@ test("who was away for very long begins anew with the newest page", async () => 
   (await next()).answer(page(4_951, 5_000), 5_000, 5_000);
   await catching;
   assert.deepEqual([seqs(history)[0], history.timeline.last.seq, history.timeline.rev], [4_951, 5_000, 5_000]);
+});
+
+test("whoever missed very many changes of old messages begins anew, too", async () => {
+  const { history, next } = await loaded();
+  const catching = history.catchUp(yes);
+  // Messages far before those that are here: each page says that there is more.
+  for (let rev = 101; rev <= 1_101; rev += 200) (await next()).answer(page(1, 200, { rev }), 100, 9_000, true);
+  const asked = await next();
+  assert.deepEqual([asked.afterRev, asked.limit], [undefined, 1]);
+  asked.answer([], 100, 9_000);
+  (await next()).answer(page(51, 100), 100, 9_000);
+  await catching;
+  assert.equal(history.timeline.rev, 9_000);
 });
 
 test("changes over many pages are taken in together, each message as it is last", async () => {

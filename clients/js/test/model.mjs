@@ -2,6 +2,7 @@
 // the same seed.
 
 import { ChatError } from "../dist/index.js";
+import { insist, sleep } from "../dist/retry.js";
 
 export function chance(seed) {
   let state = seed;
@@ -13,6 +14,15 @@ export function chance(seed) {
   };
   return { next, below: (n) => Math.floor(next() * n), one: (list) => list[Math.floor(next() * list.length)] };
 }
+
+/** What a connection can do with `call`, for those who stand in for one. */
+export const asking = {
+  online: true,
+  pause: sleep,
+  insist(event, payload, tries) {
+    return insist(() => this.call(event, payload), { pause: (ms) => this.pause(ms), ...(tries && { tries }) });
+  },
+};
 
 export const step = () => new Promise((wake) => setImmediate(wake));
 const at = "2026-11-21T09:30:00.000Z";
@@ -122,6 +132,9 @@ export class Line {
   }
 
   tell() {}
+
+  pause = asking.pause;
+  insist = asking.insist;
 
   cut() {
     this.online = false;

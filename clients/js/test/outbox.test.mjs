@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ChatError } from "../dist/index.js";
 import { Outbox } from "../dist/outbox.js";
+import { asking } from "./model.mjs";
 
 const refusal = (code, details = { retryAfter: 0.001 }) => new ChatError(code, "no", details);
 
@@ -10,6 +11,7 @@ function setup({ answers = [], storage = null, online = true } = {}) {
   const asked = [];
   const told = { errors: [], changes: 0, acknowledged: [] };
   const connection = {
+    ...asking,
     online,
     call: async (_, { content, conversationId, clientMessageId }) => {
       asked.push(content);
@@ -69,6 +71,39 @@ test("what is refused for good may be sent again, behind what waits, or given up
   other.discard(given.clientMessageId);
   await assert.rejects(given.sent, { code: "CONFLICT" });
   assert.deepEqual(other.of("c"), []);
+});
+
+test("what is given up between two attempts is not tried again", async () => {
+  const { asked, outbox } = setup({ answers: [refusal("UNAVAILABLE", { retryAfter: 0.02 })] });
+  const { clientMessageId, sent } = outbox.add("c", { content: "never mind" });
+  const next = outbox.add("c", { content: "next" }).sent;
+  await new Promise(setImmediate);
+  outbox.discard(clientMessageId);
+  await assert.rejects(sent, { code: "CONFLICT" });
+  await next;
+  assert.deepEqual(asked, ["never mind", "next"]);
+});
+
+test("two tabs with one storage leave each other's messages in it", async () => {
+  let kept = "[]";
+  const storage = { load: () => JSON.parse(kept), save: (entries) => void (kept = JSON.stringify(entries)) };
+  const inStorage = async () => {
+    await new Promise(setImmediate);
+    return JSON.parse(kept).map((one) => one.message.content);
+  };
+  const [left, right] = [setup({ storage, online: false }), setup({ storage, online: false })];
+  left.outbox.add("c", { content: "left" });
+  const { clientMessageId } = right.outbox.add("c", { content: "right" });
+  right.outbox.add("c", { content: "right, too" });
+  assert.deepEqual((await inStorage()).sort(), ["left", "right", "right, too"]);
+  right.outbox.discard(clientMessageId);
+  left.connection.online = true;
+  await left.outbox.flush("alice");
+  assert.deepEqual(await inStorage(), ["right, too"]);
+  // A third one takes over what is left when both are gone.
+  const { asked, outbox } = setup({ storage });
+  await outbox.flush("alice");
+  assert.deepEqual([await inStorage(), asked], [[], ["right, too"]]);
 });
 
 test("what another user left behind is neither shown nor sent, and stays", async () => {

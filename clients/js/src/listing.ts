@@ -1,0 +1,59 @@
+import { pending, sent, type ListedMessage } from "./listed.js";
+import type { Outbox, OutboxEntry } from "./outbox.js";
+import type { Message } from "./protocol.js";
+import type { Timeline } from "./timeline.js";
+
+/**
+ * The messages of a conversation as they are shown: those on record, then those on their way. What has not
+ * changed is the same object each time, the whole list included.
+ */
+export class Listing {
+  #list: readonly ListedMessage[] = [];
+  /** Acknowledged, and not heard of in its place yet. */
+  #acknowledged: readonly Message[] = [];
+  #sent = new WeakMap<Message, ListedMessage>();
+  #late = new WeakMap<Message, ListedMessage>();
+  #pending = new WeakMap<OutboxEntry, ListedMessage>();
+
+  constructor(
+    private readonly conversationId: string,
+    private readonly outbox: Pick<Outbox, "of">,
+    private readonly userId: () => string | null,
+  ) {}
+
+  acknowledged(message: Message): void {
+    this.#acknowledged = [...this.#acknowledged, message];
+  }
+
+  forget(): void {
+    this.#acknowledged = [];
+  }
+
+  of(timeline: Timeline): readonly ListedMessage[] {
+    const me = this.userId() ?? "";
+    const list = timeline.messages.map((one) => kept(this.#sent, one, () => sent(one, me)));
+    if (this.#acknowledged.length > 0) {
+      this.#acknowledged = this.#acknowledged.filter((one) => one.seq >= timeline.next);
+      for (const one of this.#acknowledged) {
+        list.push(kept(this.#late, one, () => ({ ...sent(one, me), seq: null })));
+      }
+    }
+    const waiting = this.outbox.of(this.conversationId);
+    if (waiting.length > 0) {
+      // What is heard of before it is acknowledged is in the list already.
+      const there = new Set(list.map((one) => one.key));
+      for (const one of waiting) {
+        const shown = kept(this.#pending, one, () => pending(one, me));
+        if (!there.has(shown.key)) list.push(shown);
+      }
+    }
+    const same = list.length === this.#list.length && list.every((one, at) => one === this.#list[at]);
+    return same ? this.#list : (this.#list = list);
+  }
+}
+
+function kept<K extends object, V>(cache: WeakMap<K, V>, key: K, make: () => V): V {
+  let value = cache.get(key);
+  if (value === undefined) cache.set(key, (value = make()));
+  return value;
+}

@@ -1,0 +1,87 @@
+import type { Connection } from "./connection.js";
+import type { ListedMessage } from "./listed.js";
+import { Marker } from "./marker.js";
+import { hasRead, lastRead, marked, type ReadEvent, type ReadMarks } from "./marks.js";
+import type { Conversation as View } from "./protocol.js";
+import type { Timeline } from "./timeline.js";
+
+/** Of messages that are not here: more than these are not waited for. */
+const MOST_UNPLACED = 200;
+
+/** Who has read how much of a conversation, the user included. */
+export class Reading {
+  marks: ReadMarks = new Map();
+  #unplaced: readonly (readonly [name: string, event: ReadEvent])[] = [];
+  #marker: Marker;
+
+  constructor(
+    connection: Connection,
+    conversationId: string,
+    private readonly userId: () => string | null,
+    onError: (error: unknown) => void,
+  ) {
+    this.#marker = new Marker(connection, conversationId, onError);
+  }
+
+  told(name: string, event: ReadEvent, timeline: Timeline): void {
+    this.#unplaced = [...this.#unplaced, [name, event] as const].slice(-MOST_UNPLACED);
+    this.place(timeline);
+  }
+
+  /** There may be messages now that somebody was said to have read before they were here. */
+  place(timeline: Timeline): void {
+    if (this.#unplaced.length === 0) return;
+    this.#unplaced = this.#unplaced.filter(([name, event]) => {
+      const last = lastRead(event);
+      const seq = last === null ? undefined : timeline.seqOf(last);
+      if (seq !== undefined) this.marks = marked(this.marks, name, event.userId, seq);
+      return last !== null && seq === undefined;
+    });
+  }
+
+  learn({ participants }: View): void {
+    for (const { userId, lastReadSeq } of participants) {
+      this.marks = marked(this.marks, "conversation:read", userId, lastReadSeq);
+    }
+  }
+
+  /** Whoever has read a message, of those whose marks are known. */
+  readersOf({ seq, senderId }: ListedMessage): readonly string[] {
+    if (seq === null) return [];
+    const readers = [...this.marks].filter(([, mark]) => hasRead(mark, seq));
+    return readers.map(([userId]) => userId).filter((userId) => userId !== senderId);
+  }
+
+  /** Everything up to the newest message has been seen. */
+  seen(timeline: Timeline): void {
+    if (timeline.last && this.#isUnread(timeline)) this.#marker.seen(timeline.last);
+  }
+
+  #isUnread({ messages, first }: Timeline): boolean {
+    const me = this.userId();
+    const mark = me === null ? undefined : this.marks.get(me);
+    const from = Math.max(this.#marker.toldSeq, mark?.upTo ?? 0);
+    for (let at = messages.length - 1; at >= 0; at--) {
+      const one = messages[at]!;
+      if (one.seq <= from) return false;
+      if (one.senderId !== me && !one.isDeleted && !hasRead(mark, one.seq)) return true;
+    }
+    return first > from + 1;
+  }
+
+  /** There is a connection again: what was seen without one is told now. */
+  goOn(): void {
+    this.#marker.goOn();
+  }
+
+  /** The messages are not here any more. What was seen of them is told all the same. */
+  close(): void {
+    this.marks = new Map();
+    this.#unplaced = [];
+  }
+
+  forget(): void {
+    this.close();
+    this.#marker.forget();
+  }
+}

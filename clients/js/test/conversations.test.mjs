@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Conversations } from "../dist/conversations.js";
+import { PresenceMap } from "../dist/presence.js";
+import { message } from "./model.mjs";
+
+const view = (id, more = {}) => ({
+  id,
+  createdAt: "2026-01-01",
+  lastSeq: 0,
+  lastRev: 0,
+  lastMessage: null,
+  participants: [],
+  participantCount: 0,
+  unreadCount: 0,
+  ...more,
+});
+const rest = async () => {
+  for (let n = 0; n < 20; n++) await new Promise(setImmediate);
+};
+
+/** A server that answers at once with what `pages` and `views` are then. */
+function setup(pages, views = {}) {
+  const asked = [];
+  const errors = [];
+  const answer = (path) => {
+    asked.push(path);
+    if (path.startsWith("/conversations?")) return pages.shift()();
+    if (path.endsWith("/unread-count")) return { count: views[path.split("/")[2]].unreadCount };
+    return views[path.split("/")[2]];
+  };
+  const request = async (_, path) => answer(path);
+  const list = new Conversations({ ask: request, request }, (error) => errors.push(error));
+  const shown = () => list.snapshot().map(({ id, unreadCount }) => [id, unreadCount]);
+  return { list, asked, errors, shown, views };
+}
+
+const settled = async (mock) => {
+  mock.timers.tick(2_000);
+  await rest();
+};
+
+test("a conversation that comes to the top while the pages are read is not lost between them", async ({ mock }) => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const said = message(1, 1, { conversationId: "b" });
+  const first = () => ({ items: [view("a")], nextCursor: "next" });
+  const second = () => {
+    list.event("message:new", said);
+    return { items: [], nextCursor: null };
+  };
+  const { list, shown, errors } = setup([first, second], { b: view("b", { unreadCount: 1, lastSeq: 1, lastRev: 1 }) });
+  list.connected("alice", ["a", "b"]);
+  await rest();
+  await settled(mock);
+  assert.deepEqual([shown().sort(), errors], [[["a", 0], ["b", 1]], []]);
+});
+
+test("whoever has read everything does not ask what a deletion leaves; whoever has not asks once", async ({ mock }) => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const items = [view("read", { lastRev: 1 }), view("unread", { lastRev: 1, unreadCount: 3 })];
+  const { list, asked, shown } = setup([() => ({ items, nextCursor: null })], { unread: view("unread", { unreadCount: 1 }) });
+  list.connected("alice", ["read", "unread"]);
+  await rest();
+  for (const conversationId of ["read", "unread"]) {
+    for (const rev of [2, 3]) list.event("message:deleted", { conversationId, messageId: `m${rev}`, deletedAt: "", rev });
+  }
+  await settled(mock);
+  await settled(mock);
+  assert.deepEqual(asked.slice(1), ["/conversations/unread", "/conversations/unread/unread-count", "/conversations/unread"]);
+  assert.deepEqual(shown().sort(), [["read", 0], ["unread", 1]]);
+});
+
+test("a conversation that never comes to rest is asked for more and more rarely", async ({ mock }) => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const busy = view("c", { unreadCount: 1 });
+  const { list, asked } = setup([() => ({ items: [busy], nextCursor: null })], { c: busy });
+  list.connected("alice", ["c"]);
+  await rest();
+  list.event("participant:added", { conversationId: "c", userId: "bob", timestamp: "" });
+  for (let n = 1; n <= 100; n++) {
+    mock.timers.tick(300);
+    busy.lastSeq++; // Each question finds another message.
+    list.event("message:new", message(n, n));
+    await rest();
+    list.event("message:updated", { conversationId: "c", messageId: "x", rev: n + 0.5 });
+    busy.lastSeq++;
+  }
+  const rounds = (asked.length - 1) / 3;
+  assert.ok(rounds >= 2 && rounds < 20, `${rounds} rounds in 30 s`);
+});
+
+test("a gap in what is told of a conversation is asked about", async ({ mock }) => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const { list, shown } = setup([() => ({ items: [view("c")], nextCursor: null })], {
+    c: view("c", { unreadCount: 3, lastSeq: 3, lastRev: 3 }),
+  });
+  list.connected("alice", ["c"]);
+  await rest();
+  list.event("message:new", message(3, 3));
+  await settled(mock);
+  assert.deepEqual(shown(), [["c", 3]]);
+});
+
+test("without the REST API nobody knows what came while there was no connection", () => {
+  const list = new Conversations(null, assert.fail);
+  list.connected("alice", []);
+  list.event("conversation:new", view("c"));
+  list.event("message:new", message(1, 1));
+  assert.equal(list.snapshot()[0].unreadCount, 1);
+  list.disconnected();
+  list.connected("alice", ["c"]);
+  assert.equal(list.snapshot()[0].unreadCount, null);
+});
+
+test("after a connection those who are watched are asked for, and not all who were heard of", async () => {
+  const asked = [];
+  const ask = async (_, __, { userIds }) => {
+    asked.push(userIds);
+    return { items: userIds.map((userId) => ({ userId, status: "online", lastSeen: null })) };
+  };
+  const presence = new PresenceMap({ ask, request: ask }, assert.fail);
+  presence.connected();
+  await presence.watch(["bob"]);
+  for (let n = 0; n < 300; n++) presence.online({ userId: `passer-by ${n}` });
+  await presence.watch(["bob", "passer-by 1"]);
+  presence.disconnected();
+  assert.equal(presence.snapshot().size, 0);
+  asked.length = 0;
+  presence.connected();
+  await rest();
+  assert.deepEqual(asked, [["bob", "passer-by 1"]]);
+});
+
+test("an answer of a connection that has gone says nothing", async () => {
+  let answer;
+  const ask = () => new Promise((resolve) => (answer = resolve));
+  const presence = new PresenceMap({ ask, request: ask }, assert.fail);
+  const asking = presence.watch(["bob"]);
+  presence.disconnected();
+  answer({ items: [{ userId: "bob", status: "online", lastSeen: null }] });
+  await asking;
+  assert.equal(presence.snapshot().size, 0);
+});

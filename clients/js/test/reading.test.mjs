@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ChatError } from "../dist/index.js";
+import { desk, rest } from "./desk.mjs";
+
+const participants = (lastReadSeq) => ({ participants: [{ userId: "alice", role: "member", joinedAt: "", lastReadSeq }] });
+const read = (userId, upToMessageId) => ["conversation:read", { conversationId: "c", userId, upToMessageId, count: 1 }];
+
+test("where nothing is to be read nothing is told", async () => {
+  const { conversation, log, count } = desk({ view: async () => participants(2) });
+  log.send("bob", "one");
+  log.send("bob", "two");
+  await conversation.open();
+  await rest();
+  conversation.markRead();
+  // One's own messages are never unread, nor are deleted ones.
+  log.send("alice", "three");
+  conversation.markRead();
+  log.send("bob", "four");
+  log.delete(4);
+  conversation.markRead();
+  assert.equal(count("conversation:read"), 0);
+});
+
+test("what is to be read is told once, up to the newest message", async () => {
+  const { conversation, log, count, asked } = desk();
+  log.send("bob", "one");
+  log.send("alice", "two");
+  await conversation.open();
+  for (let n = 0; n < 3; n++) conversation.markRead();
+  await rest();
+  conversation.markRead();
+  log.send("alice", "three");
+  conversation.markRead();
+  assert.deepEqual(asked.at(-1), ["conversation:read", { conversationId: "c", upToMessageId: "m2" }]);
+  assert.equal(count("conversation:read"), 1);
+  // Another device was first.
+  log.send("bob", "four");
+  conversation.event(...read("alice", "m4"));
+  conversation.markRead();
+  assert.equal(count("conversation:read"), 1);
+  log.send("bob", "five");
+  conversation.markRead();
+  assert.equal(count("conversation:read"), 2);
+});
+
+test("older messages that are not here may be unread", async () => {
+  const { conversation, log, count } = desk();
+  for (let n = 0; n < 60; n++) log.send(n < 5 ? "bob" : "alice", `line ${n}`);
+  await conversation.open();
+  conversation.markRead();
+  assert.equal(count("conversation:read"), 1);
+});
+
+test("what was read without a connection is told with the next one, also when it was closed since", async () => {
+  const { conversation, log, refusals, asked, count } = desk();
+  log.send("bob", "one");
+  await conversation.open();
+  refusals.push(new ChatError("OFFLINE", "gone"));
+  conversation.disconnected();
+  conversation.markRead();
+  conversation.close();
+  await rest();
+  conversation.connected(true);
+  await rest();
+  assert.equal(count("conversation:read"), 2);
+  assert.deepEqual(asked.at(-1), ["conversation:read", { conversationId: "c", upToMessageId: "m1" }]);
+});
+
+test("whoever is said to have read a message before it is here has read it", async () => {
+  const { conversation, log } = desk();
+  for (let n = 0; n < 60; n++) log.send("alice", `line ${n}`);
+  const readers = (at) => conversation.readersOf(conversation.snapshot().messages[at]);
+  const opening = conversation.open();
+  const late = log.send("alice", "said while it loads");
+  conversation.event(...read("bob", late.id));
+  conversation.event("message:read", { conversationId: "c", userId: "carol", messageId: "m3" });
+  await opening;
+  assert.deepEqual(readers(-1 + conversation.snapshot().messages.length), ["bob"]);
+  await conversation.loadOlder();
+  assert.deepEqual([conversation.snapshot().messages[2].seq, readers(2), readers(3)], [3, ["bob", "carol"], ["bob"]]);
+});
