@@ -50,7 +50,7 @@ async function life(seed) {
   if (!line.online) connect();
   line.lossy = false;
   let last = null;
-  const end = Date.now() + 2_000;
+  const end = Date.now() + 10_000;
   const done = () =>
     line.quiet && conversation.snapshot().status === "live" && outbox.of("c").every((one) => one.error);
   while (!done() || !last) {

@@ -1,0 +1,6 @@
+export const useEffect = (effect) => void effect();
+
+export function useSyncExternalStore(subscribe, getSnapshot) {
+  subscribe(() => undefined)();
+  return getSnapshot();
+}
