@@ -106,6 +106,13 @@ async def test_a_laptop_that_wakes_up_finds_out_at_once_that_its_line_is_dead(
         # What was meant for the old line is not said to the new one before all else.
         assert '"typing:start"' not in server.log
 
+        # Nobody says anything, and the network is said to be back.
+        front.silence()
+        await device.say(talk, "line 4")
+        await desk.begin("leap", talk, {"ms": 120_000})
+        await desk.begin("online", talk, {})
+        await desk.sees(talk, lambda one: texts(one)[-1] == "line 4", within=5)
+
 
 async def test_whoever_closes_the_client_leaves_nothing_behind_that_runs(
     people: People, chatter: Opener

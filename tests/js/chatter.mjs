@@ -9,6 +9,13 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { ChatClient } from "../../clients/js/dist/index.js";
 
+// What a page has: a client hears of the network there, and of being looked at.
+const page = new EventTarget();
+Object.assign(globalThis, {
+  addEventListener: page.addEventListener.bind(page),
+  removeEventListener: page.removeEventListener.bind(page),
+});
+
 const { file, ...options } = JSON.parse(process.argv[2]);
 const tell = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 const wishes = [];
@@ -58,6 +65,7 @@ const own = {
     const { now } = Date;
     Date.now = () => now() + ms;
   },
+  online: () => page.dispatchEvent(new Event("online")),
   recorded: ({ id }) => histories.get(id),
   // One after the other, as fast as they come; answers when all are acknowledged.
   sendAll: ({ id, texts }) =>

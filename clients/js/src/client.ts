@@ -50,6 +50,9 @@ export class ChatClient {
   #userId: string | null = null;
   #onError: (error: unknown) => void;
   readonly #hurry = (): void => this.#connection.hurry();
+  readonly #looked = (): void => {
+    if (document.visibilityState === "visible") this.#connection.hurry();
+  };
 
   constructor(options: ChatOptions) {
     const { onError } = options;
@@ -81,12 +84,14 @@ export class ChatClient {
   /** Connect, and stay connected. Also tries at once what would be tried later. */
   connect(): void {
     if (typeof addEventListener === "function") addEventListener("online", this.#hurry);
+    if (typeof document !== "undefined") document.addEventListener("visibilitychange", this.#looked);
     this.#connection.connect();
   }
 
   /** Go offline, until `connect()`. What is in the outbox stays there. */
   close(): void {
     if (typeof removeEventListener === "function") removeEventListener("online", this.#hurry);
+    if (typeof document !== "undefined") document.removeEventListener("visibilitychange", this.#looked);
     this.#connection.close();
   }
 

@@ -97,9 +97,23 @@ export class Connection {
     this.state.set({ status: "offline", reason: null, retryAt: null });
   }
 
-  /** Do not wait for `retryAt`: the network is said to be back. */
+  /**
+   * The network is said to be back, or somebody looks at the page again: do not wait for `retryAt`, nor for the
+   * heartbeat to find out that the line has died meanwhile.
+   */
   hurry(): void {
-    if (this.state.snapshot().status === "offline" && this.state.snapshot().retryAt !== null) this.connect();
+    const { status, retryAt } = this.state.snapshot();
+    if (status === "offline" && retryAt !== null) this.connect();
+    else if (this.#online) void this.#probe();
+  }
+
+  async #probe(): Promise<void> {
+    const attempt = this.#attempt;
+    try {
+      await this.call("ping", {});
+    } catch (error) {
+      if (attempt === this.#attempt && (error as ChatError).code === "TIMEOUT") this.#lost(error as ChatError);
+    }
   }
 
   /** Ask, and wait for the answer. Throws ChatError. */
@@ -121,9 +135,8 @@ export class Connection {
   }
 
   /** Ask until there is an answer, or a refusal that waiting does not mend. Throws ChatError. */
-  insist<E extends keyof Requests>(event: E, payload: Requests[E], tries?: number): Promise<Answers[E]> {
-    const pause = (ms: number): Promise<void> => this.pause(ms);
-    return insist(() => this.call(event, payload), { pause, ...(tries !== undefined && { tries }) });
+  insist<E extends keyof Requests>(event: E, payload: Requests[E]): Promise<Answers[E]> {
+    return insist(() => this.call(event, payload), { pause: (ms) => this.pause(ms) });
   }
 
   /** Wait so long, or until the connection has gone. */

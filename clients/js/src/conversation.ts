@@ -68,7 +68,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
     this.snapshot = this.#store.snapshot;
     this.subscribe = this.#store.subscribe;
     this.#history = new History(connection, id);
-    this.#following = new Following(this.#history, {
+    this.#following = new Following(this.#history, connection, {
       changed: () => this.#show(),
       behind: () => this.#show({ status: "stale" }),
       live: (going) => this.#live(going),
@@ -262,12 +262,16 @@ export class Conversation implements Observable<ConversationSnapshot> {
     this.#following.begin();
   }
 
-  #failed(error: unknown): void {
-    if (error instanceof ChatError && error.code === "NOT_FOUND") return this.#closed();
+  #failed(error: unknown): boolean {
     // With the next connection it begins anew.
-    if (isOffline(error)) return;
+    if (isOffline(error)) return false;
+    if (error instanceof ChatError && error.code === "NOT_FOUND") {
+      this.#closed();
+      return false;
+    }
     this.around.error(error);
     this.#opened?.reject(error);
+    return true;
   }
 
   #closed(): void {

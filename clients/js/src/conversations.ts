@@ -37,7 +37,7 @@ export class Conversations extends Store<readonly ListedConversation[]> {
     const there = new Set(rooms);
     const still = [...this.#list].filter(([id]) => there.has(id));
     if (this.background) {
-      this.#show(new Map(still));
+      if (still.length < this.#list.size) this.#show(new Map(still));
       void this.#refresh(this.background, rooms);
     } else {
       // Nobody tells how many came while there was no connection.

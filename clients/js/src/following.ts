@@ -1,3 +1,4 @@
+import type { Connection } from "./connection.js";
 import type { History } from "./history.js";
 import type { Change } from "./timeline.js";
 
@@ -8,8 +9,11 @@ export interface Follower {
   behind(): void;
   /** Everything up to now is there; `going` says whether that still holds. */
   live(going: () => boolean): Promise<void>;
-  failed(error: unknown): void;
+  /** Says whether to try again, a while later. */
+  failed(error: unknown): boolean;
 }
+
+const LATER_MS = 20_000;
 
 /** Keeps a history up to date: reads what is new or has changed, and holds what is told meanwhile. */
 export class Following {
@@ -19,6 +23,7 @@ export class Following {
 
   constructor(
     private readonly history: History,
+    private readonly connection: Pick<Connection, "pause">,
     private readonly follower: Follower,
   ) {}
 
@@ -46,9 +51,11 @@ export class Following {
       if (!going()) return;
       const held = this.#held ?? [];
       this.#held = null;
-      if (this.#take(held.sort((a, b) => a.payload.rev - b.payload.rev))) await this.follower.live(going);
+      if (this.#take(held)) await this.follower.live(going);
     } catch (error) {
-      if (going()) this.follower.failed(error);
+      if (!going() || !this.follower.failed(error)) return;
+      await this.connection.pause(LATER_MS);
+      if (going()) this.begin();
     }
   }
 

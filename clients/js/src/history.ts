@@ -57,7 +57,7 @@ export class History {
 
   #sync(position: { afterRev: number } | { afterSeq: number }, limit: number): Promise<Synced> {
     const asked = { conversationId: this.conversationId, ...position, limit };
-    return this.connection.insist("messages:sync", asked, Infinity);
+    return this.connection.insist("messages:sync", asked);
   }
 
   /** False when what is here is too old to be caught up. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ChatError } from "../dist/index.js";
-import { desk } from "./desk.mjs";
+import { desk, rest } from "./desk.mjs";
 
 const limited = () => new ChatError("RATE_LIMITED", "slow", { retryAfter: 0.02 });
 
@@ -36,4 +36,19 @@ test("one that is refused does not hold up the next, and one that breaks the ser
   }
   await bad;
   assert.equal(count("message:delete"), 5);
+});
+
+test("a conversation that breaks the server says so, and is there when the server is mended", async ({ mock }) => {
+  const { conversation, log, refusals, errors } = desk();
+  log.send("bob", "one");
+  mock.timers.enable({ apis: ["setTimeout"] });
+  refusals.push(...Array(5).fill(new ChatError("INTERNAL", "bug")));
+  const opening = assert.rejects(conversation.open(), { code: "INTERNAL" });
+  for (let n = 0; n < 8; n++) {
+    await rest();
+    mock.timers.tick(10_000);
+  }
+  await opening;
+  await rest();
+  assert.deepEqual([errors.length, conversation.snapshot().status], [1, "live"]);
 });

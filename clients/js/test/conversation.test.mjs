@@ -33,7 +33,9 @@ async function life(seed) {
     () => log.messages.length && log.edit(some(), `edited ${log.rev}`),
     () => log.messages.length && log.react(some(), random.one(["👍", "👎"]), random.one(["bob", "carol"])),
     () => log.messages.length && random.next() < 0.3 && log.delete(some()),
+    () => log.messages.length && random.next() < 0.3 && log.hide(some()),
     () => log.skip(),
+    () => conversation.markRead(),
     () => {
       const content = random.next() < 0.1 ? "refuse me" : `alice ${said.length}`;
       conversation.send(content);

@@ -19,8 +19,8 @@ export function chance(seed) {
 export const asking = {
   online: true,
   pause: sleep,
-  insist(event, payload, tries) {
-    return insist(() => this.call(event, payload), { pause: (ms) => this.pause(ms), ...(tries && { tries }) });
+  insist(event, payload) {
+    return insist(() => this.call(event, payload), { pause: (ms) => this.pause(ms) });
   },
 };
 
@@ -55,6 +55,7 @@ export class Log {
   /** What came with a clientMessageId, as it was sent. */
   firsts = [];
   tell = () => undefined;
+  #hidden = new Set();
 
   send(senderId, content, clientMessageId = null) {
     const known = this.messages.find((one) => clientMessageId && one.clientMessageId === clientMessageId);
@@ -73,8 +74,8 @@ export class Log {
   }
 
   edit(seq, content) {
-    if (this.messages[seq - 1].isDeleted) return;
-    const { id, rev, updatedAt } = this.#put(seq, { content, isEdited: true });
+    if (this.messages[seq - 1].isDeleted && !this.#hidden.has(seq)) return;
+    const { id, rev, updatedAt } = this.#put(seq, this.#hidden.has(seq) ? {} : { content, isEdited: true });
     this.tell("message:updated", { messageId: id, conversationId: "c", content, isEdited: true, updatedAt, seq, rev });
   }
 
@@ -83,6 +84,14 @@ export class Log {
     const nothing = { content: "", reactions: [], isDeleted: true, deletedAt: at };
     const { id, rev } = this.#put(seq, nothing);
     this.tell("message:deleted", { messageId: id, conversationId: "c", deletedAt: at, scope: "everyone", rev });
+  }
+
+  /** Alice hides it from herself. Others go on changing it, and she is told; she sees nothing of it. */
+  hide(seq) {
+    if (this.messages[seq - 1].isDeleted) return;
+    this.#hidden.add(seq);
+    const { id, rev } = this.#put(seq, { content: "", reactions: [], isDeleted: true, deletedAt: at });
+    this.tell("message:deleted", { messageId: id, conversationId: "c", deletedAt: at, scope: "self", rev });
   }
 
   react(seq, emoji, userId) {
@@ -157,7 +166,7 @@ export class Line {
     const life = this.#life;
     await this.#pause();
     if (life !== this.#life && this.random.next() < 0.5) throw offline; // It did not get there.
-    const answer = event === "message:send" ? this.#send(asked) : await this.#sync(asked);
+    const answer = event === "message:send" ? this.#send(asked) : event === "messages:sync" ? await this.#sync(asked) : {};
     if (life !== this.#life) throw offline; // It did, and nobody heard of it.
     return new Promise((resolve, reject) => {
       this.#queue.push(Object.assign(() => resolve(answer), { lost: () => reject(offline) }));

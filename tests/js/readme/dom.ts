@@ -23,6 +23,11 @@ export const parts = { ol: new Part(), p: new Part(), input: new Part(), form: n
 const kept = new Map<string, string>();
 
 Object.assign(globalThis, {
-  document: { querySelector: (name: keyof typeof parts) => parts[name], createElement: () => new Part() },
+  document: {
+    querySelector: (name: keyof typeof parts) => parts[name],
+    createElement: () => new Part(),
+    addEventListener: () => undefined,
+    removeEventListener: () => undefined,
+  },
   localStorage: { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => kept.set(key, text) },
 });
