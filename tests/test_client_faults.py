@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from .chatters import Chatter, seqs, texts
+from .chatters import Chatter, Opener, seqs, texts
 from .front import Balancer, balancer
+from .meddler import Meddler
 from .people import People, Person
 from .servers import ChatServer
 from .spread import Spread, spread
@@ -36,7 +37,7 @@ async def front(own_nodes: Spread) -> AsyncIterator[Balancer]:
         yield one
 
 
-async def chatter(person: Person, front: Balancer, group: Any, **options: Any) -> Chatter:
+async def through(person: Person, front: Balancer, group: Any, **options: Any) -> Chatter:
     one = Chatter(person, lambda: person.token)
     await one.start({"url": front.sockets, **options})
     await one.do("watch", group)
@@ -51,7 +52,7 @@ async def test_nobody_misses_or_repeats_anything_while_every_node_is_killed(
     everybody: People = people_of(own_nodes.servers[0])
     alice, bob, carol = everybody("alice", "bob", "carol")
     group = await alice.group(bob, carol)
-    chatters = await asyncio.gather(*[chatter(one, front, group) for one in (alice, bob, carol)])
+    chatters = await asyncio.gather(*[through(one, front, group) for one in (alice, bob, carol)])
     lines = {one.person.id: [f"{one.person.id} {n}" for n in range(450)] for one in chatters}
 
     sends: list[asyncio.Future[Any]] = []
@@ -60,7 +61,7 @@ async def test_nobody_misses_or_repeats_anything_while_every_node_is_killed(
             part = lines[one.person.id][turn * 150 : turn * 150 + 150]
             sends.append(one.begin("sendAll", group, {"texts": part}))
         # All are in the middle of sending and hearing.
-        enough = turn * 450 + 60
+        enough = turn * 450 + 30
         await chatters[turn].sees(group, lambda seen, enough=enough: _on_record(seen) > enough)
         await server.kill()
         assert not all(one.done() for one in sends[-3:])
@@ -90,7 +91,7 @@ async def test_changes_of_any_kind_are_caught_up_with_after_the_line_was_cut(
 ) -> None:
     alice, bob = people_of(own_nodes.servers[0])("alice", "bob")
     talk = await alice.direct(bob)
-    desk = await chatter(alice, front, talk)
+    desk = await through(alice, front, talk)
     phone = await bob.connect()
     sent = [await phone.say(talk, f"line {n}") for n in range(20)]
     await desk.sees(talk, lambda one: len(one["messages"]) == 20)
@@ -137,6 +138,35 @@ async def test_a_server_that_comes_back_finds_the_client_at_its_door(
     seen = await desk.sees(talk, lambda one: seqs(one) == [1, 2])
     assert texts(seen) == ["Before", "While it was away"]
     await desk.close()
+
+
+FAULTS: dict[str, Callable[[list[str]], list[str]]] = {
+    "lost": lambda two: two[1:],
+    "swapped": lambda two: two[::-1],
+    "doubled": lambda two: two * 2,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_what_no_server_may_do_leaves_the_list_as_it_is_on_record(
+    people: People, chatter: Opener, fault: Callable[[list[str]], list[str]]
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    device = await alice.connect()
+    async with Meddler(bob.server.ws_port, fault) as between:
+        desk = await chatter(bob, url=f"http://127.0.0.1:{between.port}")
+        await desk.do("watch", talk)
+        await desk.do("open", talk)
+        for n in range(3):
+            await device.say(talk, f"line {n}")
+        seen = await desk.sees(talk, lambda one: len(one["messages"]) == 3)
+        assert texts(seen) == ["line 0", "line 1", "line 2"]
+        await desk.sees(talk, lambda one: one["status"] == "live")
+        assert await desk.do("wrong", talk) == []
+        # The first connection is the one that is meddled with, and it was good enough.
+        assert [state["status"] for state in desk.states] == ["connecting", "online"]
+        await desk.sees(talk, lambda one: one["conversations"][0]["unreadCount"] == 3)
 
 
 async def _history(person: Person, group: Any) -> list[Any]:
