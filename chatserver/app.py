@@ -22,6 +22,7 @@ from .limits import Limits
 from .metrics import Metrics
 from .mongo import Commands, Mongo
 from .playground.door import PlaygroundDoor
+from .playground.origin import origins
 from .realtime import Direct, RealtimeServer
 from .rest.door import RestDoor
 from .settings import Settings
@@ -140,9 +141,8 @@ async def serve(
 
 
 def _sockets(settings: Settings, *, transports: list[str] | None) -> RealtimeServer:
-    origins = list(settings.cors_origins) or ("" if settings.production else "*")
     return RealtimeServer(
-        cors_allowed_origins=origins or None,
+        cors_allowed_origins=origins(settings),
         ping_interval=settings.ping_interval_s,
         ping_timeout=settings.ping_timeout_s,
         connect_timeout=min(CONNECT_S, settings.ping_interval_s / 2),

@@ -108,6 +108,36 @@ async def test_it_opens_at_an_address_and_as_localhost(start: Starter, name: str
     assert f"ws://{where}:" in headers["Content-Security-Policy"]
 
 
+OWN = "http://localhost:{port}"
+
+
+ORIGINS = [
+    ("https://chat.example", "localhost", 200),
+    (OWN, "localhost", 200),
+    ("http://127.0.0.1:{port}", "127.0.0.1", 200),
+    (OWN, "127.0.0.1", 400),
+    ("http://evil.example:{port}", "evil.example", 400),
+    ("http://localhost:1", "localhost", 400),
+    ("https://other.example", "localhost", 400),
+]
+
+
+async def test_it_may_connect_beside_those_of_cors_origins_and_nobody_else(start: Starter) -> None:
+    server = await start(CORS_ORIGINS="https://chat.example")
+    for origin, host, status in ORIGINS:
+        named = origin.format(port=server.port)
+        headers = {"Origin": named, "Host": f"{host}:{server.ws_port}"}
+        path = server.sockets + "/socket.io/?EIO=4&transport=polling"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(path, headers=headers) as answer,
+        ):
+            assert answer.status == status, (named, host)
+            assert answer.headers.get("Access-Control-Allow-Origin") == (
+                named if status == 200 else None
+            )
+
+
 async def test_production_has_none_of_it(start: Starter) -> None:
     server = await start(**PRODUCTION)
     for path in (*PAGE, WHO):

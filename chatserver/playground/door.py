@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from importlib import resources
-from ipaddress import ip_address
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +21,7 @@ from ..requests.fields import Id
 from ..requests.parse import Request
 from ..requests.users import UserSync
 from ..settings import Settings
+from .origin import local_name
 
 SIGNED_IN = timedelta(hours=1)
 FILES = {
@@ -35,7 +34,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-LOCAL = re.compile(r"([a-z0-9-]+\.)*localhost", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +105,10 @@ class PlaygroundDoor:
 
 
 def host(request: web.Request) -> str:
-    """The name by which the browser has reached us. Raises Forbidden for one that is in the DNS.
-
-    A stranger's page could let its own name point to this machine, and read tokens as one of ours.
-    """
-    name = request.host if request.host.endswith("]") else request.host.rsplit(":", 1)[0]
-    if not LOCAL.fullmatch(name):
-        try:
-            ip_address(name.removeprefix("[").removesuffix("]"))
-        except ValueError:
-            raise Forbidden(
-                "Open the playground at localhost, or at the server's address."
-            ) from None
+    """The name by which the browser has reached us. Raises Forbidden for one that is in the DNS."""
+    name = local_name(request.host)
+    if name is None:
+        raise Forbidden("Open the playground at localhost, or at the server's address.")
     return name
 
 
