@@ -26,6 +26,7 @@ from .posting import receiver, webhook  # noqa: F401  fixtures
 from .redises import own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures
 from .servers import ChatServer, MongoServer, RelayServer, chat_server, relay_server
 from .spread import Spread, spread
+from .visits import cast, chromium, visitor  # noqa: F401  fixtures
 
 Starter = Callable[..., Awaitable[ChatServer]]
 RelayStarter = Callable[..., Awaitable[RelayServer]]

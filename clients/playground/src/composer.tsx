@@ -7,13 +7,21 @@ interface Props {
   readonly session: Session;
   readonly conversation: Conversation;
   readonly draft: Draft;
+  /** With each time that it is asked for, it takes the focus. */
+  readonly asked: number;
   readonly begin: (draft: Draft) => void;
   readonly done: () => void;
 }
 
-export function Composer({ session, conversation, draft, begin, done }: Props) {
+/** Of a finger: with the focus its keyboard would come up, over half of what one wanted to see. */
+const COARSE = "(pointer: coarse)";
+
+export function Composer({ session, conversation, draft, asked, begin, done }: Props) {
   const [text, setText] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => {
+    if (asked > 0 && !matchMedia(COARSE).matches) field.current?.focus();
+  }, [asked]);
   useEffect(() => {
     if (!draft) return;
     if (draft.kind === "edit") setText(draft.message.content);
@@ -66,13 +74,15 @@ export function Composer({ session, conversation, draft, begin, done }: Props) {
     >
       {draft && (
         <p class="draft">
-          {label}: {draft.message.content.slice(0, 80)}{" "}
+          <span>
+            <b>{label}</b> {draft.message.content.slice(0, 80)}
+          </span>
           <button type="button" onClick={finish}>Cancel</button>
         </p>
       )}
       <textarea
         ref={field}
-        rows={2}
+        rows={1}
         aria-label={label}
         placeholder={`${label} (Enter sends)`}
         value={text}
@@ -83,7 +93,9 @@ export function Composer({ session, conversation, draft, begin, done }: Props) {
           else conversation.stopTyping();
         }}
       />
-      <button type="submit" disabled={text.trim() === ""}>{draft?.kind === "edit" ? "Save" : "Send"}</button>
+      <button type="submit" class="primary" disabled={text.trim() === ""}>
+        {draft?.kind === "edit" ? "Save" : "Send"}
+      </button>
     </form>
   );
 }

@@ -1,36 +1,42 @@
+import type { ConnectionState } from "@chatserver/client";
 import { useEffect, useState } from "preact/hooks";
 import { useObserved } from "./observe.js";
 import type { Session } from "./session.js";
 
 /** Whether there is a connection, and the switch that cuts it. */
 export function ConnectionBar({ session }: { session: Session }) {
-  const { status, reason, retryAt } = useObserved(session.chat.state);
+  const state = useObserved(session.chat.state);
   const isCut = useObserved(session.wire.isCut);
-  const left = useSecondsUntil(retryAt);
+  const left = useSecondsUntil(isCut ? null : state.retryAt);
   return (
-    <div class="bar">
-      <span class={`status ${status}`} role="status">
-        {status}
-        {status !== "online" && reason ? ` (${reason.code})` : ""}
+    <div class="line">
+      <span class={`status ${isCut ? "cut" : state.status}`} role="status">
+        {isCut ? "line cut" : said(state)}
       </span>
-      {/* Outside the status: nobody wants to hear it count. */}
-      {left !== null && <span>again in {left} s</span>}
-      {retryAt !== null && (
-        <button type="button" onClick={() => session.chat.connect()}>
-          Now
-        </button>
+      {left !== null && (
+        <>
+          {/* Outside the status: nobody wants to hear it count. */}
+          <span class="again">in {left} s</span>
+          <button type="button" onClick={() => session.chat.connect()}>
+            Now
+          </button>
+        </>
       )}
       <button
         type="button"
         role="switch"
-        class="cut"
         aria-checked={isCut}
-        onClick={() => (isCut ? session.wire.mend() : session.wire.cut())}
+        onClick={() => (isCut ? session.mend() : session.wire.cut())}
       >
-        Cut the line
+        Cut<span class="long"> the line</span>
       </button>
     </div>
   );
+}
+
+/** The server's reason to refuse is worth a word; that of a line that broke is always the same. */
+function said({ status, reason }: ConnectionState): string {
+  return status === "refused" && reason ? `refused: ${reason.code}` : status;
 }
 
 function useSecondsUntil(time: number | null): number | null {

@@ -1,5 +1,5 @@
 import type { ConversationView, ListedConversation } from "@chatserver/client";
-import { useRef, useState } from "preact/hooks";
+import { NewConversation } from "./new.js";
 import type { Session } from "./session.js";
 
 interface Props {
@@ -10,23 +10,28 @@ interface Props {
 }
 
 export function ConversationList({ session, conversations, openId, open }: Props) {
+  // Not by what was said last, as the client has them: what one is about to press would jump aside.
+  const inPlace = [...conversations].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1));
   return (
-    <nav class="conversations" aria-label="Conversations">
-      <ul>
-        {conversations.map((one) => (
-          <li key={one.id}>
-            <button type="button" aria-current={one.id === openId} onClick={() => open(one.id)}>
-              {titleOf(session, one)}
-              {!!one.unreadCount && (
-                <span class="unread">
-                  {one.unreadCount}
-                  <span class="unseen"> unread</span>
-                </span>
-              )}
-            </button>
-          </li>
-        ))}
-      </ul>
+    <nav class="conversations" aria-label={`Conversations of ${session.me.name}`}>
+      {inPlace.length > 0 && (
+        <ul>
+          {inPlace.map((one) => (
+            <li key={one.id}>
+              <button type="button" aria-current={one.id === openId} onClick={() => open(one.id)}>
+                <span class="name">{titleOf(session, one)}</span>
+                {!!one.unreadCount && (
+                  <span class="unread">
+                    <span class="unseen"> </span>
+                    {one.unreadCount}
+                    <span class="unseen"> unread</span>
+                  </span>
+                )}
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
       <NewConversation session={session} open={open} />
     </nav>
   );
@@ -35,52 +40,4 @@ export function ConversationList({ session, conversations, openId, open }: Props
 export function titleOf(session: Session, one: ConversationView): string {
   const others = one.participants.filter(({ userId }) => userId !== session.me.id);
   return one.name ?? (others.map(({ userId }) => session.nameOf(userId)).join(", ") || "Nobody else");
-}
-
-function NewConversation({ session, open }: Pick<Props, "session" | "open">) {
-  const [chosen, choose] = useState<readonly string[]>([]);
-  const around = useRef<HTMLDetailsElement>(null);
-  const begin = async (): Promise<void> => {
-    const [first] = chosen;
-    if (first === undefined) return;
-    const { id } = chosen.length === 1 ? await session.chat.direct(first) : await group(session, chosen);
-    choose([]);
-    if (around.current) around.current.open = false;
-    open(id);
-  };
-  const submit = (event: SubmitEvent): void => {
-    event.preventDefault();
-    session.attempt(begin);
-  };
-  return (
-    <details ref={around}>
-      <summary>New conversation</summary>
-      <form onSubmit={submit}>
-        <fieldset>
-          <legend>With whom? Several make a group.</legend>
-          {session.place.people
-            .filter((one) => one.id !== session.me.id)
-            .map(({ id, name }) => (
-              <label key={id}>
-                <input
-                  type="checkbox"
-                  checked={chosen.includes(id)}
-                  onChange={() => choose(chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id])}
-                />
-                {name}
-              </label>
-            ))}
-        </fieldset>
-        <button type="submit" disabled={chosen.length === 0}>
-          Begin
-        </button>
-      </form>
-    </details>
-  );
-}
-
-function group(session: Session, participantIds: readonly string[]): Promise<ConversationView> {
-  const names = [session.me.id, ...participantIds].map((id) => session.nameOf(id).split(" ")[0]);
-  const body = { type: "group", name: names.join(", ").slice(0, 80), participantIds };
-  return session.chat.request<ConversationView>("POST", "/conversations", body);
 }

@@ -16,7 +16,7 @@ export function PacketLog({ packets }: { packets: Packets }) {
   }, [shown.at(-1)?.key, follows]);
   return (
     <section class="packets" aria-label="Packets">
-      <div class="bar">
+      <header>
         <h2>Packets</h2>
         <label>
           <input type="checkbox" checked={follows} onChange={(event) => setFollows(event.currentTarget.checked)} />
@@ -24,33 +24,45 @@ export function PacketLog({ packets }: { packets: Packets }) {
         </label>
         <label>
           <input type="checkbox" checked={heartbeats} onChange={(event) => setHeartbeats(event.currentTarget.checked)} />
-          Heartbeats
+          Pings
         </label>
         <button type="button" onClick={() => packets.clear()}>
           Clear
         </button>
-      </div>
+      </header>
       <ol ref={list} tabIndex={0} aria-label="Raw packets, the newest last">
+        {shown.length === 0 && <li class="empty">Nothing has passed.</li>}
         {shown.map((one) => (
-          <Line key={one.key} packet={one} />
+          // What one reads stays where it is.
+          <Line key={one.key} packet={one} opened={() => setFollows(false)} />
         ))}
       </ol>
     </section>
   );
 }
 
-function Line({ packet: { at, who, direction, name, raw } }: { packet: Packet }) {
+function Line({ packet: { at, who, direction, name, raw }, opened }: { packet: Packet; opened: () => void }) {
   const up = direction === "up";
+  const toggled = ({ currentTarget: line }: { currentTarget: HTMLDetailsElement }): void => {
+    if (!line.open) return;
+    line.scrollIntoView({ block: "nearest" });
+    opened();
+  };
   return (
     <li class={direction}>
-      <details>
+      <details onToggle={toggled}>
         <summary>
-          <time dateTime={at.toISOString()}>{at.toISOString().slice(11, 23)}</time>{" "}
-          <span aria-hidden="true">{up ? "↑" : "↓"}</span>
-          <span class="unseen">{up ? "from" : "to"}</span> {who} <b>{name}</b>
+          <time dateTime={at.toISOString()}>{clock(at)}</time>{" "}
+          <span class="arrow" aria-hidden="true">{up ? "↑" : "↓"}</span>
+          <span class="unseen">{up ? "from" : "to"}</span> <span class="whose">{who}</span> <b>{name}</b>
         </summary>
         <pre>{raw}</pre>
       </details>
     </li>
   );
+}
+
+/** To the millisecond, as no locale has it. */
+function clock(at: Date): string {
+  return `${at.toTimeString().slice(0, 8)}.${String(at.getMilliseconds()).padStart(3, "0")}`;
 }

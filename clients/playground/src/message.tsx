@@ -1,9 +1,10 @@
 import type { Conversation, ListedMessage } from "@chatserver/client";
-import { useRef } from "preact/hooks";
+import { useState } from "preact/hooks";
+import { Actions } from "./actions.js";
+import { Avatar } from "./avatar.js";
 import type { Session } from "./session.js";
 import type { Draft } from "./thread.js";
-
-const EMOJI = ["👍", "❤️", "😂", "🎉"];
+import { inWords } from "./words.js";
 
 interface Props {
   readonly session: Session;
@@ -11,108 +12,116 @@ interface Props {
   readonly message: ListedMessage;
   /** What it is a reply to, if that is here. */
   readonly answered: ListedMessage | undefined;
+  /** The one before is by the same person. */
+  readonly goesOn: boolean;
   readonly begin: (draft: Draft) => void;
 }
 
-export function Message({ session, conversation, message, answered, begin }: Props) {
+const LONG = 1000;
+
+export function Message({ session, conversation, message, answered, goesOn, begin }: Props) {
   const mine = message.senderId === session.me.id;
-  const from = session.nameOf(message.senderId);
   const react = (emoji: string, has: boolean): void =>
-    session.attempt(() =>
-      has ? conversation.unreact(message.id, emoji) : conversation.react(message.id, emoji),
-    );
+    session.attempt(() => (has ? conversation.unreact(message.id, emoji) : conversation.react(message.id, emoji)));
+  const is = { mine, goesOn, deleted: message.isDeleted, [message.state]: true };
   return (
-    <li class={`message ${mine ? "mine" : ""} ${message.state}`}>
-      <p class="about">
-        <b>{from}</b> <time dateTime={message.createdAt}>{new Date(message.createdAt).toLocaleTimeString()}</time>
-        {message.isEdited && !message.isDeleted && " edited"} {mine && <Ticks {...{ session, conversation, message }} />}
-      </p>
-      {message.replyTo !== null && (
-        <blockquote>{answered ? `${session.nameOf(answered.senderId)}: ${text(answered)}` : "An earlier message"}</blockquote>
-      )}
-      <p class="content">{text(message)}</p>
-      {message.state === "failed" && message.clientMessageId !== null && (
-        <Failed conversation={conversation} id={message.clientMessageId} why={message.error?.message} />
-      )}
-      <div class="reactions">
-        {message.reactions.map(({ emoji, count, userIds }) => {
-          const has = userIds.includes(session.me.id);
-          const who = userIds.map((id) => session.nameOf(id)).join(", ");
-          return (
-            <button key={emoji} type="button" aria-pressed={has} aria-label={`${emoji} ${count}: ${who}`} title={who} onClick={() => react(emoji, has)}>
-              {emoji} {count}
-            </button>
-          );
-        })}
+    <li class={`message ${Object.entries(is).flatMap(([name, so]) => (so ? name : [])).join(" ")}`}>
+      {!mine && <Avatar session={session} id={message.senderId} />}
+      <div class="bubble">
+        <p class={mine || goesOn ? "unseen" : "from"}>{session.nameOf(message.senderId)}</p>
+        {message.replyTo !== null && (
+          <blockquote>
+            {answered ? `${session.firstNameOf(answered.senderId)}: ${text(answered)}` : "An earlier message"}
+          </blockquote>
+        )}
+        <Text of={text(message)} />
+        {message.error && message.clientMessageId !== null && (
+          <Failed conversation={conversation} id={message.clientMessageId} why={inWords(message.error)} />
+        )}
+        <div class="foot">
+          <Reactions {...{ session, message, react }} />
+          <p class="about">
+            {message.isEdited && !message.isDeleted && <span>edited</span>}
+            <Time at={message.createdAt} />
+            {mine && <Ticks {...{ session, conversation, message }} />}
+          </p>
+        </div>
+        {message.state === "sent" && !message.isDeleted && (
+          <Actions {...{ session, conversation, message, mine, begin, react }} />
+        )}
       </div>
-      {message.state === "sent" && !message.isDeleted && (
-        <Actions {...{ session, conversation, message, mine, begin, react }} />
-      )}
     </li>
   );
 }
 
 const text = (message: ListedMessage): string => (message.isDeleted ? "Deleted" : message.content);
 
+/** A long one is folded: it would push all others out of sight. */
+function Text({ of }: { of: string }) {
+  const [isWhole, showWhole] = useState(false);
+  if (isWhole || of.length <= LONG) return <p class="content">{of}</p>;
+  return (
+    <>
+      <p class="content">{of.slice(0, LONG / 2)}…</p>
+      <button type="button" onClick={() => showWhole(true)}>
+        All {of.length.toLocaleString()} characters
+      </button>
+    </>
+  );
+}
+
+interface ReactionsProps extends Pick<Props, "session" | "message"> {
+  readonly react: (emoji: string, has: boolean) => void;
+}
+
+function Reactions({ session, message, react }: ReactionsProps) {
+  if (message.reactions.length === 0) return null;
+  return (
+    <div class="reactions">
+      {message.reactions.map(({ emoji, count, userIds }) => {
+        const has = userIds.includes(session.me.id);
+        const who = userIds.map((id) => session.nameOf(id)).join(", ");
+        return (
+          <button
+            key={emoji}
+            type="button"
+            aria-pressed={has}
+            aria-label={`${emoji} ${count}: ${who}`}
+            title={who}
+            onClick={() => react(emoji, has)}
+          >
+            {emoji} {count}
+          </button>
+        );
+      })}
+    </div>
+  );
+}
+
+function Time({ at }: { at: string }) {
+  const time = new Date(at);
+  return (
+    <time dateTime={at} title={time.toLocaleString()}>
+      {time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}
+    </time>
+  );
+}
+
 function Ticks({ session, conversation, message }: Pick<Props, "session" | "conversation" | "message">) {
   const readers = conversation.readersOf(message).map((id) => session.nameOf(id));
-  if (message.state !== "sent") return <span class="ticks">{message.state}</span>;
+  if (message.state === "pending") return <span class="ticks">sending…</span>;
+  if (message.state === "failed") return <span class="ticks">not sent</span>;
   if (readers.length === 0) return <span class="ticks" role="img" aria-label="Sent" title="Sent">✓</span>;
   const says = `Read by ${readers.join(", ")}`;
   return <span class="ticks read" role="img" aria-label={says} title={says}>✓✓</span>;
 }
 
-function Failed({ conversation, id, why }: { conversation: Conversation; id: string; why: string | undefined }) {
+function Failed({ conversation, id, why }: { conversation: Conversation; id: string; why: string }) {
   return (
-    <p class="failed" role="alert">
-      Not sent: {why}{" "}
-      <button type="button" onClick={() => conversation.retry(id)}>Again</button>{" "}
+    <div class="failed" role="alert">
+      <p>{why}</p>
+      <button type="button" onClick={() => conversation.retry(id)}>Send again</button>{" "}
       <button type="button" onClick={() => conversation.discard(id)}>Discard</button>
-    </p>
-  );
-}
-
-interface ActionsProps extends Pick<Props, "session" | "conversation" | "message" | "begin"> {
-  readonly mine: boolean;
-  readonly react: (emoji: string, has: boolean) => void;
-}
-
-function Actions({ session, conversation, message, mine, begin, react }: ActionsProps) {
-  const around = useRef<HTMLDetailsElement>(null);
-  const opener = useRef<HTMLElement>(null);
-  const fold = (): void => {
-    if (around.current) around.current.open = false;
-  };
-  /** `leaves`: the message or its menu goes with it, and the focus must be somewhere then. */
-  const does = (work: () => void, leaves = false) => () => {
-    fold();
-    (leaves ? around.current?.closest("ol") : opener.current)?.focus();
-    work();
-  };
-  const key = (event: KeyboardEvent): void => {
-    if (event.key !== "Escape" || !around.current?.open) return;
-    fold();
-    opener.current?.focus();
-  };
-  return (
-    <details ref={around} class="actions" onKeyDown={key}>
-      <summary ref={opener} aria-label={`Actions: ${message.content.slice(0, 40)}`}>⋯</summary>
-      <div>
-        {EMOJI.map((emoji) => {
-          const has = message.reactions.some((one) => one.emoji === emoji && one.userIds.includes(session.me.id));
-          return (
-            <button key={emoji} type="button" aria-pressed={has} aria-label={`React with ${emoji}`} onClick={does(() => react(emoji, has))}>
-              {emoji}
-            </button>
-          );
-        })}
-        <button type="button" onClick={does(() => begin({ kind: "reply", message }))}>Reply</button>
-        {mine && <button type="button" onClick={does(() => begin({ kind: "edit", message }))}>Edit</button>}
-        {mine && (
-          <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id)), true)}>Delete</button>
-        )}
-        <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id, "self")), true)}>Hide</button>
-      </div>
-    </details>
+    </div>
   );
 }

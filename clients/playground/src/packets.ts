@@ -21,8 +21,9 @@ export class Packets extends Value<readonly Packet[]> {
     super([]);
   }
 
-  add(who: string, direction: "up" | "down", raw: string): void {
-    const packet = { key: ++this.#count, at: new Date(), who, direction, name: nameOf(raw), raw };
+  add(who: string, direction: "up" | "down", passed: string): void {
+    const [name, raw] = [nameOf(passed), withoutToken(passed)];
+    const packet = { key: ++this.#count, at: new Date(), who, direction, name, raw };
     this.set([...this.snapshot().slice(1 - KEPT), packet]);
   }
 
@@ -37,4 +38,10 @@ export function nameOf(raw: string): string {
   if (engine !== "message") return engine;
   const socket = SOCKET[Number(raw[1])] ?? "?";
   return (socket === "event" && /^\d*\["([^"]*)"/.exec(raw.slice(2))?.[1]) || socket;
+}
+
+/** Whoever sees the page, or a picture of it in a report, shall not get a token by that. */
+function withoutToken(raw: string): string {
+  const hasOne = raw.startsWith("40") || /^42\d*\["auth:refresh"/.test(raw);
+  return hasOne ? raw.replace(/"token":"[^"]*"/, '"token":"…"') : raw;
 }

@@ -1,4 +1,4 @@
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { PacketLog } from "./log.js";
 import { Packets } from "./packets.js";
 import { Pane } from "./pane.js";
@@ -18,6 +18,9 @@ export function Page({ place }: { place: Place }) {
     history.replaceState(null, "", `#${next.map((one) => encodeURIComponent(one.id)).join("+")}`);
     choose(next);
   };
+  useEffect(() => {
+    document.title = `${chosen.map((one) => one.name).join(", ")}: Playground`;
+  }, [chosen]);
   const labels: Record<Shown, string> = {
     left: chosen[0]?.name ?? "",
     right: chosen[1]?.name ?? "",
@@ -40,21 +43,24 @@ export function Page({ place }: { place: Place }) {
       </header>
       <main data-shown={shown}>
         {SIDES.map((side, at) => {
-          const me = chosen[at];
-          if (!me) return null;
+          const [me, other] = [chosen[at], chosen[1 - at]];
+          if (!me || !other) return null;
           return (
             <section key={side} class={`pane ${side}`} aria-label={`${side === "left" ? "Left" : "Right"}: ${me.name}`}>
-              <label class="who">
-                Signed in as{" "}
-                <select value={me.id} onChange={(event) => sign(at, event.currentTarget.value)}>
-                  {place.people.map((one) => (
-                    <option key={one.id} value={one.id}>
-                      {one.name}
-                    </option>
-                  ))}
-                </select>
-              </label>
-              <Pane key={me.id} me={me} place={place} packets={packets} />
+              {/* Not in the pane, which is another one for another person: the focus would go with it. */}
+              <select
+                class="who"
+                aria-label="Signed in as"
+                value={me.id}
+                onChange={(event) => sign(at, event.currentTarget.value)}
+              >
+                {place.people.map((one) => (
+                  <option key={one.id} value={one.id}>
+                    {one.name}
+                  </option>
+                ))}
+              </select>
+              <Pane key={me.id} me={me} other={other} place={place} packets={packets} />
             </section>
           );
         })}

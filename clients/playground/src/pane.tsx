@@ -1,3 +1,4 @@
+import type { ListedConversation } from "@chatserver/client";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { ConnectionBar } from "./connection.js";
 import { ConversationList } from "./conversations.js";
@@ -6,35 +7,61 @@ import type { Packets } from "./packets.js";
 import type { Person, Place } from "./people.js";
 import { Session } from "./session.js";
 import { Thread } from "./thread.js";
+import { Welcome } from "./welcome.js";
+
+interface Props {
+  readonly me: Person;
+  /** Who is in the other pane. */
+  readonly other: Person;
+  readonly place: Place;
+  readonly packets: Packets;
+}
 
 /** A chat as one person has it. */
-export function Pane({ me, place, packets }: { me: Person; place: Place; packets: Packets }) {
+export function Pane({ me, other, place, packets }: Props) {
   const session = useMemo(() => new Session(me, place, packets), []);
-  const [openId, open] = useState<string | null>(null);
+  const [open, setOpen] = useState<Opened | null>(null);
   const conversations = useObserved(session.chat.conversations);
   const problem = useObserved(session.problem);
+  const choose = (id: string): void => setOpen((was) => ({ id, asked: (was?.asked ?? 0) + 1 }));
   useEffect(() => {
     session.chat.connect();
     return () => session.chat.close();
   }, [session]);
-  const shown = conversations.find((one) => one.id === openId);
+  useEffect(() => {
+    const first = conversations.find(isWith(other)) ?? conversations[0];
+    // Not over what has been chosen since this was drawn.
+    if (first) setOpen((was) => was ?? { id: first.id, asked: 0 });
+  }, [conversations, other]);
+  const shown = conversations.find((one) => one.id === open?.id);
   return (
     <>
       <ConnectionBar session={session} />
       {problem !== null && (
         <p class="problem" role="alert">
-          {problem}{" "}
+          <span>{problem}</span>
           <button type="button" aria-label="Dismiss" onClick={() => session.problem.set(null)}>
             ×
           </button>
         </p>
       )}
-      <ConversationList session={session} conversations={conversations} openId={openId} open={open} />
+      <ConversationList session={session} conversations={conversations} openId={shown?.id ?? null} open={choose} />
       {shown ? (
-        <Thread key={shown.id} session={session} view={shown} />
+        <Thread key={shown.id} session={session} view={shown} asked={open?.asked ?? 0} />
       ) : (
-        <p class="empty">Choose a conversation, or begin one.</p>
+        <Welcome session={session} other={other} isEmpty={conversations.length === 0} open={choose} />
       )}
     </>
   );
 }
+
+interface Opened {
+  readonly id: string;
+  /** How often somebody has asked for one; 0: it was opened because nothing was, and takes no focus. */
+  readonly asked: number;
+}
+
+const isWith =
+  (other: Person) =>
+  (one: ListedConversation): boolean =>
+    one.participants.some(({ userId }) => userId === other.id);

@@ -1,80 +1,111 @@
 import type { ListedConversation, ListedMessage } from "@chatserver/client";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { Composer } from "./composer.js";
 import { titleOf } from "./conversations.js";
 import { Message } from "./message.js";
 import { useObserved } from "./observe.js";
+import { useScroll } from "./scroll.js";
 import type { Session } from "./session.js";
 
 /** What the composer is about: something new, an answer, or a correction. */
 export type Draft = { readonly kind: "reply" | "edit"; readonly message: ListedMessage } | null;
 
-const NEAR_END_PX = 60;
+interface Props {
+  readonly session: Session;
+  readonly view: ListedConversation;
+  readonly asked: number;
+}
 
-export function Thread({ session, view }: { session: Session; view: ListedConversation }) {
+const RUN_MS = 5 * 60_000;
+
+export function Thread({ session, view, asked }: Props) {
   const conversation = session.chat.conversation(view.id);
   const { status, messages, hasOlder, isLoadingOlder, typing } = useObserved(conversation);
-  const presence = useObserved(session.chat.presence);
   const [reads, setReads] = useState(true);
   const [draft, setDraft] = useState<Draft>(null);
-  const list = useRef<HTMLOListElement>(null);
-  const atEnd = useRef(true);
+  const list = useScroll(messages, session.me.id);
   useEffect(() => {
     conversation.open().catch(() => undefined); // `status` says it.
-    // Here, and not in the field: that would bring up the keyboard of a phone.
-    list.current?.focus({ preventScroll: true });
     return () => conversation.close();
   }, [conversation]);
   useEffect(() => {
     if (reads && status === "live") conversation.markRead();
   }, [conversation, reads, status, messages]);
-  useLayoutEffect(() => {
-    if (atEnd.current) list.current?.scrollTo({ top: list.current.scrollHeight });
-  }, [messages, typing]);
-  const scrolled = ({ currentTarget: at }: { currentTarget: HTMLOListElement }): void => {
-    atEnd.current = at.scrollHeight - at.scrollTop - at.clientHeight < NEAR_END_PX;
-  };
-  const others = view.participants.map((one) => one.userId).filter((one) => one !== session.me.id);
   return (
-    <section class="thread" aria-label={titleOf(session, view)}>
-      <div class="bar">
-        <h2>{titleOf(session, view)}</h2>
+    <section class="thread" aria-label={`${titleOf(session, view)}, for ${session.me.name}`}>
+      <header>
+        <h2 title={titleOf(session, view)}>{titleOf(session, view)}</h2>
         <span class={`freshness ${status}`}>{status}</span>
         <label>
           <input type="checkbox" checked={reads} onChange={(event) => setReads(event.currentTarget.checked)} />
-          Reads
+          Mark as read
         </label>
+        <WhoIsHere session={session} view={view} />
+      </header>
+      <div class="log" role="log">
+        <ol ref={list} class="messages" aria-label="Messages" tabIndex={0}>
+          {hasOlder && (
+            <li class="older">
+              {/* Never disabled: whoever wants still older ones has the focus here. */}
+              <button
+                type="button"
+                aria-busy={isLoadingOlder}
+                onClick={() => session.attempt(() => conversation.loadOlder())}
+              >
+                Older messages
+              </button>
+            </li>
+          )}
+          {status === "live" && messages.length === 0 && <li class="empty">No messages yet.</li>}
+          {messages.map((one, at) => (
+            <Message
+              key={one.key}
+              session={session}
+              conversation={conversation}
+              message={one}
+              answered={messages.find((other) => other.id === one.replyTo)}
+              goesOn={isRun(messages[at - 1], one)}
+              begin={setDraft}
+            />
+          ))}
+        </ol>
       </div>
-      <ul class="presence" aria-label="Who is here">
-        {others.map((id) => (
-          <li key={id} class={presence.get(id)?.status ?? "unknown"}>
-            {session.nameOf(id)}: {presence.get(id)?.status ?? "unknown"}
-          </li>
-        ))}
-      </ul>
-      <ol ref={list} class="messages" role="log" aria-label="Messages" tabIndex={0} onScroll={scrolled}>
-        {hasOlder && (
-          <li>
-            <button type="button" disabled={isLoadingOlder} onClick={() => session.attempt(() => conversation.loadOlder())}>
-              Older messages
-            </button>
-          </li>
-        )}
-        {messages.map((one) => (
-          <Message
-            key={one.key}
-            session={session}
-            conversation={conversation}
-            message={one}
-            answered={messages.find((other) => other.id === one.replyTo)}
-            begin={setDraft}
-          />
-        ))}
-      </ol>
       <p class="typing" role="status">
-        {typing.length > 0 && `${typing.map((id) => session.nameOf(id)).join(", ")} typing…`}
+        {typing.length > 0 && `${typing.map((id) => session.firstNameOf(id)).join(", ")} ${typing.length > 1 ? "are" : "is"} typing…`}
       </p>
-      <Composer session={session} conversation={conversation} draft={draft} done={() => setDraft(null)} begin={setDraft} />
+      <Composer
+        session={session}
+        conversation={conversation}
+        draft={draft}
+        asked={asked}
+        done={() => setDraft(null)}
+        begin={setDraft}
+      />
     </section>
+  );
+}
+
+function WhoIsHere({ session, view }: { session: Session; view: ListedConversation }) {
+  const presence = useObserved(session.chat.presence);
+  const others = view.participants.map((one) => one.userId).filter((one) => one !== session.me.id);
+  return (
+    <ul class="presence" aria-label="Who is here">
+      {others.map((id) => {
+        const status = presence.get(id)?.status ?? "unknown";
+        return (
+          <li key={id} class={status} title={`${session.nameOf(id)}: ${status}`}>
+            {session.firstNameOf(id)}
+            <span class={others.length > 1 ? "unseen" : ""}> {status}</span>
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+/** One after the other by the same person: the name is not said again. */
+function isRun(before: ListedMessage | undefined, one: ListedMessage): boolean {
+  return (
+    before?.senderId === one.senderId && Date.parse(one.createdAt) - Date.parse(before.createdAt) < RUN_MS
   );
 }

@@ -1,0 +1,67 @@
+import type { Conversation, ListedMessage } from "@chatserver/client";
+import { useRef } from "preact/hooks";
+import type { Session } from "./session.js";
+import type { Draft } from "./thread.js";
+
+const EMOJI = ["👍", "❤️", "😂", "🎉"];
+
+interface Props {
+  readonly session: Session;
+  readonly conversation: Conversation;
+  readonly message: ListedMessage;
+  readonly mine: boolean;
+  readonly begin: (draft: Draft) => void;
+  readonly react: (emoji: string, has: boolean) => void;
+}
+
+/** What one can do with a message that is on record. */
+export function Actions({ session, conversation, message, mine, begin, react }: Props) {
+  const around = useRef<HTMLDetailsElement>(null);
+  const opener = useRef<HTMLElement>(null);
+  const fold = (): void => {
+    opener.current?.focus();
+    if (around.current) around.current.open = false;
+  };
+  const does = (work: () => void) => () => {
+    fold();
+    work();
+  };
+  const key = (event: KeyboardEvent): void => {
+    if (event.key === "Escape" && around.current?.open) fold();
+  };
+  const opened = (): void => {
+    // Below the last message there is no room: it would open out of sight.
+    if (around.current?.open) around.current.scrollIntoView({ block: "nearest" });
+  };
+  return (
+    <details ref={around} class="actions" onKeyDown={key} onToggle={opened}>
+      <summary ref={opener} aria-label={`Actions: ${message.content.slice(0, 40)}`}>⋯</summary>
+      <div>
+        {EMOJI.map((emoji) => {
+          const has = message.reactions.some((one) => one.emoji === emoji && one.userIds.includes(session.me.id));
+          return (
+            <button
+              key={emoji}
+              type="button"
+              aria-pressed={has}
+              aria-label={`React with ${emoji}`}
+              onClick={does(() => react(emoji, has))}
+            >
+              {emoji}
+            </button>
+          );
+        })}
+        <button type="button" onClick={does(() => begin({ kind: "reply", message }))}>Reply</button>
+        {mine && <button type="button" onClick={does(() => begin({ kind: "edit", message }))}>Edit</button>}
+        {mine && (
+          <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id)))}>
+            Delete for all
+          </button>
+        )}
+        <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id, "self")))}>
+          Delete for me
+        </button>
+      </div>
+    </details>
+  );
+}
