@@ -43,6 +43,8 @@ async def behind(
         people = People(one, session)
         yield a, b, one, people
         await people.go_home()
+        # Newcomers left sessions behind, which a drain would wait for.
+        await asyncio.gather(a.kill(), b.kill())
 
 
 def node_of(browser: Browser) -> str:
