@@ -6,27 +6,31 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
+import pytest_asyncio
 
 from .browsers import Browser
 from .people import People, Person, Refused
-from .proxies import Proxy, proxy
+from .proxies import PROXIES, Proxy, proxy
 from .raw import Wire, history, when
 from .servers import ChatServer
-from .test_rolling_restart import Patient, all_heard, assert_no_gap
+from .talkers import Patient, all_heard, assert_no_gap
 
 Balanced = tuple[ChatServer, ChatServer, Proxy, People]
 DRAIN_S = 10
 """The default: its notice is what the balancers' checks have to fit into."""
 
 
-@asynccontextmanager
-async def behind(
-    name: str, folder: Path, start: Callable[..., Awaitable[ChatServer]], redis_url: str
+@pytest_asyncio.fixture(params=PROXIES)
+async def balanced(
+    request: pytest.FixtureRequest,
+    start: Callable[..., Awaitable[ChatServer]],
+    tmp_path: Path,
+    redis_url: str,
 ) -> AsyncIterator[Balanced]:
     """Two nodes, a balancer in front, and people who know of the balancer alone."""
     common = {
@@ -37,7 +41,7 @@ async def behind(
     }
     a, b = await start(NODE_NAME="a", **common), await start(NODE_NAME="b", **common)
     async with (
-        proxy(name, folder, (a, b)) as one,
+        proxy(request.param, tmp_path, (a, b)) as one,
         aiohttp.ClientSession() as session,
     ):
         people = People(one, session)
@@ -148,17 +152,6 @@ class MasterService:
             except (aiohttp.ClientError, ValueError) as error:
                 self.failed.append(repr(error))
             await asyncio.sleep(0.02)
-
-
-async def everything_since_the_start(browser: Browser, talk: Any) -> list[Any]:
-    """What a browser knows by syncing from nothing, as one does that was cut off before it knew anything."""
-    found: list[Any] = []
-    while True:
-        asked = {"conversationId": talk["id"], "afterSeq": len(found), "limit": 200}
-        page = await browser.do("messages:sync", asked)
-        found += page["messages"]
-        if not page["hasMore"]:
-            return found
 
 
 async def all_is_there(

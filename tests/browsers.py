@@ -13,6 +13,13 @@ from typing import Any
 from .people import Device, Person
 
 DRIVER = Path(__file__).parent / "js" / "person.mjs"
+TRANSPORTS = {
+    "websocket": ["websocket"],
+    "polling": ["polling"],
+    "upgrade": ["polling", "websocket"],
+}
+CUT = ("transport close", "transport error")
+"""Reasons after which the client comes back; after "io server disconnect" it stays away."""
 
 
 class Lost(Exception):
@@ -114,3 +121,14 @@ class Node:
             self.process.stdin.close()
         await asyncio.wait_for(self.process.wait(), 10)
         await self._reader
+
+
+async def everything_since_the_start(browser: Browser, talk: Any) -> list[Any]:
+    """What a browser knows by syncing from nothing, as one does that was cut off before it knew anything."""
+    found: list[Any] = []
+    while True:
+        asked = {"conversationId": talk["id"], "afterSeq": len(found), "limit": 200}
+        page = await browser.do("messages:sync", asked)
+        found += page["messages"]
+        if not page["hasMore"]:
+            return found

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from . import conforming
+from .balanced import balanced  # noqa: F401  a fixture
 from .chatters import chatter  # noqa: F401  a fixture
 from .desk import crm, desk_at  # noqa: F401  fixtures
 from .echo_clients import guests, starting, three  # noqa: F401  fixtures
@@ -23,7 +25,7 @@ from .nodes_in_memory import place  # noqa: F401  a fixture
 from .nodes_of_a_bus import node  # noqa: F401  a fixture
 from .people import People
 from .posting import receiver, webhook  # noqa: F401  fixtures
-from .redises import own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures
+from .redises import RedisServer, own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures
 from .servers import ChatServer, MongoServer, RelayServer, chat_server, relay_server
 from .spread import Spread, spread
 from .visits import cast, chromium, visitor  # noqa: F401  fixtures
@@ -100,6 +102,19 @@ async def people(nodes: Spread) -> AsyncIterator[People]:
         everyone = People(nodes.servers[0], session, nodes)
         yield everyone
         await everyone.go_home()
+
+
+@pytest_asyncio.fixture
+async def own_nodes(
+    mongo_url: str,
+    own_redis: RedisServer,  # noqa: F811  the fixture
+    worker: str,
+    tmp_path: Path,
+) -> AsyncIterator[Spread]:
+    """Nodes to ill-treat, with a Redis to ill-treat."""
+    database = f"{worker}-own-{time.time_ns()}"
+    async with spread(mongo_url, own_redis.url, database, tmp_path, LOG_LEVEL="warning") as running:
+        yield running
 
 
 @pytest_asyncio.fixture

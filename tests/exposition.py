@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -36,3 +38,12 @@ async def connections(server: ChatServer) -> int:
     """All sockets of a server, whatever their transport."""
     now = samples(await scrape(server))
     return int(sum(now[f"chat_connections {one}"] for one in ("polling", "websocket")))
+
+
+async def connections_become(server: ChatServer, number: int, within: float = 5) -> None:
+    """Return when the server has so many sockets."""
+    async with asyncio.timeout(within):
+        while True:
+            if await connections(server) == number:
+                return
+            await asyncio.sleep(0.02)

@@ -60,6 +60,14 @@ class Ledger:
             told.setdefault(doc["key"], []).append(doc["kind"].removeprefix("user."))
         return told
 
+    async def nodes_left(self, number: int, within: float = 60) -> None:
+        """Return when so many nodes have a lease."""
+        async with asyncio.timeout(within):
+            while True:
+                if await self.nodes.count_documents({}) == number:
+                    return
+                await asyncio.sleep(0.1)
+
     async def dead(self) -> dict[str, dict[str, Any]]:
         """The dead letters by event id."""
         return {f"evt_{doc['record']}": doc async for doc in self.deadletters.find()}

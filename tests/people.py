@@ -137,6 +137,10 @@ class Person:
     def token(self) -> str:
         return token(self.id)
 
+    def at(self, server: ChatServer) -> Person:
+        """The same person, as a client of another node."""
+        return Person(server, self.id, self.session, self.nodes)
+
     async def request(
         self, method: str, path: str, body: Any = None, **kwargs: Any
     ) -> tuple[int, Any]:

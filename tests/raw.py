@@ -14,6 +14,10 @@ import aiohttp
 
 from .people import PATIENCE_S, Person
 
+RESTARTS = 1012
+"""The code with which a node that is replaced sends its clients elsewhere."""
+LONG = "🎉" * 10_000
+"""40 KB: the longest text there can be."""
 Answer = dict[str, Any] | None
 """An acknowledgement; None when the connection ended without one."""
 

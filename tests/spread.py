@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 from redis.asyncio import Redis
 
+from .redises import RedisServer
 from .servers import ChatServer, chat_server
 
 NODES = 3
@@ -37,6 +38,14 @@ class Spread:
     def another(self) -> ChatServer:
         """Each in turn."""
         return next(self._next)
+
+    async def joined(self, redis: RedisServer) -> None:
+        """Return when every node is joined to the others by this Redis."""
+        async with asyncio.timeout(20):
+            while True:
+                if await redis.receivers(f"{self.prefix}all") == len(self.servers):
+                    return
+                await asyncio.sleep(0.05)
 
     async def settled(self) -> None:
         """Return when every node has handled all that any node had said when this was called.

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from chatserver.settings import Settings
 
-from .balanced import Balanced, behind
+from .balanced import Balanced
 from .bare import Polling
 from .conftest import Starter
 from .proxies import PROXIES, proxy
 from .servers import INTERNAL_SECRET, ROOT
-
-
-@pytest_asyncio.fixture(params=PROXIES)
-async def balanced(
-    request: pytest.FixtureRequest, start: Starter, tmp_path: Path, redis_url: str
-) -> AsyncIterator[Balanced]:
-    async with behind(request.param, tmp_path, start, redis_url) as one:
-        yield one
 
 
 async def test_the_outside_sees_the_sockets_and_nothing_else(balanced: Balanced) -> None:

@@ -6,11 +6,8 @@ import asyncio
 import itertools
 import signal
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from .balanced import (
     DRAIN_S,
@@ -18,29 +15,17 @@ from .balanced import (
     MasterService,
     Newcomers,
     all_is_there,
-    behind,
     browser_on,
-    everything_since_the_start,
     heard_all_while_connected,
     node_of,
     node_of_wire,
     upgraded,
 )
 from .bare import Polling
-from .conftest import Starter
+from .browsers import CUT, TRANSPORTS, everything_since_the_start
 from .exposition import connections
-from .proxies import PROXIES
-from .raw import Wire, history, when
-from .test_js_client import CUT, TRANSPORTS
-from .test_rolling_restart import RESTARTS, Patient
-
-
-@pytest_asyncio.fixture(params=PROXIES)
-async def balanced(
-    request: pytest.FixtureRequest, start: Starter, tmp_path: Path, redis_url: str
-) -> AsyncIterator[Balanced]:
-    async with behind(request.param, tmp_path, start, redis_url) as one:
-        yield one
+from .raw import RESTARTS, Wire, history, when
+from .talkers import Patient
 
 
 async def test_every_transport_gets_through_and_both_nodes_have_clients(balanced: Balanced) -> None:

@@ -5,31 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
-import pytest_asyncio
 
 from .people import People, Person
 from .raw import Wire, history
 from .redises import RedisServer
-from .spread import Spread, spread
+from .spread import Spread
 from .streams import all_is_right, begin, end, heard_settles
 
 WITHIN_S = 10
 """After Redis is back, everybody has everything within it."""
-
-
-@pytest_asyncio.fixture
-async def own_nodes(
-    mongo_url: str, own_redis: RedisServer, worker: str, tmp_path: Path
-) -> AsyncIterator[Spread]:
-    """Nodes with a Redis to ill-treat."""
-    database = f"{worker}-faults-{time.time_ns()}"
-    async with spread(mongo_url, own_redis.url, database, tmp_path, LOG_LEVEL="warning") as nodes:
-        yield nodes
 
 
 async def killed_and_empty(redis: RedisServer) -> None:

@@ -21,7 +21,7 @@ from .redises import Wire as Cable
 from .servers import chat_server
 from .spread import Spread, spread
 from .streams import Stream, all_is_right, begin, end, heard_settles
-from .test_rolling_restart import Patient, everything, talk_on
+from .talkers import Patient, everything, talk_on
 
 FROZEN_S = 20
 Starter = Callable[..., Awaitable[tuple[Spread, People]]]
@@ -43,19 +43,6 @@ async def start_nodes(mongo_url: str, worker: str, tmp_path: Path) -> AsyncItera
             return nodes, people
 
         yield start
-
-
-def at(nodes: Spread, number: int, person: Person) -> Person:
-    return Person(nodes.servers[number], person.id, person.session, nodes)
-
-
-async def all_hear(nodes: Spread, redis: RedisServer) -> None:
-    """Return when every node is joined to the others by this one."""
-    async with asyncio.timeout(20):
-        while True:
-            if await redis.receivers(f"{nodes.prefix}all") == len(nodes.servers):
-                return
-            await asyncio.sleep(0.05)
 
 
 async def all_agree(talk: Any, talkers: list[Patient], reader: Person) -> list[Any]:
@@ -81,11 +68,11 @@ async def test_a_node_that_was_frozen_goes_on_with_everything(
     # On the one that freezes one thing after the other: what is refused is said again behind what
     # was said meanwhile.
     talkers = [
-        Patient(at(nodes, n, one), talk, 1 if n == 2 else 4)
+        Patient(one.at(nodes.servers[n]), talk, 1 if n == 2 else 4)
         for n, one in enumerate((alice, bob, carol))
     ]
-    listeners = [Patient(at(nodes, n, dave), talk, 0) for n in range(3)]
-    erins = await Wire.connect(at(nodes, 2, erin))
+    listeners = [Patient(dave.at(nodes.servers[n]), talk, 0) for n in range(3)]
+    erins = await Wire.connect(erin.at(nodes.servers[2]))
     running = [asyncio.create_task(one.run()) for one in (*talkers, *listeners)]
     await asyncio.sleep(1)
     nodes.servers[2].signal(signal.SIGSTOP)
@@ -131,14 +118,16 @@ async def test_nodes_are_replaced_one_after_the_other_and_one_is_added(
     # The official client on two nodes: one that goes to a WebSocket by itself, one that begins with it.
     guests = [dave, erin]
     browsers = [
-        await Browser.open(at(nodes, n, one), *transports)
+        await Browser.open(one.at(nodes.servers[n]), *transports)
         for n, (one, transports) in enumerate(zip(guests, ([], ["websocket"]), strict=True))
     ]
     for browser in browsers:
         await browser.hears("connected")
     said: list[list[Any]] = [[], []]
     stop = asyncio.Event()
-    talkers = [Patient(at(nodes, n, one), talk, 2) for n, one in enumerate((alice, bob, carol))]
+    talkers = [
+        Patient(one.at(nodes.servers[n]), talk, 2) for n, one in enumerate((alice, bob, carol))
+    ]
     running = [asyncio.create_task(one.run()) for one in talkers]
     for browser, acked in zip(browsers, said, strict=True):
         running.append(asyncio.create_task(talk_on(browser, talk, acked, stop)))
@@ -150,7 +139,7 @@ async def test_nodes_are_replaced_one_after_the_other_and_one_is_added(
         mongo_url, first["MONGO_DATABASE"], tmp_path / "log-added", **settings
     ) as added:
         nodes.servers.append(added)
-        newcomer = Patient(at(nodes, 3, frank), talk, 2)
+        newcomer = Patient(frank.at(nodes.servers[3]), talk, 2)
         talkers.append(newcomer)
         running.append(asyncio.create_task(newcomer.run()))
         for server in nodes.servers[:3]:
@@ -186,8 +175,8 @@ async def test_what_somebody_types_on_a_node_that_dies_ends_everywhere(
     nodes, people = await start_nodes(own_redis)
     alice, bob = people("alice", "bob")
     talk = await alice.group(bob)
-    desk = await Wire.connect(at(nodes, 0, alice))
-    phones = [await Wire.connect(at(nodes, n, bob)) for n in (1, 2)]
+    desk = await Wire.connect(alice.at(nodes.servers[0]))
+    phones = [await Wire.connect(bob.at(nodes.servers[n])) for n in (1, 2)]
     await desk.do("typing:start", {"conversationId": talk["id"]})
     for phone in phones:
         await phone.until(lambda phone=phone: phone.told("user:typing"))
@@ -214,7 +203,7 @@ async def test_a_failover_by_sentinels_under_load_loses_nothing(
         talk, listener, streams, changer, running = await begin(people)
         await asyncio.sleep(0.5)
         await master.kill()
-        await all_hear(nodes, replica)
+        await nodes.joined(replica)
         await asyncio.sleep(0.5)
         await end(streams, running)
         for wire in [listener, *[one.wire for one in streams]]:
@@ -231,8 +220,8 @@ async def test_a_node_without_redis_is_ready_and_says_what_is_wrong(
     nodes, people = await start_nodes(own_redis)
     alice, bob = people("alice", "bob")
     talk = await alice.group(bob)
-    desk = await Wire.connect(at(nodes, 0, alice))
-    phone = await Wire.connect(at(nodes, 0, bob))
+    desk = await Wire.connect(alice.at(nodes.servers[0]))
+    phone = await Wire.connect(bob.at(nodes.servers[0]))
 
     async def seen(path: str) -> tuple[int, str]:
         async with people.session.get(nodes.servers[0].rest + path) as answer:
@@ -301,18 +290,18 @@ async def test_who_is_added_while_redis_is_away_hears_a_room_that_began_for_anot
 ) -> None:
     nodes, people = await start_nodes(own_redis)
     alice, *others = people("alice", *["bob"] * 12)
-    desk = await Wire.connect(at(nodes, 0, alice))
+    desk = await Wire.connect(alice.at(nodes.servers[0]))
     bobs, carols = others[:6], others[6:]
-    phones = [await Wire.connect(at(nodes, 1, one)) for one in bobs]
+    phones = [await Wire.connect(one.at(nodes.servers[1])) for one in bobs]
     await own_redis.kill()
     await asyncio.sleep(0.3)
     talks, tablets = [], []
     for bob, carol in zip(bobs, carols, strict=True):
-        talk = await at(nodes, 0, alice).group(carol)
+        talk = await alice.at(nodes.servers[0]).group(carol)
         here = f"/conversations/{talk['id']}"
-        await at(nodes, 0, alice).ask("POST", f"{here}/participants", {"userIds": [bob.id]})
+        await alice.at(nodes.servers[0]).ask("POST", f"{here}/participants", {"userIds": [bob.id]})
         # The room begins on their node, before that has looked for bob.
-        tablets.append(await Wire.connect(at(nodes, 1, carol)))
+        tablets.append(await Wire.connect(carol.at(nodes.servers[1])))
         talks.append(talk)
     for phone, talk in zip(phones, talks, strict=True):
         await phone.until(lambda phone=phone: phone.told("conversation:joined"), 10)

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from .people import People, Person
+from .crowd import GRACE_S, arrive, crowd, heard_of
+from .people import People
 from .raw import Wire
 from .redises import RedisServer
 from .spread import Spread
-from .test_cluster_faults import own_nodes  # noqa: F401  a fixture
-from .test_presence_nodes import GRACE_S, arrive, crowd, heard_of
 
 SOON_S = 4.0
 """Within it the others find what was recorded while Redis is known to be away."""
@@ -23,18 +22,6 @@ NOTICED_S = 4.0
 """Within it a Redis that is frozen counts as gone."""
 ONCE_MORE_S = 2.5
 """Long enough for a second telling."""
-
-
-def at(nodes: Spread, number: int, person: Person) -> Person:
-    return Person(nodes.servers[number], person.id, person.session, nodes)
-
-
-async def joined(nodes: Spread, redis: RedisServer) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            if await redis.receivers(f"{nodes.prefix}all") == len(nodes.servers):
-                return
-            await asyncio.sleep(0.05)
 
 
 async def down(redis: RedisServer) -> float:
@@ -53,7 +40,7 @@ async def back(redis: RedisServer, nodes: Spread) -> None:
         redis.signal(signal.SIGCONT)
     else:
         await redis.start()
-    await joined(nodes, redis)
+    await nodes.joined(redis)
     await nodes.settled()
 
 
@@ -64,21 +51,21 @@ def marks(wire: Wire) -> list[tuple[str, Any]]:
 @pytest.mark.parametrize("fault", [down, stalled])
 async def test_who_comes_and_goes_while_redis_is_away_is_told_everywhere_once(
     own_redis: RedisServer,
-    own_nodes: Spread,  # noqa: F811  the fixture
+    own_nodes: Spread,
     everyone: People,
     fault: Any,
 ) -> None:
     alice, bob, carol, dave = everyone("alice", "bob", "carol", "dave")
     await alice.group(bob, carol)
     await alice.direct(bob)
-    desks = [await Wire.connect(at(own_nodes, n, alice)) for n in range(3)]
-    stranger = await Wire.connect(at(own_nodes, 0, dave))
-    bobs = await Wire.connect(at(own_nodes, 2, bob))
+    desks = [await Wire.connect(alice.at(own_nodes.servers[n])) for n in range(3)]
+    stranger = await Wire.connect(dave.at(own_nodes.servers[0]))
+    bobs = await Wire.connect(bob.at(own_nodes.servers[2]))
     for desk in desks:
         await desk.until(lambda desk=desk: heard_of(desk, bob) == ["online"])
 
     within = await fault(own_redis)
-    carols = await Wire.connect(at(own_nodes, 1, carol))
+    carols = await Wire.connect(carol.at(own_nodes.servers[1]))
     for wire in (*desks, bobs):
         await wire.until(lambda wire=wire: heard_of(wire, carol) == ["online"], within)
     await bobs.close()
@@ -109,7 +96,7 @@ async def test_who_comes_and_goes_while_redis_is_away_is_told_everywhere_once(
 @pytest.mark.parametrize("fault", [down, stalled])
 async def test_what_is_read_while_redis_is_away_is_told_everywhere_once(
     own_redis: RedisServer,
-    own_nodes: Spread,  # noqa: F811  the fixture
+    own_nodes: Spread,
     everyone: People,
     fault: Any,
 ) -> None:
@@ -117,7 +104,8 @@ async def test_what_is_read_while_redis_is_away_is_told_everywhere_once(
     talk = await alice.group(bob, carol)
     where = {"conversationId": talk["id"]}
     desk, phone, tablet = [
-        await Wire.connect(at(own_nodes, n, one)) for n, one in enumerate((alice, bob, carol))
+        await Wire.connect(one.at(own_nodes.servers[n]))
+        for n, one in enumerate((alice, bob, carol))
     ]
     said = [await (await desk.say(talk, f"{n}")) for n in range(5)]
     ids = [answer["data"]["id"] for answer in said if answer]
@@ -146,13 +134,14 @@ async def test_what_is_read_while_redis_is_away_is_told_everywhere_once(
 
 async def test_what_a_frozen_node_slept_through_reaches_its_clients_once(
     own_redis: RedisServer,
-    own_nodes: Spread,  # noqa: F811  the fixture
+    own_nodes: Spread,
     everyone: People,
 ) -> None:
     alice, bob, carol, dave = everyone("alice", "bob", "carol", "dave")
     talk = await alice.group(bob, carol, dave)
     desk, phone, laptop = [
-        await Wire.connect(at(own_nodes, n, one)) for n, one in ((2, alice), (0, bob), (1, dave))
+        await Wire.connect(one.at(own_nodes.servers[n]))
+        for n, one in ((2, alice), (0, bob), (1, dave))
     ]
     answer = await (await desk.say(talk, "Read me"))
     assert answer is not None
@@ -164,17 +153,17 @@ async def test_what_a_frozen_node_slept_through_reaches_its_clients_once(
     await own_redis.kill()
     await own_redis.start()
     read = await phone.do("message:read", {"messageId": answer["data"]["id"]})
-    carols = await Wire.connect(at(own_nodes, 1, carol))
+    carols = await Wire.connect(carol.at(own_nodes.servers[1]))
     # Gone and back: his neighbours on the frozen node know him as online all the time.
     await laptop.close()
     await phone.until(lambda: heard_of(phone, dave)[-1:] == ["offline"], GRACE_S + SOON_S)
-    laptop = await Wire.connect(at(own_nodes, 1, dave))
+    laptop = await Wire.connect(dave.at(own_nodes.servers[1]))
     await phone.until(lambda: heard_of(phone, dave)[-2:] == ["offline", "online"], SOON_S)
     own_nodes.servers[2].signal(signal.SIGCONT)
     woken = time.monotonic()
     await desk.until(lambda: heard_of(desk, carol) == ["online"] and marks(desk), SOON_S)
     assert time.monotonic() - woken < SOON_S
-    await joined(own_nodes, own_redis)
+    await own_nodes.joined(own_redis)
     await own_nodes.settled()
     await asyncio.sleep(ONCE_MORE_S)
     assert marks(desk) == marks(phone) == [("message:read", read)]
@@ -186,21 +175,22 @@ async def test_what_a_frozen_node_slept_through_reaches_its_clients_once(
 
 async def test_who_was_removed_while_redis_is_away_hears_of_no_reading_and_of_nobody(
     own_redis: RedisServer,
-    own_nodes: Spread,  # noqa: F811  the fixture
+    own_nodes: Spread,
     everyone: People,
 ) -> None:
     alice, bob, carol, dave = everyone("alice", "bob", "carol", "dave")
     talk = await alice.group(bob, carol, dave)
     desk, phone, tablet = [
-        await Wire.connect(at(own_nodes, n, one)) for n, one in enumerate((alice, bob, carol))
+        await Wire.connect(one.at(own_nodes.servers[n]))
+        for n, one in enumerate((alice, bob, carol))
     ]
     await (await desk.say(talk, "Before"))
     await tablet.until(lambda: tablet.told("message:new"))
     await own_redis.kill()
     path = f"/conversations/{talk['id']}/participants/{carol.id}"
-    await at(own_nodes, 0, alice).ask("DELETE", path)
+    await alice.at(own_nodes.servers[0]).ask("DELETE", path)
     await phone.do("conversation:read", {"conversationId": talk["id"]})
-    daves = await Wire.connect(at(own_nodes, 1, dave))
+    daves = await Wire.connect(dave.at(own_nodes.servers[1]))
     await desk.until(lambda: marks(desk) and heard_of(desk, dave), SOON_S)
     await tablet.until(lambda: tablet.told("conversation:removed"), SOON_S)
     await asyncio.sleep(ONCE_MORE_S)
@@ -214,11 +204,11 @@ async def test_who_was_removed_while_redis_is_away_hears_of_no_reading_and_of_no
 
 async def test_a_crowd_that_came_while_redis_was_away_is_told_whole_and_once(
     own_redis: RedisServer,
-    own_nodes: Spread,  # noqa: F811  the fixture
+    own_nodes: Spread,
     everyone: People,
 ) -> None:
     alice = everyone("alice")
-    desk = await Wire.connect(at(own_nodes, 0, alice))
+    desk = await Wire.connect(alice.at(own_nodes.servers[0]))
     async with crowd(own_nodes.servers[1], 250) as many:
         await asyncio.gather(*[alice.direct(one) for one in many])
         await own_redis.kill()

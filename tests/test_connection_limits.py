@@ -18,11 +18,11 @@ from chatserver.realtime.addresses import Addresses
 from .bare import BareSocket, Polling, hello
 from .browsers import Browser
 from .conftest import Starter
+from .exposition import connections_become
 from .people import People, Person
 from .raw import Wire
 from .servers import ChatServer
 from .shapes import A_SENTENCE, error
-from .test_hostile_frames import becomes
 
 Of = Callable[[ChatServer], People]
 
@@ -80,7 +80,7 @@ async def test_a_user_has_so_many_sockets_and_no_more(start: Starter, people_of:
     await inside[0].ended(within=8)
     await inside[1].close()
     inside[2].websocket._response.connection.transport.abort()
-    await becomes(people, 3)
+    await connections_become(people.server, 3)
     again = [await Wire.connect(mallory) for _ in range(3)]
     await inside[3].write("41")
     await inside[3].introduce()
@@ -102,7 +102,7 @@ async def test_who_goes_on_the_way_in_takes_no_place(start: Starter, people_of: 
     await forged.write('40{"token":"forged"}')
     await forged.until(lambda: forged.frames[1:])
     await forged.close()
-    await becomes(people, 0)
+    await connections_become(people.server, 0)
     wires = [await Wire.connect(mallory) for _ in range(2)]
     assert (await refusal(mallory))["data"]["code"] == "RATE_LIMITED"
     assert not any(wire.gone.is_set() for wire in wires)
@@ -158,12 +158,12 @@ async def test_an_address_has_so_many_sessions_and_no_more(start: Starter, peopl
     await wires[0].close()
     wires[1].websocket._response.connection.transport.abort()
     await websocket.close()
-    await becomes(people, 2)
+    await connections_become(people.server, 2)
     for _ in range(3):
         assert not await refused(**mine)
     assert await refused(**mine)
     # Those three never said who they are, nor came back.
-    await becomes(people, 2)
+    await connections_become(people.server, 2)
     assert not await refused(**mine)
     assert not other.gone.is_set()
     assert not own.gone.is_set()

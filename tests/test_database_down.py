@@ -12,7 +12,32 @@ from .conftest import Starter
 from .people import People
 from .raw import Answer, Wire, history, when
 from .servers import ChatServer, MongoServer
-from .streams import all_is_right, becomes_ready, begin, end, heard_settles, ready
+from .streams import (
+    Changer,
+    Stream,
+    Talk,
+    all_is_right,
+    becomes_ready,
+    begin,
+    end,
+    heard_settles,
+    ready,
+)
+
+
+async def all_goes_on(
+    people: People, talk: Talk, listener: Wire, streams: list[Stream], changer: Changer
+) -> None:
+    """The database is back: what failed is said again, and nobody had waited for long to be told so."""
+    reader = listener.person
+    await becomes_ready(people)
+    await heard_settles(listener, reader, talk)
+    for stream in streams:
+        await stream.repeat()
+    await listener.caught_up()
+    await all_is_right(listener, reader, streams, changer)
+    assert max(stream.wire.slowest for stream in streams) < 5
+    assert {code for stream in streams for code in stream.failed()} <= {"UNAVAILABLE"}
 
 
 async def test_mongod_is_killed_and_started_again(
@@ -50,14 +75,7 @@ async def test_mongod_is_killed_and_started_again(
     async with people.session.get(f"{people.server.rest}/health") as answer:
         assert answer.status == 200
     await asyncio.to_thread(own_mongo.start)
-    await becomes_ready(people)
-    await heard_settles(listener, dave, talk)
-    for stream in streams:
-        await stream.repeat()
-    await listener.caught_up()
-    await all_is_right(listener, dave, streams, changer)
-    assert max(stream.wire.slowest for stream in streams) < 5
-    assert {code for stream in streams for code in stream.failed()} <= {"UNAVAILABLE"}
+    await all_goes_on(people, talk, listener, streams, changer)
     for wire in (listener, *[stream.wire for stream in streams]):
         assert not wire.gone.is_set(), (
             "an outage of the database is no reason to lose the connection"
@@ -70,7 +88,6 @@ async def test_mongod_stands_still_and_goes_on(
     """What was under way lands late: after it was answered with UNAVAILABLE."""
     people = people_of(await start(own_mongo.url))
     talk, listener, streams, changer, running = await begin(people)
-    dave = listener.person
     await listener.until(lambda: len(listener.told("message:new")) > 50)
     for _ in range(5):
         # A hiccup: nobody notices but by the wait.
@@ -85,14 +102,7 @@ async def test_mongod_stands_still_and_goes_on(
     await end(streams, running)
     own_mongo.signal(signal.SIGCONT)
 
-    await becomes_ready(people)
-    await heard_settles(listener, dave, talk)
-    for stream in streams:
-        await stream.repeat()
-    await listener.caught_up()
-    await all_is_right(listener, dave, streams, changer)
-    assert max(stream.wire.slowest for stream in streams) < 5
-    assert {code for stream in streams for code in stream.failed()} <= {"UNAVAILABLE"}
+    await all_goes_on(people, talk, listener, streams, changer)
 
 
 async def test_mongod_stands_still_while_messages_are_changed(

@@ -13,11 +13,9 @@ import pytest
 from .bare import Polling
 from .conftest import Starter
 from .people import People
-from .raw import Answer, Wire, history, when
+from .raw import RESTARTS, Answer, Wire, history, when
 from .servers import ChatServer, free_port
 from .streams import ready
-
-RESTARTS = 1012
 
 
 async def test_what_was_acknowledged_is_stored_and_the_clients_are_told_to_come_back(

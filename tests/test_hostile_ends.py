@@ -14,10 +14,10 @@ from chatserver.realtime import RealtimeServer
 from .bare import BareSocket, Polling, event
 from .conftest import Starter
 from .echo import serving
+from .exposition import connections_become
 from .people import People
 from .raw import Wire
 from .servers import ChatServer
-from .test_hostile_frames import becomes
 
 
 async def test_who_will_say_nothing_more_is_gone_at_once(
@@ -35,7 +35,7 @@ async def test_who_will_say_nothing_more_is_gone_at_once(
     await asking.write(event(7, "messages:sync", {"conversationId": talk["id"], "afterRev": 0}))
     cut.writer.write(b"\x81\xfe\x10\x00" + bytes(4) + b"42")
     polling = await Polling.connect(mallory)
-    await becomes(people, 6)
+    await connections_become(people.server, 6)
     for bare in (idle, asking, cut, stranger):
         bare.writer.write_eof()
         await bare.close_code()
@@ -48,7 +48,7 @@ async def test_who_will_say_nothing_more_is_gone_at_once(
             break
     poll.cancel()
     await listener.until(lambda: listener.told("user:offline"))
-    await becomes(people, 1)
+    await connections_become(people.server, 1)
     assert time.monotonic() - began < 5, "long before the first ping"
     assert not listener.gone.is_set()
 
@@ -70,7 +70,7 @@ async def test_who_goes_before_the_handshake_is_answered_leaves_nothing_behind(
 
     for _ in range(20):
         await asyncio.gather(*[come_and_go() for _ in range(20)])
-    await becomes(people, 0)
+    await connections_become(people.server, 0)
     assert '"level"' not in people.server.log, (
         "it is nobody's mistake, and no line is written of it"
     )

@@ -12,7 +12,7 @@ import pytest
 
 from .bare import PING, BareSocket, event, hello
 from .conftest import Starter
-from .exposition import connections
+from .exposition import connections, connections_become
 from .people import People, Person, presence
 from .raw import Wire
 from .servers import ChatServer
@@ -50,18 +50,6 @@ async def crowd(start: Starter, people_of: Callable[[ChatServer], People]) -> Pe
     return people_of(await start(LOG_LEVEL="warning"))
 
 
-async def sockets_open(people: People) -> int:
-    return await connections(people.server)
-
-
-async def becomes(people: People, count: int, within: float = 5) -> None:
-    async with asyncio.timeout(within):
-        while True:
-            if await sockets_open(people) == count:
-                return
-            await asyncio.sleep(0.02)
-
-
 async def test_no_text_frame_does_harm(crowd: People) -> None:
     mallory, alice, bob = crowd("mallory", "alice", "bob")
     talk = await alice.group(bob, mallory)
@@ -95,7 +83,7 @@ async def test_no_text_frame_does_harm(crowd: People) -> None:
     await listener.caught_up()
     assert [one["content"] for one in listener.told("message:new")] == ["Still here"]
     assert set(listener.names) <= {"connected", "user:online", "user:offline", "message:new"}
-    await becomes(crowd, 1)
+    await connections_become(crowd.server, 1)
     await presence(bob, mallory.id, "offline")
     told = [name for name, one in listener.heard if one.get("userId") == mallory.id]
     assert told[-1] == "user:offline"
@@ -129,7 +117,7 @@ async def test_what_is_no_text_frame_does_no_harm(crowd: People) -> None:
         await cut.writer.drain()
         cut.abort()
     await is_well(alice, talk)
-    await becomes(crowd, 0)
+    await connections_become(crowd.server, 0)
 
 
 async def test_a_frame_that_is_too_large_is_not_even_read(crowd: People) -> None:
@@ -156,7 +144,7 @@ async def test_a_frame_that_is_too_large_is_not_even_read(crowd: People) -> None
     vast = await BareSocket.connect(mallory)
     vast.writer.write(b"\x81\xff" + (2**62).to_bytes(8, "big") + bytes(4) + b"42")
     assert await vast.close_code() in (1002, 1009)
-    await becomes(crowd, 0)
+    await connections_become(crowd.server, 0)
 
 
 async def test_attachments_are_refused_and_not_waited_for(crowd: People) -> None:
@@ -207,7 +195,7 @@ async def test_introducing_oneself_twice_makes_one_client(crowd: People) -> None
     await listener.until(lambda: listener.told("user:offline"))
     assert len(listener.told("user:online")) == 1
     assert (await bob.ask("GET", f"/users/{mallory.id}/presence"))["status"] == "offline"
-    assert await sockets_open(crowd) == 1
+    assert await connections(crowd.server) == 1
 
 
 async def test_who_goes_while_coming_in_is_not_here(crowd: People) -> None:
@@ -219,18 +207,10 @@ async def test_who_goes_while_coming_in_is_not_here(crowd: People) -> None:
         await bare.write(hello(mallory))
         await asyncio.sleep(delay * 0.001)
         bare.abort()
-    await becomes(crowd, 1)
-    await becomes_offline(mallory, bob)
+    await connections_become(crowd.server, 1)
+    await presence(bob, mallory.id, "offline")
     await listener.caught_up()
     assert len(listener.told("user:online")) - len(listener.told("user:offline")) in (0, 1)
-
-
-async def becomes_offline(person: Person, friend: Person, within: float = 3) -> None:
-    async with asyncio.timeout(within):
-        while True:
-            if (await friend.ask("GET", f"/users/{person.id}/presence"))["status"] == "offline":
-                return
-            await asyncio.sleep(0.05)
 
 
 async def test_a_handshake_that_is_wrong_leaves_nothing_behind(crowd: People) -> None:
@@ -252,5 +232,5 @@ async def test_a_handshake_that_is_wrong_leaves_nothing_behind(crowd: People) ->
             assert 400 <= answer.status < 500, (method, query, headers, answer.status)
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await session.ws_connect(base + ws + "&sid=x")
-    await becomes(crowd, 0, within=1)
+    await connections_become(crowd.server, 0, within=1)
     assert "Traceback" not in crowd.server.log

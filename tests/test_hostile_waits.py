@@ -18,12 +18,11 @@ from chatserver.realtime import polling as long_polling
 from .bare import PING, SEPARATOR, BareSocket, Polling, Unread, event
 from .conftest import Starter
 from .echo import HURRIED, INTERVAL_S, Raw, engine, serving
+from .exposition import connections_become
+from .footprint import memory_mb, queued_kb
 from .people import People
-from .raw import Wire, when
+from .raw import LONG, RESTARTS, Wire, when
 from .servers import ChatServer
-from .test_hostile_frames import becomes
-from .test_slow_clients import LONG, memory_mb
-from .test_slow_crowd import queued_kb
 
 
 async def test_pongs_are_not_kept_for_who_does_not_read_them(
@@ -44,7 +43,7 @@ async def test_pongs_are_not_kept_for_who_does_not_read_them(
             await bare.writer.drain()
             peak = max(peak, memory_mb(server))
     assert peak - before < 10
-    await becomes(people, 1)
+    await connections_become(people.server, 1)
     assert (await (await listener.say(talk, "Still here")))["ok"]
     bare.abort()
 
@@ -185,7 +184,7 @@ async def test_the_deaf_do_not_hold_up_the_end(
     server.signal(signal.SIGTERM)
     assert await server.stop() == 0
     assert time.monotonic() - began < 8
-    assert await desk.ended() == 1012
+    assert await desk.ended() == RESTARTS
     polls.close()
     for bare in deaf:
         bare.abort()

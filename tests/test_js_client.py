@@ -9,21 +9,13 @@ from typing import Any
 
 import pytest
 
-from .browsers import Browser, Lost
+from .browsers import CUT, TRANSPORTS, Browser, Lost, everything_since_the_start
 from .people import People, token
 from .servers import ChatServer
 from .shapes import A_SENTENCE, A_TIME, error, message
 
 Starter = Callable[..., Awaitable[ChatServer]]
 PeopleOf = Callable[[ChatServer], People]
-
-TRANSPORTS = {
-    "websocket": ["websocket"],
-    "polling": ["polling"],
-    "upgrade": ["polling", "websocket"],
-}
-CUT = ("transport close", "transport error")
-"""Reasons after which the client comes back; after "io server disconnect" it stays away."""
 
 
 @pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS)
@@ -103,7 +95,7 @@ async def test_a_browser_misses_nothing_while_it_upgrades(people: People) -> Non
     assert heard[-1] == last
     names = [name for name, _ in phone.heard]
     assert names.index("connected") < names.index("message:new")
-    assert heard == (await _history(phone, talk["id"]))[heard[0]["seq"] - 1 :]
+    assert heard == (await everything_since_the_start(phone, talk))[heard[0]["seq"] - 1 :]
 
 
 async def test_browsers_come_back_by_themselves_after_a_crash_and_miss_nothing(
@@ -141,7 +133,7 @@ async def test_browsers_come_back_by_themselves_after_a_crash_and_miss_nothing(
     assert len(told) == len(set(told))
     await desk.do("message:edit", {"messageId": everything[0]["id"], "content": "the first line"})
     await desk.do("message:delete", {"messageId": everything[1]["id"]})
-    history = await _history(desk, group["id"])
+    history = await everything_since_the_start(desk, group)
     assert [one["content"] for one in history[:3]] == ["the first line", "", "line 2"]
 
     for browser in (phone, poll):
@@ -173,16 +165,6 @@ async def test_browsers_come_back_by_themselves_after_a_crash_and_miss_nothing(
 
 def _seq(message: dict[str, Any]) -> int:
     return int(message["seq"])
-
-
-async def _history(browser: Browser, conversation_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    while True:
-        asked = {"conversationId": conversation_id, "afterSeq": len(found), "limit": 200}
-        page = await browser.do("messages:sync", asked)
-        found += page["messages"]
-        if not page["hasMore"]:
-            return found
 
 
 async def test_a_server_that_stops_sends_its_browsers_away_to_come_back_by_themselves(

@@ -6,37 +6,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-
-import aiohttp
+from collections.abc import Callable, Iterable
 
 from .conftest import Starter
+from .crowd import SETTLED_S, arrive, crowd, heard_of
 from .ledger import Ledger, ledger_of
 from .people import PATIENCE_S, People, Person, presence
 from .raw import Wire
 from .servers import ChatServer, MongoServer
 
-GRACE_S = 0.5
-SETTLED_S = 1.2
-"""The grace, the gathering, and the recording."""
 LEASE_S, TICK_S, RESTART_GRACE_S = 12, 3, 15
 TAKEN_OVER_S = 30
 """Within it a dead node's users are offline."""
 ONCE = ["online", "offline"]
-
-
-def at(person: Person, server: ChatServer) -> Person:
-    """The same person, as a client of another node."""
-    return Person(server, person.id, person.session)
-
-
-def heard_of(wire: Wire, person: Person) -> list[str]:
-    return [
-        name.removeprefix("user:")
-        for name, payload in wire.heard
-        if name in ("user:online", "user:offline") and payload["userId"] == person.id
-    ]
 
 
 async def becomes(
@@ -59,14 +41,6 @@ async def online(ledger: Ledger, *, below: int) -> int:
             await asyncio.sleep(0.002)
 
 
-async def nodes_left(ledger: Ledger, number: int) -> None:
-    async with asyncio.timeout(2 * TAKEN_OVER_S):
-        while True:
-            if await ledger.nodes.count_documents({}) == number:
-                return
-            await asyncio.sleep(0.1)
-
-
 async def seen_after(moment: str, asker: Person, person: Person) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while True:
@@ -81,22 +55,6 @@ async def statuses(asker: Person, people: Iterable[Person]) -> list[str]:
     return [one["status"] for one in batch["items"]]
 
 
-@asynccontextmanager
-async def crowd(server: ChatServer, number: int) -> AsyncIterator[list[Person]]:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        yield [Person(server, f"crowd-{n}", session) for n in range(number)]
-
-
-async def arrive(people: Iterable[Person]) -> list[Wire]:
-    some = asyncio.Semaphore(50)
-
-    async def one(person: Person) -> Wire:
-        async with some:
-            return await Wire.connect(person)
-
-    return await asyncio.gather(*[one(person) for person in people])
-
-
 async def test_bob_is_online_as_long_as_he_is_on_any_node(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
@@ -107,14 +65,14 @@ async def test_bob_is_online_as_long_as_he_is_on_any_node(
     async with ledger_of(here) as ledger:
         phone = await Wire.connect(bob)
         await desk.until(lambda: heard_of(desk, bob) == ["online"])
-        tablet = await Wire.connect(at(bob, there))
+        tablet = await Wire.connect(bob.at(there))
         await phone.close()
         await asyncio.sleep(SETTLED_S)
         assert heard_of(desk, bob) == ["online"]
         for node in (here, there):
-            assert (await presence(at(alice, node), bob.id, "online"))["lastSeen"] is not None
+            assert (await presence(alice.at(node), bob.id, "online"))["lastSeen"] is not None
             await asyncio.sleep(0.1)
-            assert await statuses(at(alice, node), [bob, alice]) == ["online", "online"]
+            assert await statuses(alice.at(node), [bob, alice]) == ["online", "online"]
         # When he was last active is known everywhere, too.
         before = (await presence(alice, bob.id, "online"))["lastSeen"]
         await tablet.do("activity:ping")
@@ -122,12 +80,12 @@ async def test_bob_is_online_as_long_as_he_is_on_any_node(
         # He moves from node to node faster than the grace.
         for node in (here, there, here):
             await tablet.close()
-            tablet = await Wire.connect(at(bob, node))
+            tablet = await Wire.connect(bob.at(node))
         await asyncio.sleep(SETTLED_S)
         await becomes(ledger, bob, ["online"])
         await tablet.close()
         await desk.until(lambda: heard_of(desk, bob) == ONCE)
-        assert [await statuses(at(alice, node), [bob]) for node in (here, there)] == [
+        assert [await statuses(alice.at(node), [bob]) for node in (here, there)] == [
             ["offline"],
             ["offline"],
         ]
@@ -139,7 +97,7 @@ async def test_the_same_people_come_and_go_on_two_nodes_at_the_same_moment(
 ) -> None:
     nodes = [await start(PRESENCE_GRACE_S="0.01") for _ in range(2)]
     async with crowd(nodes[0], 60) as people, ledger_of(nodes[0]) as ledger:
-        everywhere = [at(one, node) for one in people for node in nodes]
+        everywhere = [one.at(node) for one in people for node in nodes]
         for _ in range(4):
             wires = await arrive(everywhere)
             await asyncio.sleep(0.25)
@@ -181,7 +139,7 @@ async def test_who_was_on_a_killed_node_goes_offline_once_unless_back_elsewhere(
         began = time.monotonic()
         await dying.kill()
         await asyncio.sleep(0.5)
-        await arrive([at(one, others[n % 2]) for n, one in enumerate(back)])
+        await arrive([one.at(others[n % 2]) for n, one in enumerate(back)])
         assert set(await statuses(alice, [*lost[:5], *back[:5]])) == {"online"}
         for one in lost:
             await becomes(ledger, one, ONCE, within=TAKEN_OVER_S - (time.monotonic() - began))
@@ -192,9 +150,9 @@ async def test_who_was_on_a_killed_node_goes_offline_once_unless_back_elsewhere(
         assert [after[one.id] for one in back] == [["online"]] * len(back)
         assert [after[one.id] for one in lost] == [ONCE] * len(lost)
         for node in others:
-            seen = await statuses(at(alice, node), [*lost[:5], *back[:5]])
+            seen = await statuses(alice.at(node), [*lost[:5], *back[:5]])
             assert seen == ["offline"] * 5 + ["online"] * 5
-        await nodes_left(ledger, 2)
+        await ledger.nodes_left(2)
         assert {len(doc["on"]) async for doc in ledger.users.find({"on": {"$ne": None}})} == {1}
         for one in lost[:5]:
             assert heard_of(desk, one).count("offline") <= 1
@@ -211,18 +169,18 @@ async def test_a_frozen_node_wakes_up_without_ghosts(
     everyone = [stays, leaves, moves, *back]
     for one in everyone:
         await alice.direct(one)
-    desk = await Wire.connect(at(alice, other))
+    desk = await Wire.connect(alice.at(other))
     async with ledger_of(frozen) as ledger:
         phone, *others = await arrive(everyone)
         for one in everyone:
             await becomes(ledger, one, ["online"])
         frozen.signal(signal.SIGSTOP)
         began = time.monotonic()
-        await Wire.connect(at(moves, other))
+        await Wire.connect(moves.at(other))
         for one in (stays, leaves, *back):
             await becomes(ledger, one, ONCE)
             await desk.until(lambda one=one: heard_of(desk, one) == ["offline"])
-            assert await statuses(at(alice, other), [one]) == ["offline"]
+            assert await statuses(alice.at(other), [one]) == ["offline"]
         assert time.monotonic() - began > LEASE_S - TICK_S
         # The node will know of it when it wakes up.
         closing = [asyncio.create_task(wire.close()) for wire in others]
@@ -236,7 +194,7 @@ async def test_a_frozen_node_wakes_up_without_ghosts(
         await becomes(ledger, stays, [*ONCE, "online"])
         await asyncio.sleep(SETTLED_S + TICK_S)
         for node in (frozen, other):
-            seen = await statuses(at(alice, node), everyone)
+            seen = await statuses(alice.at(node), everyone)
             assert seen == ["online", "offline", "online", *["online"] * len(back)]
         for one in (stays, *back):
             await becomes(ledger, one, [*ONCE, "online"], within=1)
@@ -245,7 +203,7 @@ async def test_a_frozen_node_wakes_up_without_ghosts(
         # It is as good as new: who comes and goes there is told again.
         await phone.close()
         await becomes(ledger, stays, [*ONCE, *ONCE])
-        await nodes_left(ledger, 2)
+        await ledger.nodes_left(2)
         assert await online(ledger, below=len(everyone)) == len([alice, moves, *back])
     assert "begins anew" in frozen.log
 
@@ -259,7 +217,7 @@ async def test_who_moves_away_from_a_node_that_is_stopped_stays_online(
     everyone = [quick, slow, never]
     for one in everyone:
         await alice.direct(one)
-    desk = await Wire.connect(at(alice, other))
+    desk = await Wire.connect(alice.at(other))
     async with ledger_of(stopped) as ledger:
         wires = await arrive(everyone)
         for one in everyone:
@@ -268,15 +226,15 @@ async def test_who_moves_away_from_a_node_that_is_stopped_stays_online(
         await arrive(idle * 12)
         stopping = asyncio.create_task(stopped.stop())
         await asyncio.gather(*[wire.ended() for wire in wires])
-        await Wire.connect(at(quick, other))
+        await Wire.connect(quick.at(other))
         assert await stopping == 0
         ended = time.monotonic()
         await asyncio.sleep(8)
-        assert await statuses(at(alice, other), everyone) == ["online"] * 3
-        await Wire.connect(at(slow, other))
+        assert await statuses(alice.at(other), everyone) == ["online"] * 3
+        await Wire.connect(slow.at(other))
         await becomes(ledger, never, ONCE)
         assert RESTART_GRACE_S - 3 < time.monotonic() - ended < RESTART_GRACE_S + TICK_S + 2
-        assert await statuses(at(alice, other), everyone) == ["online", "online", "offline"]
+        assert await statuses(alice.at(other), everyone) == ["online", "online", "offline"]
         await desk.until(lambda: heard_of(desk, never) == ["offline"])
         assert [heard_of(desk, one) for one in (quick, slow)] == [[], []]
         told = await ledger.presence()
@@ -321,7 +279,7 @@ async def test_who_takes_over_is_killed_and_the_next_one_goes_on(start: Starter)
         assert await online(ledger, below=1) == 0
         told = await ledger.presence()
         assert [told[one.id] for one in people] == [ONCE] * len(people)
-        await nodes_left(ledger, 2)
+        await ledger.nodes_left(2)
         assert third.process.returncode is None
 
 
@@ -334,7 +292,7 @@ async def test_the_database_is_away_for_longer_than_a_lease(
     await alice.group(bob, carol)
     async with ledger_of(nodes[0]) as ledger:
         await Wire.connect(bob)
-        leaves = await Wire.connect(at(carol, nodes[1]))
+        leaves = await Wire.connect(carol.at(nodes[1]))
         for one in (bob, carol):
             await becomes(ledger, one, ["online"])
         own_mongo.signal(signal.SIGSTOP)
@@ -345,6 +303,6 @@ async def test_the_database_is_away_for_longer_than_a_lease(
         await becomes(ledger, carol, ONCE)
         await asyncio.sleep(RESTART_GRACE_S + 2 * TICK_S)
         for node in nodes:
-            assert await statuses(at(alice, node), [bob, carol]) == ["online", "offline"]
+            assert await statuses(alice.at(node), [bob, carol]) == ["online", "offline"]
         await becomes(ledger, bob, ["online"], within=1)
         assert await ledger.nodes.count_documents({}) == 2

@@ -10,11 +10,11 @@ from itertools import pairwise
 import aiohttp
 
 from .conftest import Starter
+from .crowd import SETTLED_S, crowd
 from .ledger import ledger_of
 from .people import Person
 from .raw import Wire
 from .servers import ChatServer
-from .test_presence_nodes import SETTLED_S, at, crowd, nodes_left
 
 PEOPLE = 120
 FROZEN_S = 23
@@ -34,7 +34,7 @@ class Rambler:
         while not stop.is_set():
             try:
                 # From a frozen node the answer comes when it wakes up.
-                self.wire = await Wire.connect(at(self.person, self._chance.choice(self.nodes)))
+                self.wire = await Wire.connect(self.person.at(self._chance.choice(self.nodes)))
             except (aiohttp.ClientError, ConnectionError, TimeoutError):
                 await asyncio.sleep(0.1)
                 continue
@@ -69,7 +69,7 @@ async def test_one_node_is_killed_and_one_frozen_while_everybody_comes_and_goes(
         async with asyncio.timeout(20):
             await asyncio.gather(*running)
         # Of the frozen node's first lease there is nothing left, either.
-        await nodes_left(ledger, 2)
+        await ledger.nodes_left(2)
         await asyncio.sleep(SETTLED_S)
 
         here = {one.person.id for one in ramblers if one.here}

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from .bare import BareSocket
 from .browsers import Browser
 from .conftest import Starter
+from .exposition import connections
+from .footprint import memory_mb, queued_kb
 from .people import People
 from .raw import Wire, when
 from .servers import ChatServer
-from .test_hostile_frames import sockets_open
-from .test_slow_clients import memory_mb
 
 SLOW = 200
 MESSAGES = 10_000
@@ -24,16 +23,6 @@ BUDGET_MB = 1.0
 KERNEL_KB = 128
 """Unsent bytes that its kernel keeps for it, and a little more."""
 PING_TIMEOUT_S = 5.0
-
-
-def queued_kb(server: ChatServer) -> list[float]:
-    """Of each connection to the server's public port: what its kernel has not got rid of."""
-    sizes = []
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, _, _, queues, *_ = line.split()
-        if int(local.partition(":")[2], 16) == server.ws_port:
-            sizes.append(int(queues.partition(":")[0], 16) / 1024)
-    return sizes
 
 
 async def test_two_hundred_that_stop_reading_cost_no_more_than_their_budget(
@@ -64,7 +53,7 @@ async def test_two_hundred_that_stop_reading_cost_no_more_than_their_budget(
         assert all(answer and answer["ok"] for answer in answers)
         peak = max(peak, memory_mb(server))
         kernel = max([kernel, *queued_kb(server)])
-        if not gone_after and await sockets_open(people) <= 3:
+        if not gone_after and await connections(people.server) <= 3:
             gone_after = time.monotonic() - began
     # The good ones have everything, in order, and never waited long.
     for wire in (desk, listener, phone):
@@ -77,7 +66,7 @@ async def test_two_hundred_that_stop_reading_cost_no_more_than_their_budget(
     assert 0 < gone_after < PING_TIMEOUT_S
     assert peak - before < SLOW * BUDGET_MB + 32
     assert kernel < 2 * KERNEL_KB
-    assert await sockets_open(people) == 3
+    assert await connections(people.server) == 3
     await when(lambda: sum(size > 0 for size in queued_kb(server)) == 0, within=12)
 
     # The official client comes back by itself, and has all that it missed.

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 from .bare import SEPARATOR, Polling, Unread
 from .conftest import Starter
+from .footprint import memory_mb, queued_kb
 from .people import People
-from .raw import Wire, when
+from .raw import LONG, Wire, when
 from .servers import ChatServer
-from .test_slow_clients import LONG, memory_mb
-from .test_slow_crowd import queued_kb
 
 PING_S = 5.0
 GONE_S = 2 * PING_S + 0.5 + 0.2

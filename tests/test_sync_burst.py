@@ -12,9 +12,8 @@ import pytest
 from .bare import BareSocket, Polling, event
 from .conftest import Starter
 from .people import People
-from .raw import Wire
+from .raw import LONG, Wire
 from .servers import ChatServer
-from .test_slow_clients import LONG
 
 PAGES = 40
 """Of some 160 KB each: six times of what may be unsent to a client."""

@@ -15,7 +15,6 @@ import aiohttp
 import jwt
 import pytest
 import pytest_asyncio
-import socketio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -23,6 +22,7 @@ from .conftest import Starter
 from .people import People, ask, token
 from .servers import INTERNAL_SECRET, JWT_SECRET, ChatServer, chat_server
 from .shapes import error
+from .tokens import tried, tried_by_socket
 
 NEWER = "the-newer-secret-of-32-bytes-or-more"
 ISSUER, AUDIENCE = "https://master.example", "chat"
@@ -44,39 +44,6 @@ async def strict(
         AUTH_REQUIRE_KNOWN_USER="true",
     ) as running:
         yield running
-
-
-async def tried(server: ChatServer, given: str, scheme: str = "Bearer") -> tuple[int, Any]:
-    """What the token is answered with over REST, which is what a socket is answered with too."""
-    async with aiohttp.ClientSession() as session:
-        status, answer = await ask(
-            session,
-            "GET",
-            f"{server.rest}/api/conversations",
-            None,
-            {"Authorization": f"{scheme} {given}"},
-        )
-    assert await tried_by_socket(server, given) == answer.get("error", {}).get("code", "OK")
-    return status, answer
-
-
-async def tried_by_socket(server: ChatServer, given: Any) -> str:
-    client = socketio.AsyncClient(reconnection=False)
-    outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    client.on("connect", lambda: outcome.set_result(None))
-    client.on("connect_error", outcome.set_result)
-    try:
-        await client.connect(
-            server.sockets, auth={"token": given}, transports=["websocket"], wait=False
-        )
-        refusal = await asyncio.wait_for(outcome, 5)
-    finally:
-        await client.disconnect()
-    if refusal is None:
-        return "OK"
-    shape = refusal["data"]
-    assert shape == error(shape["code"])
-    return str(shape["code"])
 
 
 def parts(given: str) -> tuple[str, str, str]:

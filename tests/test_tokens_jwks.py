@@ -24,7 +24,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from .conftest import Starter
 from .people import People
 from .servers import JWT_SECRET, ChatServer, chat_server
-from .test_tokens import tried
+from .tokens import tried
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())

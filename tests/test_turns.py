@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest_asyncio
 
 from .people import Device, People, Person, Refused
 from .redises import RedisServer
-from .spread import Spread, spread
+from .spread import Spread
 
 BUSY_S = 3.0
 AT_ONCE = 12
 """Messages of each device under way."""
 MANY_AT_ONCE = 100
 """More than goes into one batch."""
-
-
-@pytest_asyncio.fixture
-async def own_nodes(
-    mongo_url: str, own_redis: RedisServer, worker: str, tmp_path: Path
-) -> AsyncIterator[Spread]:
-    database = f"{worker}-turns-{time.time_ns()}"
-    async with spread(mongo_url, own_redis.url, database, tmp_path, RATE_LIMITS="off") as nodes:
-        yield nodes
 
 
 async def writing(everyone: People) -> tuple[list[Device], list[int]]:

@@ -17,10 +17,10 @@ from .browsers import Browser
 from .command import run
 from .people import People
 from .processes import runs, until
-from .raw import Wire, history
+from .raw import RESTARTS, Wire, history
 from .relays import NOBODY, children, lines, metrics, ready
 from .servers import INTERNAL_SECRET, JWT_SECRET, WEBHOOK_SECRET, ChatServer
-from .test_rolling_restart import RESTARTS, Patient, all_heard
+from .talkers import Patient, all_heard
 
 WORKERS = 2
 Of = Callable[[ChatServer], People]

@@ -1,0 +1,42 @@
+"""Many people who come and go, and who is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from .people import Person
+from .raw import Wire
+from .servers import ChatServer
+
+GRACE_S = 0.5
+"""Who is back within it has not been away."""
+SETTLED_S = 1.2
+"""The grace, the gathering, and the recording."""
+
+
+def heard_of(wire: Wire, person: Person) -> list[str]:
+    return [
+        name.removeprefix("user:")
+        for name, payload in wire.heard
+        if name in ("user:online", "user:offline") and payload["userId"] == person.id
+    ]
+
+
+@asynccontextmanager
+async def crowd(server: ChatServer, number: int) -> AsyncIterator[list[Person]]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        yield [Person(server, f"crowd-{n}", session) for n in range(number)]
+
+
+async def arrive(people: Iterable[Person]) -> list[Wire]:
+    some = asyncio.Semaphore(50)
+
+    async def one(person: Person) -> Wire:
+        async with some:
+            return await Wire.connect(person)
+
+    return await asyncio.gather(*[one(person) for person in people])
