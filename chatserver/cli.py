@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import socket
 import sys
 from collections.abc import Coroutine
@@ -37,6 +38,10 @@ REMEDIES = {
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A letter that the terminal has no code for is no reason to fail.
+            stream.reconfigure(errors="replace")
     commands()
 
 

@@ -26,6 +26,11 @@ def settings() -> Settings:
         fail(str(error), MISUSED)
 
 
+def note(sentence: str) -> None:
+    """Beside what the command prints for others to use."""
+    typer.echo(sentence, err=True)
+
+
 def fail(sentence: str, code: int = FAILED) -> NoReturn:
     typer.echo(sentence, err=True)
     raise typer.Exit(code)
@@ -36,16 +41,16 @@ def console() -> Console:
     return Console(soft_wrap=True, highlight=False)
 
 
-def stop_on_signal() -> Callable[[], None]:
+def stop_on_signal(*, again: bool = False) -> Callable[[], None]:
     """Cancel this task at the first SIGINT or SIGTERM, or call of what is returned.
 
-    Later ones cannot cut its clean stop short.
+    Later ones cannot cut its clean stop short; with `again`, they cancel it as well.
     """
     loop, task, asked = asyncio.get_running_loop(), asyncio.current_task(), False
 
     def stop(*_: object) -> None:
         nonlocal asked
-        if task and not asked:
+        if task and not task.done() and (again or not asked):
             asked = True
             loop.call_soon_threadsafe(task.cancel)
 

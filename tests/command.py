@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import pty
 import signal
+import struct
 import sys
+import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -75,14 +80,33 @@ async def run(*words: str, **env: str) -> Ran:
     return Ran(process.returncode, out.decode(), err.decode())
 
 
-async def _start(words: tuple[str, ...], env: dict[str, str]) -> asyncio.subprocess.Process:
+async def run_in_terminal(columns: int, *words: str, **env: str) -> str:
+    """Run `chatserver WORDS` in a terminal of its own: what it writes there, orders and all."""
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        process = await _start(words, {"TERM": "xterm", **env}, theirs)
+    finally:
+        os.close(theirs)
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal, contextlib.suppress(OSError):
+        # Its end is an error: nobody has the other side open any more.
+        while more := await asyncio.to_thread(terminal.read, 65536):
+            shown += more
+    assert await asyncio.wait_for(process.wait(), 20) == 0, shown.decode()
+    return shown.decode()
+
+
+async def _start(
+    words: tuple[str, ...], env: dict[str, str], shown: int = asyncio.subprocess.PIPE
+) -> asyncio.subprocess.Process:
     clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "chatserver", *words),
         cwd=ROOT,
         env={**clean, **env},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdout=shown,
+        stderr=shown,
         limit=1024 * 1024,
     )

@@ -11,7 +11,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from typer.testing import CliRunner
 
+from chatserver.cli import commands
 from chatserver.demo.cast import PEOPLE, STAGES
 from chatserver.demo.scenes import SCENES, endless, scene
 
@@ -30,8 +32,8 @@ async def conversations(server: ChatServer, user: str) -> list[Any]:
     return sorted(page["items"], key=lambda one: one["id"])
 
 
-async def demo(server: ChatServer, *options: str) -> Ran:
-    ran = await run("demo", *options, **server.env)
+async def demo(server: ChatServer, *options: str, pace: str = "500") -> Ran:
+    ran = await run("demo", *options, "--pace", pace, **server.env)
     assert ran.code == 0, ran.err
     assert ran.err == ""
     return ran
@@ -60,14 +62,16 @@ async def test_every_line_of_every_scene_is_for_the_people_of_its_conversation()
 
 
 async def test_people_talk_as_people_do(start: Any) -> None:
-    server = await start(RATE_LIMITS="on")
-    first = await demo(server, "--messages", "1", "--pace", "200")
+    # So short that they are missed, as fast as they come and go here.
+    server = await start(RATE_LIMITS="on", PRESENCE_GRACE_S="0.05")
+    first = await demo(server, "--messages", "1")
     token = re.search(r"^alice +Alice Berg +(ey\S+)$", first.out, re.MULTILINE)
     assert token
+    assert f"Playground  {server.rest}/playground\n" in first.out
     async with aiohttp.ClientSession() as session:
         me = Person(server, "alice", session)
         device = await me.connect(with_token=token[1])
-        ran = await demo(server, "--once", "--pace", "60")
+        ran = await demo(server, "--once", pace="100")
         await device.caught_up()
         await device.close()
     heard = Counter(name for name, _ in device.heard)
@@ -88,38 +92,33 @@ async def test_people_talk_as_people_do(start: Any) -> None:
     assert shown[-1] == "That was it."
 
 
-async def test_running_it_twice_doubles_nothing(start: Any) -> None:
+async def test_neither_two_at_the_same_moment_nor_one_later_double_anything(start: Any) -> None:
     server = await start()
-    await demo(server, "--messages", "3", "--pace", "200")
+    await asyncio.gather(*[demo(server, "--messages", "2") for _ in range(2)])
     before = {one.id: await conversations(server, one.id) for one in PEOPLE}
-    await demo(server, "--messages", "4", "--pace", "200")
+    for one in PEOPLE:
+        keys = [it["metadata"].get("demo") for it in before[one.id]]
+        named = Counter(key for key in keys if key)
+        assert set(named.values()) <= {1}, named
+        assert len(keys) == sum(one.id in stage.cast for stage in STAGES)
+    assert {it["type"] for it in before["alice"]} == {"direct", "group", "channel"}
+    await demo(server, "--messages", "3")
+    everything = {}
     for one in PEOPLE:
         after = await conversations(server, one.id)
         assert [it["id"] for it in after] == [it["id"] for it in before[one.id]]
-        assert len(after) == sum(one.id in stage.cast for stage in STAGES)
-    kinds = Counter(it["type"] for it in before["alice"])
-    assert set(kinds) == {"direct", "group", "channel"}
-    everything = {it["id"]: it for one in PEOPLE for it in await conversations(server, one.id)}
+        everything |= {it["id"]: it for it in after}
     assert sum(it["lastSeq"] for it in everything.values()) == 7
-
-
-async def test_two_at_the_same_moment_play_in_the_same_conversations(start: Any) -> None:
-    server = await start()
-    await asyncio.gather(*[demo(server, "--messages", "3", "--pace", "200") for _ in range(3)])
-    for one in PEOPLE:
-        keys = [it["metadata"].get("demo") for it in await conversations(server, one.id)]
-        named = Counter(key for key in keys if key)
-        assert set(named.values()) <= {1}, named
 
 
 async def test_who_was_removed_is_missed_by_nobody(start: Any) -> None:
     """A developer plays with it: removes people, deletes a conversation."""
     server = await start()
-    await demo(server, "--messages", "1", "--pace", "200")
+    await demo(server, "--messages", "1")
     (lunch,) = [
         it for it in await conversations(server, "alice") if it["metadata"].get("demo") == "lunch"
     ]
-    async with begin("demo", "--pace", "30", **server.env) as running:
+    async with begin("demo", "--pace", "100", **server.env) as running:
         await running.says("Ctrl-C ends it:")
         async with aiohttp.ClientSession() as http:
             headers = {**MASTER, "X-User-Id": "alice"}
@@ -137,15 +136,15 @@ async def test_who_was_removed_is_missed_by_nobody(start: Any) -> None:
 
 async def test_it_goes_on_when_the_server_is_restarted(start: Any) -> None:
     server = await start()
-    async with begin("demo", "--pace", "20", **server.env) as running:
+    async with begin("demo", "--pace", "50", **server.env) as running:
         await running.says("Ctrl-C ends it:")
-        await spoken(running, 5)
+        await spoken(running, 3)
         await server.kill()
-        await asyncio.sleep(0.5)
         await server.start()
-        await spoken(running, 20)
+        await spoken(running, 10)
         ran = await running.interrupt()
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
+    assert ran.err.splitlines()[:2] == ["The connection is lost; trying again …", "Connected."]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -157,19 +156,25 @@ async def test_a_signal_ends_it(server: ChatServer, number: int) -> None:
     assert (ran.code, ran.err) == (0, "")
 
 
-async def test_it_keeps_away_from_production_and_from_other_machines(server: ChatServer) -> None:
-    ran = await run("demo", **{**server.env, "ENV": "production"})
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith("ENV is production: the demo would put its people among yours.")
-    for option in ("--url", "--ws-url"):
-        ran = await run("demo", option, "https://chat.example.com", **server.env)
-        assert (ran.code, ran.out) == (2, "")
-        assert ran.err.startswith("https://chat.example.com is not on this machine")
-    told = await run(
-        *("demo", "--messages", "1", "--pace", "200", "--yes-fill-this-server"),
-        **{**server.env, "ENV": "production"},
+def test_it_keeps_away_from_production_and_from_other_machines(server: ChatServer) -> None:
+    production = {**server.env, "ENV": "production"}
+    ran = CliRunner().invoke(commands, ["demo"], env=production)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr.startswith(
+        "ENV is production: the demo would put its people among yours. Say --yes-fill-this-server"
     )
-    assert told.code == 0
+    for option in ("--url", "--ws-url"):
+        words = ["demo", option, "https://chat.example.com"]
+        ran = CliRunner().invoke(commands, words, env=server.env)
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert ran.stderr.startswith("https://chat.example.com is not on this machine")
+
+
+async def test_it_fills_production_when_it_is_told_to(server: ChatServer) -> None:
+    options = ("--messages", "1", "--pace", "500", "--yes-fill-this-server")
+    ran = await run("demo", *options, **{**server.env, "ENV": "production"})
+    assert ran.code == 0
+    assert "/playground" not in ran.out
 
 
 async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
@@ -180,8 +185,8 @@ async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
         ({"AUTH_JWT_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
         ({"AUTH_JWKS_URL": "http://127.0.0.1:1/"}, "AUTH_JWKS_URL is set: only whoever has"),
     ]
-    for settings, sentence in cases:
-        ran = await run("demo", **{**server.env, **settings})
+    each = [run("demo", **{**server.env, **settings}) for settings, _ in cases]
+    for (settings, sentence), ran in zip(cases, await asyncio.gather(*each), strict=True):
         assert ran.code == (2 if "AUTH_JWKS_URL" in settings else 1), ran.err
         assert ran.err.startswith(sentence), ran.err
         assert len(ran.err.splitlines()) == 1

@@ -5,45 +5,56 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
+import shlex
 import signal
+import sys
 from collections import Counter
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from chatserver.cli import commands
+from chatserver.client.failures import Failed
+from chatserver.load import files
 from chatserver.load.member import Heard
 from chatserver.load.plan import Plan
 from chatserver.load.tally import Tally, Times
 
-from .command import begin, run
+from .command import begin, run, run_in_terminal
 from .meddler import Meddler
-from .servers import ChatServer, free_port
+from .servers import ROOT, ChatServer, free_port
 
 WRONG = "a-secret-that-this-server-has-never-heard-of"
 
 
 async def test_everything_is_delivered_once_and_counted(server: ChatServer) -> None:
-    options = ("--users", "12", "--conversations", "3", "--rate", "100", "--seconds", "2")
+    options = ("--users", "12", "--conversations", "3", "--rate", "150", "--seconds", "1.2")
     ran = await run("load", *options, "--json", **server.env)
     assert ran.code == 0, ran.err
     found = json.loads(ran.out)
     sent = found["sent"]
-    assert 100 < sent <= 200
-    counts = {key: found[key] for key in ("acknowledged", "expected", "delivered")}
-    assert counts == {"acknowledged": sent, "expected": sent * 4, "delivered": sent * 4}
-    wrong = {key: found[key] for key in ("lost", "twice", "outOfOrder", "reconnected", "errors")}
-    assert wrong == {"lost": 0, "twice": 0, "outOfOrder": 0, "reconnected": 0, "errors": {}}
+    assert 90 < sent <= 180
+    counts = {key: found[key] for key in ("acknowledged", "expected", "delivered", "connected")}
+    assert counts == {
+        "acknowledged": sent,
+        "expected": sent * 4,
+        "delivered": sent * 4,
+        "connected": 12,
+    }
+    wrong = [found[key] for key in ("lost", "twice", "outOfOrder", "unanswered", "reconnected")]
+    assert (wrong, found["errors"]) == ([0] * 5, {})
     for name, count in {"connect": 12, "ack": sent, "delivery": sent * 4}.items():
         times = found["ms"][name]
         assert times["count"] == count
         assert 0 < times["p50"] <= times["p95"] <= times["p99"] <= times["max"]
-    assert "connected" in ran.err
-    again = await run("load", *options, "--in-flight", "8", **server.env)
-    assert (again.code, again.err) == (2, "Give --rate or --in-flight, not both.\n")
+    assert ran.err.startswith("12 users, 3 conversations of 4, at http://127.0.0.1:")
+    assert " of 1.2 s  12 connected  " in ran.err
 
 
 async def test_a_person_sees_progress_and_a_table(server: ChatServer) -> None:
-    options = ("--users", "6", "--conversations", "2", "--in-flight", "4", "--seconds", "2.5")
+    options = ("--users", "6", "--conversations", "2", "--in-flight", "4", "--seconds", "2.1")
     ran = await run("load", *options, **server.env)
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
@@ -67,14 +78,14 @@ async def test_users_and_conversations_are_those_of_the_last_time(server: ChatSe
 
 
 async def test_two_at_the_same_time_do_not_take_each_other_for_losses(server: ChatServer) -> None:
-    options = ("--users", "8", "--conversations", "2", "--rate", "60", "--seconds", "2", "--json")
+    options = ("--users", "8", "--conversations", "2", "--rate", "60", "--seconds", "1", "--json")
     for ran in await asyncio.gather(*[run("load", *options, **server.env) for _ in range(2)]):
         assert ran.code == 0, ran.out
 
 
 async def test_what_the_server_refuses_is_counted_by_code(start: Any) -> None:
     server = await start(RATE_LIMITS="on")
-    options = ("--users", "2", "--conversations", "1", "--rate", "400", "--seconds", "2")
+    options = ("--users", "2", "--conversations", "1", "--rate", "600", "--seconds", "1")
     ran = await run("load", *options, **server.env)
     assert ran.code == 0, ran.err
     assert "Errors: RATE_LIMITED " in ran.out
@@ -83,10 +94,9 @@ async def test_what_the_server_refuses_is_counted_by_code(start: Any) -> None:
 
 async def test_a_server_that_is_killed_meanwhile_loses_nothing(start: Any) -> None:
     server = await start()
-    options = ("--users", "20", "--conversations", "4", "--rate", "100", "--seconds", "6")
+    options = ("--users", "20", "--conversations", "4", "--rate", "100", "--seconds", "3")
     async with begin("load", *options, **server.env) as running:
-        while " 0 deliveries/s" in await running.says(" deliveries/s"):
-            pass
+        await running.says(" deliveries/s")
         await server.kill()
         await server.start()
         ran = await running.end(60)
@@ -94,17 +104,42 @@ async def test_a_server_that_is_killed_meanwhile_loses_nothing(start: Any) -> No
     counts = re.search(r"^([\d,]+) of ([\d,]+) messages acknowledged", ran.out, re.MULTILINE)
     assert counts
     assert counts[1] == counts[2]
+    # It was away for a quarter of the time, and that shows in the times of all who waited.
+    ack = re.search(r"^ack +[\d,.]+ +([\d,.]+)", ran.out, re.MULTILINE)
+    assert ack
+    assert float(ack[1].replace(",", "")) > 300
     assert "0 lost, 0 twice, 0 out of order." in ran.out
     assert "20 connections were lost and made again." in ran.out
 
 
+async def test_what_is_not_answered_is_no_success(start: Any) -> None:
+    """The times of those who wait for ever are in no percentile."""
+    server = await start()
+    options = ("--users", "4", "--conversations", "1", "--rate", "50", "--seconds", "600")
+    async with begin("load", *options, **server.env) as running:
+        await running.says(" deliveries/s")
+        await server.kill()
+        await running.says(" 0 messages/s")
+        running.process.send_signal(signal.SIGINT)
+        assert " 0 connected  " in await running.says("waiting for the rest")
+        ran = await running.interrupt()
+    assert ran.code == 1
+    assert ran.err == ""
+    counts = re.search(r"^([\d,]+) messages had no answer to the end: ", ran.out, re.MULTILINE)
+    assert counts
+    assert f"\n{counts[1]} of " not in ran.out
+    assert "0 lost, 0 twice, 0 out of order." in ran.out
+
+
 async def test_what_a_server_leaves_out_doubles_or_swaps_is_found(server: ChatServer) -> None:
     """Between them stands one who does to the packets what no server may."""
+
     for fault, key in ((leave_out, "lost"), (double, "twice"), (swap, "outOfOrder")):
         async with Meddler(server.ws_port, fault) as between:
             ran = await run(
-                *("load", "--users", "4", "--conversations", "1", "--rate", "30", "--seconds", "1"),
-                *("--settle", "1", "--json", "--ws-url", f"http://127.0.0.1:{between.port}"),
+                *("load", "--users", "4", "--conversations", "1", "--rate", "40"),
+                *("--seconds", "0.5", "--settle", "0.5", "--json"),
+                *("--ws-url", f"http://127.0.0.1:{between.port}"),
                 **server.env,
             )
         found = json.loads(ran.out)
@@ -114,47 +149,89 @@ async def test_what_a_server_leaves_out_doubles_or_swaps_is_found(server: ChatSe
 
 
 async def test_ctrl_c_ends_it_early_with_what_there_is(server: ChatServer) -> None:
-    options = ("--users", "6", "--conversations", "2", "--rate", "50", "--seconds", "600")
-    for mode in ((), ("--in-flight", "8")):
-        words = (*options[:4], *options[6:], *mode) if mode else options
-        async with begin("load", *words, **server.env) as running:
-            await running.says(" messages/s")
+    options = ("--users", "6", "--conversations", "2", "--seconds", "600")
+
+    async def cut_short(*mode: str) -> None:
+        async with begin("load", *options, *mode, **server.env) as running:
             await running.says(" messages/s")
             ran = await running.interrupt(signal.SIGINT)
         assert (ran.code, ran.err) == (0, "")
         assert "0 lost, 0 twice, 0 out of order." in ran.out
 
+    async def not_begun() -> None:
+        async with begin("load", *options, "--ramp", "600", **server.env) as running:
+            assert "connecting " in await running.says("  1 connected")
+            ran = await running.interrupt(signal.SIGTERM)
+        assert (ran.code, ran.err) == (1, "It was ended before anything was said.\n")
 
-async def test_it_loads_only_what_it_may(server: ChatServer) -> None:
-    for option in ("--url", "--ws-url"):
-        for url in ("https://chat.example.com", "http://10.0.0.1:3001", "http://127.0.0.1.example"):
-            ran = await run("load", option, url, **server.env)
-            assert (ran.code, ran.out) == (2, "")
-            assert ran.err.startswith(f"{url} is not on this machine: say --yes-load-this-server")
-    ran = await run("load", **{**server.env, "ENV": "production"})
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith("ENV is production: say --yes-load-this-server")
+    await asyncio.gather(cut_short("--rate", "50"), cut_short("--in-flight", "8"), not_begun())
 
 
-@pytest.mark.parametrize(
-    ("options", "settings", "sentence"),
-    [
-        ((), {"PORT": "unused"}, "No chatserver answers at http://127.0.0.1:"),
-        ((), {"WS_PORT": "unused"}, "Nobody could connect (no connection): see --ws-url"),
-        ((), {"AUTH_JWT_SECRET": WRONG}, "Nobody could connect (connect: UNAUTHENTICATED)"),
-        ((), {"INTERNAL_API_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
-        (("--members", "9"), {}, "A conversation would have 9 members: at most all users"),
-    ],
-)
-async def test_what_is_wrong_is_said_in_a_sentence(
-    server: ChatServer, options: tuple[str, ...], settings: dict[str, str], sentence: str
-) -> None:
-    given = {key: str(free_port()) if it == "unused" else it for key, it in settings.items()}
-    words = ("--users", "4", "--conversations", "1", "--seconds", "1", "--ramp", "0", *options)
-    ran = await run("load", *words, **{**server.env, **given})
-    assert ran.code == (1 if settings else 2)
-    assert ran.err.startswith(sentence), ran.err
-    assert len(ran.err.splitlines()) == 1
+async def test_in_a_narrow_terminal_all_of_the_progress_can_be_read(server: ChatServer) -> None:
+    options = ("--users", "4", "--conversations", "1", "--seconds", "1.2")
+    shown = await run_in_terminal(50, "load", *options, **server.env)
+    plain = " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).split())
+    assert re.search(
+        r"\d of 1.2 s 4 connected \d+ messages/s \d+ deliveries/s p99 [\d.]+ ms", plain
+    )
+    assert "0 lost, 0 twice, 0 out of order." in plain
+
+
+async def test_as_many_users_as_this_machine_has_room_for(server: ChatServer) -> None:
+    """Each is an open file: it takes what it may have, and says so when that is not enough."""
+    words = ["load", "--users", "60", "--conversations", "6", "--seconds", "0.3", "--json"]
+    shell = await asyncio.create_subprocess_shell(
+        f"ulimit -Sn 64; exec {shlex.join([sys.executable, '-m', 'chatserver', *words])}",
+        env=server.env,
+        cwd=ROOT,
+        stdout=-1,
+        stderr=-1,
+    )
+    out, err = await asyncio.wait_for(shell.communicate(), 20)
+    assert shell.returncode == 0, err
+    assert json.loads(out)["connected"] == 60
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with pytest.raises(Failed, match=r"users are as many open files.*ulimit -n"):
+        files.allow(hard)
+
+
+def test_it_loads_only_what_it_may(server: ChatServer) -> None:
+    urls = ("https://chat.example.com", "http://10.0.0.1:3001", "http://127.0.0.1.example")
+    for option, url in (("--url", urls[0]), *[("--ws-url", url) for url in urls]):
+        ran = CliRunner().invoke(commands, ["load", option, url], env=server.env)
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert ran.stderr.startswith(f"{url} is not on this machine: say --yes-load-this-server")
+    ran = CliRunner().invoke(commands, ["load", "--users", "4", "--members", "9"], env=server.env)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("A conversation would have 9 members: at most all users")
+    ran = CliRunner().invoke(commands, ["load", "--rate", "9", "--in-flight", "8"], env=server.env)
+    assert (ran.exit_code, ran.output) == (2, "Give --rate or --in-flight, not both.\n")
+    ran = CliRunner().invoke(commands, ["load"], env={**server.env, "ENV": "production"})
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("ENV is production: say --yes-load-this-server")
+
+
+@pytest.mark.parametrize("option", ["--rate", "--settle", "--ramp", "--seconds"])
+def test_nothing_takes_for_ever(option: str) -> None:
+    for value in ("inf", "nan"):
+        ran = CliRunner().invoke(commands, ["load", option, value])
+        assert ran.exit_code == 2
+        assert f"Invalid value for '{option}'" in ran.stderr
+
+
+async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
+    cases = [
+        ({"PORT": str(free_port())}, "No chatserver answers at http://127.0.0.1:"),
+        ({"WS_PORT": str(free_port())}, "Nobody could connect (no connection): see --ws-url"),
+        ({"AUTH_JWT_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
+        ({"INTERNAL_API_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
+    ]
+    words = ("load", "--users", "4", "--conversations", "1", "--seconds", "1", "--ramp", "0")
+    each = [run(*words, **{**server.env, **settings}) for settings, _ in cases]
+    for (_, sentence), ran in zip(cases, await asyncio.gather(*each), strict=True):
+        assert ran.code == 1
+        assert ran.err.startswith(sentence), ran.err
+        assert len(ran.err.splitlines()) == 1
 
 
 def leave_out(frames: list[str]) -> list[str]:

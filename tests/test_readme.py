@@ -252,6 +252,6 @@ def test_tail_prints_what_is_shown() -> None:
         ("user:typing", {"userId": "bob", "type": "typing", "isActive": True, "timestamp": at(9)}),
     ]
     told[3][1]["timestamp"] = at(6)
-    lines = Lines()
+    lines = Lines({"name": "Lunch", "participants": []})
     printed = [lines.line(Happened(event, data)).plain for event, data in told]
     assert printed == shown.splitlines()

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,19 @@ from .streams import begin as begin_to_talk
 from .streams import end
 
 Talk = dict[str, Any]
+Of = Callable[[ChatServer], People]
 WRONG = "a-secret-that-this-server-has-never-heard-of"
+ORDERS = "\x1b[2J\x1b]0;owned\x07\x9b2J\x7f\u202e\u2066\u2028"
+"""Clear the screen, name the window, turn the writing round, begin a line: what terminals obey."""
+UNPRINTABLE = {one for one in ORDERS if not one.isprintable()}
 
 
 def tail(person: Person, talk: Talk, *options: str, **env: str) -> Any:
-    words = ("tail", "--conversation", talk["id"], "--user", person.id, *options)
-    return begin(*words, **{**person.server.env, **env})
+    return begin(*words(person, talk), *options, **{**person.server.env, **env})
+
+
+def words(person: Person, talk: Talk) -> list[str]:
+    return ["tail", "--conversation", talk["id"], "--user", person.id]
 
 
 def told(running: Running) -> list[Any]:
@@ -81,11 +89,14 @@ async def test_a_person_reads_who_does_what(server: ChatServer) -> None:
                 "POST", f"/conversations/{talk['id']}/participants", {"userIds": [carol.id]}
             )
             await alice.ask("PATCH", f"/conversations/{talk['id']}", {"name": "Ours"})
+            await alice.ask(
+                "PATCH", f"/conversations/{talk['id']}/participants/{bob.id}", {"role": "admin"}
+            )
+            await alice.ask("PATCH", f"/conversations/{talk['id']}", {"metadata": {"a": 1}})
             await phone.do("message:delete", {"messageId": second["id"]})
             # What somebody writes is no order to the terminal of whoever reads it.
-            await phone.say(talk, "\x1b[2J\x1b]0;owned\x07\u202eright to left")
-            line = await running.says("right to left")
-            assert not set(line) & {"\x1b", "\x07", "\u202e"}
+            await phone.say(talk, f"{ORDERS}right to left")
+            assert not set(await running.says("right to left")) & UNPRINTABLE
             ran = await running.interrupt()
         await everyone.go_home()
     assert (ran.code, ran.err) == (0, "")
@@ -100,6 +111,8 @@ async def test_a_person_reads_who_does_what(server: ChatServer) -> None:
         f"{bob.id} is typing",
         f"{carol.id} is in the conversation now",
         "- the conversation is called 'Ours' now",
+        f"- {bob.id} is admin now",
+        "- the conversation was changed",
         "- #2 deleted",
     ]
     got = [" ".join(line) for line in shown]
@@ -109,14 +122,16 @@ async def test_a_person_reads_who_does_what(server: ChatServer) -> None:
     assert order == sorted(order)
 
 
-async def test_a_program_gets_each_change_once_from_any_rev_on(people: People) -> None:
-    alice, bob = people("alice", "bob")
+async def test_a_program_gets_each_change_once_from_any_rev_on(
+    server: ChatServer, people_of: Of
+) -> None:
+    alice, bob = people_of(server)("alice", "bob")
     talk = await alice.group(bob)
     desk, phone = await devices(alice, bob)
-    sent = [await desk.say(talk, f"{n}") for n in range(450)]
+    sent = [await desk.say(talk, f"{n}") for n in range(250)]
     await desk.do("message:edit", {"messageId": sent[3]["id"], "content": "changed"})
     await desk.do("message:delete", {"messageId": sent[5]["id"]})
-    for since in (0, 440):
+    for since in (0, 240):
         async with tail(alice, talk, "--json", "--since", str(since)) as running:
             await until(running, "messages:sync", id=sent[5]["id"])
             await phone.say(talk, "live")
@@ -127,8 +142,10 @@ async def test_a_program_gets_each_change_once_from_any_rev_on(people: People) -
         assert copy_of(running).in_order == [one for one in stored if one["rev"] > since]
 
 
-async def test_without_since_the_last_ones_are_shown_and_then_what_comes(people: People) -> None:
-    alice, bob = people("alice", "bob")
+async def test_without_since_the_last_ones_are_shown_and_then_what_comes(
+    server: ChatServer, people_of: Of
+) -> None:
+    alice, bob = people_of(server)("alice", "bob")
     talk = await alice.group(bob)
     (desk,) = await devices(alice)
     for n in range(5):
@@ -151,6 +168,31 @@ async def test_without_since_the_last_ones_are_shown_and_then_what_comes(people:
     changes = [one["data"] for one in told(running) if one["rev"]]
     assert changes == (await history(alice, talk))[-len(changes) :]
     assert changes[0]["seq"] > 6
+
+
+async def test_programs_and_terminals_get_every_text_whole_and_harmless(
+    server: ChatServer, people_of: Of
+) -> None:
+    texts = [
+        ORDERS,
+        "Ça va\u202f? 何\u3000か 👩\u200d🚀 می\u200cشود\tund\r\nso",
+        "\U000e0067",
+    ]
+    alice, bob = people_of(server)("alice", "bob")
+    talk = await alice.group(bob)
+    for text in texts:
+        await alice.ask("POST", f"/conversations/{talk['id']}/messages", {"content": text})
+    async with tail(bob, talk, "--json", PYTHONIOENCODING="cp1253") as running:
+        for text in texts:
+            line = await running.line()
+            assert line.isprintable()
+            assert json.loads(line)["data"]["content"] == text
+    async with tail(bob, talk) as running:
+        assert not set(await running.line()) & UNPRINTABLE
+        assert "Ça va ? 何 か 👩\u200d🚀 می\u200cشود und ⏎ so" in await running.line()
+    async with tail(bob, talk, PYTHONIOENCODING="cp1253") as running:
+        await running.line()
+        assert "?a va ?" in await running.line()
 
 
 async def test_other_conversations_of_the_user_are_not_shown(server: ChatServer) -> None:
@@ -256,7 +298,8 @@ async def test_whoever_reads_it_may_have_enough(server: ChatServer) -> None:
         talk = await alice.group(bob)
         for n in range(3):
             await alice.ask("POST", f"/conversations/{talk['id']}/messages", {"content": f"{n}"})
-        command = f"{{ {' '.join(tail_words(bob, talk))} ; echo $? >&2; }} | head -n 1"
+        follow = " ".join([sys.executable, "-m", "chatserver", *words(bob, talk)])
+        command = f"{{ {follow} ; echo $? >&2; }} | head -n 1"
         shell = await asyncio.create_subprocess_shell(
             command, env=server.env, cwd=".", stdout=-1, stderr=-1
         )
@@ -266,19 +309,6 @@ async def test_whoever_reads_it_may_have_enough(server: ChatServer) -> None:
         out, err = await asyncio.wait_for(shell.communicate(), 20)
     assert len(out.splitlines()) == 1
     assert err == b"0\n"
-
-
-def tail_words(person: Person, talk: Talk) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "chatserver",
-        "tail",
-        "--conversation",
-        talk["id"],
-        "--user",
-        person.id,
-    ]
 
 
 async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
@@ -291,9 +321,8 @@ async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
             (alice, {"WS_PORT": str(free_port())}, "No chatserver answers at http://127.0.0.1:"),
             (alice, {"AUTH_JWT_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET"),
         ]
-        for who, settings, sentence in cases:
-            async with tail(who, talk, **settings) as running:
-                ran = await running.end()
+        each = [run(*words(who, talk), **{**server.env, **settings}) for who, settings, _ in cases]
+        for (_, _, sentence), ran in zip(cases, await asyncio.gather(*each), strict=True):
             assert (ran.code, ran.out) == (1, "")
             assert ran.err.startswith(sentence), ran.err
             assert len(ran.err.splitlines()) == 1

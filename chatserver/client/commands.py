@@ -42,6 +42,8 @@ class Target:
     url: str
     ws_urls: Sequence[str]
     settings: Settings
+    elsewhere: bool
+    """The settings are not those of where it is."""
 
     @classmethod
     def of(cls, url: str | None, ws_urls: Sequence[str] | None) -> Target:
@@ -53,6 +55,7 @@ class Target:
             (url or development.address(settings.host, settings.port)).rstrip("/"),
             ws_urls or [development.address(settings.host, settings.ws_port)],
             settings,
+            elsewhere=bool(url or ws_urls),
         )
 
     @property
@@ -72,7 +75,7 @@ def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
     """Run until it is done or a signal comes; what fails is said in a sentence."""
 
     async def until_stopped() -> None:
-        terminal.stop_on_signal()
+        terminal.stop_on_signal(again=True)
         try:
             await main()
         except asyncio.CancelledError:

@@ -31,7 +31,11 @@ class Actor:
         api: Api,
         line: Callable[..., Line],
         conversations: Sequence[str],
+        *,
+        came: Callable[[], None],
+        lost: Callable[[], None],
     ) -> None:
+        """`came`, `lost`: told of connections, but not of those that this one ends."""
         self.role = role
         self._pace = pace
         self._api = api
@@ -41,7 +45,8 @@ class Actor:
         self._idle = asyncio.Event()
         self._idle.set()
         self._busy = 0
-        self._line = line(hear=_ignore, came=self._arrived, lost=self._came.clear)
+        self._tell_came, self._tell_lost = came, lost
+        self._line = line(hear=_ignore, came=self._arrived, lost=self._lost)
 
     @property
     def online(self) -> bool:
@@ -103,8 +108,13 @@ class Actor:
                 "conversation:read", {"conversationId": conversation, "upToMessageId": message}
             )
 
+    def _lost(self) -> None:
+        self._came.clear()
+        self._tell_lost()
+
     async def _arrived(self, _: Socket) -> None:
         self._came.set()
+        self._tell_came()
         for one in self._conversations:
             try:
                 path = f"/conversations/{segment(one)}/read"

@@ -70,15 +70,17 @@ async def _play(target: Target, messages: int | None, once: bool, pace: float) -
     async with aiohttp.ClientSession() as http:
         api = Api(http, target.url, as_master(target.secret))
         conversations = await set_up(api)
-        typer.echo(f"Socket.IO   {target.ws_urls[0]}\nREST        {target.url}/api\n")
-        typer.echo("Sign in as any of them with these tokens, good for 7 days:")
+        typer.echo(f"Socket.IO   {target.ws_urls[0]}\nREST        {target.url}/api")
+        if target.settings.playground and not target.elsewhere:
+            typer.echo(f"Playground  {target.url}/playground")
+        typer.echo("\nSign in as any of them with these tokens, good for 7 days:")
         for one, token in signing_in:
             typer.echo(f"{one.id:8}  {one.name:16}  {token}")
         typer.echo("\nThey talk now, in these conversations; Ctrl-C ends it:")
         for stage in conversations:
             typer.echo(f"{stage:12}  {conversations[stage]}")
         typer.echo("")
-        play = Play(Pace(pace), messages=messages, once=once, said=_said)
+        play = Play(Pace(pace), messages=messages, once=once, said=_said, note=terminal.note)
         await play.run(http, target, api, conversations)
     typer.echo("That was it.")
 

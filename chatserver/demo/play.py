@@ -22,18 +22,22 @@ from .scenes import Line as ScriptLine
 
 Said = Callable[[Stage, Role, str], None]
 """Told of each message when it is sent."""
+Note = Callable[[str], None]
+"""Told what to say to whoever looks on."""
 
 
 class Play:
     """`messages`: end after so many; `once`: end when each scene has been played."""
 
     def __init__(
-        self, pace: Pace, *, messages: int | None = None, once: bool = False, said: Said
+        self, pace: Pace, *, messages: int | None = None, once: bool = False, said: Said, note: Note
     ) -> None:
         self._pace = pace
         self._left = messages
         self._once = once
         self._said = said
+        self._note = note
+        self._lost = False
         self._chance = random.Random()
         self._actors: dict[str, Actor] = {}
 
@@ -48,7 +52,8 @@ class Play:
         for role in PEOPLE:
             own = [conversations[one.key] for one in STAGES if role.id in one.cast]
             line = partial(Line, http, target.ws_urls, partial(target.token, role.id))
-            self._actors[role.id] = Actor(role, self._pace, api, line, own)
+            tell = {"came": self._came, "lost": self._gone}
+            self._actors[role.id] = Actor(role, self._pace, api, line, own, **tell)
         async with asyncio.TaskGroup() as lives:
             living = [lives.create_task(one.live()) for one in self._actors.values()]
             async with asyncio.TaskGroup() as plays:
@@ -56,6 +61,17 @@ class Play:
                     plays.create_task(self._play(stage, conversations[stage.key]))
             for one in living:
                 one.cancel()
+
+    def _gone(self) -> None:
+        # All of them lose it at once: it is said for the first.
+        if not self._lost:
+            self._lost = True
+            self._note("The connection is lost; trying again …")
+
+    def _came(self) -> None:
+        if self._lost:
+            self._lost = False
+            self._note("Connected.")
 
     async def _play(self, stage: Stage, conversation: str) -> None:
         scenes: Iterator[list[ScriptLine]] = endless(stage.key, self._chance)

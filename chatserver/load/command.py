@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -29,7 +30,9 @@ def load(
     rate: Annotated[
         float | None,
         typer.Option(
-            min=0.01, help="Messages a second, of all together, sent by the clock.  [default: 50]"
+            min=0.01,
+            max=100_000,
+            help="Messages a second, of all together, sent by the clock; else 50.",
         ),
     ] = None,
     in_flight: Annotated[
@@ -40,12 +43,16 @@ def load(
     ] = None,
     ramp: Annotated[
         float | None,
-        typer.Option(min=0, help="Connect over so many seconds; else 200 users a second."),
+        typer.Option(
+            min=0, max=86_400, help="Connect over so many seconds; else 200 users a second."
+        ),
     ] = None,
     size: Annotated[int, typer.Option(min=20, max=10_000, help="Characters of a message.")] = 80,
     settle: Annotated[
         float,
-        typer.Option(min=0.1, help="Lost is what has not come so many seconds after the end."),
+        typer.Option(
+            min=0.1, max=86_400, help="Lost is what has not come so many seconds after the end."
+        ),
     ] = 15.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result for programs; progress goes to stderr.")
@@ -65,8 +72,8 @@ def load(
     acknowledged has to come to each member, once and in order.
 
     Ends with the times and counts, and with code 1 if anything was lost, came
-    twice or out of order. Users (load-00000 …) and their conversations stay,
-    for the next time.
+    twice or out of order, or had no answer, or somebody could not connect.
+    Users (load-00000 and so on) and their conversations stay, for the next time.
     """
     target = Target.of(url, ws_url)
     if rate and in_flight:
@@ -103,5 +110,9 @@ def load(
 async def _load(target: Target, plan: Plan, *, as_json: bool) -> None:
     from .load import drive  # noqa: PLC0415  the other commands start faster without
 
-    if not await drive(target, plan, as_json=as_json):
+    try:
+        fine = await drive(target, plan, as_json=as_json)
+    except asyncio.CancelledError:
+        terminal.fail("It was ended before anything was said.")
+    if not fine:
         raise typer.Exit(terminal.FAILED)

@@ -1,12 +1,11 @@
-"""All of them together: set up, connected over the ramp, talking, and waited for at the end."""
+"""All of them together: set up, connected over the ramp, and waited for at the end."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -25,22 +24,21 @@ SYNC_BATCH = 1000
 AT_ONCE = 16
 """Requests of the setting up that are under way."""
 PATIENCE_S = 15.0
-"""For those who connect, and for what is under way at the end."""
+"""For those who connect."""
 LOOK_S = 0.05
-MOST_UNDER_WAY = 20_000
 
 
 class Crowd:
-    def __init__(self, plan: Plan, tally: Tally) -> None:
+    """`due` knows when a message of this run was due, by its clientMessageId."""
+
+    def __init__(self, plan: Plan, tally: Tally, due: Callable[[str | None], float | None]) -> None:
         self._plan = plan
         self._tally = tally
-        self._run = secrets.token_hex(4)
-        self._due: list[float] = []
+        self._due = due
         self._members: Sequence[Member] = ()
         self._talks: list[str] = []
         self._targets: dict[str, int] = {}
         self._bases: dict[str, int] = {}
-        self._sending: set[asyncio.Task[None]] = set()
 
     async def set_up(self, api: Api) -> None:
         """Users and conversations, those of an earlier run if there are any. Raises Refused, Away."""
@@ -69,7 +67,7 @@ class Crowd:
 
     @asynccontextmanager
     async def connected(self, http: aiohttp.ClientSession, target: Target) -> AsyncIterator[None]:
-        """Everybody is, as far as the server lets them. Raises Failed when nobody is."""
+        """Everybody is, as far as the server lets them. Raises Failed, Refused when nobody is."""
         plan = self._plan
         own: list[dict[str, int]] = [{} for _ in range(plan.users)]
         for n, talk in enumerate(self._talks):
@@ -79,7 +77,7 @@ class Crowd:
             Member(
                 user,
                 self._tally,
-                self._started,
+                self._due,
                 own[n],
                 partial(Line, http, target.ws_urls),
                 partial(target.token, user),
@@ -90,7 +88,9 @@ class Crowd:
             living = []
             began = time.perf_counter()
             for n, member in enumerate(self._members):
-                await _until(began + plan.ramp_s * n / plan.users)
+                due = began + plan.ramp_s * n / plan.users
+                # Late or not, others have a turn.
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 living.append(lives.create_task(member.live()))
             try:
                 await self._all_there(living)
@@ -99,98 +99,52 @@ class Crowd:
                 for life in living:
                     life.cancel()
 
-    async def talk(self) -> None:
-        """Say what there is to say, for as long as was planned; everything is acknowledged then."""
-        end = time.perf_counter() + self._plan.seconds
-        try:
-            if self._plan.rate is None:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(self._plan.in_flight):
-                        group.create_task(self._one_after_the_other(end))
-            else:
-                await self._by_the_clock(end, self._plan.rate)
-        finally:
-            # Also when this is cut short: what was sent is waited for.
-            if self._sending:
-                await asyncio.wait(self._sending, timeout=PATIENCE_S)
+    def somebody(self, n: int) -> tuple[str, Member | None]:
+        """The conversation whose turn it is, and one of its members by chance; None when none is there."""
+        number = n % len(self._talks)
+        of = self._plan.members_of(number)
+        chosen = self._members[random.choice(of)]
+        if not chosen.been_up:
+            chosen = next((self._members[one] for one in of if self._members[one].been_up), chosen)
+        return self._talks[number], chosen if chosen.been_up else None
 
-    async def settle(self) -> tuple[int, int]:
-        """Wait until everything has been delivered, or too long: what was expected, what is lost."""
+    def acknowledged(self, conversation: str, seq: int) -> None:
+        """Each of its members has to hear of it from now on."""
+        self._targets[conversation] = max(self._targets[conversation], seq)
+
+    async def settled(self) -> None:
+        """Return when everything has been delivered, or it takes too long."""
         for _ in range(int(self._plan.settle_s / LOOK_S)):
-            if not lacking(self._members, self._targets):
-                break
+            if not lacking(self._there, self._targets):
+                return
             await asyncio.sleep(LOOK_S)
-        lost = lacking(self._members, self._targets)
-        expected = sum(
+
+    def count(self) -> None:
+        """How many were there, what they had to hear, and what of it has not come."""
+        self._tally.there = len(self._there)
+        self._tally.lost = lacking(self._there, self._targets)
+        self._tally.expected = sum(
             self._targets[talk] - heard.base
-            for member in self._members
-            if member.been_up
+            for member in self._there
             for talk, heard in member.heard.items()
         )
-        return expected, lost
+
+    @property
+    def _there(self) -> Sequence[Member]:
+        return [one for one in self._members if one.been_up]
 
     async def _all_there(self, living: Sequence[asyncio.Task[None]]) -> None:
         for _ in range(int(PATIENCE_S / LOOK_S)):
             pairs = zip(self._members, living, strict=True)
             if all(one.been_up or life.done() for one, life in pairs):
                 break
+            if not self._there and all(one.failed for one in self._members):
+                break  # One may be unlucky; when all are, nobody listens there.
             await asyncio.sleep(LOOK_S)
-        if not any(one.been_up for one in self._members):
+        if not self._there:
+            if refused := next((one.refused for one in self._members if one.refused), None):
+                raise refused
             why = ", ".join(self._tally.errors) or "no answer"
             raise Failed(
                 f"Nobody could connect ({why}): see --ws-url, and what the server's log says."
             )
-
-    async def _by_the_clock(self, end: float, rate: float) -> None:
-        began, n = time.perf_counter(), 0
-        while (due := began + n / rate) < end:
-            await _until(due)
-            n += 1
-            if len(self._sending) >= MOST_UNDER_WAY:
-                # To take more would be to measure this program's memory.
-                self._tally.errors["not sent: too much under way"] += 1
-                continue
-            # Times count from when it was due: were this program or the server late, it would not
-            # show otherwise.
-            task = asyncio.create_task(self._say(n, due))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
-
-    async def _one_after_the_other(self, end: float) -> None:
-        while (due := time.perf_counter()) < end:
-            task = asyncio.create_task(self._say(len(self._due), due))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
-            # By itself, so that it is finished when this is cut short; and not for ever, should the
-            # server have no place for this user any more.
-            await asyncio.wait([task], timeout=end + PATIENCE_S - due)
-
-    async def _say(self, n: int, due: float) -> None:
-        number = n % len(self._talks)
-        talk = self._talks[number]
-        member = self._somebody(self._plan.members_of(number))
-        if member is None:
-            self._tally.errors["not sent: nobody there"] += 1
-            return
-        once = f"{self._run}-{len(self._due)}"
-        self._due.append(due)
-        self._tally.sent += 1
-        text = f"{once} ".ljust(self._plan.size, "·")
-        seq = await member.say(talk, text, once, due)
-        if seq is not None:
-            self._targets[talk] = max(self._targets[talk], seq)
-
-    def _somebody(self, of: Sequence[int]) -> Member | None:
-        chosen = self._members[random.choice(of)]
-        if chosen.been_up:
-            return chosen
-        return next((self._members[one] for one in of if self._members[one].been_up), None)
-
-    def _started(self, once: str | None) -> float | None:
-        run, _, number = (once or "").partition("-")
-        return self._due[int(number)] if run == self._run else None
-
-
-async def _until(moment: float) -> None:
-    # Late or not, others have a turn.
-    await asyncio.sleep(max(0.0, moment - time.perf_counter()))

@@ -4,60 +4,77 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 
 import aiohttp
+import typer
 
 from .. import garbage, terminal, wire
 from ..client.api import Api, as_master
 from ..client.commands import Target
+from . import files
 from .crowd import Crowd
 from .plan import Plan
-from .report import echo, print_result, progress_console, result, show_progress
+from .progress import CONNECTING, TALKING, WAITING, Progress
+from .report import print_result, result
+from .talk import Said, Talk
 from .tally import Tally
 
 
 async def drive(target: Target, plan: Plan, *, as_json: bool) -> bool:
-    """Whether nothing was lost, twice or out of order. Raises Away, Refused, Failed."""
-    tally = Tally()
-    crowd = Crowd(plan, tally)
-    cut_short = False
+    """Whether everybody was served as they should be. Raises Away, Refused, Failed.
+
+    To be cancelled once ends the talking, and twice the waiting for what is under way.
+    """
+    files.allow(plan.users)
+    tally, said = Tally(), Said()
+    crowd = Crowd(plan, tally, said.due)
+    talk = Talk(plan, tally, said, crowd)
+    progress = Progress(plan, tally, as_json=as_json)
+    typer.echo(
+        f"{plan.users:,} users, {plan.conversations:,} conversations of {plan.members:,}, at "
+        f"{target.ws_urls[0]}; Ctrl-C ends it early.",
+        err=as_json,
+    )
     # As many connections as there are users.
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        echo(
-            f"{plan.users:,} users, {plan.conversations:,} conversations of {plan.members:,}, at "
-            f"{target.ws_urls[0]}; Ctrl-C ends it early.",
-            as_json=as_json,
-        )
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as http, progress.shown():
         await crowd.set_up(Api(http, target.url, as_master(target.secret)))
-        progress = asyncio.create_task(
-            show_progress(tally, progress_console(as_json=as_json)), name="progress"
-        )
-        try:
-            async with crowd.connected(http, target):
-                garbage.settle()
-                began, cpu = time.perf_counter(), time.process_time()
-                try:
-                    await crowd.talk()
-                except asyncio.CancelledError:
-                    # A signal: what was said until then is worth its table.
-                    cut_short = True
-                    if task := asyncio.current_task():
-                        task.uncancel()
-                seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
-                expected, lost = await crowd.settle()
-        finally:
-            progress.cancel()
-            await asyncio.wait([progress])
+        progress.enter(CONNECTING)
+        async with crowd.connected(http, target):
+            garbage.settle()
+            progress.enter(TALKING)
+            began, cpu = time.perf_counter(), time.process_time()
+            cut_short = await _is_cut_short(talk.run())
+            end, cpu = time.perf_counter(), time.process_time() - cpu
+            progress.enter(WAITING)
+            await _is_cut_short(_all_comes(talk, crowd))
+            crowd.count()
     found = result(
+        plan,
         tally,
-        expected=expected,
-        lost=lost,
-        seconds=seconds,
-        cpu_s=cpu_s,
+        seconds=max(end, tally.last_ack) - began,
+        own_core=cpu / (end - began),
         cut_short=cut_short,
     )
     if as_json:
-        echo(wire.encode(found).decode(), as_json=False)
+        typer.echo(wire.encode(found))
     else:
         print_result(found, terminal.console())
     return bool(found["ok"])
+
+
+async def _all_comes(talk: Talk, crowd: Crowd) -> None:
+    await talk.answered()
+    await crowd.settled()
+
+
+async def _is_cut_short(doing: Coroutine[None, None, None]) -> bool:
+    """What was said until then is worth its table."""
+    try:
+        await doing
+    except asyncio.CancelledError:
+        if task := asyncio.current_task():
+            task.uncancel()
+        return True
+    return False

@@ -57,6 +57,10 @@ class Member:
         self.user = user
         self.heard = {conversation: Heard(seq) for conversation, seq in bases.items()}
         self.been_up = False
+        self.failed = False
+        """At least once nobody answered."""
+        self.refused: Refused | None = None
+        """Why the server does not want this user."""
         self._tally = tally
         self._started = started
         self._make_token = token
@@ -71,9 +75,11 @@ class Member:
             try:
                 await self.line.run()
             except Away:
+                self.failed = True
                 self._tally.errors["no connection"] += 1
                 await asyncio.sleep(1.0)
             except Refused as refused:
+                self.refused = refused
                 self._tally.errors[f"connect: {refused.code}"] += 1
                 break
             finally:
@@ -86,8 +92,10 @@ class Member:
             stored = await self.line.call("message:send", message)
         except Refused as refused:
             self._tally.errors[refused.code] += 1
+            self._tally.refused += 1
             return None
-        self._tally.ack.add(time.perf_counter() - due)
+        self._tally.last_ack = time.perf_counter()
+        self._tally.ack.add(self._tally.last_ack - due)
         return int(stored["seq"])
 
     def _token(self) -> str:
@@ -149,10 +157,9 @@ class Member:
 
 
 def lacking(members: Sequence[Member], targets: Mapping[str, int]) -> int:
-    """Deliveries that have not come, of all those who were ever connected."""
+    """Deliveries that have not come."""
     return sum(
         heard.lacks(targets[conversation])
         for member in members
-        if member.been_up
         for conversation, heard in member.heard.items()
     )

@@ -1,71 +1,43 @@
-"""What is shown: a line while it goes on, a table at the end."""
+"""What came out: for programs, and as a table."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
-import typer
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
+from .plan import Plan
 from .tally import Tally
 
-EVERY_S = 1.0
 BUSY = 0.85
 """Of a core: above it what is measured is this program as much as the server."""
 
 
-async def show_progress(tally: Tally, console: Console) -> None:
-    """A line that is kept up to date on a terminal, and a new one each second elsewhere."""
-    began, before = time.perf_counter(), (0, 0)
-    if not console.is_terminal:
-        while True:
-            await asyncio.sleep(EVERY_S)
-            console.print(_line(tally, time.perf_counter() - began, before), markup=False)
-            before = (tally.ack.count, tally.delivered)
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            await asyncio.sleep(EVERY_S)
-            live.update(Text(_line(tally, time.perf_counter() - began, before)), refresh=True)
-            before = (tally.ack.count, tally.delivered)
-
-
-def _line(tally: Tally, seconds: float, before: tuple[int, int]) -> str:
-    acks, deliveries = tally.ack.count - before[0], tally.delivered - before[1]
-    parts = [
-        f"{seconds:4.0f} s",
-        f"{tally.connected:,} connected",
-        f"{acks / EVERY_S:,.0f} messages/s",
-        f"{deliveries / EVERY_S:,.0f} deliveries/s",
-        f"ack p99 {tally.ack.at(0.99) * 1000:,.1f} ms",
-    ]
-    errors = tally.errors.total()
-    return "   ".join([*parts, f"{errors:,} errors"] if errors else parts)
-
-
 def result(
-    tally: Tally, *, expected: int, lost: int, seconds: float, cpu_s: float, cut_short: bool
+    plan: Plan, tally: Tally, *, seconds: float, own_core: float, cut_short: bool
 ) -> dict[str, Any]:
-    """For programs; and what the table is made of."""
+    """For programs; and what the table is made of. `seconds`: up to the last acknowledgement."""
+    wrong = (
+        *(tally.lost, tally.twice, tally.out_of_order, tally.unanswered),
+        plan.users - tally.there,
+    )
     return {
-        "ok": not (lost or tally.twice or tally.out_of_order) and tally.ack.count > 0,
+        "ok": not any(wrong) and tally.ack.count > 0,
         "cutShort": cut_short,
         "seconds": round(seconds, 2),
-        "connected": tally.connect.count - tally.reconnects,
+        "users": plan.users,
+        "connected": tally.there,
         "reconnected": tally.reconnects,
         "sent": tally.sent,
         "acknowledged": tally.ack.count,
+        "unanswered": tally.unanswered,
         "messagesPerSecond": round(tally.ack.count / seconds, 1),
-        "expected": expected,
-        "delivered": expected - lost,
+        "expected": tally.expected,
+        "delivered": tally.expected - tally.lost,
         "deliveriesPerSecond": round(tally.delivered / seconds, 1),
-        "lost": lost,
+        "lost": tally.lost,
         "twice": tally.twice,
         "outOfOrder": tally.out_of_order,
         "errors": dict(tally.errors.most_common()),
@@ -74,7 +46,7 @@ def result(
             "ack": tally.ack.ms(),
             "delivery": tally.delivery.ms(),
         },
-        "ownCore": round(cpu_s / seconds, 2),
+        "ownCore": round(own_core, 2),
     }
 
 
@@ -101,6 +73,13 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
         f" ({found['deliveriesPerSecond']:,} a second): {found['lost']:,} lost, {found['twice']:,} twice,"
         f" {found['outOfOrder']:,} out of order.",
     ]
+    if found["unanswered"]:
+        lines.append(
+            f"{found['unanswered']:,} messages had no answer to the end: the times are those of the"
+            " others, and look better than it was."
+        )
+    if found["connected"] < found["users"]:
+        lines.append(f"Only {found['connected']:,} of {found['users']:,} users could connect.")
     if found["reconnected"]:
         lines.append(f"{found['reconnected']:,} connections were lost and made again.")
     if found["errors"]:
@@ -114,12 +93,3 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
             " Run several with fewer users each."
         )
     return lines
-
-
-def progress_console(*, as_json: bool) -> Console:
-    # What a program reads stands alone on the standard output.
-    return Console(file=sys.stderr if as_json else sys.stdout, soft_wrap=True, highlight=False)
-
-
-def echo(sentence: str, *, as_json: bool) -> None:
-    typer.echo(sentence, err=as_json)

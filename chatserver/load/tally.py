@@ -50,9 +50,24 @@ class Tally:
     delivery: Times = field(default_factory=Times)
     """From the same moment to each member who hears it, the sender too."""
     connected: int = 0
+    """At this moment."""
+    there: int = 0
+    """Users who have been connected at all."""
     sent: int = 0
+    refused: int = 0
+    """Of those that were sent."""
+    last_ack: float = 0.0
+    """When there was one, by `time.perf_counter`."""
     delivered: int = 0
+    expected: int = 0
+    """Deliveries of what was acknowledged."""
+    lost: int = 0
+    """Of those that were expected."""
     reconnects: int = 0
     twice: int = 0
     out_of_order: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def unanswered(self) -> int:
+        return self.sent - self.ack.count - self.refused

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from .. import wire
 from ..clock import iso
-from ..mongo import Document
 
 TYPE_OF_ENTRY: Mapping[str, str] = {
     "message": "message.created",
@@ -43,7 +43,7 @@ class Event:
     """Of the request that did what it tells of, if its trace is kept."""
 
     @classmethod
-    def from_doc(cls, doc: Document) -> Event:
+    def from_doc(cls, doc: Mapping[str, Any]) -> Event:
         """The event of a document of the outbox."""
         return cls(
             event_id(doc["_id"]),

@@ -10,6 +10,7 @@ from typing import Any
 from rich.text import Text
 
 from .follower import SYNCED, Happened
+from .screen import on_one_line
 
 KNOWN = 10_000
 """Messages whose number is remembered, for what is told of them later."""
@@ -18,7 +19,10 @@ NOBODY = "-"
 
 
 class Lines:
-    def __init__(self) -> None:
+    """`conversation`: as it was when this began."""
+
+    def __init__(self, conversation: Mapping[str, Any]) -> None:
+        self.conversation = conversation
         self._seqs: OrderedDict[str, int] = OrderedDict()
         self._newest = 0
 
@@ -28,9 +32,9 @@ class Lines:
         number = self.number(data.get("messageId") or data.get("upToMessageId") or data.get("id"))
         return Text.assemble(
             (f"{_clock(at)}  ", "dim"),
-            (f"{_printable(who):<{WHO}}  ", "bold"),
+            (f"{on_one_line(who):<{WHO}}  ", "bold"),
             (f"{number:>5}  ", "dim"),
-            _printable(what),
+            on_one_line(what),
         )
 
     def number(self, message_id: Any) -> str:
@@ -56,12 +60,9 @@ def _said(event: str, data: Mapping[str, Any], lines: Lines) -> tuple[str | None
             lines.know(data)
             return data["createdAt"], data["senderId"], _content(data, lines)
         case _ if event == SYNCED:
-            mark = "" if lines.know(data) else "is now: "
-            return (
-                data["updatedAt"] or data["createdAt"],
-                data["senderId"],
-                mark + _state(data, lines),
-            )
+            if lines.know(data):
+                return data["createdAt"], data["senderId"], _state(data, lines)
+            return data["updatedAt"], data["senderId"], f"is now: {_state(data, lines)}"
         case "message:updated":
             return data["updatedAt"], NOBODY, f"edited: {data['content']}"
         case "message:deleted":
@@ -83,10 +84,25 @@ def _said(event: str, data: Mapping[str, Any], lines: Lines) -> tuple[str | None
         case "participant:removed":
             return at, who, "is not in the conversation any more"
         case "conversation:updated":
-            return data["updatedAt"], NOBODY, f"the conversation is called {data['name']!r} now"
+            before, lines.conversation = lines.conversation, data
+            return data["updatedAt"], NOBODY, _difference(before, data)
         case "conversation:removed":
             return at, NOBODY, "the conversation is closed to this user"
     return at, who, event
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What there is of it to read: of its picture and its metadata only that they are others."""
+    roles = {one["userId"]: one["role"] for one in before["participants"]}
+    found = [
+        f"{one['userId']} is {one['role']} now"
+        for one in now["participants"]
+        if roles.get(one["userId"], one["role"]) != one["role"]
+    ]
+    if now["name"] != before["name"]:
+        name = now["name"]
+        found.append(f"the conversation is called {name!r} now" if name else "it has no name now")
+    return ", ".join(found) or "the conversation was changed"
 
 
 def _state(message: Mapping[str, Any], lines: Lines) -> str:
@@ -110,11 +126,3 @@ def _clock(at: str | None) -> str:
     now = datetime.now().astimezone()
     moment = datetime.fromisoformat(at).astimezone() if at else now
     return moment.strftime("%H:%M:%S" if moment.date() == now.date() else "%Y-%m-%d %H:%M:%S")
-
-
-def _printable(text: str) -> str:
-    """On one line; and what a user writes must not be taken for orders by the operator's terminal."""
-    return "".join(
-        one if one.isprintable() else " ⏎ " if one == "\n" else "\N{REPLACEMENT CHARACTER}"
-        for one in text
-    )

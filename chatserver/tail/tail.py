@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import typer
 
-from .. import terminal, wire
+from .. import terminal
 from ..client.api import Api, as_user, segment
 from ..client.commands import Target
 from ..client.failures import Away, Failed, Refused
@@ -18,6 +18,7 @@ from ..client.socket import Socket
 from ..clock import iso, now
 from .follower import PRESENCE, REMOVED, Follower, Happened
 from .lines import Lines
+from .screen import as_json as json_line
 
 
 class Tail:
@@ -35,7 +36,7 @@ class Tail:
         self._as_json = as_json
         self._participants: set[str] = set()
         self._api: Api
-        self._lines = Lines()
+        self._lines: Lines
         self._console = terminal.console()
         self._end = asyncio.Event()
         self._follower = Follower(conversation, since, last, self._tell)
@@ -46,7 +47,9 @@ class Tail:
         whoever reads it has enough."""
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
             self._api = Api(http, self._target.url, as_user(self._token))
-            self._participants = await self._look()
+            conversation = await self._look()
+            self._participants = _participants(conversation)
+            self._lines = Lines(conversation)
             line = Line(
                 http,
                 self._target.ws_urls,
@@ -64,31 +67,32 @@ class Tail:
     def _token(self) -> str:
         return self._target.token(self._user)
 
-    async def _look(self) -> set[str]:
-        """Who takes part. Raises Away, Refused, Failed."""
+    async def _look(self) -> Any:
+        """The conversation. Raises Away, Refused, Failed."""
         try:
-            found = await self._api.ask("GET", f"/conversations/{segment(self._follower.id)}")
+            return await self._api.ask("GET", f"/conversations/{segment(self._follower.id)}")
         except Refused as refused:
             if refused.code != "NOT_FOUND":
                 raise
             raise Failed(
                 f"{self._user} is in no conversation {self._follower.id}: name a participant with --user."
             ) from None
-        return {one["userId"] for one in found["participants"]}
 
     async def _came(self, socket: Socket) -> None:
         if self._was_up:
-            _note("Connected.")
+            terminal.note("Connected.")
             await self._look_again()
+        elif sys.stderr.isatty():
+            terminal.note(f"Following it as {self._user}; Ctrl-C ends it.")
         self._was_up = True
         await self._follower.catch_up(socket)
 
     async def _look_again(self) -> None:
         """Tell who came and went while nobody listened: it has no rev to read it by."""
         try:
-            now_in = await self._look()
+            now_in = _participants(await self._look())
         except Away:
-            _note("(REST does not answer: who came and went meanwhile is not known.)")
+            terminal.note("(REST does not answer: who came and went meanwhile is not known.)")
             return
         before = self._participants
         for event, who in (("added", now_in - before), ("removed", before - now_in)):
@@ -102,7 +106,7 @@ class Tail:
 
     def _lost(self) -> None:
         self._follower.lost()
-        _note("The connection is lost; trying again …")
+        terminal.note("The connection is lost; trying again …")
 
     def _tell(self, happened: Happened) -> None:
         event, data = happened.event, happened.data
@@ -125,10 +129,10 @@ class Tail:
             text = shown.get()
         else:
             line: dict[str, Any] = {"event": happened.event, "rev": happened.rev}
-            text = wire.encode({**line, "data": happened.data}).decode() + "\n"
-        sys.stdout.write(text)
-        sys.stdout.flush()
+            text = json_line({**line, "data": happened.data}) + "\n"
+        # Whatever the encoding of the terminal: it is JSON, or it can do without a letter.
+        typer.echo(text.encode() if self._as_json else text, nl=False)
 
 
-def _note(sentence: str) -> None:
-    typer.echo(sentence, err=True)
+def _participants(conversation: Any) -> set[str]:
+    return {one["userId"] for one in conversation["participants"]}

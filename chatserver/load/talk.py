@@ -1,0 +1,99 @@
+"""The talking: what is said when, by whom, and whether it was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+
+from .crowd import Crowd
+from .plan import Plan
+from .tally import Tally
+
+PATIENCE_S = 15.0
+"""For what is under way at the end."""
+MOST_UNDER_WAY = 20_000
+
+
+class Said:
+    """When each message of this run was due, by its clientMessageId."""
+
+    def __init__(self) -> None:
+        self._run = secrets.token_hex(4)
+        self._due: list[float] = []
+
+    def next(self, due: float) -> str:
+        self._due.append(due)
+        return f"{self._run}-{len(self._due) - 1}"
+
+    def due(self, once: str | None) -> float | None:
+        """None for a message that is not of this run."""
+        run, _, number = (once or "").partition("-")
+        return self._due[int(number)] if run == self._run else None
+
+
+class Talk:
+    def __init__(self, plan: Plan, tally: Tally, said: Said, crowd: Crowd) -> None:
+        self._plan = plan
+        self._tally = tally
+        self._said = said
+        self._crowd = crowd
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Say what there is to say, for as long as was planned."""
+        end = time.perf_counter() + self._plan.seconds
+        if self._plan.rate is not None:
+            await self._by_the_clock(end, self._plan.rate)
+            return
+        numbers = itertools.count()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._plan.in_flight):
+                group.create_task(self._one_after_the_other(end, numbers))
+
+    async def answered(self) -> None:
+        """Return when all that was said has been answered, or it takes too long."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=PATIENCE_S)
+
+    async def _by_the_clock(self, end: float, rate: float) -> None:
+        began = time.perf_counter()
+        for n in itertools.count():
+            due = began + n / rate
+            if due >= end:
+                return
+            # Late or not, others have a turn.
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if len(self._sending) < MOST_UNDER_WAY:
+                # Times count from when it was due: were this program or the server late, it would not
+                # show otherwise.
+                self._begin(n, due)
+            else:
+                # To take more would be to measure this program's memory.
+                self._tally.errors["not sent: too much under way"] += 1
+
+    async def _one_after_the_other(self, end: float, numbers: itertools.count[int]) -> None:
+        while (due := time.perf_counter()) < end:
+            # By itself, so that it is finished when this is cut short; and not for ever, should the
+            # server have no place for this user any more.
+            task = self._begin(next(numbers), due)
+            await asyncio.wait([task], timeout=end + PATIENCE_S - due)
+
+    def _begin(self, n: int, due: float) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._say(n, due))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return task
+
+    async def _say(self, n: int, due: float) -> None:
+        conversation, member = self._crowd.somebody(n)
+        if member is None:
+            self._tally.errors["not sent: nobody there"] += 1
+            return
+        once = self._said.next(due)
+        self._tally.sent += 1
+        text = f"{once} ".ljust(self._plan.size, "·")
+        seq = await member.say(conversation, text, once, due)
+        if seq is not None:
+            self._crowd.acknowledged(conversation, seq)

@@ -1,0 +1,35 @@
+"""What users write, so that it cannot be taken for orders by the terminal of whoever reads it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .. import wire
+
+JOINERS = "\u200c\u200d"
+"""Words of some languages, and many emoji, are not written without them; a terminal does nothing else
+for them."""
+
+
+def on_one_line(text: str) -> str:
+    """For a person: without what moves the cursor, and without what turns the direction of reading."""
+    return "".join(map(_shown, text.replace("\r\n", "\n")))
+
+
+def as_json(value: Any) -> str:
+    """For a program: what is neither printed nor ASCII is escaped. Some terminals obey it even so, and
+    some programs end a line at it."""
+    text = wire.encode(value).decode()
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+
+
+def _shown(one: str) -> str:
+    if one.isprintable() or one in JOINERS:
+        return one
+    if one == "\n":
+        return " ⏎ "
+    # A tab, and the spaces of French and Japanese.
+    return " " if one.isspace() else "\N{REPLACEMENT CHARACTER}"
