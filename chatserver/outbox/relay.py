@@ -151,7 +151,7 @@ class Relay:
 
     async def _hear(self, held: frozenset[int]) -> None:
         for one in self.deliveries:
-            one.scanning = True  # until the first scan has ended
+            one.lanes.scanning = True  # until the first scan has ended
         # First the ear, then the eye: what is recorded in between is heard and seen.
         async with self._mongo.changes(self._wanted()) as changes:
             # Before anything is begun: who delivers without knowing of a hold is held after it.
@@ -187,7 +187,7 @@ class Relay:
         doc = change["fullDocument"]
         for slot in doc["due"]:
             if deliveries := self._of_slot.get(slot):
-                deliveries.take(lane_of(doc["_id"]), Pending(collection, doc))
+                deliveries.lanes.take(lane_of(doc["_id"]), Pending(collection, doc))
 
     # --- looking --------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ class Relay:
         while True:
             self._bell.clear()
             await self._insist(held)
-            more = any(one.more for one in self.deliveries)
+            more = any(one.lanes.more for one in self.deliveries)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ROOM_AGAIN_S if more else SCAN_EVERY_S):
                     await self._bell.wait()
@@ -219,7 +219,8 @@ class Relay:
     async def _scan(self, held: frozenset[int]) -> None:
         for one in self.deliveries:
             # Who did not find room before may turn up now, with something older due.
-            one.scanning, one.more = True, False
+            lanes = one.lanes
+            lanes.scanning, lanes.more = True, False
             async for lane in lanes_due(self._mongo, one.name, sorted(held)):
-                one.look(lane)
-            one.scanning = False
+                lanes.look(lane)
+            lanes.scanning = False
