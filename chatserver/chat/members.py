@@ -100,7 +100,7 @@ class Members:
             return  # It is read when the user comes.
         self._hiders.setdefault(user_id, set()).add(conversation_id)
 
-    async def hides(self, member: Member) -> None:
+    async def note_hiding(self, member: Member) -> None:
         await self._mongo.participants.update_one(
             {"_id": member.doc["_id"]}, {"$set": {"hides": True}}
         )

@@ -121,7 +121,7 @@ class Messages:
         if seen.deleted_at:
             return seen
         # First the hint that there is something hidden, then the thing: never the other way round.
-        await self._members.hides(member)
+        await self._members.note_hiding(member)
         outcome = await self._log.change(member.user_id, _Hide(message_id, member.user_id))
         if outcome.entry is None:
             (seen,) = await self._as_seen(member.user_id, [outcome.message], hides=True)

@@ -39,7 +39,6 @@ class Session(AsyncSocket):
     server: EngineServer
     connected: bool
     upgraded: bool
-    upgrading: bool
     closed: bool
     closing: bool
     why: str | None = None
@@ -273,7 +272,6 @@ class Session(AsyncSocket):
             raise
         if self.connected:
             # A polling session that upgrades: it is ours after the probe (see probed).
-            self.upgrading = True
             asyncio.get_running_loop().call_later(
                 self.server.upgrade_timeout, self._probe_timeout, websocket
             )
@@ -288,7 +286,7 @@ class Session(AsyncSocket):
             self.server.drop(self, self.server.reason.TRANSPORT_CLOSE)
         else:
             self.websocket = None
-            self.upgrading = self._probed = False
+            self._probed = False
 
     def probed(self, data: bytes) -> None:
         """A packet on the WebSocket of a session that still polls. Raises Malformed."""
@@ -300,7 +298,7 @@ class Session(AsyncSocket):
             if self._polling.is_waited_for:
                 self._polling.put(NOOP)
         elif data == b"5":
-            self.upgrading = self._probed = False
+            self._probed = False
             self.upgraded = True
             self.websocket.take = self.received
             self._take_queue()
