@@ -97,6 +97,13 @@ async def nodes(
 
 
 @pytest_asyncio.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """For requests by hand, none of which should take long."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as one:
+        yield one
+
+
+@pytest_asyncio.fixture
 async def people(nodes: Spread) -> AsyncIterator[People]:
     async with aiohttp.ClientSession() as session:
         everyone = People(nodes.servers[0], session, nodes)

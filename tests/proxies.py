@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import aiohttp
 
 from .servers import ROOT, ChatServer, free_port
 
-Command = Callable[[Path], list[str]]
 PROXIES = ("haproxy", "nginx")
 
 

@@ -17,12 +17,6 @@ GONE = (400, '{"code":1,"message":"Session ID unknown"}')
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as one:
-        yield one
-
-
-@pytest.fixture
 async def raw(session: aiohttp.ClientSession) -> AsyncIterator[Raw]:
     async with serving(engine()) as url:
         yield Raw(url, session)

@@ -13,12 +13,6 @@ from .echo import SEPARATOR, Raw, closed, engine, serving
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as one:
-        yield one
-
-
-@pytest.fixture
 async def raw(session: aiohttp.ClientSession) -> AsyncIterator[Raw]:
     async with serving(engine(upgrade_timeout=0.2)) as url:
         raw = Raw(url, session)

@@ -18,6 +18,19 @@ Starter = Callable[..., Awaitable[ChatServer]]
 PeopleOf = Callable[[ChatServer], People]
 
 
+async def three(people: People) -> tuple[Any, Browser, Browser, Browser]:
+    """A group of three, one with a WebSocket, one that has upgraded to it, and one that polls."""
+    alice, bob, carol = people("alice", "bob", "carol")
+    group = await alice.group(bob, carol)
+    desk, phone, poll = await asyncio.gather(
+        Browser.open(alice, "websocket"), Browser.open(bob), Browser.open(carol, "polling")
+    )
+    await phone.hears("client:upgrade")
+    for browser in (desk, phone, poll):
+        await browser.caught_up()
+    return group, desk, phone, poll
+
+
 @pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS)
 async def test_two_browsers_talk(people: People, transports: list[str]) -> None:
     alice, bob = people("alice", "bob")
@@ -102,14 +115,7 @@ async def test_browsers_come_back_by_themselves_after_a_crash_and_miss_nothing(
     start: Starter, people_of: PeopleOf
 ) -> None:
     server = await start()
-    alice, bob, carol = people_of(server)("alice", "bob", "carol")
-    group = await alice.group(bob, carol)
-    desk, phone, poll = await asyncio.gather(
-        Browser.open(alice, "websocket"), Browser.open(bob), Browser.open(carol, "polling")
-    )
-    await phone.hears("client:upgrade")
-    for browser in (desk, phone, poll):
-        await browser.caught_up()
+    group, desk, phone, poll = await three(people_of(server))
 
     # Alice is in the middle of it when the server is killed.
     texts = [f"line {number}" for number in range(1000)]
@@ -171,14 +177,7 @@ async def test_a_server_that_stops_sends_its_browsers_away_to_come_back_by_thems
     start: Starter, people_of: PeopleOf
 ) -> None:
     server = await start()
-    alice, bob, carol = people_of(server)("alice", "bob", "carol")
-    group = await alice.group(bob, carol)
-    desk, phone, poll = await asyncio.gather(
-        Browser.open(alice, "websocket"), Browser.open(bob), Browser.open(carol, "polling")
-    )
-    await phone.hears("client:upgrade")
-    for browser in (desk, phone, poll):
-        await browser.caught_up()
+    group, desk, phone, poll = await three(people_of(server))
     # All that came in before is finished.
     sends = [asyncio.ensure_future(desk.say(group, str(number))) for number in range(100)]
     await sends[0]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
-import pytest
 
 from .people import People, Person
 
@@ -55,12 +53,6 @@ class Polling:
 
 def event(name: str, payload: Any, packet_id: int | str = "") -> str:
     return f"42{packet_id}{json.dumps([name, payload])}"
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as one:
-        yield one
 
 
 async def test_the_handshake_says_what_there_is(
