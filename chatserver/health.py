@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,6 +14,8 @@ import structlog
 from aiohttp import ClientError, web
 
 from . import wire
+from .answers.answer import Answer
+from .answers.health import Alive, NotReady, Ready
 from .mongo import Mongo, PyMongoError
 
 log = structlog.get_logger(__name__)
@@ -54,17 +58,21 @@ class Health:
         await web.UnixSite(runner, beside).start()
 
     def add_public_to(self, router: web.UrlDispatcher) -> None:
-        router.add_get("/health", self._health)
+        self._add(router, [probe for probe in PROBES if probe.public])
 
     def add_private_to(self, router: web.UrlDispatcher) -> None:
-        router.add_get("/health", self._health)
-        router.add_get("/ready", self._ready)
-        router.add_get("/metrics", self._exposition)
+        self._add(router, PROBES)
 
-    async def _health(self, _: web.Request) -> web.Response:
+    def _add(self, router: web.UrlDispatcher, probes: Sequence[Probe]) -> None:
+        for probe in probes:
+            router.add_get(probe.path, partial(probe.handler, self))
+
+    async def health(self, _: web.Request) -> web.Response:
+        """Whether the process answers. It says nothing of what it depends on."""
         return _json({"status": "ok"})
 
-    async def _ready(self, _: web.Request) -> web.Response:
+    async def ready(self, _: web.Request) -> web.Response:
+        """Whether this node is one to send clients to."""
         if self._draining:
             return _json({"status": "draining"}, 503)
         try:
@@ -76,7 +84,8 @@ class Health:
         status, code = ("ready", 200) if ready else ("unavailable", 503)
         return _json({"status": status, "mongo": "ok", **parts}, code)
 
-    async def _exposition(self, _: web.Request) -> web.Response:
+    async def metrics(self, _: web.Request) -> web.Response:
+        """What there is to measure, in the text format of Prometheus."""
         parts = await asyncio.gather(*map(_said_by, self._expositions))
         return web.Response(
             body=b"".join(parts),
@@ -91,6 +100,31 @@ async def _said_by(exposition: Exposition) -> bytes:
     except (PyMongoError, OSError, ClientError) as error:  # a TimeoutError is an OSError
         log.info("metrics.absent", reason=str(error) or type(error).__name__)
         return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A row. `answers`: by status, what that means and its body; None: text. `public`: on the port for
+    clients, too; what the others tell is no client's business."""
+
+    path: str
+    handler: Callable[[Health, web.Request], Awaitable[web.Response]]
+    answers: Mapping[int, tuple[str, type[Answer] | None]]
+    public: bool = False
+
+
+PROBES: Sequence[Probe] = [
+    Probe("/health", Health.health, {200: ("It does.", Alive)}, public=True),
+    Probe(
+        "/ready",
+        Health.ready,
+        {
+            200: ("It is.", Ready),
+            503: ("The database does not answer, or this node begins or drains.", NotReady),
+        },
+    ),
+    Probe("/metrics", Health.metrics, {200: ("`docs/operations.md` says what each means.", None)}),
+]
 
 
 def _json(body: object, status: int = 200) -> web.Response:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from typing import Any
 
+from . import conforming
 from .people import People, Person
 from .raw import Answer, Wire, history, rising
 from .replay import CHANGES, Copy
@@ -15,7 +16,8 @@ Talk = dict[str, Any]
 
 async def ready(people: People) -> int:
     async with people.session.get(f"{people.server.rest}/ready") as answer:
-        assert answer.content_type == "application/json"
+        said = await answer.json()
+        conforming.answer("GET", "/ready", answer.status, answer.headers, said)
         return answer.status
 
 

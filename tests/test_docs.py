@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import aiohttp
+import jsonschema_rs
 import pytest
-from openapi_spec_validator import validate
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
+from referencing.exceptions import PointerToNowhere
 
 from chatserver.answers.webhooks import DATA
 from chatserver.docs.asyncapi import asyncapi
@@ -23,6 +28,7 @@ from .people import People
 from .servers import INTERNAL_SECRET, JWT_SECRET, ROOT, WEBHOOK_SECRET, ChatServer
 from .spread import Spread
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PAGES = ("/docs", "/docs/events")
 PRODUCTION = {
     "ENV": "production",
@@ -41,10 +47,44 @@ async def get(server: ChatServer, path: str) -> tuple[int, aiohttp.typedefs.Loos
 
 
 def test_the_openapi_document_is_valid() -> None:
-    validate(openapi())
+    document = openapi()
+    validate(document, cls=OpenAPIV31SpecValidator)
+    for methods in (document["paths"] | document["webhooks"]).values():
+        for operation in methods.values():
+            kinds = {kind for way in operation["security"] for kind in way}
+            assert kinds <= set(document["components"]["securitySchemes"])
+            assert set(operation["tags"]) <= {one["name"] for one in document["tags"]}
+
+
+@pytest.mark.parametrize("make", [openapi, asyncapi])
+def test_every_schema_is_one_of_json_schema_2020_12(make: Any) -> None:
+    # The validators leave some out: of OpenAPI's headers and webhooks, for instance.
+    found = list(schemas(make()))
+    assert len(found) > 50
+    for path, schema in found:
+        assert jsonschema_rs.meta.is_valid({**schema, "$schema": DIALECT}), path
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "value"),
+    [
+        (("components", "schemas", "Message", "properties", "seq"), "type", "whole number"),
+        (("components", "schemas", "Message", "properties", "seq"), "$ref", "#/nowhere"),
+        (("components", "responses", "Conflict"), "description", None),
+        (("paths", "/api/messages/{messageId}", "get"), "operationId", "messages_delete"),
+        (("paths", "/api/messages/{messageId}", "get"), "parameters", []),
+    ],
+)
+def test_a_document_that_is_wrong_is_found(path: tuple[str, ...], key: str, value: Any) -> None:
+    document = openapi()
+    reduce(getitem, path, document)[key] = value
+    with pytest.raises((OpenAPIValidationError, PointerToNowhere)):
+        validate(document, cls=OpenAPIV31SpecValidator)
 
 
 async def test_the_asyncapi_document_is_valid_to_its_own_parser() -> None:
+    broken = asyncapi()
+    broken["operations"]["send.ping"]["action"] = "shout"
     process = await asyncio.create_subprocess_exec(
         "node",
         "tests/js/asyncapi.mjs",
@@ -52,9 +92,21 @@ async def test_the_asyncapi_document_is_valid_to_its_own_parser() -> None:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    output, _ = await process.communicate(json.dumps(asyncapi()).encode())
+    output, _ = await process.communicate(json.dumps([asyncapi(), broken]).encode())
     assert process.returncode == 0
-    assert output.decode() == ""
+    of_ours, of_the_broken = json.loads(output)
+    assert of_ours == []
+    assert "operations.send.ping.action" in of_the_broken[0]
+
+
+def schemas(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All that are in a document, by where they stand."""
+    below = enumerate(node) if isinstance(node, list) else node.items()
+    for key, one in below:
+        if key in ("schema", "payload") or path == "/components/schemas":
+            yield f"{path}/{key}", one
+        if isinstance(one, dict | list) and key not in ("example", "examples"):
+            yield from schemas(one, f"{path}/{key}")
 
 
 @pytest.mark.parametrize("make", [openapi, asyncapi])

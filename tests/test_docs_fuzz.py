@@ -10,13 +10,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from chatserver.docs.openapi import openapi
+
 from .conftest import Starter
 from .people import People
 from .rows import set_scene
 from .servers import INTERNAL_SECRET, ChatServer
 
-SECONDS = 30
-# Not unsupported_method: it wants 405, and the codes of the API, each with its status, are those that are.
+EXAMPLES = 15
+"""Of each operation and way of making them up; beside those that go through the edges of each schema."""
+# Not unsupported_method and allow_header_conformance: they want 405, and of /conversations/private an Allow
+# without what there is for /conversations/{conversationId}; the codes of the API, each with its status, are
+# those that are. Not positive_data_acceptance: what one emoji is, and that only one of `before` and `after`
+# is given, no schema of these says.
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -24,7 +30,10 @@ CHECKS = (
     "response_headers_conformance",
     "response_schema_conformance",
     "negative_data_rejection",
+    "missing_required_header",
     "ignored_auth",
+    "use_after_free",
+    "ensure_resource_availability",
 )
 CONFIG = """
 seed = 20261121
@@ -79,7 +88,7 @@ async def test_whatever_is_asked_is_answered_as_the_document_says(
         {"userIds": [one.id for one in others]},
     )
     other = await scene.alice.group(scene.bob)
-    config = tmp_path / "schemathesis.toml"
+    config, told = tmp_path / "schemathesis.toml", tmp_path / "told.json"
     config.write_text(
         CONFIG.format(
             rest=server.rest,
@@ -96,13 +105,21 @@ async def test_whatever_is_asked_is_answered_as_the_document_says(
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "schemathesis.cli", "--config-file", str(config)),
         *("run", f"{server.rest}/docs/openapi.json", "--checks", ",".join(CHECKS)),
-        *("--max-time", str(SECONDS)),
+        *("--max-examples", str(EXAMPLES), "--report-json-path", str(told)),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
+    tried = json.loads(told.read_text())
+    operations = sum(len(methods) for methods in openapi()["paths"].values())
+    assert tried["complete"]
+    assert tried["operations"]["tested"] == operations
+    assert {phase: one["status"] for phase, one in tried["phases"].items()} == dict.fromkeys(
+        ("examples", "coverage", "fuzzing", "stateful"), "success"
+    )
+    assert tried["test_cases"]["generated"] > 1500
     # All but one can succeed: nothing is left here of an endpoint that is configured no more.
     answered = await done(people)
     assert len(answered) > 28, answered

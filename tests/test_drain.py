@@ -10,6 +10,7 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
+from . import conforming
 from .bare import Polling
 from .conftest import Starter
 from .people import People
@@ -86,7 +87,9 @@ async def test_clients_are_sent_away_one_after_the_other_and_nobody_new_comes_in
     server.signal(signal.SIGINT)  # once is enough; a second time must not cut it short
     await when(lambda: gone)
     async with people.session.get(f"{server.rest}/ready") as answer:
-        assert (answer.status, await answer.json()) == (503, {"status": "draining"})
+        said = await answer.json()
+        assert (answer.status, said) == (503, {"status": "draining"})
+        conforming.answer("GET", "/ready", answer.status, answer.headers, said)
     async with people.session.get(f"{server.rest}/health") as answer:
         assert answer.status == 200
     with pytest.raises(aiohttp.ClientError):

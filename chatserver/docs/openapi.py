@@ -17,7 +17,7 @@ from ..errors import (
     Unavailable,
     ValidationFailed,
 )
-from ..http import MAX_BODY
+from ..http import MAX_BODY, REQUEST_ID
 from ..internal.door import ROUTES as INTERNAL
 from ..internal.door import Route as InternalRoute
 from ..limits import Rate
@@ -25,6 +25,7 @@ from ..outbox.event import TYPES
 from ..requests.parse import Request
 from ..rest.door import ROUTES as REST
 from ..rest.route import Route
+from .probes import probes
 from .refusals import refusals
 from .shapes import Document, Shapes
 from .webhooks import webhook
@@ -36,6 +37,9 @@ of it is served on `PORT`, which belongs into a private network.
 Keys that the server does not know are refused in a request; ignore those that you do not know in an
 answer. Ids are opaque. Times are ISO 8601 in UTC with milliseconds. Every refusal has one shape, and
 someone who is not a participant gets `NOT_FOUND` for a conversation and everything in it.
+
+Every request below `/api` may have an `X-Request-Id`, and every answer has one: by it the request is found in the
+log, and in the traces.
 """
 
 ANYWHERE = (Unauthenticated, ValidationFailed, PayloadTooLarge, Internal, Unavailable)
@@ -49,6 +53,7 @@ TAGS = {
     "presence": "Who is online.",
     "internal": "For the Master Service itself: its users, and the operator's desk of the webhooks.",
     "webhooks": "What the server tells the Master Service.",
+    "operation": "For balancers and Prometheus. Only `/health` is on `WS_PORT`, too.",
 }
 SECURITY: Document = {
     "token": {
@@ -71,6 +76,24 @@ SECURITY: Document = {
     },
 }
 
+REQUEST: Document = {
+    "name": REQUEST_ID,
+    "in": "header",
+    "required": False,
+    "description": "What the caller calls this request: at most 128 letters, digits and `. _ : + / = ~ -`. "
+    "Another one is made in place of what is not.",
+    # No pattern: what does not match is replaced, and not refused.
+    "schema": {"type": "string"},
+    "example": "checkout-7f3a",
+}
+ANSWERED: Document = {
+    "description": "As the caller has called the request; else what it is called here.",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[\\w.:+/=~-]{1,128}$"},
+}
+FOLLOWED = {"$ref": "#/components/parameters/RequestId"}
+FOLLOWING = {REQUEST_ID: {"$ref": "#/components/headers/RequestId"}}
+
 
 def openapi() -> Document:
     shapes = Shapes()
@@ -79,8 +102,9 @@ def openapi() -> Document:
     table: list[Route | InternalRoute] = [*REST, *INTERNAL]
     for row in table:
         operation, refuses = _operation(shapes, row)
-        operation["responses"] |= refusals(shapes, responses, refuses)
+        operation["responses"] |= refusals(shapes, responses, refuses, FOLLOWING)
         paths.setdefault(row.path, {})[row.method.lower()] = operation
+    paths |= probes(shapes)
     webhooks = {kind: {"post": webhook(shapes, kind)} for kind in TYPES}
     return {
         "openapi": "3.1.0",
@@ -98,6 +122,8 @@ def openapi() -> Document:
         "components": {
             "schemas": shapes.components,
             "responses": dict(sorted(responses.items())),
+            "parameters": {"RequestId": REQUEST},
+            "headers": {"RequestId": ANSWERED},
             "securitySchemes": SECURITY,
         },
     }
@@ -122,8 +148,7 @@ def _operation(
         made["security"] = [{"token": []}, {"secret": [], "user": []}]
         made |= rate(row.limit)
     inside, outside = _split(row)
-    if outside:
-        made["parameters"] = [_parameter(shapes, row, name) for name in outside]
+    made["parameters"] = [*(_parameter(shapes, row, name) for name in outside), FOLLOWED]
     if inside:
         made["requestBody"] = _body(shapes, row.request, inside, most)
     made["responses"] = _successes(shapes, row)
@@ -175,14 +200,13 @@ def _body(shapes: Shapes, kind: type[Request], names: list[str], most: int) -> D
 
 
 def _successes(shapes: Shapes, row: Route | InternalRoute) -> Document:
+    said = {"200": row.known, "201": "It is new."} if row.known else {"200": "Done."}
     if row.answers is None:
-        return {"204": {"description": "Done."}}
+        return {"204": {"description": "Done.", "headers": FOLLOWING}}
     content = shapes.json(shapes.answer(row.answers))
-    if not row.known:
-        return {"200": {"description": "Done.", "content": content}}
     return {
-        "200": {"description": row.known, "content": content},
-        "201": {"description": "It is new.", "content": content},
+        status: {"description": text, "headers": FOLLOWING, "content": content}
+        for status, text in said.items()
     }
 
 

@@ -70,7 +70,8 @@ def events_page(document: Document) -> str:
 
 def _operation(method: str, path: str, one: Document, components: Document) -> Markup:
     """An endpoint, or a webhook."""
-    parameters = one.get("parameters", ())
+    # What all of them have in common is a reference: the page says it once, at its beginning.
+    parameters = [each for each in one.get("parameters", ()) if "$ref" not in each]
     schema = {
         "properties": {
             each["name"]: {**each["schema"], "description": _where(each)} for each in parameters

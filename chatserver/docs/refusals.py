@@ -8,8 +8,11 @@ from ..errors import ChatError, RateLimited, ValidationFailed
 from .shapes import Document, Shapes
 
 
-def refusals(shapes: Shapes, responses: Document, kinds: Sequence[type[ChatError]]) -> Document:
-    """References to responses, by status; what is missing among these is added."""
+def refusals(
+    shapes: Shapes, responses: Document, kinds: Sequence[type[ChatError]], headers: Document
+) -> Document:
+    """References to responses, by status; what is missing among these is added. `headers`: what each
+    of them has."""
     by_status: dict[int, list[type[ChatError]]] = {}
     for kind in sorted(set(kinds), key=lambda kind: (kind.status, kind.code)):
         by_status.setdefault(kind.status, []).append(kind)
@@ -17,12 +20,12 @@ def refusals(shapes: Shapes, responses: Document, kinds: Sequence[type[ChatError
     for status, of_it in by_status.items():
         name = "Or".join(kind.__name__ for kind in of_it)
         if name not in responses:
-            responses[name] = _response(shapes, of_it)
+            responses[name] = _response(shapes, of_it, headers)
         made[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return made
 
 
-def _response(shapes: Shapes, kinds: Sequence[type[ChatError]]) -> Document:
+def _response(shapes: Shapes, kinds: Sequence[type[ChatError]], headers: Document) -> Document:
     errors = [shapes.error(kind) for kind in kinds]
     schema = {
         "type": "object",
@@ -31,15 +34,14 @@ def _response(shapes: Shapes, kinds: Sequence[type[ChatError]]) -> Document:
     }
     made: Document = {
         "description": " Or: ".join(kind.__doc__ or "" for kind in kinds),
+        "headers": dict(headers),
         "content": shapes.json(schema, {"error": _refusal(kinds[0])}),
     }
     if RateLimited in kinds:
-        made["headers"] = {
-            "Retry-After": {
-                "description": "`details.retryAfter`, in whole seconds.",
-                "required": True,
-                "schema": {"type": "integer", "minimum": 1},
-            }
+        made["headers"]["Retry-After"] = {
+            "description": "`details.retryAfter`, in whole seconds.",
+            "required": True,
+            "schema": {"type": "integer", "minimum": 1},
         }
     return made
 

@@ -1,9 +1,13 @@
-// What AsyncAPI's own parser has to say of the document on standard input, a finding a line.
+// What AsyncAPI's own parser has to say of each of the documents on standard input: a list of findings for
+// each.
 import { readFileSync } from "node:fs";
 import parser from "@asyncapi/parser";
 
-const { diagnostics } = await new parser.Parser().parse(readFileSync(0, "utf8"));
 const WARNING = 1; // 0: an error; from 2 on: advice, as that there is a newer version of AsyncAPI
-for (const one of diagnostics.filter(({ severity }) => severity <= WARNING)) {
-  console.log(`${one.path.join(".")}: ${one.message}`);
+const said = [];
+for (const document of JSON.parse(readFileSync(0, "utf8"))) {
+  const { diagnostics } = await new parser.Parser().parse(JSON.stringify(document));
+  const wrong = diagnostics.filter(({ severity }) => severity <= WARNING);
+  said.push(wrong.map(({ path, message }) => `${path.join(".")}: ${message}`));
 }
+console.log(JSON.stringify(said));
