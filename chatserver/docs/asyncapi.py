@@ -31,6 +31,9 @@ error shape.
 Every event that a client sends takes an acknowledgement callback, answered `{ok: true, data}` or
 `{ok: false, error}`. Without a callback a failure arrives as the event `error`. Events of one socket are
 handled in their order. Ignore keys that you do not know.
+
+What changes in a conversation has a `rev`, and a socket hears it in that order, nothing missing and nothing
+twice. After a reconnection ask `messages:sync` for what came meanwhile.
 """
 
 ALWAYS = (ValidationFailed, PayloadTooLarge, RateLimited, Internal, Unavailable)

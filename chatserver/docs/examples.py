@@ -79,6 +79,7 @@ BY_NAME: Mapping[str, Any] = {
     "reactions": [{"emoji": "👍", "count": 2, "userIds": ["alice", "bob"]}],
     "id": "5b7e1c20",
     "isEdited": False,
+    "MessageUpdated.isEdited": True,
     "isDeleted": False,
     "lag": 0.0,
     "limit": 50,

@@ -64,6 +64,7 @@ def page(
         ),
         tag(
             "body",
+            tag("a", "To the text", href="#text", class_="skip"),
             tag("header", tag("b", name), tag("nav", links, **{"aria-label": "Pages"})),
             tag("nav", _navigation(groups), id="contents", **{"aria-label": "Contents"}),
             tag(
@@ -71,6 +72,7 @@ def page(
                 tag("h1", title),
                 intro,
                 body,
+                id="text",
             ),
         ),
         lang="en",

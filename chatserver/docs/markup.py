@@ -40,5 +40,17 @@ def prose(text: str) -> Markup:
     return joined(*(tag("code", one) if n % 2 else one for n, one in enumerate(parts)))
 
 
+def code(text: str) -> Markup:
+    return tag("code", text)
+
+
+def path(text: str) -> Markup:
+    """A path, which may go on in the next line behind each slash."""
+    parts = re.split(r"(?<=[^/]/)", text)
+    return tag(
+        "code", *(joined(Markup("<wbr>") if n else None, one) for n, one in enumerate(parts))
+    )
+
+
 def paragraphs(text: str) -> Markup:
     return joined(*(tag("p", prose(" ".join(one.split()))) for one in text.split("\n\n")))

@@ -66,13 +66,13 @@ SECURITY: Document = {
         "type": "apiKey",
         "in": "header",
         "name": "X-Internal-Secret",
-        "description": "INTERNAL_API_SECRET.",
+        "description": "What only the Master Service and this server know: `INTERNAL_API_SECRET`.",
     },
     "user": {
         "type": "apiKey",
         "in": "header",
         "name": "X-User-Id",
-        "description": "The user for whom the Master Service acts; without rate limits.",
+        "description": "Beside the secret: the user for whom the Master Service acts, without rate limits.",
     },
 }
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from .frame import SHAPES, Group, group, page, section
-from .markup import Markup, joined, paragraphs, prose, tag
+from .markup import Markup, code, joined, paragraphs, path, prose, tag
 from .shapes import Document
 from .tables import example, keys, kind
 
@@ -24,7 +24,8 @@ def rest_page(document: Document) -> str:
     for one in document["tags"]:
         of_it = [row for row in operations if one["name"] in row[2]["tags"]]
         names = [
-            (row[2]["operationId"], _heading(row[0], row[1].removeprefix("/api"))) for row in of_it
+            (row[2]["operationId"], _heading(row[0], row[1].removeprefix("/api"), path))
+            for row in of_it
         ]
         groups.append((one["name"], one["description"], names))
         body.append(group(groups[-1], (_operation(*row, components) for row in of_it)))
@@ -147,7 +148,7 @@ def _hearing(key: str, one: Document, message: Document) -> Markup:
         tag("code", one["title"]),
         tag("p", prose(one["summary"])),
         tag("p", "Payload: ", kind(message["payload"])),
-        tag("details", tag("summary", "An example"), example(message["examples"][0]["payload"])),
+        example(message["examples"][0]["payload"]),
     )
 
 
@@ -170,7 +171,7 @@ def _resolved(schema: Document, components: Document) -> Document:
     return found
 
 
-def _heading(method: str, path: str) -> Markup:
-    if not path.startswith("/"):
-        return tag("code", path)
-    return joined(tag("b", method.upper(), class_=method), " ", tag("code", path))
+def _heading(method: str, name: str, path: Callable[[str], Markup] = code) -> Markup:
+    if not name.startswith("/"):
+        return code(name)
+    return joined(tag("b", method.upper(), class_=method), " ", path(name))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .markup import Markup, joined, prose, tag
 
 Schema = Mapping[str, Any]
+_OPTIONAL = joined(" ", tag("small", "optional"))
 
 
 def example(value: Any) -> Markup:
@@ -25,15 +26,13 @@ def keys(schema: Schema) -> Markup:
     rows = [
         tag(
             "tr",
-            tag("th", tag("code", key), None if key in required else " ?", scope="row"),
+            tag("th", tag("code", key), None if key in required else _OPTIONAL, scope="row"),
             tag("td", kind(one)),
             tag("td", prose(_about(one))),
         )
         for key, one in schema["properties"].items()
     ]
-    head = tag(
-        "tr", *(tag("th", one, scope="col") for one in ("key (? may be left out)", "value", ""))
-    )
+    head = tag("tr", *(tag("th", one, scope="col") for one in ("key", "value", "about")))
     return joined(
         tag("table", tag("thead", head), tag("tbody", rows)),
         tag("p", prose(rule)) if (rule := _rule(schema)) else None,
@@ -76,7 +75,8 @@ def _one(name: str, schema: Schema) -> Markup:
         case "string" if schema.get("format") == "date-time":
             return joined("time")
         case "string":
-            return joined("text", _bounds(schema, "Length"))
+            size = _bounds(schema, "Length")
+            return joined("text", f" of{size} characters" if size else None)
         case "object" if schema.get("properties"):
             inside = ", ".join(schema["properties"])
             return tag("code", f"{{{inside}}}")
@@ -99,8 +99,13 @@ def _about(schema: Schema) -> str:
 
 
 def _rule(schema: Schema) -> str:
-    for key, words in (("oneOf", "exactly one"), ("anyOf", "at least one")):
-        names = [f"`{name}`" for one in schema.get(key, ()) for name in one.get("required", ())]
-        if names:
-            return f"Give {words} of {', '.join(names)}."
+    if "then" in schema:  # requests.fields.one_at_least
+        choices = [*schema["if"]["not"]["anyOf"], schema["then"]]
+        return f"Give at least one of {_names(choices)}."
+    if "oneOf" in schema:
+        return f"Give exactly one of {_names(schema['oneOf'])}."
     return "Give at least one." if schema.get("minProperties") else ""
+
+
+def _names(choices: Sequence[Schema]) -> str:
+    return ", ".join(f"`{name}`" for one in choices for name in one["required"])

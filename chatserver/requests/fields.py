@@ -140,3 +140,13 @@ def id_list(most: int, least: int = 0, **kwargs: Any) -> Several:
 
 def name_field() -> Text:
     return Text(validate=validate.Length(1, MAX_NAME), allow_none=True)
+
+
+def one_at_least(*keys: str) -> dict[str, Any]:
+    """What JSON Schema can say of a payload in which one of these is given, or more.
+
+    Not as `anyOf`: who writes clients by it takes that for a choice of types, and leaves the keys out.
+    """
+    *others, last = keys
+    none = {"not": {"anyOf": [{"required": [one]} for one in others]}}
+    return {"if": none, "then": {"required": [last]}}

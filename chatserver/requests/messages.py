@@ -21,6 +21,7 @@ from .fields import (
     WebUrl,
     Whole,
     id_list,
+    one_at_least,
 )
 from .parse import Request
 
@@ -53,6 +54,7 @@ class AttachmentSchema(Schema):
 
 class SendMessage(Request):
     makes = NewMessage
+    says: ClassVar[Mapping[str, Any]] = one_at_least("content", "attachments")
     conversation_id = Id(required=True)
     content = Text(
         metadata={

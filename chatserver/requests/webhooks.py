@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from ..outbox.event import TYPES
-from .fields import MAX_PAGE, Id, Text, id_list
+from .fields import MAX_PAGE, Id, Text, id_list, one_at_least
 from .parse import Request
 
 
@@ -95,9 +95,7 @@ class Selection:
 class Replay(Request):
     makes = Selection
     says: ClassVar[Mapping[str, Any]] = {
-        "anyOf": [
-            {"required": [one]} for one in ("ids", "since", "type", "conversationId", "dead")
-        ],
+        **one_at_least("ids", "since", "type", "conversationId", "dead"),
         "dependentRequired": {"until": ["since"]},
     }
     ids = id_list(MAX_PAGE, least=1)
