@@ -33,6 +33,11 @@ def rate(metric: str, by: str, also: str = "") -> Query:
     return f"sum by ({by}) (rate({metric}{{%{also}}}[$__rate_interval]))", names
 
 
+def only(query: Query) -> Query:
+    """Those lines that are not at nought."""
+    return f"{query[0]} > 0", query[1]
+
+
 ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
     # Title; then of each panel: kind, title, unit, queries.
     (
@@ -81,7 +86,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
                 "graph",
                 "Refusals and failures",
                 "reqps",
-                [rate("chat_requests_total", "code, name", ',code!="OK"')],
+                [only(rate("chat_requests_total", "code, name", ',code!="OK"'))],
             ),
             (
                 "graph",

@@ -133,6 +133,7 @@ class InternalDoor:
     def add_to(self, router: web.UrlDispatcher) -> None:
         for route in ROUTES:
             router.add_route(route.method, pattern(route.path), self._handler(route))
+        self._metrics.expect("internal", (f"{route.method} {route.path}" for route in ROUTES))
 
     def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         name = f"{route.method} {route.path}"

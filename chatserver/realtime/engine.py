@@ -22,6 +22,7 @@ from .addresses import Addresses, Network
 from .heartbeat import Heartbeat
 from .packet import Malformed
 from .session import Session
+from .websocket import TOO_SLOW
 
 UPGRADE_S = 10.0
 UNSENT_LIMIT = 1024 * 1024
@@ -72,8 +73,8 @@ class EngineServer(engineio.AsyncServer):
         self.delivered: Callable[[float, int], None] = lambda seconds, sessions: None
         """Called when all that was said in a turn of the loop is written: how long after the first of
         it, and to how many sessions."""
-        self.closings: dict[str, int] = {}
-        """How many sessions have ended, by reason."""
+        self.closings: dict[str, int] = {TOO_SLOW: 0}
+        """How many sessions have ended, by reason; from nought of what operators want to be told."""
         self.spared = 0
         """Fleeting packets that were dropped for sessions that read slowly."""
         self._dirty: list[Session] = []

@@ -21,12 +21,11 @@ from engineio.exceptions import ContentTooLongError
 from .inbox import Inbox
 from .packet import Malformed, Packet, frame
 from .polling import NOOP, Polling, read
-from .websocket import TURN_S, WebSocket, WebSocketResponse
+from .websocket import TOO_SLOW, TURN_S, WebSocket, WebSocketResponse
 
 if TYPE_CHECKING:
     from .engine import EngineServer
 
-TOO_SLOW = "too slow"
 SOFT_BYTES = 128 * 1024
 """Unsent bytes past which fleeting packets are dropped for a session."""
 

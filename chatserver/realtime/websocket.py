@@ -34,6 +34,7 @@ we keep ourselves. What is under way to a client that reads does not count: nobo
 
 
 PORTION_BYTES = 1024
+TOO_SLOW = "too slow"
 TURN_S = 0.002
 """How long what one client sent may take in one turn of the loop. A single read may bring ten thousand
 small events, and nobody else would be served before the last of them."""
@@ -182,8 +183,8 @@ class WebSocket(asyncio.Protocol):
             return
         if self.congested and transport.get_write_buffer_size() > self._limit:
             # Measured before this write: an answer of any size goes to a client that keeps up.
-            self._session.why = "too slow"
-            self._finish(WSCloseCode.TRY_AGAIN_LATER, "too slow")
+            self._session.why = TOO_SLOW
+            self._finish(WSCloseCode.TRY_AGAIN_LATER, TOO_SLOW)
             return
         transport.write(data)
 

@@ -47,6 +47,7 @@ class RestDoor:
     def add_to(self, router: web.UrlDispatcher) -> None:
         for route in ROUTES:
             router.add_route(route.method, pattern(route.path), self._handler(route))
+        self._metrics.expect("rest", (f"{route.method} {route.path}" for route in ROUTES))
 
     def _handler(self, route: Route) -> Handler:
         name = f"{route.method} {route.path}"

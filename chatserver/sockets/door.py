@@ -74,6 +74,7 @@ class Door:
         self.events: Mapping[str, Event] = {
             row.name: row for row in rows(rooms, tokens, self._expiry)
         }
+        metrics.expect("socket", ["connect", *self.events])
 
     # --- coming and going -----------------------------------------------------------------------
 
