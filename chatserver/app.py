@@ -20,7 +20,7 @@ from .http import TRACING, errors
 from .internal.door import InternalDoor
 from .limits import Limits
 from .metrics import Metrics
-from .mongo import Commands, Mongo
+from .mongo import Mongo, Operations
 from .playground.door import PlaygroundDoor
 from .playground.origin import origins
 from .realtime import Direct, RealtimeServer
@@ -65,8 +65,8 @@ async def serve(
         if tracing:
             # Closed at last: what ends meanwhile is sent, too.
             undo.push_async_callback(tracing.close)
-        commands = Commands()
-        mongo = Mongo(mongo_url, settings.mongo_database, commands)
+        operations = Operations()
+        mongo = Mongo(mongo_url, settings.mongo_database, operations)
         undo.push_async_callback(mongo.close)
         await mongo.start()
         relay = Child("relay", {"MONGO_URL": mongo_url})
@@ -91,7 +91,7 @@ async def serve(
         sockets = _sockets(settings, transports=["websocket"] if beside else None)
         Direct(sockets, door)
         watch_sockets(metrics, sockets.eio)
-        commands.watch(metrics)
+        operations.watch(metrics)
         undo.callback(watch_process(metrics, "chat").close)
 
         waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])

@@ -141,16 +141,16 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "graph",
-                "Commands of MongoDB",
+                "Operations of MongoDB",
                 "s",
-                quantiles("chat_mongo_command_seconds", "command"),
+                quantiles("chat_mongo_operation_seconds", "operation"),
             ),
             (
                 "graph",
                 "Failures of MongoDB, races lost",
                 "ops",
                 [
-                    rate("chat_mongo_command_failures_total", "command, code"),
+                    rate("chat_mongo_operation_failures_total", "operation, code"),
                     ("sum(rate(chat_log_races_lost_total{%}[$__rate_interval]))", "races lost"),
                 ],
             ),

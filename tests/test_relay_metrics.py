@@ -70,7 +70,7 @@ async def test_a_scrape_has_what_it_can_get_when_the_database_is_away(
     await asyncio.to_thread(own_mongo.kill)
     began = time.monotonic()
     now = await metrics(server)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 3, "less than the driver waits for a server"
     assert now["chat_connections websocket"] == 0
     assert "chat_webhook_relay_ready" in now
     assert "chat_webhook_pending default" not in now
@@ -87,7 +87,7 @@ async def test_a_scrape_does_not_wait_for_a_relay_that_does_not_answer(start: St
     try:
         began = time.monotonic()
         now = await metrics(server)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 3, "less than the driver waits for a server"
     finally:
         os.kill(child, signal.SIGCONT)
     assert "chat_webhook_relay_ready" not in now

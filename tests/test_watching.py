@@ -159,7 +159,8 @@ async def test_it_is_counted_what_was_done(watched: Watched) -> None:
     for name in ("chat_delivery_seconds", "chat_bus_round_trip_seconds", "chat_loop_lag_seconds"):
         assert 0 < now[f"{name}_sum"] / now[f"{name}_count"] < 0.5, name
     assert 0 <= now["chat_node_lease_age_seconds"] < 12
-    assert now["chat_mongo_command_seconds_count insert"] >= 1
+    for operation in ("find", "insert_many", "insert_one", "update_one", "transaction"):
+        assert now[f"chat_mongo_operation_seconds_count {operation}"] >= 1, operation
     assert 10e6 < now["process_resident_memory_bytes"] < 10e9
     assert 10e6 < now["chat_webhook_relay_process_resident_memory_bytes"] < 10e9
 

@@ -6,7 +6,6 @@ be rolled back by a failover.
 
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
-from .commands import Commands
 from .failures import UNENCODABLE, duplicate_of, is_down
 from .mongo import (
     AFTER,
@@ -22,6 +21,7 @@ from .mongo import (
     new_id,
     replace_one,
 )
+from .operations import Operations
 
 __all__ = [
     "AFTER",
@@ -32,10 +32,10 @@ __all__ = [
     "BulkWriteError",
     "Changes",
     "Collection",
-    "Commands",
     "Document",
     "DuplicateKeyError",
     "Mongo",
+    "Operations",
     "PyMongoError",
     "Session",
     "deadline",

@@ -18,8 +18,8 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
-from .commands import Commands
 from .indexes import INDEXES
+from .operations import Operations, Timed
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ DEAD_RETENTION_S = 30 * 24 * 3600
 class Mongo:
     """The database of the server. `start` makes collections and indexes; `close` ends the client."""
 
-    def __init__(self, url: str, database: str, commands: Commands | None = None) -> None:
+    def __init__(self, url: str, database: str, operations: Operations | None = None) -> None:
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(
             url,
             appname="chatserver",
@@ -61,21 +61,24 @@ class Mongo:
             w="majority",
             journal=True,
             readConcernLevel="majority",
-            event_listeners=[commands] if commands else [],
         )
         self._database = self._client[database]
-        self.log: Collection = self._database["log"]
-        self.conversations: Collection = self._database["conversations"]
-        self.participants: Collection = self._database["participants"]
-        self.receipts: Collection = self._database["receipts"]
-        self.users: Collection = self._database["users"]
-        self.outbox: Collection = self._database["outbox"]
-        self.holds: Collection = self._database["holds"]
-        self.deadletters: Collection = self._database["deadletters"]
-        self.relays: Collection = self._database["relays"]
-        self.nodes: Collection = self._database["nodes"]
-        self.ended: Collection = self._database["ended"]
+        self._operations = operations or Operations()
+        self.log = self._collection("log")
+        self.conversations = self._collection("conversations")
+        self.participants = self._collection("participants")
+        self.receipts = self._collection("receipts")
+        self.users = self._collection("users")
+        self.outbox = self._collection("outbox")
+        self.holds = self._collection("holds")
+        self.deadletters = self._collection("deadletters")
+        self.relays = self._collection("relays")
+        self.nodes = self._collection("nodes")
+        self.ended = self._collection("ended")
         """Conversations that were deleted and are not cleared away yet."""
+
+    def _collection(self, name: str) -> Collection:
+        return Timed(self._database, name, self._operations)
 
     async def start(self) -> None:
         existing = set(await self._database.list_collection_names())
@@ -115,11 +118,11 @@ class Mongo:
         """
         with pymongo.timeout(DEADLINE_S):
             async with self._client.start_session() as session:
-                return await session.with_transaction(body)
+                return await self._operations.timed("transaction", session.with_transaction(body))
 
     async def insert_missing(self, collection: str, docs: list[Document]) -> None:
         """Insert those documents whose ids are not there yet."""
-        await self._database[collection].bulk_write(
+        await self._collection(collection).bulk_write(
             [
                 pymongo.UpdateOne({"_id": one["_id"]}, {"$setOnInsert": one}, upsert=True)
                 for one in docs
@@ -152,7 +155,7 @@ class Mongo:
 
     async def raise_dates(self, collection: str, field: str, dates: Mapping[str, datetime]) -> None:
         """Set a date field of many documents, by id, where the new date is later."""
-        await self._database[collection].bulk_write(
+        await self._collection(collection).bulk_write(
             [pymongo.UpdateOne({"_id": one}, {"$max": {field: at}}) for one, at in dates.items()],
             ordered=False,
         )
@@ -161,14 +164,14 @@ class Mongo:
         self, collection: str, docs: list[Document], *, session: Session | None = None
     ) -> None:
         """Store documents, in the place of those with their ids."""
-        await self._database[collection].bulk_write(
+        await self._collection(collection).bulk_write(
             [pymongo.ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in docs],
             ordered=False,
             session=session,
         )
 
     async def remove(self, collection: str, ids: list[str]) -> None:
-        await self._database[collection].delete_many({"_id": {"$in": ids}})
+        await self._collection(collection).delete_many({"_id": {"$in": ids}})
 
     async def not_due(
         self,
@@ -184,7 +187,7 @@ class Mongo:
         only: Document = {"$unset": {"due": ""}}
         if expires_at is not None:
             only["$set"] = {"expiresAt": expires_at}
-        done = await self._database[collection].update_many(
+        done = await self._collection(collection).update_many(
             {"_id": {"$in": ids}, "due": {"$in": slots, "$size": 1}}, only, session=session
         )
         if done.matched_count == len(ids):
@@ -193,7 +196,7 @@ class Mongo:
         last: Document = {"due": {"$cond": [none_left, "$$REMOVE", "$due"]}}
         if expires_at is not None:
             last["expiresAt"] = {"$cond": [none_left, expires_at, "$$REMOVE"]}
-        await self._database[collection].update_many(
+        await self._collection(collection).update_many(
             # Not without `due`: the difference would be null, and null would be due.
             {"_id": {"$in": ids}, "due": {"$in": slots}},
             [{"$set": {"due": {"$setDifference": ["$due", slots]}}}, {"$set": last}],
@@ -213,7 +216,7 @@ class Mongo:
         Where a date of expiry is set, on them and on `also`, it becomes `expires_at`.
         """
         kept = [*also, *(one for some in ids.values() for one in some)]
-        await self._database[collection].bulk_write(
+        await self._collection(collection).bulk_write(
             [
                 pymongo.UpdateMany(
                     {"_id": {"$in": kept}, "expiresAt": {"$exists": True}},
@@ -230,7 +233,7 @@ class Mongo:
 
     async def remove_unchanged(self, collection: str, docs: list[Document]) -> None:
         """Remove documents that still have these values."""
-        await self._database[collection].bulk_write(
+        await self._collection(collection).bulk_write(
             [pymongo.DeleteOne(one) for one in docs], ordered=False
         )
 
