@@ -237,7 +237,7 @@ async def test_a_real_prometheus_scrapes_it_and_answers_the_dashboard(
     watched: Watched, tmp_path: Path
 ) -> None:
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["global"] = {"scrape_interval": "250ms", "evaluation_interval": "250ms"}
     config["rule_files"] = [str(PROMETHEUS / "alerts.yml")]
     config["scrape_configs"][0]["static_configs"] = [
         {"targets": [f"127.0.0.1:{watched.server.port}"]}

@@ -14,6 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from ..metrics import Families, Histograms, Labels
+from .failures import DUPLICATE_KEY
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -111,13 +112,15 @@ for _name in TIMED:
 
 
 def _code(error: PyMongoError) -> str:
-    """The database's own name for it, or that of the driver's exception. Empty for a duplicate key: that
+    """The database's own name or number for it, or the name of the driver's exception. Empty for a duplicate key: that
     is an answer, by which nodes find out who was first."""
     if isinstance(error, DuplicateKeyError):
         return ""
     if isinstance(error, BulkWriteError):
-        unsure = error.details.get("writeConcernErrors")
-        return str(unsure[0].get("codeName") or "WriteConcernFailed") if unsure else ""
+        # By the first that was refused; a refusal of one document has no name, but a number.
+        refused = error.details.get("writeConcernErrors") or error.details["writeErrors"]
+        said = refused[0]
+        return "" if said["code"] == DUPLICATE_KEY else str(said.get("codeName") or said["code"])
     if isinstance(error, OperationFailure):
         return str((error.details or {}).get("codeName") or error.code)
     return type(error).__name__
