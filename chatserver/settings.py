@@ -23,6 +23,9 @@ MIN_SECRET_BYTES = 32
 
 SECRETS = ("AUTH_JWT_SECRET", "INTERNAL_API_SECRET", "WEBHOOK_SECRET")
 
+EXPORTER = "opentelemetry.exporter.otlp.proto.http"
+"""The last of what the extra brings: other packages bring OpenTelemetry's API along, and no more."""
+
 
 class BadSettings(Exception):
     """The environment does not make a server; the message says which key and why."""
@@ -226,12 +229,19 @@ def _tracing(env: Env) -> bool:
     )
     if off or to == "none" or not named:
         return False
-    if find_spec("opentelemetry") is None:
+    if not _is_there(EXPORTER):
         raise EnvError(
             f"{named[0]} is set, and OpenTelemetry is not installed:"
             " pip install 'chatserver[tracing]'."
         )
     return True
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of what it is in
+        return False
 
 
 def _redis(url: str) -> str:

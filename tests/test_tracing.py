@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -311,11 +312,20 @@ def test_what_cannot_be_done_is_refused_by_name(
         Settings.from_environment()
 
 
+@pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.exporter"])
 def test_traces_without_opentelemetry_are_refused_with_a_remedy(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
+    class Missing:
+        @staticmethod
+        def find_spec(name: str, *_: Any) -> None:
+            if name == missing:
+                raise ModuleNotFoundError(name)
+
+    for name in [one for one in sys.modules if one.startswith(missing)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr("sys.meta_path", [Missing(), *sys.meta_path])
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
-    monkeypatch.setattr("chatserver.settings.find_spec", lambda name: None)
     with pytest.raises(
         BadSettings, match=r"OTEL_EXPORTER_OTLP_ENDPOINT is set.*chatserver\[tracing\]"
     ):
