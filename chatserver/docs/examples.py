@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _TALK = "6920313f0c6e4a7d9b3f5a10"
-_MESSAGE = f"{_TALK}-000000000042"
+_MESSAGE = f"{_TALK}-00000042"
 _ONCE = "3f0c9f3e-5d0b-4c1e-8f57-9d1a2b7c6e55"
 _TIME = "2026-11-21T09:30:00.000Z"
 
