@@ -47,7 +47,7 @@ class Socket:
                 try:
                     await websocket.send_str("40" + wire.encode({"token": token}).decode())
                     await socket._welcome
-                except BaseException:
+                except BaseException:  # who is cancelled here would leave it open
                     await socket.close()
                     raise
         except (aiohttp.ClientError, OSError, Gone, ValueError) as error:
