@@ -97,13 +97,13 @@ async def back_end(alice: Person) -> AsyncIterator[str]:
     """What a page has behind it: who is signed in gets a token, and the REST API."""
 
     async def chat_token(_: web.Request) -> web.Response:
-        return web.Response(text=alice.token)
+        return web.json_response({"token": alice.token})
 
     async def api(request: web.Request) -> web.Response:
         headers = {one: request.headers[one] for one in ("Authorization",)}
         if request.can_read_body:
             headers["Content-Type"] = request.content_type
-        url = f"{alice.server.rest}{request.path_qs}"
+        url = f"{alice.server.rest}/api{request.path_qs.removeprefix('/chat')}"
         body = await request.read()
         async with alice.session.request(request.method, url, data=body, headers=headers) as answer:
             return web.Response(
@@ -111,8 +111,8 @@ async def back_end(alice: Person) -> AsyncIterator[str]:
             )
 
     app = web.Application()
-    app.router.add_post("/chat-token", chat_token)
-    app.router.add_route("*", "/api/{path:.*}", api)
+    app.router.add_get("/chat-token", chat_token)
+    app.router.add_route("*", "/chat/{path:.*}", api)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
 
@@ -151,7 +151,7 @@ async def test_what_the_readme_shows_compiles_and_works_where_the_package_is_ins
     async with back_end(alice) as origin:
         instead = {
             "http://127.0.0.1:3001": alice.server.sockets,
-            '"/api"': json.dumps(f"{origin}/api"),
+            '"/chat"': json.dumps(f"{origin}/chat"),
             '"/chat-token"': json.dumps(f"{origin}/chat-token"),
             '"bob"': json.dumps(bob.id),
         }
