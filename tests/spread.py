@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,14 @@ from .redises import RedisServer
 from .servers import ChatServer, chat_server
 
 NODES = 3
+LACKING = (
+    "chat_rooms_lacking ",
+    "chat_catching_up ",
+    "chat_bus_up ",
+    "chat_node_lease",
+    "chat_mongo_operation_failures",
+)
+"""What may tell why a node is behind."""
 
 
 class Spread:
@@ -56,15 +65,17 @@ class Spread:
         """
         await self._round()
         await self._round()
-        async with asyncio.timeout(10):
-            await asyncio.gather(*[self._lacks_nothing(one) for one in self.servers])
+        await asyncio.gather(*[self._lacks_nothing(one) for one in self.servers])
 
-    async def _lacks_nothing(self, server: ChatServer) -> None:
+    async def _lacks_nothing(self, server: ChatServer, within: float = 10) -> None:
+        end = time.monotonic() + within
         while True:
             async with self._session.get(f"{server.rest}/metrics") as answer:
                 said = await answer.text()
                 if "chat_rooms_lacking 0.0" in said and "chat_catching_up 0.0" in said:
                     return
+            lacking = [one for one in said.splitlines() if one.startswith(LACKING)]
+            assert time.monotonic() < end, (server.rest, lacking, server.log[-4000:])
             await asyncio.sleep(0.02)
 
     async def _round(self) -> None:

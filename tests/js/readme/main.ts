@@ -29,6 +29,7 @@ await until(() => chat.conversations.snapshot().length === 2 && parts.ol.shown.l
 chat.close();
 chat.connect();
 await until(() => banners.includes("hidden") && conversation.snapshot().status === "live");
+await until(() => chat.presence.snapshot().size > 0); // asked again after the connect, beside the rest
 lasting.conversation(conversation.id).send("Kept");
 await new Promise((wake) => setTimeout(wake));
 const seen = {
