@@ -114,6 +114,8 @@ async def test_carol_is_removed_and_hears_nothing_from_then_on(people: People) -
     desk, phone, laptop, tablet = await devices(alice, bob, carol, carol)
     poll = await carol.connect("polling")
     first = await desk.say(group, "Before")
+    for device in (laptop, tablet, poll):  # each at a node of its own
+        assert await device.hears("message:new") == first
     await laptop.do("room:leave", {"conversationId": group["id"]})  # it hears of its removal anyway
 
     await alice.ask("DELETE", f"/conversations/{group['id']}/participants/{carol.id}")
