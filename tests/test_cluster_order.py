@@ -153,6 +153,27 @@ async def test_a_fault_in_looking_does_not_end_the_looking(
     assert faults == []
 
 
+async def test_a_look_that_had_to_wait_is_not_followed_by_a_rest_of_four_times_as_long(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "POLL_S", 0.02)
+    monkeypatch.setattr(catch_up, "LONGEST_PAUSE_S", 0.1)
+    node = place.node("a")
+    ended: list[float] = []
+
+    async def look(seconds: float) -> None:
+        if not ended:
+            await asyncio.sleep(0.5)  # as a database that is away makes it wait
+            ended.append(asyncio.get_running_loop().time())
+            raise TimeoutError
+
+    node.look_again = look
+    with capture_logs():
+        await place.keep_up(node)
+    assert asyncio.get_running_loop().time() - ended[0] < 1
+    assert node.whole
+
+
 async def test_a_process_that_stood_still_does_not_go_by_what_it_remembers(
     place: Place,
 ) -> None:

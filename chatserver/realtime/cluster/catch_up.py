@@ -17,8 +17,8 @@ POLL_S = 1.0
 """How often the record is asked while the bus is down."""
 PAUSE_S = 0.1
 LONGEST_PAUSE_S = 4.0
-"""A look that took more than a quarter of it has mostly waited, for the database or for what others say:
-four times as long as that may be a minute, in which nobody could go by what is remembered here."""
+"""Between two looks. One that took more than a quarter of this has mostly waited, for the database or for
+rooms: a rest of four times as long could be a minute, without going by what is remembered here."""
 BEAT_S = 0.25
 STALLED_S = 0.75
 """With BEAT_S, less than others wait for an answer: whoever could not answer may have missed what it was
@@ -72,7 +72,7 @@ class CatchUp:
                 read = await self._try_to_look(began - self._sure_at + LATE_S)
                 if read:
                     self._sure_at = max(self._sure_at, began)
-                # However often something is missed, a fifth of the time at most goes into it.
+                # However often something is missed, about a fifth of the time goes into it at most.
                 took = time.monotonic() - began
                 pause = min(max(PAUSE_S, 4 * took), LONGEST_PAUSE_S)
                 if read and self._up() and not self._missed.is_set():
