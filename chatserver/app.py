@@ -19,8 +19,8 @@ from .health import Health
 from .http import TRACING, errors
 from .internal.door import InternalDoor
 from .limits import Limits
-from .metrics import Metrics
 from .mongo import Mongo, Operations
+from .observability.metrics import Metrics
 from .playground.door import PlaygroundDoor
 from .playground.origin import origins
 from .realtime import Direct, RealtimeServer

@@ -14,11 +14,13 @@ from typing import Annotated
 
 import typer
 
-from . import __version__, development, logs, terminal, webhook_commands
-from .demo.command import demo
-from .load.command import load
+from . import __version__, development
+from .commands import terminal, webhooks
+from .commands.demo.command import demo
+from .commands.load.command import load
+from .commands.tail.command import tail
+from .observability import logs
 from .settings import BadSettings, Settings
-from .tail.command import tail
 
 commands = typer.Typer(
     help="A self-hosted real-time chat server.",
@@ -27,7 +29,7 @@ commands = typer.Typer(
     # A traceback's local variables would show secrets.
     pretty_exceptions_enable=False,
 )
-commands.add_typer(webhook_commands.commands, name="webhooks")
+commands.add_typer(webhooks.commands, name="webhooks")
 
 REMEDIES = {
     errno.EADDRINUSE: "Set PORT or WS_PORT, or stop what listens there.",
@@ -116,7 +118,7 @@ def token(
 @commands.command()
 def doctor() -> None:
     """Check the settings, the database, Redis and the ports; say what to do about each problem."""
-    from .doctor import examine  # noqa: PLC0415  not needed to serve
+    from .commands.doctor import examine  # noqa: PLC0415  not needed to serve
 
     console, healthy = terminal.console(), True
     for finding in asyncio.run(examine()):
@@ -139,10 +141,10 @@ for command in (demo, tail, load):
 
 async def _serve(settings: Settings, workers: int) -> None:
     from .app import serve as serve_app  # noqa: PLC0415  the other commands start faster without
-    from .doctor import words_of  # noqa: PLC0415
-    from .embedded import EmbeddedMongo  # noqa: PLC0415
+    from .commands.doctor import words_of  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
-    from .mongod import EmbeddedFailed  # noqa: PLC0415
+    from .mongo.embedded import EmbeddedMongo  # noqa: PLC0415
+    from .mongo.mongod import EmbeddedFailed  # noqa: PLC0415
     from .workers import serve_workers  # noqa: PLC0415
 
     def started() -> None:
@@ -174,7 +176,7 @@ async def _serve(settings: Settings, workers: int) -> None:
 async def _worker(settings: Settings, beside: Path) -> None:
     from .app import serve as serve_app  # noqa: PLC0415
     from .child import end_with_server  # noqa: PLC0415
-    from .doctor import words_of  # noqa: PLC0415
+    from .commands.doctor import words_of  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
 
     end_with_server(beside, terminal.stop_on_signal())
@@ -188,7 +190,7 @@ async def _worker(settings: Settings, beside: Path) -> None:
 
 async def _relay(settings: Settings, beside: Path | None) -> None:
     from .child import end_with_server  # noqa: PLC0415
-    from .doctor import words_of  # noqa: PLC0415
+    from .commands.doctor import words_of  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
     from .relay import relay as run_relay  # noqa: PLC0415
 

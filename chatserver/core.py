@@ -27,8 +27,8 @@ from .chat.unread import Unread
 from .chat.untold import Untold
 from .chat.users import Users
 from .chat.views import Views
-from .metrics import Metrics
 from .mongo import Mongo
+from .observability.metrics import Metrics
 from .outbox.desk import Desk
 from .outbox.endpoints import Routes
 from .outbox.outbox import Outbox

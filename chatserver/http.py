@@ -21,13 +21,13 @@ from .errors import (
     RateLimited,
     ValidationFailed,
 )
-from .metrics import Metrics
+from .observability.metrics import Metrics
+from .observability.spans import Span, enter, traced
 from .refusals import refusal
 from .requests.parse import Request, parse
-from .trail import Span, enter, traced
 
 if TYPE_CHECKING:
-    from .tracing import Tracing
+    from .observability.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 

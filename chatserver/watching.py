@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .lag import Lag
-from .metrics import Families, Histogram
+from .observability.loop_lag import Lag
+from .observability.metrics import Families, Histogram
 from .realtime.bus import Bus
 from .realtime.cluster import Cluster
 from .realtime.engine import EngineServer
@@ -14,7 +14,7 @@ from .realtime.rooms import Rooms
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .tracing import Tracing
+    from .observability.tracing import Tracing
 
 
 def watch_sockets(metrics: Families, engine: EngineServer) -> None:
@@ -90,6 +90,6 @@ def begin_tracing(settings: Settings, service: str, instance: str) -> Tracing | 
     """None when traces are off: nothing of OpenTelemetry is loaded then."""
     if not settings.tracing:
         return None
-    from .tracing import Tracing  # noqa: PLC0415
+    from .observability.tracing import Tracing  # noqa: PLC0415
 
     return Tracing(service, instance)

@@ -19,7 +19,7 @@ from pathlib import Path
 import aiohttp
 import pymongo
 
-from chatserver.embedded import find_mongod
+from chatserver.mongo.embedded import find_mongod
 
 ROOT = Path(__file__).parent.parent
 JWT_SECRET = "a-secret-for-the-tests-of-32-bytes-or-more"

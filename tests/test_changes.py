@@ -12,8 +12,8 @@ import pytest_asyncio
 from pymongo.write_concern import WriteConcern
 
 from chatserver.clock import now
-from chatserver.lease import Lease
 from chatserver.mongo import Mongo
+from chatserver.mongo.lease import Lease
 from chatserver.outbox.endpoints import PARTITIONS
 from chatserver.outbox.leases import LEASE_S, Leases
 

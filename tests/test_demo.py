@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from chatserver.cli import commands
-from chatserver.demo.cast import PEOPLE, STAGES
-from chatserver.demo.scenes import SCENES, endless, scene
+from chatserver.commands.demo.cast import PEOPLE, STAGES
+from chatserver.commands.demo.scenes import SCENES, endless, scene
 
 from .command import Ran, Running, begin, run
 from .people import Person, ask

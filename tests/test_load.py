@@ -16,11 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from chatserver.cli import commands
-from chatserver.client.failures import Failed
-from chatserver.load import files
-from chatserver.load.member import Heard
-from chatserver.load.plan import Plan
-from chatserver.load.tally import Tally, Times
+from chatserver.commands.client.failures import Failed
+from chatserver.commands.load import files
+from chatserver.commands.load.member import Heard
+from chatserver.commands.load.plan import Plan
+from chatserver.commands.load.tally import Tally, Times
 
 from .command import begin, run, run_in_terminal
 from .meddler import Meddler

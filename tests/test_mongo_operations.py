@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from chatserver.metrics import Families
 from chatserver.mongo import (
     BulkWriteError,
     DuplicateKeyError,
@@ -16,6 +15,7 @@ from chatserver.mongo import (
     PyMongoError,
     Session,
 )
+from chatserver.observability.metrics import Families
 
 from .exposition import samples
 

@@ -17,9 +17,9 @@ import pytest
 import pytest_asyncio
 import socketio
 
+from chatserver.commands.tail.follower import Happened
+from chatserver.commands.tail.lines import Lines
 from chatserver.realtime import SpreadClients
-from chatserver.tail.follower import Happened
-from chatserver.tail.lines import Lines
 
 from .chatters import CLIENT, build
 from .command import run

@@ -14,9 +14,9 @@ import structlog
 
 from .. import tasks
 from ..clock import EPOCH
-from ..lease import ALIVE, Lease, after
-from ..metrics import Families
 from ..mongo import Mongo, PyMongoError, Session, deadline, is_down
+from ..mongo.lease import ALIVE, Lease, after
+from ..observability.metrics import Families
 
 log = structlog.get_logger(__name__)
 

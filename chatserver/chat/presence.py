@@ -18,7 +18,7 @@ import structlog
 from .. import tasks
 from ..clock import iso, now
 from ..mongo import Mongo, PyMongoError, deadline, is_down
-from .dates import Dates
+from ..mongo.write_behind import Dates
 from .members import Members
 from .nodes import Ended, Hold, LeaseLost, Nodes
 from .transitions import BATCH, Sighting, Transitions

@@ -7,7 +7,7 @@ from datetime import timedelta
 import structlog
 
 from ..mongo import Mongo, PyMongoError
-from .dates import Dates
+from ..mongo.write_behind import Dates
 
 log = structlog.get_logger(__name__)
 

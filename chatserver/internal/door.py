@@ -18,7 +18,7 @@ from ..auth import same_secret
 from ..chat.chat import Chat
 from ..errors import ChatError, Conflict, NotFound, Unauthenticated
 from ..http import HEADER_SECRET, MAX_BODY, Reply, answer, pattern, read
-from ..metrics import Metrics
+from ..observability.metrics import Metrics
 from ..requests.parse import Request
 from ..requests.users import (
     NoPayload,

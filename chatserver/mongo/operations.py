@@ -13,7 +13,7 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
-from ..metrics import Families, Histograms, Labels
+from ..observability.metrics import Families, Histograms, Labels
 from .failures import DUPLICATE_KEY
 
 T = TypeVar("T")

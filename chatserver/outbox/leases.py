@@ -11,8 +11,8 @@ from datetime import datetime
 
 import structlog
 
-from ..lease import ALIVE, Lease
 from ..mongo import DuplicateKeyError, Mongo, PyMongoError, deadline, is_down, new_id
+from ..mongo.lease import ALIVE, Lease
 from .endpoints import PARTITIONS
 
 log = structlog.get_logger(__name__)

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .. import trail, wire
+from .. import wire
 from ..mongo import RETENTION_S, Document, Mongo, Session
+from ..observability import spans
 from .endpoints import Routes
 
 
@@ -68,7 +69,7 @@ class Outbox:
     async def append(self, session: Session, records: Sequence[Record]) -> None:
         """Record events, in the transaction of the change that they tell of."""
         docs: list[Document] = []
-        span = trail.here()
+        span = spans.here()
         for record in records:
             doc = {
                 "_id": record.id,

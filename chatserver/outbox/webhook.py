@@ -29,7 +29,7 @@ from .sink import Delivery
 from .troubles import says
 
 if TYPE_CHECKING:
-    from ..tracing import Tracing
+    from ..observability.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 

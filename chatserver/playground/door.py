@@ -13,10 +13,10 @@ from aiohttp import web
 
 from .. import development
 from ..chat.chat import Chat
-from ..demo.cast import PEOPLE
+from ..commands.demo.cast import PEOPLE
 from ..errors import Forbidden, NotFound
 from ..http import MAX_BODY, answer, read, refusal_response
-from ..metrics import Metrics
+from ..observability.metrics import Metrics
 from ..requests.fields import Id
 from ..requests.parse import Request
 from ..requests.users import UserSync

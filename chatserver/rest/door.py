@@ -12,7 +12,7 @@ from ..chat.chat import Chat
 from ..errors import Unauthenticated, ValidationFailed
 from ..http import HEADER_SECRET, MAX_BODY, answer, pattern, read
 from ..limits import Limits
-from ..metrics import Metrics
+from ..observability.metrics import Metrics
 from ..requests.fields import MAX_ID
 from ..requests.parse import ids_of
 from . import conversations, messages, presence, receipts

@@ -14,7 +14,7 @@ from ..chat.chat import Chat
 from ..clock import iso, now
 from ..errors import ChatError, RateLimited, Unauthenticated, ValidationFailed
 from ..limits import Limits, Rate
-from ..metrics import Metrics
+from ..observability.metrics import Metrics
 from ..realtime import Connection, Refused
 from ..realtime.rooms import Arrival, Rooms
 from ..realtime.session import Session
@@ -28,7 +28,7 @@ from .lane import HANDLER_S, Lane
 from .table import rows
 
 if TYPE_CHECKING:
-    from ..tracing import Tracing
+    from ..observability.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 

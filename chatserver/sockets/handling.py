@@ -11,15 +11,15 @@ import structlog
 
 from ..chat.chat import Chat
 from ..errors import ChatError
-from ..metrics import Metrics
+from ..observability.metrics import Metrics
+from ..observability.spans import Span, enter, traced
 from ..realtime import Connection
 from ..refusals import refusal
 from ..requests.parse import ids_of, printable
-from ..trail import Span, enter, traced
 from .event import Event
 
 if TYPE_CHECKING:
-    from ..tracing import Tracing
+    from ..observability.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 

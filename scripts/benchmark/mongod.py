@@ -9,7 +9,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from chatserver.embedded import find_mongod
+from chatserver.mongo.embedded import find_mongod
 
 from .process import LOAD_CPU, Process, until
 

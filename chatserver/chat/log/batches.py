@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from ...metrics import Families, Histogram, Histograms
-from ...trail import Trail
+from ...observability.metrics import Families, Histogram, Histograms
+from ...observability.spans import Trail
 from .tail import Op
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)

@@ -17,9 +17,9 @@ from ...mongo import (
     duplicate_of,
     replace_one,
 )
+from ...observability.spans import Trail, enter
 from ...outbox.endpoints import Routes
 from ...outbox.event import TYPE_OF_ENTRY
-from ...trail import Trail, enter
 from ..message import Message, entry_id
 from .entry import Entry, Outcome
 from .position import Position

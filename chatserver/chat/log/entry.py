@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ...mongo import Document
-from ...trail import Trail
+from ...observability.spans import Trail
 from ..message import Message, place_of
 
 

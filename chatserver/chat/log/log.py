@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 
 from ...errors import ChatError, Internal, Unavailable
-from ...metrics import Families
 from ...mongo import Document, Mongo, PyMongoError, Session, deadline, is_down
+from ...observability.metrics import Families
 from ...outbox.endpoints import Routes
 from ..message import conversation_of
 from .batches import Batches

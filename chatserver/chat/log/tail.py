@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import ChatError, NotFound
 from ...mongo import Document, Session
-from ...trail import trail
+from ...observability.spans import trail
 from .entry import Act, Change, Outcome
 
 POSITION_AGE_S = 600.0

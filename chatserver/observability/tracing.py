@@ -20,8 +20,9 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode, Tracer, set_
 from opentelemetry.trace import Span as OtelSpan
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from . import __version__, trail
-from .trail import NOTHING, About
+from .. import __version__
+from . import spans
+from .spans import NOTHING, About
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ class Traced:
         it = self._span.get_span_context()
         return f"00-{it.trace_id:032x}-{it.span_id:016x}-{it.trace_flags:02x}"
 
-    def below(self, name: str, links: Sequence[trail.Span] = (), about: About = NOTHING) -> Traced:
+    def below(self, name: str, links: Sequence[spans.Span] = (), about: About = NOTHING) -> Traced:
         span = self._tracer.start_span(
             name,
             set_span_in_context(self._span),

@@ -9,13 +9,13 @@ from typing import Any
 import aiohttp
 import typer
 
+from ...clock import iso, now
 from .. import terminal
 from ..client.api import Api, as_user, segment
 from ..client.commands import Target
 from ..client.failures import Away, Failed, Refused
 from ..client.line import Line
 from ..client.socket import Socket
-from ..clock import iso, now
 from .follower import PRESENCE, REMOVED, Follower, Happened
 from .lines import Lines
 from .screen import as_json as json_line

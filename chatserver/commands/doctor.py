@@ -15,14 +15,14 @@ import aiohttp
 from pymongo import AsyncMongoClient
 from pymongo.errors import InvalidURI, PyMongoError
 
-from .development import address, keep_secrets
-from .embedded import url_of
-from .mongod import EmbeddedFailed, find_mongod, mongod_version
-from .outbox.addresses import refusal
-from .outbox.desk import shown
-from .outbox.endpoints import Endpoint
-from .realtime.bus import ask
-from .settings import BadSettings, Settings
+from ..development import address, keep_secrets
+from ..mongo.embedded import url_of
+from ..mongo.mongod import EmbeddedFailed, find_mongod, mongod_version
+from ..outbox.addresses import refusal
+from ..outbox.desk import shown
+from ..outbox.endpoints import Endpoint
+from ..realtime.bus import ask
+from ..settings import BadSettings, Settings
 
 PATIENCE_S = 4.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .. import wire
+from ... import wire
 
 JOINERS = "\u200c\u200d"
 """Words of some languages, and many emoji, are not written without them; a terminal does nothing else

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import aiohttp
 
-from .. import wire
-from ..errors import ValidationFailed
+from ... import wire
+from ...errors import ValidationFailed
 from .failures import Away, Refused
 
 PATIENCE_S = 30.0

@@ -9,7 +9,8 @@ from collections.abc import Coroutine
 import aiohttp
 import typer
 
-from .. import garbage, terminal, wire
+from ... import garbage, wire
+from .. import terminal
 from ..client.api import Api, as_master
 from ..client.commands import Target
 from . import files

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from .. import wire
+from ... import wire
 from .failures import Away, Gone, Refused
 
 CONNECT_S = 20.0

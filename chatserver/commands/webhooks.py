@@ -15,8 +15,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from . import development, terminal, wire
-from .errors import ValidationFailed
+from .. import development, wire
+from ..errors import ValidationFailed
+from . import terminal
 
 commands = typer.Typer(
     help="Webhooks: what waits, what was given up, and sending it again.", no_args_is_help=True

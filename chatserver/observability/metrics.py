@@ -15,7 +15,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from .errors import Internal
+from ..errors import Internal
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 

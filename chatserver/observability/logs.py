@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
-from . import wire
-from .log_bounds import Bounds
+from .. import wire
+from .log_throttle import Bounds
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .mongo import Collection, Session
+from . import Collection, Session
 
 ALIVE: Mapping[str, Any] = {"$gt": ["$until", "$$NOW"]}
 

@@ -11,8 +11,8 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from . import development
-from .settings import BadSettings, Settings
+from .. import development
+from ..settings import BadSettings, Settings
 
 FAILED = 1
 MISUSED = 2

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from .. import development, terminal
-from ..settings import BadSettings, Settings
+from ... import development
+from ...settings import BadSettings, Settings
+from .. import terminal
 from .failures import Away, Failed, Refused
 
 TOKEN_LIFE = timedelta(hours=1)

@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 
 from .. import tasks
-from ..mongo import CLOSE_S, Mongo, PyMongoError, deadline, is_down
+from . import CLOSE_S, Mongo, PyMongoError, deadline, is_down
 
 
 class Dates:
