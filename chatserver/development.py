@@ -6,7 +6,7 @@ import json
 import os
 import re
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,28 @@ from .settings import SECRETS, BadSettings, Settings
 
 DURATION = re.compile(r"(\d+)([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@dataclass(frozen=True)
+class Person:
+    """A made-up person of the demo and the playground."""
+
+    id: str
+    name: str
+    types: float = 1.0
+    """How fast, against the others."""
+
+
+PEOPLE = (
+    Person("alice", "Alice Berg", 1.2),
+    Person("bob", "Bob Okafor", 0.8),
+    Person("carol", "Carol Lindqvist"),
+    Person("dmitri", "Dmitri Volkov", 0.9),
+    Person("elena", "Elena Rossi", 1.4),
+    Person("farid", "Farid Haddad"),
+    Person("grace", "Grace Nakamura", 1.1),
+    Person("henrik", "Henrik Sørensen", 0.7),
+)
 
 FIRST_MESSAGE = """\
 const token = "{token}";

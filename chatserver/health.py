@@ -13,7 +13,7 @@ from types import MappingProxyType
 import structlog
 from aiohttp import ClientError, web
 
-from . import wire
+from . import json_codec
 from .answers.answer import Answer
 from .answers.health import Alive, NotReady, Ready
 from .mongo import Mongo, PyMongoError
@@ -128,4 +128,6 @@ PROBES: Sequence[Probe] = [
 
 
 def _json(body: object, status: int = 200) -> web.Response:
-    return web.Response(body=wire.encode(body), status=status, content_type="application/json")
+    return web.Response(
+        body=json_codec.encode(body), status=status, content_type="application/json"
+    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiohttp import web
 
-from . import wire
+from . import json_codec
 from .errors import (
     ChatError,
     NotFound,
@@ -115,7 +115,7 @@ async def read(request: web.Request, kind: type[Request], most: int) -> Any:
         if len(body) > most:
             raise PayloadTooLarge(f"A body has at most {most} bytes.")
         if body:
-            data = wire.decode(body)
+            data = json_codec.decode(body)
             if not isinstance(data, dict):
                 raise ValidationFailed("The body is a JSON object.")
     for outside in (request.query, request.match_info):
@@ -130,7 +130,9 @@ def _response(result: Any) -> web.Response:
     status, body = (result.status, result.body) if isinstance(result, Reply) else (200, result)
     if body is None:
         return web.Response(status=status)
-    return web.Response(status=status, body=wire.encode(body), content_type="application/json")
+    return web.Response(
+        status=status, body=json_codec.encode(body), content_type="application/json"
+    )
 
 
 def refusal_response(error: ChatError) -> web.Response:
@@ -141,7 +143,7 @@ def refusal_response(error: ChatError) -> web.Response:
     )
     return web.Response(
         status=error.status,
-        body=wire.encode({"error": error.wire()}),
+        body=json_codec.encode({"error": error.wire()}),
         content_type="application/json",
         headers=headers,
     )

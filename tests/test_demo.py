@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from chatserver.cli import commands
-from chatserver.commands.demo.cast import PEOPLE, STAGES
+from chatserver.commands.demo.cast import STAGES
 from chatserver.commands.demo.scenes import SCENES, endless, scene
+from chatserver.development import PEOPLE
 
 from .command import Ran, Running, begin, run
 from .people import Person, ask

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from chatserver.commands.demo.cast import PEOPLE
+from chatserver.development import PEOPLE
 from chatserver.settings import BadSettings, Settings
 
 from .conftest import Starter

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatserver import wire
 from chatserver.errors import ValidationFailed
 from chatserver.requests import conversations, messages, users, webhooks
 from chatserver.requests.parse import Request, parse
@@ -105,7 +104,7 @@ def check(kind: type[Request], data: Any) -> None:
             assert isinstance(field, str)
             assert reasons
             assert all(isinstance(one, str) for one in reasons)
-        wire.encode(made.wire())  # and it can be said
+        json_codec.encode(made.wire())  # and it can be said
         return
     for field, annotation in typing.get_type_hints(type(made)).items():
         assert fits(getattr(made, field), annotation), (field, getattr(made, field), annotation)
@@ -114,7 +113,7 @@ def check(kind: type[Request], data: Any) -> None:
     # judged later, one by one.)
     hints = typing.get_type_hints(type(made))
     judged = [field for field, kind in hints.items() if kind != tuple[Any, ...]]
-    wire.encode({field: getattr(made, field) for field in judged})
+    json_codec.encode({field: getattr(made, field) for field in judged})
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -139,7 +138,7 @@ def test_a_key_that_is_not_known_is_refused_by_its_name(kind: type[Request]) -> 
 @settings(max_examples=300)
 def test_bytes_are_decoded_or_refused(data: bytes) -> None:
     try:
-        value = wire.decode(data)
+        value = json_codec.decode(data)
     except ValidationFailed:
         return
     assert value is None or isinstance(value, (bool, int, float, str, list, dict))
@@ -160,7 +159,7 @@ def test_bytes_are_decoded_or_refused(data: bytes) -> None:
 )
 def test_hostile_bytes_are_decoded_or_refused(body: bytes) -> None:
     try:
-        value = wire.decode(body)
+        value = json_codec.decode(body)
     except ValidationFailed:
         return
     for kind in KINDS:

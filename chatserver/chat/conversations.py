@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .. import wire
+from .. import json_codec
 from ..clock import from_unix, now, unix_ms
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
@@ -121,7 +121,7 @@ class Conversations:
             "activityAt": at,
         }
         if new.metadata:
-            conversation["metadata"] = wire.encode(new.metadata).decode()
+            conversation["metadata"] = json_codec.encode(new.metadata).decode()
         if key:
             conversation["key"] = key
         conversation_id = conversation["_id"]
@@ -199,7 +199,7 @@ class Conversations:
         names = {"name": "name", "avatar_url": "avatarUrl", "metadata": "metadata"}
         changes = {names[key]: value for key, value in edit.changes.items()}
         if "metadata" in changes:
-            changes["metadata"] = wire.encode(changes["metadata"]).decode()
+            changes["metadata"] = json_codec.encode(changes["metadata"]).decode()
         at = now()
 
         async def body(session: Session, place: int) -> Act:
@@ -226,7 +226,7 @@ def _without(user_id: str, user_ids: Iterable[str]) -> list[str]:
 
 def _key(kind: str, user_ids: Iterable[str]) -> str:
     """The same for the same set of people, whoever asks; of a fixed size, for the unique index."""
-    return f"{kind}:{hashlib.sha256(wire.encode(sorted(user_ids))).hexdigest()}"
+    return f"{kind}:{hashlib.sha256(json_codec.encode(sorted(user_ids))).hexdigest()}"
 
 
 def _cursor(text: str | None) -> tuple[datetime, str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import wire
+from .. import json_codec
 from ..clock import iso
 from ..mongo import Document, Mongo, deadline
 from ..outbox.event import TYPE_OF_ENTRY, Event, event_id
@@ -44,7 +44,7 @@ class Events:
             event_id(entry["_id"]),
             TYPE_OF_ENTRY[kind],
             entry["at"],
-            wire.Json(wire.encode(data)),
+            json_codec.Json(json_codec.encode(data)),
             entry.get("trace", ""),
         )
 

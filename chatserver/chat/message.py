@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from ..clock import iso
+from ..json_codec import Json, encode
 from ..mongo import Document
-from ..wire import Json, encode
 
 _NO_METADATA: Mapping[str, Any] = {}
 

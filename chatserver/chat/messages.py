@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .. import wire
+from .. import json_codec
 from ..clock import iso
 from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
 from ..mongo import Document, Mongo
@@ -71,7 +71,7 @@ class Messages:
         if new.mentions:
             doc["mentions"] = list(dict.fromkeys(new.mentions))
         if new.metadata:
-            doc["metadata"] = wire.encode(new.metadata).decode()
+            doc["metadata"] = json_codec.encode(new.metadata).decode()
         if new.client_message_id:
             doc["clientMessageId"] = new.client_message_id
         if new.reply_to is None and self._members.known(sender_id, new.conversation_id):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import wire
+from .. import json_codec
 from ..clock import iso, now
 from ..errors import ChatError, Forbidden, NotFound, Unauthenticated, ValidationFailed
 from ..mongo import Document, Mongo
@@ -124,7 +124,7 @@ class Users:
         }
         changes = {names[key]: value for key, value in sync.changes.items()}
         if "metadata" in changes:
-            changes["metadata"] = wire.encode(changes["metadata"]).decode()
+            changes["metadata"] = json_codec.encode(changes["metadata"]).decode()
         defaults: Document = {"name": None, "avatarUrl": None, "status": "active", "createdAt": at}
         before = await self._mongo.users.find_one_and_update(
             {"_id": sync.user_id},
@@ -207,7 +207,7 @@ def _view(doc: Document) -> Mapping[str, Any]:
         "name": doc["name"],
         "avatarUrl": doc["avatarUrl"],
         "status": doc["status"],
-        "metadata": wire.Json(metadata) if metadata else {},
+        "metadata": json_codec.Json(metadata) if metadata else {},
         "lastSeen": iso(seen) if seen else None,
         "createdAt": iso(doc["createdAt"]),
         "updatedAt": iso(doc["updatedAt"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import wire
+from .. import json_codec
 from ..clock import iso
 from ..errors import NotFound
 from ..mongo import Document, Mongo, Session
@@ -152,7 +152,7 @@ def _view(doc: Document) -> dict[str, Any]:
         "type": doc["type"],
         "name": doc["name"],
         "avatarUrl": doc["avatarUrl"],
-        "metadata": wire.Json(metadata) if metadata else {},
+        "metadata": json_codec.Json(metadata) if metadata else {},
         "createdBy": doc["createdBy"],
         "createdAt": iso(doc["createdAt"]),
         "updatedAt": iso(doc["updatedAt"]),

@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .. import development, wire
+from .. import development, json_codec
 from ..errors import ValidationFailed
 from . import terminal
 
@@ -168,7 +168,7 @@ async def _ask(server: _Server, method: str, path: str, **kwargs: Any) -> Any:
             # Not to another address with the secret.
             http.request(method, url, allow_redirects=False, **kwargs) as answer,
         ):
-            code, body = answer.status, wire.decode(await answer.read())
+            code, body = answer.status, json_codec.decode(await answer.read())
         refused = body["error"] if code >= 400 else None
     except (aiohttp.ClientError, TimeoutError):
         terminal.fail(
@@ -299,4 +299,4 @@ def _show(table: Table, when_empty: str) -> None:
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(wire.encode(value).decode())
+    typer.echo(json_codec.encode(value).decode())

@@ -8,7 +8,7 @@ from importlib import resources
 
 from aiohttp import web
 
-from .. import wire
+from .. import json_codec
 from .asyncapi import asyncapi
 from .openapi import openapi
 from .pages import events_page, rest_page
@@ -25,8 +25,8 @@ HEADERS = {
 FILES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "/docs": ("text/html", lambda: rest_page(openapi())),
     "/docs/events": ("text/html", lambda: events_page(asyncapi())),
-    "/docs/openapi.json": ("application/json", lambda: wire.encode(openapi()).decode()),
-    "/docs/asyncapi.json": ("application/json", lambda: wire.encode(asyncapi()).decode()),
+    "/docs/openapi.json": ("application/json", lambda: json_codec.encode(openapi()).decode()),
+    "/docs/asyncapi.json": ("application/json", lambda: json_codec.encode(asyncapi()).decode()),
     "/docs/page.css": (
         "text/css",
         lambda: resources.files(__package__).joinpath("page.css").read_text(),

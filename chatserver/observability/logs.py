@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from .. import wire
+from .. import json_codec
 from .log_throttle import Bounds
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -31,7 +31,9 @@ def configure(level: str, fmt: str, process: str = "") -> None:
     if fmt == "json":
         processors += [
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=lambda value, **_: wire.encode_any(value)),
+            structlog.processors.JSONRenderer(
+                serializer=lambda value, **_: json_codec.encode_any(value)
+            ),
         ]
     else:
         # The plain one: a pretty traceback shows local variables, and there may be tokens in them.

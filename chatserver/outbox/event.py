@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .. import wire
+from .. import json_codec
 from ..clock import iso
 
 TYPE_OF_ENTRY: Mapping[str, str] = {
@@ -38,7 +38,7 @@ class Event:
     id: str
     type: str
     at: datetime
-    data: wire.Json
+    data: json_codec.Json
     traceparent: str = ""
     """Of the request that did what it tells of, if its trace is kept."""
 
@@ -49,13 +49,13 @@ class Event:
             event_id(doc["_id"]),
             doc["kind"],
             doc["at"],
-            wire.Json(doc["data"]),
+            json_codec.Json(doc["data"]),
             doc.get("trace", ""),
         )
 
     def body(self) -> bytes:
         """The JSON text that is signed and sent."""
-        return wire.encode(
+        return json_codec.encode(
             {"id": self.id, "type": self.type, "timestamp": iso(self.at), "data": self.data}
         )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .. import wire
+from .. import json_codec
 from ..mongo import RETENTION_S, Document, Mongo, Session
 from ..observability import spans
 from .endpoints import Routes
@@ -78,7 +78,7 @@ class Outbox:
                 "key": record.key,
                 "at": record.at,
                 # As text: no key that a client chose means anything to the database.
-                "data": wire.encode(record.data).decode(),
+                "data": json_codec.encode(record.data).decode(),
             }
             if span is not None:
                 doc["trace"] = span.traceparent

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from .. import development
 from ..chat.chat import Chat
-from ..commands.demo.cast import PEOPLE
+from ..development import PEOPLE
 from ..errors import Forbidden, NotFound
 from ..http import MAX_BODY, answer, read, refusal_response
 from ..observability.metrics import Metrics

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import regex
 from marshmallow import ValidationError, fields, validate
 
-from .. import wire
+from .. import json_codec
 
 MAX_ID = 128
 MAX_NAME = 200
@@ -85,7 +85,7 @@ class Metadata(fields.Field[Mapping[str, Any]]):
             if one is not None and not isinstance(one, (str, int, float, bool)):
                 raise ValidationError("Must be flat: strings, numbers, booleans and nulls only.")
         try:
-            size = len(wire.encode(value))
+            size = len(json_codec.encode(value))
         except TypeError:
             raise ValidationError("Has a lone surrogate, or a number beyond 64 bits.") from None
         if size > MAX_METADATA_BYTES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .. import wire
+from .. import json_codec
 from ..errors import PayloadTooLarge, ValidationFailed
 
 MAX_PACKET = 64 * 1024
@@ -19,7 +19,7 @@ def read(text: bytes) -> list[Any]:
     """Its name, a string, and then its arguments. Raises ChatError."""
     if len(text) > MAX_PACKET:
         raise PayloadTooLarge(f"A packet has at most {MAX_PACKET} bytes.")
-    event: list[Any] = wire.decode(text)
+    event: list[Any] = json_codec.decode(text)
     if not event:
         raise ValidationFailed("An event has a name.")
     if not isinstance(event[0], str):

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from ... import wire
+from ... import json_codec
 from ...errors import ValidationFailed
 from .failures import Away, Refused
 
@@ -33,7 +33,7 @@ class Api:
         Raises Refused, Away.
         """
         headers = {**self._headers(), **({"X-User-Id": user} if user is not None else {})}
-        data = None if body is None else wire.encode(body)
+        data = None if body is None else json_codec.encode(body)
         try:
             async with self._http.request(
                 method,
@@ -47,7 +47,7 @@ class Api:
                 status, said = answer.status, await answer.read()
             if status == 204:
                 return None
-            decoded = wire.decode(said)
+            decoded = json_codec.decode(said)
             if status >= 400:
                 raise Refused(decoded["error"])
         except (aiohttp.ClientError, OSError, ValidationFailed, KeyError, TypeError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from ... import wire
+from ... import json_codec
 from .failures import Away, Gone, Refused
 
 CONNECT_S = 20.0
@@ -45,7 +45,7 @@ class Socket:
                 websocket = await http.ws_connect(where, max_msg_size=0)
                 socket = cls(websocket, hear)
                 try:
-                    await websocket.send_str("40" + wire.encode({"token": token}).decode())
+                    await websocket.send_str("40" + json_codec.encode({"token": token}).decode())
                     await socket._welcome
                 except BaseException:  # who is cancelled here would leave it open
                     await socket.close()
@@ -63,7 +63,7 @@ class Socket:
         number = next(self._numbers)
         self._asked[number] = answer
         sending = asyncio.ensure_future(
-            self._websocket.send_str(f"42{number}{wire.encode([event, payload]).decode()}")
+            self._websocket.send_str(f"42{number}{json_codec.encode([event, payload]).decode()}")
         )
         # A send that fails is a connection that has ended, and its end answers all that was asked.
         sending.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -107,7 +107,7 @@ class Socket:
     async def _take(self, text: str) -> None:
         match text[:2]:
             case "42":
-                event, payload = wire.decode(text[2:])
+                event, payload = json_codec.decode(text[2:])
                 self._hear(event, payload)
                 if event == "connected" and not self._welcome.done():
                     self._welcome.set_result(None)
@@ -115,15 +115,15 @@ class Socket:
                 number, _, rest = text[2:].partition("[")
                 answer = self._asked.pop(int(number), None)
                 if answer and not answer.done():
-                    _settle(answer, wire.decode("[" + rest)[0])
+                    _settle(answer, json_codec.decode("[" + rest)[0])
             case "2":
                 await self._websocket.send_str("3")
             case "44" if not self._welcome.done():
-                self._welcome.set_exception(Refused(wire.decode(text[2:])["data"]))
+                self._welcome.set_exception(Refused(json_codec.decode(text[2:])["data"]))
             case "41" | "1":
                 await self._websocket.close()
             case _ if text[:1] == "0":
-                said = wire.decode(text[1:])
+                said = json_codec.decode(text[1:])
                 self._silence_s = (said["pingInterval"] + said["pingTimeout"]) / 1000
 
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from ...development import Person
 from ..client.api import Api, segment
 from ..client.failures import Away, Refused
 from ..client.line import Line
 from ..client.socket import Socket
-from .cast import Role
 from .pace import Pace
 
 CHARS_PER_S = 14.0
@@ -26,7 +26,7 @@ OUT = ("NOT_FOUND", "FORBIDDEN")
 class Actor:
     def __init__(
         self,
-        role: Role,
+        role: Person,
         pace: Pace,
         api: Api,
         line: Callable[..., Line],

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Role:
-    id: str
-    name: str
-    types: float = 1.0
-    """How fast, against the others."""
+from ...development import PEOPLE
 
 
 @dataclass(frozen=True)
@@ -25,17 +19,6 @@ class Stage:
     pause_s: float = 8.0
     """Between two scenes, about."""
 
-
-PEOPLE = (
-    Role("alice", "Alice Berg", 1.2),
-    Role("bob", "Bob Okafor", 0.8),
-    Role("carol", "Carol Lindqvist"),
-    Role("dmitri", "Dmitri Volkov", 0.9),
-    Role("elena", "Elena Rossi", 1.4),
-    Role("farid", "Farid Haddad"),
-    Role("grace", "Grace Nakamura", 1.1),
-    Role("henrik", "Henrik Sørensen", 0.7),
-)
 
 STAGES = (
     Stage("lunch", "group", ("alice", "bob", "carol", "farid"), "Lunch", 6.0),

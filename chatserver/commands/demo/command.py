@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ...development import PEOPLE, Person
 from .. import terminal
 from ..client.commands import Target, Url, WsUrl, run
-from .cast import PEOPLE, Role, Stage
+from .cast import Stage
 
 SIGN_IN = timedelta(days=7)
 
@@ -85,5 +86,5 @@ async def _play(target: Target, messages: int | None, once: bool, pace: float) -
     typer.echo("That was it.")
 
 
-def _said(stage: Stage, who: Role, text: str) -> None:
+def _said(stage: Stage, who: Person, text: str) -> None:
     typer.echo(f"{stage.name or stage.key:12}  {who.name:16}  {text}")

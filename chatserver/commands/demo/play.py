@@ -11,16 +11,17 @@ from typing import Any
 
 import aiohttp
 
+from ...development import PEOPLE, Person
 from ..client.api import Api
 from ..client.commands import Target
 from ..client.line import Line
 from .actor import Actor
-from .cast import PEOPLE, STAGES, Role, Stage
+from .cast import STAGES, Stage
 from .pace import Pace
 from .scenes import SCENES, endless
 from .scenes import Line as ScriptLine
 
-Said = Callable[[Stage, Role, str], None]
+Said = Callable[[Stage, Person, str], None]
 """Told of each message when it is sent."""
 Note = Callable[[str], None]
 """Told what to say to whoever looks on."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...development import PEOPLE
 from ..client.api import Api, segment
 from ..client.failures import Refused
-from .cast import PEOPLE, STAGES, Stage
+from .cast import STAGES, Stage
 
 MARK = "demo"
 """In the metadata of a conversation: which one of the demo's it is."""

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 import aiohttp
 import typer
 
-from ... import garbage, wire
+from ... import garbage, json_codec
 from .. import terminal
 from ..client.api import Api, as_master
 from ..client.commands import Target
@@ -59,7 +59,7 @@ async def drive(target: Target, plan: Plan, *, as_json: bool) -> bool:
         cut_short=cut_short,
     )
     if as_json:
-        typer.echo(wire.encode(found))
+        typer.echo(json_codec.encode(found))
     else:
         print_result(found, terminal.console())
     return bool(found["ok"])

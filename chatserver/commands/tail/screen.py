@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ... import wire
+from ... import json_codec
 
 JOINERS = "\u200c\u200d"
 """Words of some languages, and many emoji, are not written without them; a terminal does nothing else
@@ -20,7 +20,7 @@ def on_one_line(text: str) -> str:
 def as_json(value: Any) -> str:
     """For a program: what is neither printed nor ASCII is escaped. Some terminals obey it even so, and
     some programs end a line at it."""
-    text = wire.encode(value).decode()
+    text = json_codec.encode(value).decode()
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
