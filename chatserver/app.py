@@ -21,6 +21,7 @@ from .internal.door import InternalDoor
 from .limits import Limits
 from .mongo import Mongo, Operations
 from .observability.metrics import Metrics
+from .outbox.metrics import WaitingMetrics
 from .playground.door import PlaygroundDoor
 from .playground.origin import origins
 from .realtime import Direct, RealtimeServer
@@ -29,7 +30,6 @@ from .settings import Settings
 from .sockets.door import Door
 from .sockets.incoming import MAX_FRAME, MAX_PACKET
 from .watching import begin_tracing, watch_process, watch_sockets
-from .webhook_metrics import WaitingMetrics
 from .worker_metrics import Fellows
 
 log = structlog.get_logger(__name__)

@@ -29,7 +29,7 @@ from .chat.users import Users
 from .chat.views import Views
 from .mongo import Mongo
 from .observability.metrics import Metrics
-from .outbox.desk import Desk
+from .outbox.admin.admin import Desk
 from .outbox.endpoints import Routes
 from .outbox.outbox import Outbox
 from .realtime.bus import Bus

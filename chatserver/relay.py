@@ -15,12 +15,12 @@ from .chat.events import Events
 from .health import Health
 from .http import errors
 from .mongo import Mongo
-from .outbox.deliveries import Retry
-from .outbox.relay import Relay
-from .outbox.webhook import Webhook
+from .outbox.metrics import RELAY, RelayMetrics
+from .outbox.relay.deliveries import Retry
+from .outbox.relay.relay import Relay
+from .outbox.sinks.webhook import Webhook
 from .settings import Settings
 from .watching import begin_tracing, watch_process
-from .webhook_metrics import RELAY, RelayMetrics
 
 log = structlog.get_logger(__name__)
 

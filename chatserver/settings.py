@@ -15,7 +15,7 @@ from typing import Any
 
 from environs import Env, EnvError, validate
 
-from . import webhook_settings
+from .outbox import settings as webhook_settings
 from .outbox.endpoints import Endpoint
 
 MIN_SECRET_BYTES = 32

@@ -16,7 +16,7 @@ from chatserver.clock import now
 from chatserver.mongo import Mongo
 from chatserver.outbox.endpoints import partition_of, slots_of
 from chatserver.outbox.pending import Pending, lane_of
-from chatserver.outbox.records import Hold, Records
+from chatserver.outbox.relay.results import Hold, Records
 
 from .command import Ran, run
 from .people import PATIENCE_S, People, Person

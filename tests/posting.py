@@ -12,7 +12,7 @@ import pytest_asyncio
 from chatserver.chat.message import Message
 from chatserver.outbox.endpoints import Endpoint
 from chatserver.outbox.event import Event
-from chatserver.outbox.webhook import Webhook
+from chatserver.outbox.sinks.webhook import Webhook
 
 from .receiver import Receiver
 from .servers import WEBHOOK_SECRET

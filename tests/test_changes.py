@@ -15,7 +15,7 @@ from chatserver.clock import now
 from chatserver.mongo import Mongo
 from chatserver.mongo.lease import Lease
 from chatserver.outbox.endpoints import PARTITIONS
-from chatserver.outbox.leases import LEASE_S, Leases
+from chatserver.outbox.relay.partition_leases import LEASE_S, Leases
 
 from .servers import MongoServer
 

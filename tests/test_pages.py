@@ -222,7 +222,7 @@ def test_shapes_have_the_keys_that_are_answered() -> None:
 
 def test_a_webhook_has_the_headers_that_are_shown() -> None:
     shown = blocks("docs/webhooks.md")[0].text
-    sent = text("chatserver/outbox/webhook.py") + text("chatserver/outbox/signing.py")
+    sent = text("chatserver/outbox/sinks/webhook.py") + text("chatserver/outbox/signing.py")
     names = re.findall(r"^([\w-]+): ", shown, re.MULTILINE)
     assert len(names) == 5
     assert all(f'"{name}"' in sent for name in names), names

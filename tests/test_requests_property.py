@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatserver import json_codec
 from chatserver.errors import ValidationFailed
 from chatserver.requests import conversations, messages, users, webhooks
 from chatserver.requests.parse import Request, parse

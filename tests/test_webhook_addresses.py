@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from chatserver.outbox.addresses import METADATA, refusal, refusal_of_host
-from chatserver.outbox.sink import Delivery
+from chatserver.outbox.sinks.sink import Delivery
+from chatserver.outbox.sinks.ssrf_guard import METADATA, refusal, refusal_of_host
 
 from .posting import event, posting
 from .receiver import Receiver

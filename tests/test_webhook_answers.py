@@ -9,8 +9,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from chatserver.outbox.sink import Delivery
-from chatserver.outbox.webhook import Webhook
+from chatserver.outbox.sinks.sink import Delivery
+from chatserver.outbox.sinks.webhook import Webhook
 
 from .posting import event
 from .receiver import Answer, Flood, Receiver, Reply, drip, hang_up, raw, redirect_to, stall

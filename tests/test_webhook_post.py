@@ -11,8 +11,8 @@ import pytest
 
 from chatserver import __version__
 from chatserver.outbox.event import Event
-from chatserver.outbox.sink import Delivery
-from chatserver.outbox.webhook import Webhook
+from chatserver.outbox.sinks.sink import Delivery
+from chatserver.outbox.sinks.webhook import Webhook
 
 from .posting import event, posting
 from .receiver import Answer, Receiver, Reply, hang_up, stall
@@ -58,7 +58,7 @@ async def test_each_attempt_is_signed_anew_under_the_same_id(
     receiver.answer = lambda post: 503 if post.attempt == 1 else 200
     began = time.time()
     assert (await webhook.deliver(event())).outcome == "failed"
-    monkeypatch.setattr("chatserver.outbox.webhook.time.time", lambda: began + 5)
+    monkeypatch.setattr("chatserver.outbox.sinks.webhook.time.time", lambda: began + 5)
     assert (await webhook.deliver(event())).outcome == "delivered"
     first, second = receiver.attempts(event().id)
     assert f"t={int(began + 5)}," in second.headers["X-Webhook-Signature"]

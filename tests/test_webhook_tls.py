@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from chatserver.outbox.sink import Delivery
+from chatserver.outbox.sinks.sink import Delivery
 
 from .posting import event, posting
 from .receiver import Receiver

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..outbox.desk import Desk
+from ..outbox.admin.admin import Desk
 from .activity import Activity
 from .conversations import Conversations
 from .members import Members

@@ -18,9 +18,9 @@ from pymongo.errors import InvalidURI, PyMongoError
 from ..development import address, keep_secrets
 from ..mongo.embedded import url_of
 from ..mongo.mongod import EmbeddedFailed, find_mongod, mongod_version
-from ..outbox.addresses import refusal
-from ..outbox.desk import shown
+from ..outbox.admin.admin import shown
 from ..outbox.endpoints import Endpoint
+from ..outbox.sinks.ssrf_guard import refusal
 from ..realtime.bus import ask
 from ..settings import BadSettings, Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from .event import Event
+from ..event import Event
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from .clock import from_unix, unix_ms
-from .errors import ValidationFailed
+from ...clock import from_unix, unix_ms
+from ...errors import ValidationFailed
 
 
 def cursor(at: datetime, last_id: str) -> str:

@@ -20,16 +20,16 @@ import structlog
 from multidict import istr
 from yarl import URL
 
-from .. import __version__
-from .addresses import AddressInfo, guarded_socket, plain_socket
-from .endpoints import Endpoint
-from .event import Event
-from .signing import sign
+from ... import __version__
+from ..endpoints import Endpoint
+from ..event import Event
+from ..signing import sign
+from .error_text import says
 from .sink import Delivery
-from .troubles import says
+from .ssrf_guard import AddressInfo, guarded_socket, plain_socket
 
 if TYPE_CHECKING:
-    from ..observability.tracing import Tracing
+    from ...observability.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import aiohttp
 
-from .addresses import RefusedAddress
+from .ssrf_guard import RefusedAddress
 
 CERTIFICATES: Final = {
     10: "it has expired",

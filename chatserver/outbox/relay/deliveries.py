@@ -11,15 +11,15 @@ from datetime import timedelta
 
 import structlog
 
-from ..clock import now
-from ..mongo import Document, Mongo, PyMongoError, deadline, is_down
-from .event import Event
-from .lane import Lane
-from .lanes import AHEAD, Lanes
-from .leases import Leases
-from .pending import Pending, due_in_lane
-from .records import Hold, Records
-from .sink import Delivery, Sink
+from ...clock import now
+from ...mongo import Document, Mongo, PyMongoError, deadline, is_down
+from ..event import Event
+from ..pending import Pending, due_in_lane
+from ..sinks.sink import Delivery, Sink
+from .key_queue import Lane
+from .key_queues import AHEAD, Lanes
+from .partition_leases import Leases
+from .results import Hold, Records
 
 log = structlog.get_logger(__name__)
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import structlog
 
-from .. import tasks
-from ..mongo import Document, Mongo, PyMongoError
+from ... import tasks
+from ...mongo import Document, Mongo, PyMongoError
+from ..endpoints import Endpoint, slot_of
+from ..event import Event
+from ..pending import Pending, lane_of, lanes_due
+from ..sinks.sink import Sink
 from .deliveries import Deliveries, Retry
-from .endpoints import Endpoint, slot_of
-from .event import Event
-from .leases import LEASE_S, TICK_S, Leases
-from .pending import Pending, lane_of, lanes_due
-from .records import Hold, Records
-from .sink import Sink
+from .partition_leases import LEASE_S, TICK_S, Leases
+from .results import Hold, Records
 
 log = structlog.get_logger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ..mongo import Mongo
-from .endpoints import slots_of
+from ...mongo import Mongo
+from ..endpoints import slots_of
 
 COUNT_MOST = 100_000
 """Events that are counted; 50 ms."""

@@ -6,9 +6,9 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence, Set
 
-from .endpoints import partition_of
-from .lane import Lane
-from .pending import Pending
+from ..endpoints import partition_of
+from ..pending import Pending
+from .key_queue import Lane
 
 AHEAD = 64
 """Events of one lane that are kept in memory, and sent before another lane gets the place. The rest is

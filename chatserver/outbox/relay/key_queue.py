@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from datetime import datetime
 
-from .endpoints import partition_of
-from .pending import Pending
+from ..endpoints import partition_of
+from ..pending import Pending
 
 
 class Lane:

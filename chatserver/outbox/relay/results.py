@@ -9,10 +9,18 @@ from functools import partial
 
 import structlog
 
-from ..clock import now
-from ..mongo import DEAD_RETENTION_S, RETENTION_S, Document, Mongo, Session, deadline, is_down
-from .endpoints import slots_of
-from .pending import Pending
+from ...clock import now
+from ...mongo import (
+    DEAD_RETENTION_S,
+    RETENTION_S,
+    Document,
+    Mongo,
+    Session,
+    deadline,
+    is_down,
+)
+from ..endpoints import slots_of
+from ..pending import Pending
 
 log = structlog.get_logger(__name__)
 

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..clock import iso, now
-from ..cursor import cursor, place
-from ..errors import Conflict, NotFound
-from ..mongo import RETENTION_S, Collection, Document, Mongo
-from ..requests.webhooks import PageOfDeadLetters, Selection
+from ...clock import iso, now
+from ...errors import Conflict, NotFound
+from ...mongo import RETENTION_S, Collection, Document, Mongo
+from ...requests.webhooks import PageOfDeadLetters, Selection
+from ..endpoints import Endpoint, slots_of
+from ..event import event_id
 from .backlog import COUNT_MOST, Backlog
-from .endpoints import Endpoint, slots_of
-from .event import event_id
+from .cursor import cursor, place
 from .replay import Replayed, Replays
 
 WORST = 5

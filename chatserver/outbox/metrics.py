@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from .clock import now
-from .mongo import Mongo
-from .observability.metrics import SECONDS, Families, Histograms, Labels
-from .outbox.backlog import COUNT_MOST, Backlog
+from ..clock import now
+from ..mongo import Mongo
+from ..observability.metrics import SECONDS, Families, Histograms, Labels
+from .admin.backlog import COUNT_MOST, Backlog
 
 DELAYS = (*SECONDS, 30.0, 60.0, 300.0, 1800.0, 3600.0, 6 * 3600.0, 24 * 3600.0)
 ATTEMPTS = {"delivered": "delivered", "failed": "failed", "gone": "failed"}

@@ -11,9 +11,9 @@ from datetime import datetime
 
 import structlog
 
-from ..mongo import DuplicateKeyError, Mongo, PyMongoError, deadline, is_down, new_id
-from ..mongo.lease import ALIVE, Lease
-from .endpoints import PARTITIONS
+from ...mongo import DuplicateKeyError, Mongo, PyMongoError, deadline, is_down, new_id
+from ...mongo.lease import ALIVE, Lease
+from ..endpoints import PARTITIONS
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from environs import Env, EnvError, validate
 
-from .outbox.addresses import refusal_of_host
-from .outbox.endpoints import Endpoint
-from .outbox.event import TYPES
+from .endpoints import Endpoint
+from .event import TYPES
+from .sinks.ssrf_guard import refusal_of_host
 
 DEFAULT = "default"
 """The endpoint that WEBHOOK_URL makes."""

@@ -1,0 +1,1 @@
+"""What an operator sees and does: dead letters, replay, the backlog."""
