@@ -34,7 +34,7 @@ from .outbox.endpoints import Routes
 from .outbox.outbox import Outbox
 from .realtime.bus import Bus
 from .realtime.cluster import Cluster
-from .realtime.rooms import Rooms
+from .realtime.rooms.rooms import Rooms
 from .settings import Settings
 from .watching import watch_bus, watch_rooms
 

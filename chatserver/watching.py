@@ -9,8 +9,8 @@ from .observability.loop_lag import Lag
 from .observability.metrics import Families, Histogram
 from .realtime.bus import Bus
 from .realtime.cluster import Cluster
-from .realtime.engine import EngineServer
-from .realtime.rooms import Rooms
+from .realtime.engine.engine import EngineServer
+from .realtime.rooms.rooms import Rooms
 from .settings import Settings
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from typing import Any, cast
 
 import pytest_asyncio
 
-from chatserver.realtime import Connection, order
+from chatserver.realtime import Connection
 from chatserver.realtime.cluster import Cluster
-from chatserver.realtime.order import Unreadable
-from chatserver.realtime.packet import Packet
-from chatserver.realtime.rooms import Arrival
-from chatserver.realtime.steps import Steps
+from chatserver.realtime.engine.packet import Packet
+from chatserver.realtime.rooms import sequencer
+from chatserver.realtime.rooms.rooms import Arrival
+from chatserver.realtime.rooms.sequencer import Unreadable
+from chatserver.realtime.rooms.update import Steps
 
 from .raw import when
 
@@ -58,7 +59,7 @@ class Table:
         await asyncio.sleep(0)
         if self.away:
             raise Unreadable
-        return list(enumerate(self.changes, 1))[place:][: order.PAGE]
+        return list(enumerate(self.changes, 1))[place:][: sequencer.PAGE]
 
 
 class Air:

@@ -130,7 +130,7 @@ async def test_databases_are_apart(node: Joining, redis_url: str) -> None:
 async def test_who_is_busy_is_not_cut_off(
     node: Joining, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.realtime.bus.pair.BEAT_S", 0.05)
+    monkeypatch.setattr("chatserver.realtime.bus.connection_pair.BEAT_S", 0.05)
     oslo = await node(redis_url, "busy:")
     await asyncio.sleep(0.2)
     # Longer than Redis may be silent, and the whole process with it.

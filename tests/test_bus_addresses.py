@@ -139,7 +139,7 @@ async def test_sentinels_name_the_master_before_and_after_a_failover(
 async def test_a_master_that_the_sentinels_do_not_know_any_more_is_left(
     node: Joining, redis_of: Keeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.realtime.bus.pair.SENTINELS_S", 0.2)
+    monkeypatch.setattr("chatserver.realtime.bus.connection_pair.SENTINELS_S", 0.2)
     old, new = await redis_of(), await redis_of()
     sentinel = SentinelServer(tmp_path / "sentinel", old)
     await sentinel.start()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chatserver.realtime.cluster import messages
-from chatserver.realtime.packet import Packet
+from chatserver.realtime.engine.packet import Packet
 
 ME = b"0123456789abcdef"
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from chatserver.realtime import order
 from chatserver.realtime.cluster import catch_up
-from chatserver.realtime.steps import Steps
+from chatserver.realtime.rooms import sequencer
+from chatserver.realtime.rooms.update import Steps
 
 from .nodes_in_memory import TALK, Place, come, joins, news, said
 from .raw import when
@@ -66,7 +66,7 @@ async def test_what_is_not_understood_is_logged_now_and_then_and_the_node_goes_o
 async def test_what_was_told_of_and_never_was_is_given_up(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "PATIENCE_S", 0.002)
+    monkeypatch.setattr(sequencer, "PATIENCE_S", 0.002)
     here = place.node("a")
     place.table.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
@@ -74,7 +74,7 @@ async def test_what_was_told_of_and_never_was_is_given_up(
         here.order.offer(TALK, 1000, said("nonsense"))
         await when(lambda: logs)
     readings = place.table.readings
-    assert readings <= order.VAIN + 2
+    assert readings <= sequencer.VAIN + 2
     await asyncio.sleep(0.1)
     assert place.table.readings == readings
     place.table.commit(said("hi"))
@@ -103,16 +103,16 @@ async def test_a_lively_room_is_not_read_forever_and_keeps_nothing(place: Place)
 async def test_a_gap_that_closes_in_time_is_not_read(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "PATIENCE_S", 0.4)
+    monkeypatch.setattr(sequencer, "PATIENCE_S", 0.4)
     here = place.node("a")
     place.table.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
     for n in range(0, 20, 2):
         here.order.offer(TALK, n + 3, said(f"{n + 1}"))
         here.order.behind(TALK, n + 1, n + 3)
-        await asyncio.sleep(order.PATIENCE_S / 8)
+        await asyncio.sleep(sequencer.PATIENCE_S / 8)
         here.order.offer(TALK, n + 2, said(f"{n}"))
-    await asyncio.sleep(1.5 * order.PATIENCE_S)
+    await asyncio.sleep(1.5 * sequencer.PATIENCE_S)
     assert news(bob) == [f"{n}" for n in range(20)]
     assert place.table.readings == 0
 

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from chatserver.realtime import order, subscriptions
+from chatserver.realtime.bus import subscriptions
+from chatserver.realtime.bus.expiry_queue import Linger
 from chatserver.realtime.cluster import cluster
-from chatserver.realtime.linger import Linger
-from chatserver.realtime.steps import Steps
+from chatserver.realtime.rooms import sequencer
+from chatserver.realtime.rooms.update import Steps
 
 from .nodes_in_memory import TALK, Place, come, enter, goes, joins, news, said
 from .raw import when
@@ -113,7 +114,7 @@ async def test_what_ended_while_somebody_came_in_is_not_told_from_its_beginning(
     place.table.before_answering = lambda: there.tell(TALK, 5, end)
     await here.prepare([TALK])
     bob = enter(here, "bob", [TALK], arrival)
-    await asyncio.sleep(2 * order.PATIENCE_S)
+    await asyncio.sleep(2 * sequencer.PATIENCE_S)
     assert bob.heard == []
     assert not here.hosts("bob", TALK)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chatserver.realtime.cluster import told
-from chatserver.realtime.cluster.told import Notices, States
+from chatserver.realtime.cluster import deduplication
+from chatserver.realtime.cluster.deduplication import Notices, States
 
 
 def test_a_notice_is_told_once_until_it_is_not_looked_for_any_more() -> None:
@@ -19,7 +19,7 @@ def test_a_notice_is_told_once_until_it_is_not_looked_for_any_more() -> None:
 
 
 def test_no_more_is_remembered_than_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(told, "MOST", 2)
+    monkeypatch.setattr(deduplication, "MOST", 2)
     notices, states = Notices(), States()
     for n, one in enumerate(("one", "two", "three")):
         assert notices.first(one, float(n), forget=0.0)

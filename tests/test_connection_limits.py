@@ -13,7 +13,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from chatserver.realtime.addresses import Addresses
+from chatserver.realtime.engine.client_addresses import Addresses
 
 from .bare import BareSocket, Polling, hello
 from .browsers import Browser

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from chatserver.realtime import RealtimeServer
-from chatserver.realtime import polling as long_polling
+from chatserver.realtime.engine import polling as long_polling
 
 from .bare import PING, SEPARATOR, BareSocket, Polling, Unread, event
 from .conftest import Starter

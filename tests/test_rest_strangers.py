@@ -8,7 +8,7 @@ import pytest
 
 from chatserver.auth import Tokens
 from chatserver.internal.door import ROUTES as INTERNAL_ROUTES
-from chatserver.realtime.rooms import Rooms
+from chatserver.realtime.rooms.rooms import Rooms
 from chatserver.rest.door import ROUTES
 from chatserver.sockets.expiry import Expiry
 from chatserver.sockets.table import rows

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..clock import iso
-from ..realtime.steps import Steps
+from ..realtime.rooms.update import Steps
 from .log.entry import Entry
 from .message import Message
 from .recency import Recency

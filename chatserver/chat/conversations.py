@@ -13,7 +13,7 @@ from ..clock import from_unix, now, unix_ms
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
 from ..outbox.outbox import Outbox, Record
-from ..realtime.steps import Steps
+from ..realtime.rooms.update import Steps
 from ..requests.conversations import ConversationEdit, NewConversation, PageOfConversations
 from .ending import Ending
 from .log.entry import Act

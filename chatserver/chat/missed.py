@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from ..clock import now
 from ..errors import NotFound
 from ..mongo import Document, Mongo, PyMongoError, deadline, is_down
-from ..realtime.order import Unreadable
-from ..realtime.rooms import Arrival
-from ..realtime.steps import Steps
+from ..realtime.rooms.rooms import Arrival
+from ..realtime.rooms.sequencer import Unreadable
+from ..realtime.rooms.update import Steps
 from .record import Record
 from .users import Users
 from .views import Views

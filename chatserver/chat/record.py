@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from ..errors import NotFound
 from ..mongo import Document, Mongo, PyMongoError, deadline, is_down
-from ..realtime.order import PAGE, Unreadable
-from ..realtime.steps import Steps
+from ..realtime.rooms.sequencer import PAGE, Unreadable
+from ..realtime.rooms.update import Steps
 from .announcements import describe
 from .log.entry import Entry
 from .log.position import MAX_PLACE

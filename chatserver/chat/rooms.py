@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from ..errors import ChatError
-from ..realtime.steps import Steps
+from ..realtime.rooms.update import Steps
 
 
 class Rooms(Protocol):

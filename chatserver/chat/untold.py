@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from ..mongo import Document, Mongo, PyMongoError, deadline, is_down
-from ..realtime.order import Unreadable
+from ..realtime.rooms.sequencer import Unreadable
 from .members import Members
 from .receipts import announcement
 from .transitions import announced

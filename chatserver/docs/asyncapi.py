@@ -15,7 +15,7 @@ from ..errors import (
     Unavailable,
     ValidationFailed,
 )
-from ..realtime.rooms import Rooms
+from ..realtime.rooms.rooms import Rooms
 from ..sockets.event import Event
 from ..sockets.expiry import Expiry
 from ..sockets.heard import HEARD, Heard

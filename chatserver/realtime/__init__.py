@@ -4,10 +4,10 @@ python-socketio and python-engineio are pinned exactly: the functions that are o
 named in the docstrings, and were read in the pinned versions. See README.md.
 """
 
-from .direct import Connection, Direct, Dispatcher, Refused
-from .engine import EngineServer
-from .server import RealtimeServer
-from .spread import SpreadClients
+from .engine.engine import EngineServer
+from .redis_manager import SpreadClients
+from .server.fast_path import Connection, Direct, Dispatcher, Refused
+from .server.server import RealtimeServer
 
 __all__ = [
     "Connection",

@@ -16,8 +16,8 @@ from ..errors import ChatError, RateLimited, Unauthenticated, ValidationFailed
 from ..limits import Limits, Rate
 from ..observability.metrics import Metrics
 from ..realtime import Connection, Refused
-from ..realtime.rooms import Arrival, Rooms
-from ..realtime.session import Session
+from ..realtime.engine.session import Session
+from ..realtime.rooms.rooms import Arrival, Rooms
 from ..refusals import refusal
 from ..requests.parse import parse
 from . import incoming

@@ -7,7 +7,7 @@ import time
 
 from ..errors import TokenExpired
 from ..realtime import Connection
-from ..realtime.rooms import Rooms
+from ..realtime.rooms.rooms import Rooms
 
 STEP_S = 86_400.0
 """A timer of years would not survive the loop's arithmetic: long waits go in steps."""

@@ -12,7 +12,7 @@ from ..clock import from_unix, iso
 from ..errors import Forbidden, NotFound, TokenExpired, Unauthenticated
 from ..limits import Rate
 from ..realtime import Connection
-from ..realtime.rooms import Rooms
+from ..realtime.rooms.rooms import Rooms
 from ..requests.conversations import OfConversation, OneConversation
 from ..requests.users import FreshToken, RefreshToken
 from .event import Event

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..auth import Tokens
-from ..realtime.rooms import Rooms
+from ..realtime.rooms.rooms import Rooms
 from . import activity, messages, own, reactions, receipts
 from .event import Event
 from .expiry import Expiry

@@ -6,8 +6,8 @@ each of 32 PUBLISH in a write (15 of 8), `PubSub.listen` 5.2 µs for each messag
 (3.4 to 6) and 0.7 to 1.0.
 """
 
-from .address import Address, BadAddress
 from .bus import Bus
-from .pair import ask
+from .connection_pair import ask
+from .redis_url import Address, BadAddress
 
 __all__ = ["Address", "BadAddress", "Bus", "ask"]

@@ -10,10 +10,10 @@ import random
 import secrets
 from collections.abc import Callable
 
-from .address import Address
 from .channels import Channels
-from .link import Refused
-from .pair import Pair
+from .connection import Refused
+from .connection_pair import Pair
+from .redis_url import Address
 
 log = logging.getLogger(__name__)
 

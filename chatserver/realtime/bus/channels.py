@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 
-from .link import command
+from .connection import command
 
 CHUNK = 1000
 """Channels in one command: Redis does nothing else meanwhile, about 0.3 ms."""

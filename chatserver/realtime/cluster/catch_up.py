@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from ..order import Unreadable
+from ..rooms.sequencer import Unreadable
 
 log = structlog.get_logger(__name__)
 

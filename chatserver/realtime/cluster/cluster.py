@@ -14,20 +14,20 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
-from ..direct import Connection
-from ..order import Record
-from ..packet import Packet, event
-from ..pubsub import PubSub
-from ..rooms import Arrival, Rooms
-from ..steps import Steps
-from ..subscriptions import LINGER_S, Subscriptions, settled
+from ..bus.pubsub import PubSub
+from ..bus.subscriptions import LINGER_S, Subscriptions, settled
+from ..engine.packet import Packet, event
+from ..rooms.rooms import Arrival, Rooms
+from ..rooms.sequencer import Record
+from ..rooms.update import Steps
+from ..server.fast_path import Connection
 from . import messages
 from .catch_up import CatchUp
+from .caught_up import Level
 from .confirmations import Confirmations
-from .hearing import Hearing
-from .level import Level
+from .deduplication import Notices, States
 from .messages import ALL, of_node, of_room, of_user
-from .told import Notices, States
+from .receiver import Hearing
 
 SINGLY = 8
 """Users who are told of a change one by one; for more, all nodes are told at once."""

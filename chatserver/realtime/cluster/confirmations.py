@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from ..pubsub import PubSub
-from ..questions import Questions
+from ..bus.acknowledgements import Questions
+from ..bus.pubsub import PubSub
 from .messages import encode_answer, encode_steps, of_node, of_room
 
 

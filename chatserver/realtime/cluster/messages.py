@@ -24,8 +24,8 @@ from typing import Any
 
 import orjson
 
-from ..packet import Packet
-from ..steps import Steps
+from ..engine.packet import Packet
+from ..rooms.update import Steps
 
 KIND = slice(0, 1)
 NODE = slice(1, 17)

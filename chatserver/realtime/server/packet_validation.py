@@ -7,7 +7,7 @@ from typing import Any
 from socketio import packet
 from socketio.packet import Packet
 
-from .packet import Malformed
+from ..engine.packet import Malformed
 
 MAX_ATTACHMENTS = 10
 """As many as the JS client takes."""

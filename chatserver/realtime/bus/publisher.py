@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .link import Link, command
+from .connection import Link, command
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import socketio
 
-from .packet import Malformed, ack, event
+from ..engine.packet import Malformed, ack, event
+from ..engine.session import Session
 from .server import RealtimeServer
-from .session import Session
 
 Refused = socketio.exceptions.ConnectionRefusedError
 """Refused(message, data): the client is not let in, and is told so."""

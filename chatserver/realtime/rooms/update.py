@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from .packet import Packet, event
+from ..engine.packet import Packet, event
 
 
 class Stage(Protocol):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..clients import Clients
-from ..subscriptions import Subscriptions, settled
+from ..bus.subscriptions import Subscriptions, settled
+from ..server.clients import Clients
 from .names import new_sid, node_of, of_node, of_room
-from .neighbours import Neighbours
+from .peers import Neighbours
 
 Room = tuple[str, Any]
 """A namespace, and a room in it."""

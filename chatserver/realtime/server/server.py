@@ -10,22 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import socketio
 from aiohttp import web
 from socketio import packet
 
+from ..engine.engine import EngineServer
+from ..engine.packet import Malformed
+from ..engine.session import Session
 from .clients import Clients
-from .engine import EngineServer
-from .packet import Malformed
-from .session import Session
-from .spread import SpreadClients
-from .strict import StrictPacket, is_valid
+from .packet_validation import StrictPacket, is_valid
 
 log = logging.getLogger(__name__)
 
 CONNECT_S = 45.0
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """A client manager with connections of its own, to be opened and closed with the application."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class RealtimeServer(socketio.AsyncServer):
@@ -54,18 +62,18 @@ class RealtimeServer(socketio.AsyncServer):
         return EngineServer
 
     def attach(self, app: web.Application, socketio_path: str = "socket.io") -> None:
-        """As theirs; clients that are spread over nodes are joined to the others while the
-        application runs, from before its own start to after all clients have gone."""
+        """As the original; a client manager that is Startable is started before the application's own
+        start, and closed after all clients have gone."""
         super().attach(app, socketio_path)
         manager = self.manager
 
-        async def joined(_: web.Application) -> AsyncIterator[None]:
+        async def running(_: web.Application) -> AsyncIterator[None]:
             await manager.start()
             yield
             await manager.close()
 
-        if isinstance(manager, SpreadClients):
-            app.cleanup_ctx.append(joined)
+        if isinstance(manager, Startable):
+            app.cleanup_ctx.append(running)
 
     async def drain(self, seconds: float) -> None:
         """See EngineServer.drain."""

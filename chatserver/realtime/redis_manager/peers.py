@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..bus import Bus
-from ..packet import Packet
-from ..questions import Questions
+from ..bus.acknowledgements import Questions
+from ..engine.packet import Packet
 from . import names
 from .envelope import NODE, cut, pack, unpack
 

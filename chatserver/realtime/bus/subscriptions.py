@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
-from .linger import Linger
+from .expiry_queue import Linger
 from .pubsub import PubSub
 
 LINGER_S = 30.0

@@ -23,15 +23,15 @@ from typing import Any
 from socketio import packet
 
 from ..bus import Address, Bus
-from ..packet import Packet
-from ..session import Session
-from ..strict import StrictPacket
-from ..subscriptions import LINGER_S, Subscriptions
+from ..bus.subscriptions import LINGER_S, Subscriptions
+from ..engine.packet import Packet
+from ..engine.session import Session
+from ..server.packet_validation import StrictPacket
 from .callbacks import Callbacks
 from .envelope import NODE
 from .members import Members
 from .names import node_of, of_node, of_room
-from .neighbours import Neighbours
+from .peers import Neighbours
 
 CALLBACK_S = 60.0
 """As long as `call` waits."""

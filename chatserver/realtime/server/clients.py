@@ -12,8 +12,8 @@ from typing import Any
 import socketio
 from socketio import packet
 
-from .packet import Packet
-from .session import Session
+from ..engine.packet import Packet
+from ..engine.session import Session
 
 
 class Clients(socketio.AsyncManager):

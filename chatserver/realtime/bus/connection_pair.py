@@ -7,11 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .address import Address
 from .channels import Channels
-from .hearing import Hearing
-from .link import Refused
-from .speaking import Speaking
+from .connection import Refused
+from .publisher import Speaking
+from .redis_url import Address
+from .subscriber import Hearing
 
 CONNECT_S = 2.0
 BEAT_S = 0.5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ..steps import Steps
+from ..rooms.update import Steps
 from . import messages
 from .confirmations import Confirmations
 from .messages import KIND, NO_QUESTION, NODE, PLACE, QUESTION, SUBJECT

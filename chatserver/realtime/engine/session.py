@@ -18,9 +18,9 @@ from engineio import packet as engine
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError
 
-from .inbox import Inbox
 from .packet import Malformed, Packet, frame
 from .polling import NOOP, Polling, read
+from .receive_queue import Inbox
 from .websocket import TOO_SLOW, TURN_S, WebSocket, WebSocketResponse
 
 if TYPE_CHECKING:

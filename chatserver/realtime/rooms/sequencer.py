@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from .steps import Stage, Steps
+from .update import Stage, Steps
 
 log = structlog.get_logger(__name__)
 

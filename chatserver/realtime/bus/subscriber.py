@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from .link import Link, command
+from .connection import Link, command
 
 log = logging.getLogger(__name__)
 

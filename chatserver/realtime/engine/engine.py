@@ -17,8 +17,8 @@ from aiohttp import WSCloseCode, web
 from engineio import packet as engine_packet
 from engineio.exceptions import ContentTooLongError
 
-from . import refusals
-from .addresses import Addresses, Network
+from . import bad_requests
+from .client_addresses import Addresses, Network
 from .heartbeat import Heartbeat
 from .packet import Malformed
 from .session import Session
@@ -186,21 +186,21 @@ class EngineServer(engineio.AsyncServer):
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         if request.method == "OPTIONS":
             return await super().handle_request(request)
-        code = refusals.refusal(self, request)
+        code = bad_requests.refusal(self, request)
         if code is None and request.method == "GET":
             session = self.sockets.get(request.query.get("sid", ""))
             response = await super().handle_request(request)
             if session is not None and request.query["transport"] == "polling":
                 await session.answer(request, response)
             return response
-        if code == refusals.SECOND_WEBSOCKET:
-            return await refusals.turned_away(request)
+        if code == bad_requests.SECOND_WEBSOCKET:
+            return await bad_requests.turned_away(request)
         environ = self._async["translate_request"](request)
-        if code == refusals.UNKNOWN_SESSION and request.method == "GET":
+        if code == bad_requests.UNKNOWN_SESSION and request.method == "GET":
             last = self._last_words.pop(request.query["sid"], None)
-            answer = self._ok(last) if last else refusals.refused(code)
+            answer = self._ok(last) if last else bad_requests.refused(code)
         elif code is not None:
-            answer = refusals.refused(code, refusals.what_to_do(self, code))
+            answer = bad_requests.refused(code, bad_requests.what_to_do(self, code))
         else:
             answer = await self._post(environ)
         return await self._make_response(answer, environ)
@@ -218,7 +218,7 @@ class EngineServer(engineio.AsyncServer):
         except Malformed:
             return self._bad_request()
         except ContentTooLongError:
-            return refusals.refused(refusals.BAD_REQUEST, status="413 PAYLOAD TOO LARGE")
+            return bad_requests.refused(bad_requests.BAD_REQUEST, status="413 PAYLOAD TOO LARGE")
         return self._ok()
 
     async def _handle_connect(
@@ -230,8 +230,8 @@ class EngineServer(engineio.AsyncServer):
         # The driver's is the same for all.
         address = environ["REMOTE_ADDR"] = self.addresses.of(environ["aiohttp.request"])
         if not self.addresses.enter(address):
-            return refusals.refused(
-                refusals.FORBIDDEN, "Too many connections", status="429 TOO MANY REQUESTS"
+            return bad_requests.refused(
+                bad_requests.FORBIDDEN, "Too many connections", status="429 TOO MANY REQUESTS"
             )
         self._run_in(asyncio.get_running_loop())
         sid = self._before_id + self.generate_id()
@@ -285,4 +285,4 @@ class EngineServer(engineio.AsyncServer):
         }
 
     def _bad_request(self, message: str | None = None) -> Any:
-        return refusals.refused(refusals.BAD_REQUEST, message)
+        return bad_requests.refused(bad_requests.BAD_REQUEST, message)

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from ..packet import Packet
+from ..engine.packet import Packet
 
 NODE = 16
 """Characters of a node's id, which every message begins with."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from .direct import Connection
-from .order import Order, Record
-from .packet import Packet, event
-from .steps import Steps
+from ..engine.packet import Packet, event
+from ..server.fast_path import Connection
+from .sequencer import Order, Record
+from .update import Steps
 
 _DISCONNECT = Packet(b"1")
 

@@ -1,0 +1,1 @@
+"""Engine.IO: sessions, WebSocket and polling, heartbeats, back-pressure."""

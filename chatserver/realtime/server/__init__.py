@@ -1,0 +1,1 @@
+"""The Socket.IO server: packets, namespaces, clients, and the fast path past them."""
