@@ -140,12 +140,12 @@ for command in (demo, tail, load):
 
 
 async def _serve(settings: Settings, workers: int) -> None:
-    from .app import serve as serve_app  # noqa: PLC0415  the other commands start faster without
     from .commands.doctor import words_of  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
     from .mongo.embedded import EmbeddedMongo  # noqa: PLC0415
     from .mongo.mongod import EmbeddedFailed  # noqa: PLC0415
-    from .workers import serve_workers  # noqa: PLC0415
+    from .processes.node import serve as serve_app  # noqa: PLC0415  the other commands start faster without
+    from .processes.workers import serve_workers  # noqa: PLC0415
 
     def started() -> None:
         if not settings.production:
@@ -174,10 +174,10 @@ async def _serve(settings: Settings, workers: int) -> None:
 
 
 async def _worker(settings: Settings, beside: Path) -> None:
-    from .app import serve as serve_app  # noqa: PLC0415
-    from .child import end_with_server  # noqa: PLC0415
     from .commands.doctor import words_of  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
+    from .processes.child import end_with_server  # noqa: PLC0415
+    from .processes.node import serve as serve_app  # noqa: PLC0415
 
     end_with_server(beside, terminal.stop_on_signal())
     try:
@@ -189,10 +189,10 @@ async def _worker(settings: Settings, beside: Path) -> None:
 
 
 async def _relay(settings: Settings, beside: Path | None) -> None:
-    from .child import end_with_server  # noqa: PLC0415
     from .commands.doctor import words_of  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
-    from .relay import relay as run_relay  # noqa: PLC0415
+    from .processes.child import end_with_server  # noqa: PLC0415
+    from .processes.relay import relay as run_relay  # noqa: PLC0415
 
     stop = terminal.stop_on_signal()
     if beside:

@@ -13,16 +13,16 @@ from marshmallow import fields, validate
 from typescript import MODULE, module
 
 from chatserver import errors
-from chatserver.answers.answer import Answer
-from chatserver.docs.asyncapi import asyncapi, events
-from chatserver.docs.openapi import openapi
-from chatserver.internal.door import ROUTES as INTERNAL
-from chatserver.limits import Rate
-from chatserver.requests.fields import Emoji, Id, Metadata, Text
-from chatserver.requests.parse import Request
-from chatserver.requests.webhooks import EndpointName, EventType, Flag, Moment
-from chatserver.rest.door import ROUTES as REST
-from chatserver.sockets.heard import HEARD
+from chatserver.api.internal.door import ROUTES as INTERNAL
+from chatserver.api.rate_limits import Rate
+from chatserver.api.reference.asyncapi import asyncapi, events
+from chatserver.api.reference.openapi import openapi
+from chatserver.api.requests.fields import Emoji, Id, Metadata, Text
+from chatserver.api.requests.parse import Request
+from chatserver.api.requests.webhooks import EndpointName, EventType, Flag, Moment
+from chatserver.api.responses.response import Answer
+from chatserver.api.rest.door import ROUTES as REST
+from chatserver.api.sockets.server_events import HEARD
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "protocol.md"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chatserver import errors
-from chatserver.docs.asyncapi import asyncapi
+from chatserver.api.reference.asyncapi import asyncapi
 
 MODULE = Path(__file__).parent.parent / "clients" / "js" / "src" / "protocol.ts"
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from chatserver.docs.asyncapi import asyncapi
-from chatserver.docs.openapi import openapi
+from chatserver.api.reference.asyncapi import asyncapi
+from chatserver.api.reference.openapi import openapi
 
 faults: list[str] = []
 """What was found where nobody would have seen it raised; the test ends with it."""

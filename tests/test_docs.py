@@ -16,11 +16,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 from referencing.exceptions import PointerToNowhere
 
-from chatserver.answers.webhooks import DATA
-from chatserver.docs.asyncapi import asyncapi
-from chatserver.docs.openapi import openapi
+from chatserver.api.reference.asyncapi import asyncapi
+from chatserver.api.reference.openapi import openapi
+from chatserver.api.responses.webhooks import DATA
+from chatserver.api.sockets.server_events import HEARD
 from chatserver.outbox.event import TYPES
-from chatserver.sockets.heard import HEARD
 
 from .conforming import Document
 from .conftest import Starter

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from chatserver.docs.openapi import openapi
+from chatserver.api.reference.openapi import openapi
 
 from .conftest import Starter
 from .people import People

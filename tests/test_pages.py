@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import typer
 
-from chatserver.answers.conversations import Conversation
-from chatserver.answers.messages import Message
+from chatserver.api.responses.conversations import Conversation
+from chatserver.api.responses.messages import Message
 from chatserver.cli import commands
 
 from .pages import Block, anchors, block, blocks, links, names, pages, text, tree
@@ -229,7 +229,9 @@ def test_a_webhook_has_the_headers_that_are_shown() -> None:
 
 
 def test_the_drawing_has_the_packages_that_there_are() -> None:
-    drawn = re.findall(r"(\w+)/", block("docs/design.md", next(iter(RUN["docs/design.md"]))).text)
+    drawn = re.findall(
+        r"([\w/]+)/", block("docs/design.md", next(iter(RUN["docs/design.md"]))).text
+    )
     assert len(drawn) == 7
     assert all((ROOT / "chatserver" / one / "__init__.py").exists() for one in drawn)
 

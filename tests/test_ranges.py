@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.chat.ranges import Range, ReadSet
+from chatserver.chat.read_state.ranges import Range, ReadSet
 
 LAST = 40
 ranges = st.tuples(st.integers(1, LAST), st.integers(1, LAST)).map(

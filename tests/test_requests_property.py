@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatserver import json_codec
+from chatserver.api.requests import conversations, messages, users, webhooks
+from chatserver.api.requests.parse import Request, parse
 from chatserver.errors import ValidationFailed
-from chatserver.requests import conversations, messages, users, webhooks
-from chatserver.requests.parse import Request, parse
 
 KINDS = sorted(Request.__subclasses__(), key=lambda one: one.__name__)
 assert {one.__module__ for one in KINDS} == {

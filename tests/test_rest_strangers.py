@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from chatserver.auth import Tokens
-from chatserver.internal.door import ROUTES as INTERNAL_ROUTES
+from chatserver.api.auth import Tokens
+from chatserver.api.internal.door import ROUTES as INTERNAL_ROUTES
+from chatserver.api.rest.door import ROUTES
+from chatserver.api.sockets.client_events import rows
+from chatserver.api.sockets.token_expiry import Expiry
 from chatserver.realtime.rooms.rooms import Rooms
-from chatserver.rest.door import ROUTES
-from chatserver.sockets.expiry import Expiry
-from chatserver.sockets.table import rows
 
 from .people import People, Person
 from .rows import ENDPOINTS, EVENTS, INTERNAL, Endpoint, Event, Scene, set_scene

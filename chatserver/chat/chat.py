@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..outbox.admin.admin import Desk
-from .activity import Activity
 from .conversations import Conversations
-from .members import Members
+from .membership import Members
 from .messages import Messages
 from .participants import Participants
-from .presence import Presence
+from .presence.presence import Presence
 from .reactions import Reactions
-from .receipts import Receipts
+from .read_state.receipts import Receipts
+from .typing_indicators import Activity
 from .users import Users
 
 

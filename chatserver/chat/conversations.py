@@ -9,16 +9,16 @@ from datetime import datetime
 from typing import Any
 
 from .. import json_codec
+from ..api.requests.conversations import ConversationEdit, NewConversation, PageOfConversations
 from ..clock import from_unix, now, unix_ms
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
 from ..outbox.outbox import Outbox, Record
 from ..realtime.rooms.update import Steps
-from ..requests.conversations import ConversationEdit, NewConversation, PageOfConversations
-from .ending import Ending
+from .deletion import Ending
 from .log.entry import Act
 from .log.log import Log
-from .members import Members
+from .membership import Members
 from .participants import Participants, participant
 from .recency import Recency
 from .rooms import Rooms

@@ -9,13 +9,19 @@ from datetime import datetime
 from typing import Any
 
 from .. import json_codec
+from ..api.requests.messages import (
+    MessageDeletion,
+    MessageEdit,
+    NewMessage,
+    PageOfMessages,
+    SyncFrom,
+)
 from ..clock import iso
 from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
 from ..mongo import Document, Mongo
-from ..requests.messages import MessageDeletion, MessageEdit, NewMessage, PageOfMessages, SyncFrom
 from .log.entry import Applied, Outcome
 from .log.log import Log
-from .members import Member, Members
+from .membership import Member, Members
 from .message import Message, conversation_of
 
 PAGE_BYTES = 512 * 1024

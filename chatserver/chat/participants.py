@@ -7,15 +7,15 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from ..api.requests.conversations import NewParticipants, RoleChange
 from ..clock import iso, now
 from ..errors import Conflict, Forbidden, NotFound
 from ..mongo import Document, Mongo, Session
 from ..outbox.outbox import Outbox, Record
-from ..requests.conversations import NewParticipants, RoleChange
-from .ending import Ending
+from .deletion import Ending
 from .log.entry import Act
 from .log.log import Log
-from .members import Member, Members, member_id
+from .membership import Member, Members, member_id
 from .rooms import Rooms
 from .users import Users
 from .views import Views, participant_view

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..api.requests.messages import Reaction
 from ..errors import Conflict
-from ..requests.messages import Reaction
 from .log.entry import Applied
 from .log.log import Log
-from .members import Members
+from .membership import Members
 from .message import Message, conversation_of, reactions_wire
 from .messages import Messages
 

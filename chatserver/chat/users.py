@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import json_codec
+from ..api.requests.parse import parse
+from ..api.requests.users import SyncUser, UserSync
 from ..clock import iso, now
 from ..errors import ChatError, Forbidden, NotFound, Unauthenticated, ValidationFailed
 from ..mongo import Document, Mongo
-from ..requests.parse import parse
-from ..requests.users import SyncUser, UserSync
 from .rooms import Rooms
 
 SYNCS_AT_ONCE = 16

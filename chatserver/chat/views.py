@@ -9,7 +9,7 @@ from ..clock import iso
 from ..errors import NotFound
 from ..mongo import Document, Mongo, Session
 from .message import Message
-from .unread import Unread
+from .read_state.unread import Unread
 
 _MEMBERS: Document = {
     "$lookup": {

@@ -17,7 +17,7 @@ export default defineConfig({
     fs: { allow: [here(".."), here(".")] },
   },
   build: {
-    outDir: here("../../chatserver/playground/built"),
+    outDir: here("../../chatserver/api/playground/built"),
     emptyOutDir: true,
     target: "es2022",
     modulePreload: false,

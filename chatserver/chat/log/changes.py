@@ -21,10 +21,10 @@ from ...observability.spans import Trail, enter
 from ...outbox.endpoints import Routes
 from ...outbox.event import TYPE_OF_ENTRY
 from ..message import Message, entry_id
+from .contention import Turns
 from .entry import Entry, Outcome
 from .position import Position
 from .tail import ATTEMPTS, ActOp, ChangeOp, Tail, living, refuse
-from .turns import Turns
 
 
 class Changes:

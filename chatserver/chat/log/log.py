@@ -15,13 +15,13 @@ from ...mongo import Document, Mongo, PyMongoError, Session, deadline, is_down
 from ...observability.metrics import Families
 from ...outbox.endpoints import Routes
 from ..message import conversation_of
-from .batches import Batches
+from .batch_metrics import Batches
 from .changes import Changes
+from .contention import Turns, Word
 from .entry import Act, Change, Entry, Outcome
 from .position import Position
 from .sends import Sends
 from .tail import ActOp, ChangeOp, Op, Send, Tail, refuse, take
-from .turns import Turns, Word
 
 log = structlog.get_logger(__name__)
 

@@ -21,10 +21,10 @@ from ...mongo import (
 )
 from ...outbox.endpoints import Routes
 from ..message import Message, entry_id
+from .contention import Turns
 from .entry import Entry, Outcome
 from .position import Position
 from .tail import ATTEMPTS, Send, Tail, living, refuse
-from .turns import Turns
 
 log = structlog.get_logger(__name__)
 

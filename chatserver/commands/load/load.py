@@ -9,7 +9,8 @@ from collections.abc import Coroutine
 import aiohttp
 import typer
 
-from ... import garbage, json_codec
+from ... import json_codec
+from ...processes import gc_tuning
 from .. import terminal
 from ..client.api import Api, as_master
 from ..client.commands import Target
@@ -43,7 +44,7 @@ async def drive(target: Target, plan: Plan, *, as_json: bool) -> bool:
         await crowd.set_up(Api(http, target.url, as_master(target.secret)))
         progress.enter(CONNECTING)
         async with crowd.connected(http, target):
-            garbage.settle()
+            gc_tuning.settle()
             progress.enter(TALKING)
             began, cpu = time.perf_counter(), time.process_time()
             cut_short = await _is_cut_short(talk.run())

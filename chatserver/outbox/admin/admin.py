@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from ...api.requests.webhooks import PageOfDeadLetters, Selection
 from ...clock import iso, now
 from ...errors import Conflict, NotFound
 from ...mongo import RETENTION_S, Collection, Document, Mongo
-from ...requests.webhooks import PageOfDeadLetters, Selection
 from ..endpoints import Endpoint, slots_of
 from ..event import event_id
 from .backlog import COUNT_MOST, Backlog

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ...api.requests.webhooks import Selection
 from ...clock import now
 from ...errors import ValidationFailed
 from ...mongo import RETENTION_S, Mongo
-from ...requests.webhooks import Selection
 from ..endpoints import Endpoint
 from .search import Found, Search, letter_of
 

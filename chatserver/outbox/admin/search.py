@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from ...api.requests.webhooks import Selection
 from ...clock import from_unix, now, unix_ms
 from ...errors import NotFound, ValidationFailed
 from ...mongo import RETENTION_S, Collection, Document, Mongo
-from ...requests.webhooks import Selection
 from ..endpoints import Endpoint, Routes
 from ..event import TYPE_OF_ENTRY, event_id
 from ..pending import lane_of

@@ -1,0 +1,1 @@
+"""Everything that a caller can reach: the three doors, their requests and responses, the API reference."""

@@ -1,0 +1,159 @@
+"""A token to the identity of a caller, for every door."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import jwt
+import structlog
+
+from ..errors import TokenExpired, Unauthenticated, Unavailable
+from .requests.fields import MAX_ID, MAX_NAME
+
+log = structlog.get_logger(__name__)
+
+VERIFIED_S = 60.0
+VERIFIED = 10_000
+JWKS_AGE_S = 300.0
+JWKS_PAUSE_S = 30.0
+"""Key sets are not fetched more often: else a made-up `kid` per request would be an attack on whoever serves them."""
+JWKS_TIMEOUT_S = 5.0
+BAD_KEY_SET = (
+    *(aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWTError),
+    *(AttributeError, TypeError),  # what PyJWT makes of keys that are no objects
+)
+LAST_MOMENT = 253_402_300_799.0
+"""The end of the year 9999, and of the calendar."""
+ALGORITHMS = {"RSA": ["RS256"], "EC": ["ES256"], "OKP": ["EdDSA"]}
+"""By type of key, never by what the token says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    user_id: str
+    name: str | None
+    expires_at: float
+    """Unix seconds."""
+
+
+class Tokens:
+    """Verifies tokens: HS256 with any of the secrets, or, with a JWKS URL, asymmetric keys only."""
+
+    def __init__(
+        self, secrets: Sequence[str], *, issuer: str = "", audience: str = "", jwks_url: str = ""
+    ) -> None:
+        self._secrets = secrets
+        self._checks: dict[str, Any] = {
+            "options": {"require": ["exp", "sub"], "verify_aud": bool(audience)}
+        }
+        if issuer:
+            self._checks["issuer"] = issuer
+        if audience:
+            self._checks["audience"] = audience
+        self._verified: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
+        self._jwks = _KeySet(jwks_url) if jwks_url else None
+
+    async def verify(self, token: str) -> Identity:
+        """Raises Unauthenticated, TokenExpired; Unavailable when the key set cannot be fetched.
+
+        A token that was good is taken as good for a minute more, or until it expires: a client
+        sends the same one with every request, and to verify it is a tenth of the request's price.
+        """
+        known = self._verified.get(token)
+        if known is not None and time.time() < known[1]:
+            return known[0]
+        identity = await self._verify(token)
+        until = min(identity.expires_at, time.time() + VERIFIED_S)
+        self._verified[token] = (identity, until)
+        if len(self._verified) > VERIFIED:
+            self._verified.popitem(last=False)
+        return identity
+
+    async def _verify(self, token: str) -> Identity:
+        try:
+            claims = await self._claims(token)
+        except jwt.ExpiredSignatureError:
+            raise TokenExpired() from None
+        except (jwt.PyJWTError, ValueError):
+            # Never with the reason: it may repeat what the token holds.
+            raise Unauthenticated() from None
+        user_id = claims["sub"]
+        if not 0 < len(user_id) <= MAX_ID or not user_id.isprintable():
+            raise Unauthenticated(f"sub must have 1 to {MAX_ID} printable characters.")
+        name = claims.get("name")
+        return Identity(
+            user_id,
+            name if isinstance(name, str) and 0 < len(name) <= MAX_NAME else None,
+            min(float(claims["exp"]), LAST_MOMENT),
+        )
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        if self._jwks is not None:
+            key = await self._jwks.key(jwt.get_unverified_header(token).get("kid"))
+            return jwt.decode(
+                token, key.key, algorithms=ALGORITHMS[str(key.key_type)], **self._checks
+            )
+        failure: jwt.InvalidTokenError = jwt.InvalidSignatureError()
+        for secret in self._secrets:
+            try:
+                return jwt.decode(token, secret, algorithms=["HS256"], **self._checks)
+            except jwt.InvalidSignatureError as error:
+                failure = error
+        raise failure
+
+
+class _KeySet:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._fetched_at = -JWKS_AGE_S
+        self._lock = asyncio.Lock()
+
+    async def key(self, kid: str | None) -> jwt.PyJWK:
+        age = time.monotonic() - self._fetched_at
+        if age > JWKS_AGE_S or (kid not in self._keys and age > JWKS_PAUSE_S):
+            async with self._lock:
+                if time.monotonic() - self._fetched_at >= min(age, JWKS_PAUSE_S):
+                    await self._fetch()
+        if kid is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        try:
+            return self._keys[kid]
+        except KeyError:
+            raise jwt.InvalidTokenError("unknown key") from None
+
+    async def _fetch(self) -> None:
+        try:
+            timeout = aiohttp.ClientTimeout(total=JWKS_TIMEOUT_S)
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(self._url, allow_redirects=False) as response,
+            ):
+                document = await response.json(content_type=None)
+                if response.status != 200 or not isinstance(document, dict):
+                    raise ValueError("not a key set")
+            keys = jwt.PyJWKSet.from_dict(document).keys
+        except BAD_KEY_SET as error:
+            log.error("the JWKS cannot be fetched", url=self._url, error=type(error).__name__)
+            if not self._keys:
+                raise Unavailable("The keys for tokens cannot be fetched.") from None
+            # Yesterday's keys are better than nobody getting in.
+            self._fetched_at = time.monotonic()
+            return
+        self._keys = {one.key_id: one for one in keys if one.key_type in ALGORITHMS}
+        self._fetched_at = time.monotonic()
+
+
+def same_secret(given: str, secrets: Sequence[str]) -> bool:
+    """Whether `given` is one of the secrets, in a time that tells nothing about them."""
+    offered = given.encode("utf-8", "surrogateescape")
+    # All of them, always: to stop at the first that matches would tell which it was.
+    matches = [hmac.compare_digest(offered, secret.encode()) for secret in secrets]
+    return any(matches)

@@ -1,0 +1,133 @@
+"""Alive, ready, and what there is to measure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+import structlog
+from aiohttp import ClientError, web
+
+from .. import json_codec
+from ..mongo import Mongo, PyMongoError
+from .responses.health import Alive, NotReady, Ready
+from .responses.response import Answer
+
+log = structlog.get_logger(__name__)
+
+SCRAPE_S = 1.0
+"""What cannot say within it what it measures is left out: the rest is the more needed then."""
+
+Exposition = Callable[[], Awaitable[bytes]]
+"""Families of metrics as Prometheus reads them; no two expositions of a process share a family."""
+NO_PARTS: Mapping[str, Callable[[], bool]] = MappingProxyType({})
+
+
+class Health:
+    """/health: the process answers. /ready: what it depends on answers, and it is not going away.
+
+    `parts`: what else has to be well for the process to be ready.
+    """
+
+    def __init__(
+        self,
+        mongo: Mongo,
+        expositions: Sequence[Exposition],
+        parts: Mapping[str, Callable[[], bool]] = NO_PARTS,
+    ) -> None:
+        self._mongo = mongo
+        self._expositions = expositions
+        self._parts = parts
+        self._draining = False
+
+    def drain(self) -> None:
+        self._draining = True
+
+    async def listen(self, undo: AsyncExitStack, beside: Path) -> None:
+        """Serve all of it on a Unix socket, to the parent of this process."""
+        app = web.Application()
+        self.add_private_to(app.router)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        undo.push_async_callback(runner.cleanup)
+        await runner.setup()
+        await web.UnixSite(runner, beside).start()
+
+    def add_public_to(self, router: web.UrlDispatcher) -> None:
+        self._add(router, [probe for probe in PROBES if probe.public])
+
+    def add_private_to(self, router: web.UrlDispatcher) -> None:
+        self._add(router, PROBES)
+
+    def _add(self, router: web.UrlDispatcher, probes: Sequence[Probe]) -> None:
+        for probe in probes:
+            router.add_get(probe.path, partial(probe.handler, self))
+
+    async def health(self, _: web.Request) -> web.Response:
+        """Whether the process answers. It says nothing of what it depends on."""
+        return _json({"status": "ok"})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """Whether this node is one to send clients to."""
+        if self._draining:
+            return _json({"status": "draining"}, 503)
+        try:
+            await self._mongo.ping()
+        except PyMongoError:
+            return _json({"status": "unavailable", "mongo": "does not answer"}, 503)
+        parts = {name: "ok" if well() else "is not ready" for name, well in self._parts.items()}
+        ready = all(says == "ok" for says in parts.values())
+        status, code = ("ready", 200) if ready else ("unavailable", 503)
+        return _json({"status": status, "mongo": "ok", **parts}, code)
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """What there is to measure, in the text format of Prometheus."""
+        parts = await asyncio.gather(*map(_said_by, self._expositions))
+        return web.Response(
+            body=b"".join(parts),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+
+async def _said_by(exposition: Exposition) -> bytes:
+    try:
+        async with asyncio.timeout(SCRAPE_S):
+            return await exposition()
+    except (PyMongoError, OSError, ClientError) as error:  # a TimeoutError is an OSError
+        log.info("metrics.absent", reason=str(error) or type(error).__name__)
+        return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A row. `answers`: by status, what that means and its body; None: text. `public`: on the port for
+    clients, too; what the others tell is no client's business."""
+
+    path: str
+    handler: Callable[[Health, web.Request], Awaitable[web.Response]]
+    answers: Mapping[int, tuple[str, type[Answer] | None]]
+    public: bool = False
+
+
+PROBES: Sequence[Probe] = [
+    Probe("/health", Health.health, {200: ("It does.", Alive)}, public=True),
+    Probe(
+        "/ready",
+        Health.ready,
+        {
+            200: ("It is.", Ready),
+            503: ("The database does not answer, or this node begins or drains.", NotReady),
+        },
+    ),
+    Probe("/metrics", Health.metrics, {200: ("`docs/operations.md` says what each means.", None)}),
+]
+
+
+def _json(body: object, status: int = 200) -> web.Response:
+    return web.Response(
+        body=json_codec.encode(body), status=status, content_type="application/json"
+    )

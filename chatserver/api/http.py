@@ -1,0 +1,161 @@
+"""A request over HTTP: read, worked on, answered in one shape; for the doors that speak REST."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiohttp import web
+
+from .. import json_codec
+from ..errors import ChatError, NotFound, PayloadTooLarge, RateLimited, ValidationFailed
+from ..observability.metrics import Metrics
+from ..observability.spans import Span, enter, traced
+from .error_mapping import refusal
+from .requests.parse import Request, parse
+
+if TYPE_CHECKING:
+    from ..observability.tracing import Tracing
+
+log = structlog.get_logger(__name__)
+
+HANDLER_S = 4.5
+MAX_BODY = 64 * 1024
+REQUEST_ID = "X-Request-Id"
+_REQUEST_ID = re.compile(r"[\w.:+/=~-]{1,128}", re.ASCII)
+TRACING: web.AppKey[Tracing] = web.AppKey("tracing")
+"""Where traces are on."""
+HEADER_SECRET = "X-Internal-Secret"  # noqa: S105
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with a status of its own; no body when `body` is None."""
+
+    status: int
+    body: Any = None
+
+
+def pattern(path: str) -> str:
+    """A path for the router, whose own placeholders would not match ids that have braces in them."""
+    return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
+
+
+def request_id(request: web.Request) -> str:
+    """What the caller calls it, or a name of ours: it comes back with the answer and is in the log."""
+    given = request.headers.get(REQUEST_ID, "")
+    # Bounded, and of harmless letters: it goes into our log and back into a header.
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+async def answer(
+    request: web.Request,
+    metrics: Metrics,
+    door: str,
+    name: str,
+    work: Callable[[], Awaitable[Any]],
+    ids: dict[str, Any],
+) -> web.Response:
+    """Do the work of a request, and answer whatever becomes of it."""
+    started = time.perf_counter()
+    code = "OK"
+    whose = {"request": request_id(request)}
+    span: Span | None = None
+    if (tracing := request.app.get(TRACING)) is not None:
+        about = {
+            "chat.door": door,
+            "http.request.method": request.method,
+            "http.route": name.partition(" ")[2],
+        }
+        span = tracing.arrived(name, started, about, request.headers)
+        enter(span)
+        whose |= traced(span)
+    try:
+        async with asyncio.timeout(HANDLER_S):
+            result = await work()
+        response = _response(result)
+    except Exception as error:  # the door always answers
+        refused = refusal(error, **whose)
+        code = refused.code
+        response = refusal_response(refused)
+    seconds = time.perf_counter() - started
+    metrics.observe(door, name, code, seconds)
+    if span is not None:
+        about = {key: one for key, one in ids.items() if key != "user"}
+        status = {"http.response.status_code": response.status}
+        span.end(code, {**about, **status, "chat.request": whose["request"]})
+    response.headers[REQUEST_ID] = whose["request"]
+    ms = round(seconds * 1000, 2)
+    log.info("request", door=door, name=name, code=code, ms=ms, **whose, **ids)
+    return response
+
+
+async def read(request: web.Request, kind: type[Request], most: int) -> Any:
+    """The payload of a request: path, query and body together. Raises ValidationFailed."""
+    data: Any = {}
+    if request.body_exists:
+        if (request.content_length or 0) > most:
+            raise PayloadTooLarge(f"A body has at most {most} bytes.")
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise PayloadTooLarge() from None
+        if len(body) > most:
+            raise PayloadTooLarge(f"A body has at most {most} bytes.")
+        if body:
+            data = json_codec.decode(body)
+            if not isinstance(data, dict):
+                raise ValidationFailed("The body is a JSON object.")
+    for outside in (request.query, request.match_info):
+        for key, value in outside.items():
+            if key in data:
+                raise ValidationFailed.of(str(key), "Given twice.")
+            data[key] = value
+    return parse(kind, data)
+
+
+def _response(result: Any) -> web.Response:
+    status, body = (result.status, result.body) if isinstance(result, Reply) else (200, result)
+    if body is None:
+        return web.Response(status=status)
+    return web.Response(
+        status=status, body=json_codec.encode(body), content_type="application/json"
+    )
+
+
+def refusal_response(error: ChatError) -> web.Response:
+    headers = (
+        {"Retry-After": str(-int(-error.retry_after // 1))}
+        if isinstance(error, RateLimited)
+        else None
+    )
+    return web.Response(
+        status=error.status,
+        body=json_codec.encode({"error": error.wire()}),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+@web.middleware
+async def errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """What aiohttp refuses by itself, in the one error shape."""
+    try:
+        return await handler(request)
+    except web.HTTPRequestEntityTooLarge:
+        refused = refusal_response(PayloadTooLarge())
+    except web.HTTPNotFound:
+        refused = refusal_response(NotFound("There is no such endpoint."))
+    except web.HTTPMethodNotAllowed as error:
+        refused = refusal_response(NotFound(f"There is no {error.method} here."))
+        refused.headers["Allow"] = error.headers["Allow"]
+    refused.headers[REQUEST_ID] = request_id(request)
+    return refused

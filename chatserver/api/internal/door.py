@@ -1,0 +1,151 @@
+"""Users as the Master Service tells us of them, and the operator's desk of the webhooks.
+
+Served on the internal port only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from ...chat.chat import Chat
+from ...errors import ChatError, Conflict, NotFound, Unauthenticated
+from ...observability.metrics import Metrics
+from ..auth import same_secret
+from ..http import HEADER_SECRET, MAX_BODY, Reply, answer, pattern, read
+from ..requests.parse import Request
+from ..requests.users import (
+    NoPayload,
+    Nothing,
+    OfExternalUser,
+    OneUser,
+    SyncUser,
+    SyncUsers,
+    UserBatch,
+    UserSync,
+)
+from ..requests.webhooks import (
+    ListDeadLetters,
+    OfEndpoint,
+    OneEndpoint,
+    PageOfDeadLetters,
+    Replay,
+    Selection,
+)
+from ..responses import users
+from ..responses import webhooks as desk
+from ..responses.response import Answer
+
+MAX_BATCH_BODY = 4 * 1024 * 1024
+
+Operation = Callable[[Chat, Any], Awaitable[Any]]
+
+
+async def sync(chat: Chat, sync: UserSync) -> Any:
+    """Tell of a user: create or update. What is not given stays; a deleted user is back."""
+    synced = await chat.users.sync(sync)
+    return Reply(201 if synced.is_new else 200, synced.view)
+
+
+async def sync_all(chat: Chat, batch: UserBatch) -> Any:
+    """Tell of many users; a bad row is reported and stops no other."""
+    return await chat.users.sync_all(batch.users)
+
+
+async def get(chat: Chat, one: OneUser) -> Any:
+    """Get a user."""
+    return await chat.users.get(one.user_id)
+
+
+async def delete(chat: Chat, one: OneUser) -> Any:
+    """Mark a user deleted: tokens are refused, sockets closed, conversations left; messages stay."""
+    await chat.users.delete(one.user_id)
+    return Reply(204)
+
+
+async def webhooks(chat: Chat, _: Nothing) -> Any:
+    """See what waits to be delivered, what fails, and which relays are at work."""
+    return await chat.webhooks.status()
+
+
+async def dead(chat: Chat, asked: PageOfDeadLetters) -> Any:
+    """List the events that were given up, the newest first."""
+    items, cursor = await chat.webhooks.dead(asked)
+    return {"items": items, "nextCursor": cursor}
+
+
+async def replay(chat: Chat, selection: Selection) -> Any:
+    """Send events of the past again: those with these ids, or all to which the rest applies."""
+    done = await chat.webhooks.replay(selection)
+    return {"replayed": done.replayed, "gone": done.gone, "nextCursor": done.cursor}
+
+
+async def forget(chat: Chat, one: OneEndpoint) -> Any:
+    """Drop what is left for an endpoint that is configured no more."""
+    dropped, more = await chat.webhooks.forget(one.endpoint)
+    return {"dropped": dropped, "more": more}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """As chatserver.api.rest.route.Route, but nobody is acted for. `most`: bytes of a body."""
+
+    method: str
+    path: str
+    request: type[Request]
+    handler: Operation
+    answers: type[Answer] | None
+    most: int = MAX_BODY
+    known: str = ""
+    refuses: tuple[type[ChatError], ...] = ()
+
+
+_USER, _GONE = "/api/users/{externalUserId}", (NotFound,)
+
+ROUTES: Sequence[Route] = [
+    Route("POST", "/api/users/sync", SyncUser, sync, users.User, known="It was known."),
+    Route("POST", "/api/users/sync/batch", SyncUsers, sync_all, users.BatchReport, MAX_BATCH_BODY),
+    Route("GET", _USER, OfExternalUser, get, users.User, refuses=_GONE),
+    Route("DELETE", _USER, OfExternalUser, delete, None, refuses=_GONE),
+    Route("GET", "/api/webhooks", NoPayload, webhooks, desk.WebhookStatus),
+    Route("GET", "/api/webhooks/dead", ListDeadLetters, dead, desk.DeadLetterPage),
+    Route("POST", "/api/webhooks/replay", Replay, replay, desk.Replayed, refuses=_GONE),
+    Route(
+        "DELETE",
+        "/api/webhooks/{endpoint}",
+        OfEndpoint,
+        forget,
+        desk.Dropped,
+        refuses=(NotFound, Conflict),
+    ),
+]
+
+
+class InternalDoor:
+    def __init__(self, chat: Chat, metrics: Metrics, secrets: Sequence[str]) -> None:
+        self._chat = chat
+        self._metrics = metrics
+        self._secrets = secrets
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        for route in ROUTES:
+            router.add_route(route.method, pattern(route.path), self._handler(route))
+        self._metrics.expect("internal", (f"{route.method} {route.path}" for route in ROUTES))
+
+    def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
+        name = f"{route.method} {route.path}"
+
+        async def handle(request: web.Request) -> web.Response:
+            async def work() -> Any:
+                if not same_secret(request.headers.get(HEADER_SECRET, ""), self._secrets):
+                    raise Unauthenticated()
+                return await route.handler(
+                    self._chat, await read(request, route.request, route.most)
+                )
+
+            return await answer(request, self._metrics, "internal", name, work, {})
+
+        return handle

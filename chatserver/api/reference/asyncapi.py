@@ -1,0 +1,181 @@
+"""The events of the sockets, as AsyncAPI 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ... import __version__
+from ...errors import (
+    ChatError,
+    Internal,
+    PayloadTooLarge,
+    RateLimited,
+    Unavailable,
+    ValidationFailed,
+)
+from ...realtime.rooms.rooms import Rooms
+from ..auth import Tokens
+from ..sockets.client_events import rows
+from ..sockets.event import Event
+from ..sockets.server_events import HEARD, Heard
+from ..sockets.token_expiry import Expiry
+from .json_schema import Document, Shapes
+from .openapi import rate
+
+INFO = """\
+Socket.IO (protocol 5, Engine.IO 4) at `/socket.io/` on `WS_PORT`, namespace `/`, over WebSocket or long
+polling with upgrade. Connect with `auth: {token}`; a refusal is a `connect_error` whose `data` has the
+error shape.
+
+Every event that a client sends takes an acknowledgement callback, answered `{ok: true, data}` or
+`{ok: false, error}`. Without a callback a failure arrives as the event `error`. Events of one socket are
+handled in their order. Ignore keys that you do not know.
+
+What changes in a conversation has a `rev`, and a socket hears it in that order, nothing missing and nothing
+twice. After a reconnection ask `messages:sync` for what came meanwhile.
+"""
+
+ALWAYS = (ValidationFailed, PayloadTooLarge, RateLimited, Internal, Unavailable)
+"""What any event may be refused for."""
+
+
+def events() -> list[Event]:
+    """The rows, of a server that has no sockets."""
+    nothing: Any = None
+    rooms = Rooms(nothing)
+    return rows(rooms, Tokens(()), Expiry(rooms))
+
+
+def asyncapi() -> Document:
+    shapes = Shapes()
+    messages: Document = {}
+    operations: Document = {}
+    for event in events():
+        messages |= _sent(shapes, event)
+        operations[_key("send", event.name)] = _sending(event)
+    for heard in HEARD:
+        key = _key("hear", heard.name)
+        messages[key] = _heard(shapes, heard)
+        operations[key] = {
+            "action": "send",
+            "channel": {"$ref": "#/channels/chat"},
+            "title": heard.name,
+            "summary": f"To {heard.to}.",
+            "messages": [_on_channel(key)],
+        }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "chatserver",
+            "version": __version__,
+            "description": INFO,
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "sockets": {
+                "host": "127.0.0.1:3001",
+                "pathname": "/socket.io/",
+                "protocol": "ws",
+                "description": "This server, on `WS_PORT`; behind a balancer that speaks TLS: `wss`.",
+                "security": [{"$ref": "#/components/securitySchemes/token"}],
+            }
+        },
+        "channels": {
+            "chat": {
+                "address": "/",
+                "title": "The namespace /",
+                "messages": {key: {"$ref": f"#/components/messages/{key}"} for key in messages},
+            }
+        },
+        "operations": operations,
+        "components": {
+            "messages": messages,
+            "schemas": shapes.components,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "As `auth: {token}` or an `Authorization` header, never in the query "
+                    "string. `sub` is the user, `exp` is required.",
+                }
+            },
+        },
+    }
+
+
+def _sent(shapes: Shapes, event: Event) -> Document:
+    """The message of an event, and that of its acknowledgement."""
+    kind = event.request
+    payload = shapes.keep(kind.__name__, shapes.request(kind))
+    data = shapes.answer(event.answers)
+    whole = "SendMessage to" if kind.__name__ == "SendMessage" else kind.__name__
+    return {
+        _key("send", event.name): {
+            "name": event.name,
+            "title": event.name,
+            "payload": payload,
+            "examples": [{"payload": shapes.example(shapes.request(kind), owner=whole)}],
+        },
+        _key("ack", event.name): {
+            "name": f"{event.name} (acknowledgement)",
+            "title": f"The acknowledgement of {event.name}",
+            "payload": {
+                "oneOf": [
+                    _object(ok={"type": "boolean", "const": True}, data=data),
+                    _object(
+                        ok={"type": "boolean", "const": False},
+                        error={"oneOf": [shapes.error(one) for one in refusals(event)]},
+                    ),
+                ]
+            },
+            "examples": [{"payload": {"ok": True, "data": shapes.example(data)}}],
+        },
+    }
+
+
+def refusals(event: Event) -> Sequence[type[ChatError]]:
+    return sorted({*ALWAYS, *event.refuses}, key=lambda kind: (kind.status, kind.code))
+
+
+def _sending(event: Event) -> Document:
+    key = _key("send", event.name)
+    made: Document = {
+        "action": "receive",
+        "channel": {"$ref": "#/channels/chat"},
+        "title": event.name,
+        "summary": " ".join((event.handler.__doc__ or "").split()),
+        **rate(event.limit),
+        "messages": [_on_channel(key)],
+        "reply": {
+            "channel": {"$ref": "#/channels/chat"},
+            "messages": [_on_channel(_key("ack", event.name))],
+        },
+    }
+    if event.reply:
+        made["description"] += f" Without a callback `{event.reply}` is answered."
+    return made
+
+
+def _heard(shapes: Shapes, heard: Heard) -> Document:
+    payload = shapes.answer(heard.payload)
+    return {
+        "name": heard.name,
+        "title": heard.name,
+        "payload": payload,
+        "examples": [{"payload": shapes.example(payload)}],
+    }
+
+
+def _object(**properties: Document) -> Document:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _key(kind: str, name: str) -> str:
+    return f"{kind}.{name.replace(':', '.')}"
+
+
+def _on_channel(key: str) -> Document:
+    return {"$ref": f"#/channels/chat/messages/{key}"}

@@ -1,0 +1,55 @@
+"""Refusals in OpenAPI: a response for each status, shared by the routes that refuse the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...errors import ChatError, RateLimited, ValidationFailed
+from .json_schema import Document, Shapes
+
+
+def refusals(
+    shapes: Shapes, responses: Document, kinds: Sequence[type[ChatError]], headers: Document
+) -> Document:
+    """References to responses, by status; what is missing among these is added. `headers`: what each
+    of them has."""
+    by_status: dict[int, list[type[ChatError]]] = {}
+    for kind in sorted(set(kinds), key=lambda kind: (kind.status, kind.code)):
+        by_status.setdefault(kind.status, []).append(kind)
+    made: Document = {}
+    for status, of_it in by_status.items():
+        name = "Or".join(kind.__name__ for kind in of_it)
+        if name not in responses:
+            responses[name] = _response(shapes, of_it, headers)
+        made[str(status)] = {"$ref": f"#/components/responses/{name}"}
+    return made
+
+
+def _response(shapes: Shapes, kinds: Sequence[type[ChatError]], headers: Document) -> Document:
+    errors = [shapes.error(kind) for kind in kinds]
+    schema = {
+        "type": "object",
+        "properties": {"error": errors[0] if len(errors) == 1 else {"oneOf": errors}},
+        "required": ["error"],
+    }
+    made: Document = {
+        "description": " Or: ".join(kind.__doc__ or "" for kind in kinds),
+        "headers": dict(headers),
+        "content": shapes.json(schema, {"error": _refusal(kinds[0])}),
+    }
+    if RateLimited in kinds:
+        made["headers"]["Retry-After"] = {
+            "description": "`details.retryAfter`, in whole seconds.",
+            "required": True,
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    return made
+
+
+def _refusal(kind: type[ChatError]) -> Document:
+    made: Document = {"code": kind.code, "message": kind.__doc__}
+    if kind is ValidationFailed:
+        made["details"] = {"content": ["Must have at most 10000 characters."]}
+    if kind is RateLimited:
+        made["details"] = {"retryAfter": 0.35}
+    return made | {"timestamp": "2026-11-21T09:30:00.000Z"}

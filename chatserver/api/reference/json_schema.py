@@ -1,0 +1,116 @@
+"""marshmallow's schemas as JSON Schema, by apispec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import fields as parts
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import Schema, fields
+
+from ...errors import ChatError
+from ..requests.parse import Request
+from ..responses.response import Answer
+from .examples import example_of
+
+Document = dict[str, Any]
+
+
+class Shapes:
+    """The schemas of one document. Those that were asked for are its `components`."""
+
+    def __init__(self) -> None:
+        plugin = MarshmallowPlugin(schema_name_resolver=lambda schema: _name(schema))
+        # OpenAPI 3.1 is JSON Schema 2020-12; what is made of it here is draft 7 as well.
+        self._spec = APISpec("", "", "3.1.0", plugins=[plugin])
+        assert plugin.converter is not None  # noqa: S101
+        self._converter = plugin.converter
+        self._converter.map_to_openapi_type(fields.Url, "string", None)
+        self._converter.add_attribute_function(_says)
+        self._more: dict[str, Document] = {}
+
+    @property
+    def components(self) -> dict[str, Document]:
+        made: dict[str, Document] = deepcopy(self._spec.components.schemas)
+        made |= self._more
+        return dict(sorted(made.items()))
+
+    def answer(self, kind: type[Answer]) -> Document:
+        """A reference to the shape of an answer."""
+        made: Document = self._converter.resolve_nested_schema(kind)
+        component = self._spec.components.schemas[_name(kind)]
+        # It may get more keys with any version: nothing is said of those.
+        component.pop("additionalProperties", None)
+        if text := _text(kind):
+            component["description"] = text
+        return made
+
+    def request(self, kind: type[Request], names: Iterable[str] | None = None) -> Document:
+        """A payload, or those of its keys that have these names."""
+        made: Document = deepcopy(self._converter.schema2jsonschema(kind()))
+        defaults = {one.name: one.default for one in parts(kind.makes)}
+        for name, field in kind().fields.items():
+            # None, nothing and an empty text are how it is told apart inside that nothing was given.
+            if isinstance(default := defaults.get(name), (str, int)) and default:
+                made["properties"][field.data_key or name]["default"] = default
+        if names is not None:
+            wanted = set(names)
+            made["properties"] = {k: v for k, v in made["properties"].items() if k in wanted}
+            made["required"] = [one for one in made.get("required", ()) if one in wanted]
+        if not made.get("required"):
+            made.pop("required", None)
+        return made | deepcopy(dict(kind.says))
+
+    def keep(self, name: str, schema: Document) -> Document:
+        """Make a schema a component; a reference to it."""
+        if self._more.setdefault(name, schema) != schema:
+            raise ValueError(f"There are two different schemas called {name}.")
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    def error(self, kind: type[ChatError]) -> Document:
+        """A reference to the shape that a refusal has on the wire."""
+        schema: Document = {
+            "type": "object",
+            "description": kind.__doc__,
+            "properties": {
+                "code": {"type": "string", "const": kind.code},
+                "message": {"type": "string"},
+                "timestamp": {"type": "string", "format": "date-time"},
+            },
+            "required": ["code", "message", "timestamp"],
+        }
+        if kind.says:
+            schema["properties"]["details"] = deepcopy(dict(kind.says))
+            if kind.explains:
+                schema["required"].append("details")
+        return self.keep(kind.__name__, schema)
+
+    def json(self, schema: Document, example: Any = None) -> Document:
+        """A body of that shape, with an example."""
+        shown = self.example(schema) if example is None else example
+        return {"application/json": {"schema": schema, "example": shown}}
+
+    def example(self, schema: Mapping[str, Any], name: str = "", owner: str = "") -> Any:
+        return example_of(schema, self.components, name, owner)
+
+
+def _name(schema: Any) -> str:
+    kind = schema if isinstance(schema, type) else type(schema)
+    return kind.__name__.removesuffix("Schema")
+
+
+def _text(kind: type[Schema]) -> str:
+    """The docstring in one line; nothing for a class that has none of its own."""
+    return " ".join((kind.__dict__.get("__doc__") or "").split())
+
+
+def _says(_: OpenAPIConverter, field: fields.Field[Any], **__: Any) -> dict[str, Any]:
+    """What a kind of field says of itself, null included where that is allowed."""
+    said = dict(getattr(field, "says", {}))
+    if field.allow_none and isinstance(said.get("type"), str):
+        said["type"] = [said["type"], "null"]
+    return said

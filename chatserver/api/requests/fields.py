@@ -1,0 +1,152 @@
+"""The kinds of fields that payloads are made of.
+
+What JSON Schema can say of a kind stands in its `says`, beside the check: the documents of the API are
+made of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import regex
+from marshmallow import ValidationError, fields, validate
+
+from ... import json_codec
+
+MAX_ID = 128
+MAX_NAME = 200
+MAX_URL = 2048
+MAX_METADATA_BYTES = 2048
+MAX_ATTACHMENTS = 10
+MAX_MENTIONS = 50
+MAX_PARTICIPANTS = 1000
+"""Users named in one request; a conversation may have more."""
+MAX_PAGE = 200
+
+
+class Text(fields.String):
+    """A string that is valid Unicode: a lone surrogate cannot be sent to anybody as UTF-8."""
+
+    says: ClassVar[Mapping[str, Any]] = {}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if type(value) is not str:
+            raise self.make_error("invalid")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValidationError("Not valid Unicode: a lone surrogate.") from None
+        return value
+
+
+class Id(Text):
+    """An identifier: 1..128 printable characters."""
+
+    says: ClassVar[Mapping[str, Any]] = {
+        "minLength": 1,
+        "maxLength": MAX_ID,
+        "pattern": r"^[^\u0000-\u001f\u007f]*$",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not 0 < len(text) <= MAX_ID:
+            raise ValidationError(f"Must have 1 to {MAX_ID} characters.")
+        if not text.isprintable():
+            raise ValidationError("Has characters that cannot be printed.")
+        return text
+
+
+class Whole(fields.Integer):
+    """A whole number given as a JSON number."""
+
+    def __init__(self, low: int, high: int, **kwargs: Any) -> None:
+        super().__init__(strict=True, validate=validate.Range(low, high), **kwargs)
+
+
+class Metadata(fields.Field[Mapping[str, Any]]):
+    """A flat object of strings, finite numbers, booleans and nulls, at most 2 KiB of JSON."""
+
+    says: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+        "description": f"A flat object of at most {MAX_METADATA_BYTES} bytes of JSON.",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValidationError("Must be an object.")
+        for key, one in value.items():
+            if isinstance(one, float) and not math.isfinite(one):
+                raise ValidationError(f"{key!r} is not a finite number.")
+            if one is not None and not isinstance(one, (str, int, float, bool)):
+                raise ValidationError("Must be flat: strings, numbers, booleans and nulls only.")
+        try:
+            size = len(json_codec.encode(value))
+        except TypeError:
+            raise ValidationError("Has a lone surrogate, or a number beyond 64 bits.") from None
+        if size > MAX_METADATA_BYTES:
+            raise ValidationError(f"Must be at most {MAX_METADATA_BYTES} bytes of JSON.")
+        return value
+
+
+_EMOJI = regex.compile(
+    r"(?=.*[\p{Extended_Pictographic}\p{Regional_Indicator}\u20E3])\X|:[A-Za-z0-9_+\-]{1,30}:"
+)
+
+
+class Emoji(Text):
+    """One emoji (a single grapheme), or a `:shortcode:`; at most 32 characters."""
+
+    says: ClassVar[Mapping[str, Any]] = {
+        "minLength": 1,
+        "maxLength": 32,
+        "description": "One emoji, or a `:shortcode:`.",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not 0 < len(text) <= 32 or not _EMOJI.fullmatch(text):
+            raise ValidationError("Must be one emoji or a :shortcode:, at most 32 characters.")
+        return text
+
+
+class Several(fields.List[Any]):
+    """A list, as a tuple: what comes out of a schema does not change any more."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return tuple(super()._deserialize(value, attr, data, **kwargs))
+
+
+class WebUrl(fields.Url):
+    """An absolute URL of one of the schemes."""
+
+    def __init__(self, schemes: set[str], **kwargs: Any) -> None:
+        longest = validate.Length(max=MAX_URL)
+        super().__init__(schemes=schemes, require_tld=False, validate=longest, **kwargs)
+        names = sorted(schemes)
+        self.says = {
+            "pattern": rf"^({'|'.join(names)})://\S+$",
+            "description": f"A URL ({' or '.join(names)}).",
+        }
+
+
+def id_list(most: int, least: int = 0, **kwargs: Any) -> Several:
+    return Several(Id(), validate=validate.Length(min=least, max=most), **kwargs)
+
+
+def name_field() -> Text:
+    return Text(validate=validate.Length(1, MAX_NAME), allow_none=True)
+
+
+def one_at_least(*keys: str) -> dict[str, Any]:
+    """What JSON Schema can say of a payload in which one of these is given, or more.
+
+    Not as `anyOf`: who writes clients by it takes that for a choice of types, and leaves the keys out.
+    """
+    *others, last = keys
+    none = {"not": {"anyOf": [{"required": [one]} for one in others]}}
+    return {"if": none, "then": {"required": [last]}}

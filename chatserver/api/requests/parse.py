@@ -1,0 +1,74 @@
+"""A payload of a caller, parsed once into a frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, ClassVar
+
+from marshmallow import RAISE, Schema, ValidationError, fields, post_load
+
+from ...errors import ValidationFailed
+
+
+class Request(Schema):
+    """A schema that makes a frozen type. Keys are camelCase on the wire, snake_case inside."""
+
+    makes: ClassVar[type]
+    recurs: ClassVar[bool] = False
+    """Whether callers send the very same payload again and again: what it stands for may be kept."""
+    says: ClassVar[Mapping[str, Any]] = {}
+    """What JSON Schema can say of rules between the fields."""
+
+    class Meta:
+        unknown = RAISE
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        field_obj.data_key = camel(field_name)
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        return self.makes(**data)
+
+
+def camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(map(str.title, rest))
+
+
+@cache
+def _schema(kind: type[Request]) -> Request:
+    return kind()
+
+
+def parse(kind: type[Request], data: Any) -> Any:
+    """The frozen value that `data` (decoded JSON) stands for.
+
+    Raises ValidationFailed; its details map each wrong field to its reasons.
+    """
+    try:
+        return _schema(kind).load(data)
+    except ValidationError as error:
+        raise ValidationFailed(details=_flat(error.messages_dict)) from None
+
+
+def _flat(messages: Mapping[Any, Any], path: str = "") -> dict[str, list[str]]:
+    flat: dict[str, list[str]] = {}
+    for key, value in messages.items():
+        where = path if key == "_schema" and path else f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, where))
+        else:
+            flat[printable(where)] = [str(one) for one in value]
+    return flat
+
+
+def ids_of(request: Any) -> dict[str, str]:
+    """For the log: which conversation or message a request is about."""
+    ids = {name: getattr(request, name, None) for name in ("conversation_id", "message_id")}
+    return {name: value for name, value in ids.items() if value is not None}
+
+
+def printable(text: str) -> str:
+    """A caller's own key comes back in the answer: whatever it is, the answer must be sendable."""
+    return text[:100].encode("utf-8", "replace").decode()

@@ -1,0 +1,128 @@
+"""What an operator asks of the webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from marshmallow import ValidationError, fields, validate, validates_schema
+
+from ...outbox.event import TYPES
+from .fields import MAX_PAGE, Id, Text, id_list, one_at_least
+from .parse import Request
+
+
+class Moment(Text):
+    """A time as everywhere on the wire; another zone than UTC is converted."""
+
+    says: ClassVar[Mapping[str, Any]] = {"format": "date-time"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                raise ValueError(text)
+            return moment.astimezone(UTC).replace(tzinfo=None)
+        except (ValueError, OverflowError):
+            raise ValidationError("Must be a time such as 2026-11-21T09:30:00.000Z.") from None
+
+
+class Flag(fields.Boolean):
+    """A JSON boolean: not 1, not "yes"."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if type(value) is not bool:
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class EndpointName(Text):
+    """The name of an endpoint, configured or not."""
+
+    says: ClassVar[Mapping[str, Any]] = {"pattern": "^[a-z0-9-]{1,32}$"}
+
+    def __init__(self, **kwargs: Any) -> None:
+        check = validate.Regexp(r"[a-z0-9-]{1,32}\Z", error="Has 1 to 32 of a-z, 0-9 and -.")
+        super().__init__(validate=check, **kwargs)
+
+
+class EventType(Text):
+    """One of the eleven."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            validate=validate.OneOf(TYPES, error="Must be one of {choices}."), **kwargs
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PageOfDeadLetters:
+    endpoint: str | None = None
+    type: str | None = None
+    conversation_id: str | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+class ListDeadLetters(Request):
+    makes = PageOfDeadLetters
+    endpoint = EndpointName()
+    type = EventType()
+    conversation_id = Id()
+    limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
+    cursor = Id()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Events that are to be sent again: those with these ids, or all to which the rest applies."""
+
+    ids: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    type: str | None = None
+    conversation_id: str | None = None
+    dead: bool = False
+    """Only those that are dead letters."""
+    endpoint: str | None = None
+    """None: to all that want to hear of them."""
+    cursor: str | None = None
+
+
+class Replay(Request):
+    makes = Selection
+    says: ClassVar[Mapping[str, Any]] = {
+        **one_at_least("ids", "since", "type", "conversationId", "dead"),
+        "dependentRequired": {"until": ["since"]},
+    }
+    ids = id_list(MAX_PAGE, least=1)
+    since = Moment()
+    until = Moment()
+    type = EventType()
+    conversation_id = Id()
+    dead = Flag()
+    endpoint = EndpointName()
+    cursor = Id()
+
+    @validates_schema(skip_on_field_errors=True)
+    def selects(self, data: Mapping[str, Any], **_: Any) -> None:
+        by_rule = [key for key in ("since", "until", "type", "conversation_id") if key in data]
+        if "ids" in data and by_rule:
+            raise ValidationError("Give ids or a rule, not both.", "ids")
+        if "until" in data and "since" not in data:
+            raise ValidationError("Give since, too.", "until")
+        if not (by_rule or "ids" in data or data.get("dead")):
+            raise ValidationError("Give ids, since, type, conversationId or dead.", "ids")
+
+
+@dataclass(frozen=True, slots=True)
+class OneEndpoint:
+    endpoint: str
+
+
+class OfEndpoint(Request):
+    makes = OneEndpoint
+    endpoint = EndpointName(required=True)

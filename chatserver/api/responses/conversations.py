@@ -1,0 +1,57 @@
+"""Conversations and their participants, as callers see them."""
+
+from __future__ import annotations
+
+from marshmallow import fields
+
+from ..requests.fields import Id, Metadata, WebUrl, name_field
+from .messages import Message
+from .response import Answer, Time, each, number, one_of
+
+
+class Participant(Answer):
+    user_id = Id()
+    role = one_of("owner", "admin", "member")
+    joined_at = Time()
+    last_read_seq = number()
+
+
+class Conversation(Answer):
+    called = "the conversation"
+    id = Id()
+    type = one_of("direct", "group", "channel")
+    name = name_field()
+    avatar_url = WebUrl({"https", "http"}, allow_none=True)
+    metadata = Metadata()
+    created_by = Id()
+    created_at = Time()
+    updated_at = Time()
+    last_seq = number()
+    last_rev = number()
+    last_message = fields.Nested(Message, allow_none=True)
+    participant_count = number()
+    participants = each(Participant)
+
+
+class OwnConversation(Conversation):
+    """A conversation in one's own list."""
+
+    called = "the conversation"
+    unread_count = number()
+
+
+class ConversationPage(Answer):
+    """The most recently active first; `nextCursor` is null on the last page."""
+
+    items = each(OwnConversation)
+    next_cursor = Id(allow_none=True)
+
+
+class OneRoom(Answer):
+    conversation_id = Id()
+
+
+class ParticipantChanged(Answer):
+    conversation_id = Id()
+    user_id = Id()
+    timestamp = Time()

@@ -1,0 +1,132 @@
+"""Messages, reactions and read marks, as callers see them."""
+
+from __future__ import annotations
+
+from marshmallow import fields, validate
+
+from ..requests.fields import Emoji, Id, Metadata, Text
+from ..requests.messages import AttachmentSchema
+from .response import Answer, Time, each, ids, number, one_of
+
+SCOPES = ("everyone", "self")
+
+
+class ReactionCount(Answer):
+    emoji = Emoji()
+    count = number(1)
+    user_ids = ids()
+
+
+class Message(Answer):
+    """A message. A deleted one keeps its place: `isDeleted`, and no content."""
+
+    called = "the message"
+    id = Id()
+    conversation_id = Id()
+    seq = number(1)
+    rev = number(1)
+    sender_id = Id()
+    content = Text()
+    attachments = each(AttachmentSchema)
+    reply_to = Id(allow_none=True)
+    mentions = ids()
+    metadata = Metadata()
+    client_message_id = Text(allow_none=True, validate=validate.Length(1, 64))
+    reactions = each(ReactionCount)
+    is_edited = fields.Boolean()
+    is_deleted = fields.Boolean()
+    created_at = Time()
+    updated_at = Time()
+    deleted_at = Time(allow_none=True)
+
+
+class MessagePage(Answer):
+    """A page of history, ascending."""
+
+    items = each(Message)
+    has_more = fields.Boolean()
+
+
+class Synced(Answer):
+    """What is new or has changed, ascending; `lastSeq` and `lastRev` are those of the conversation."""
+
+    conversation_id = Id()
+    messages = each(Message)
+    has_more = fields.Boolean()
+    last_seq = number()
+    last_rev = number()
+
+
+class Deletion(Answer):
+    message_id = Id()
+    conversation_id = Id()
+    deleted_at = Time()
+    scope = one_of(*SCOPES)
+
+
+class Reacted(Answer):
+    """`totalCount`: how many people have given this emoji by now."""
+
+    message_id = Id()
+    conversation_id = Id()
+    emoji = Emoji()
+    user_id = Id()
+    total_count = number()
+
+
+class Reactions(Answer):
+    items = each(ReactionCount)
+
+
+class MessageRead(Answer):
+    message_id = Id()
+    conversation_id = Id()
+    user_id = Id()
+    read_at = Time()
+
+
+class ConversationRead(Answer):
+    """`count`: how many messages became read; `upToMessageId` is null where nothing was said yet."""
+
+    conversation_id = Id()
+    user_id = Id()
+    up_to_message_id = Id(allow_none=True)
+    count = number()
+    read_at = Time()
+
+
+class Reader(Answer):
+    user_id = Id()
+    read_at = Time()
+
+
+class Readers(Answer):
+    """The first reader first."""
+
+    items = each(Reader)
+
+
+class UnreadCount(Answer):
+    conversation_id = Id()
+    count = number()
+
+
+# --- what sockets hear of changes ---------------------------------------------------------------
+
+
+class MessageUpdated(Answer):
+    message_id = Id()
+    conversation_id = Id()
+    content = Text()
+    is_edited = fields.Boolean()
+    updated_at = Time()
+    seq = number(1)
+    rev = number(1)
+
+
+class MessageDeleted(Deletion):
+    rev = number(1)
+
+
+class ReactionChanged(Reacted):
+    rev = number(1)

@@ -1,0 +1,103 @@
+"""Users, presence and the connection itself, as callers see them."""
+
+from __future__ import annotations
+
+from marshmallow import fields
+
+from ..requests.fields import Id, Metadata, Text, WebUrl, name_field
+from .response import Answer, Time, each, ids, number, one_of
+
+
+class User(Answer):
+    called = "the user"
+    external_user_id = Id()
+    name = name_field()
+    avatar_url = WebUrl({"https", "http"}, allow_none=True)
+    status = one_of("active", "blocked", "deleted")
+    metadata = Metadata()
+    last_seen = Time(allow_none=True)
+    created_at = Time()
+    updated_at = Time()
+
+
+class Error(Answer):
+    """The one error shape."""
+
+    sometimes = frozenset({"details"})
+    code = Text()
+    message = Text()
+    details = fields.Dict()
+    timestamp = Time()
+
+
+class FailedRow(Answer):
+    """`index`: of the row in the request, from 0."""
+
+    index = number()
+    error = fields.Nested(Error)
+
+
+class BatchReport(Answer):
+    created = number()
+    updated = number()
+    failed = each(FailedRow)
+
+
+class Presence(Answer):
+    user_id = Id()
+    status = one_of("online", "offline")
+    last_seen = Time(allow_none=True)
+
+
+class Presences(Answer):
+    items = each(Presence)
+
+
+class Now(Answer):
+    timestamp = Time()
+
+
+class FreshUntil(Answer):
+    expires_at = Time()
+
+
+# --- what sockets hear --------------------------------------------------------------------------
+
+
+class Connected(Answer):
+    """`rooms`: the ids of the conversations that it hears."""
+
+    user_id = Id()
+    socket_id = Id()
+    rooms = ids()
+    timestamp = Time()
+
+
+class Failed(Error):
+    """The error shape; `event` names the event that failed, where it was one."""
+
+    sometimes = frozenset({"details", "event"})
+    event = Text()
+
+
+class Typing(Answer):
+    conversation_id = Id()
+    user_id = Id()
+    type = one_of("typing")
+    is_active = fields.Boolean()
+    timestamp = Time()
+
+
+class Recording(Typing):
+    type = one_of("recording")
+
+
+class Online(Answer):
+    user_id = Id()
+    timestamp = Time()
+
+
+class Offline(Answer):
+    user_id = Id()
+    last_seen = Time()
+    timestamp = Time()

@@ -1,0 +1,158 @@
+"""Routes of conversations and their participants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...chat.chat import Chat
+from ...chat.conversations import Created
+from ...errors import Conflict, NotFound
+from ..http import Reply
+from ..rate_limits import Rate
+from ..requests.conversations import (
+    AddParticipants,
+    ChangeRole,
+    ConversationEdit,
+    CreateConversation,
+    DirectWith,
+    EditConversation,
+    ListConversations,
+    NewConversation,
+    NewParticipants,
+    OfConversation,
+    OfParticipant,
+    OneConversation,
+    OneParticipant,
+    PageOfConversations,
+    Peers,
+    PrivateWith,
+    RoleChange,
+)
+from ..responses import conversations as answers
+from .route import Route
+
+
+def _created(created: Created) -> Reply:
+    return Reply(201 if created.is_new else 200, created.view)
+
+
+async def create(chat: Chat, user_id: str, new: NewConversation) -> Any:
+    """Create a conversation. A direct one that exists already is returned instead."""
+    return _created(await chat.conversations.create(user_id, new))
+
+
+async def direct(chat: Chat, user_id: str, peers: Peers) -> Any:
+    """Get the one direct conversation with a user; it is created when there is none yet."""
+    return _created(await chat.conversations.direct(user_id, peers.user_ids))
+
+
+async def private(chat: Chat, user_id: str, peers: Peers) -> Any:
+    """Get the one group of exactly these people and oneself; it is created when there is none yet."""
+    return _created(await chat.conversations.private(user_id, peers.user_ids))
+
+
+async def own(chat: Chat, user_id: str, asked: PageOfConversations) -> Any:
+    """List one's own conversations, the most recently active first."""
+    items, cursor = await chat.conversations.own(user_id, asked)
+    return {"items": items, "nextCursor": cursor}
+
+
+async def get(chat: Chat, user_id: str, one: OneConversation) -> Any:
+    """Get a conversation."""
+    return await chat.conversations.get(user_id, one.conversation_id)
+
+
+async def edit(chat: Chat, user_id: str, edit: ConversationEdit) -> Any:
+    """Change the name, the avatar or the metadata of a conversation (admins)."""
+    return await chat.conversations.edit(user_id, edit)
+
+
+async def delete(chat: Chat, user_id: str, one: OneConversation) -> Any:
+    """End a conversation for all (its owner)."""
+    await chat.conversations.delete(user_id, one.conversation_id)
+    return Reply(204)
+
+
+async def add(chat: Chat, user_id: str, new: NewParticipants) -> Any:
+    """Add people to a conversation (admins; as an admin: its owner). Who participates already stays as is."""
+    return await chat.participants.add(user_id, new)
+
+
+async def change_role(chat: Chat, user_id: str, change: RoleChange) -> Any:
+    """Give a participant another role (the owner). Making someone the owner makes oneself an admin."""
+    return await chat.participants.change_role(user_id, change)
+
+
+async def remove(chat: Chat, user_id: str, one: OneParticipant) -> Any:
+    """Remove a participant (admins), or leave."""
+    await chat.participants.remove(user_id, one.conversation_id, one.user_id)
+    return Reply(204)
+
+
+_ALL = "/api/conversations"
+_ONE = _ALL + "/{conversationId}"
+_GONE = (NotFound,)
+
+ROUTES = [
+    Route(
+        "POST",
+        _ALL,
+        CreateConversation,
+        create,
+        answers.Conversation,
+        Rate(10),
+        known="It is a direct one that exists.",
+        refuses=(Conflict,),
+    ),
+    Route(
+        "POST",
+        _ALL + "/direct",
+        DirectWith,
+        direct,
+        answers.Conversation,
+        Rate(10),
+        known="It exists.",
+        refuses=(Conflict,),
+    ),
+    Route(
+        "POST",
+        _ALL + "/private",
+        PrivateWith,
+        private,
+        answers.Conversation,
+        Rate(10),
+        known="It exists.",
+        refuses=(Conflict,),
+    ),
+    Route("GET", _ALL, ListConversations, own, answers.ConversationPage),
+    Route("GET", _ONE, OfConversation, get, answers.Conversation, refuses=_GONE),
+    Route("PATCH", _ONE, EditConversation, edit, answers.Conversation, Rate(10), refuses=_GONE),
+    Route("DELETE", _ONE, OfConversation, delete, None, Rate(10), refuses=_GONE),
+    Route(
+        "POST",
+        _ONE + "/participants",
+        AddParticipants,
+        add,
+        answers.Conversation,
+        Rate(10),
+        refuses=_GONE,
+    ),
+    Route(
+        "PATCH",
+        _ONE + "/participants/{userId}",
+        ChangeRole,
+        change_role,
+        answers.Participant,
+        Rate(10),
+        refuses=(NotFound, Conflict),
+    ),
+    Route(
+        "DELETE",
+        _ONE + "/participants/{userId}",
+        OfParticipant,
+        remove,
+        None,
+        Rate(10),
+        refuses=_GONE,
+    ),
+]

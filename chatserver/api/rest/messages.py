@@ -1,0 +1,112 @@
+"""Routes of messages and reactions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...chat.chat import Chat
+from ...errors import Conflict, NotFound
+from ..http import Reply
+from ..rate_limits import Rate
+from ..requests.messages import (
+    DeleteMessage,
+    EditMessage,
+    ListMessages,
+    MessageDeletion,
+    MessageEdit,
+    NewMessage,
+    OfMessage,
+    OneMessage,
+    PageOfMessages,
+    React,
+    Reaction,
+    SendMessage,
+)
+from ..responses import messages as answers
+from .route import Route
+
+
+async def send(chat: Chat, user_id: str, new: NewMessage) -> Any:
+    """Send a message. Repeated with its `clientMessageId` it is the same message, announced once."""
+    outcome = await chat.messages.send(user_id, new)
+    return Reply(201 if outcome.entry else 200, outcome.message.json)
+
+
+async def page(chat: Chat, user_id: str, asked: PageOfMessages) -> Any:
+    """Read a page of the history, ascending: the newest, or that before or after a message or a `seq`."""
+    page = await chat.messages.page(user_id, asked)
+    return {"items": [message.wire() for message in page.messages], "hasMore": page.has_more}
+
+
+async def get(chat: Chat, user_id: str, one: OneMessage) -> Any:
+    """Get a message."""
+    return (await chat.messages.get(user_id, one.message_id)).json
+
+
+async def edit(chat: Chat, user_id: str, edit: MessageEdit) -> Any:
+    """Change the text of one's own message."""
+    return (await chat.messages.edit(user_id, edit)).json
+
+
+async def delete(chat: Chat, user_id: str, deletion: MessageDeletion) -> Any:
+    """Delete a message for everyone (its sender, or an admin), or hide it from oneself."""
+    return await chat.messages.delete(user_id, deletion)
+
+
+async def react(chat: Chat, user_id: str, reaction: Reaction) -> Any:
+    """Add one's reaction; to have it already changes nothing."""
+    return await chat.reactions.add(user_id, reaction)
+
+
+async def unreact(chat: Chat, user_id: str, reaction: Reaction) -> Any:
+    """Take one's reaction back."""
+    return await chat.reactions.remove(user_id, reaction)
+
+
+async def reactions(chat: Chat, user_id: str, one: OneMessage) -> Any:
+    """List the reactions to a message."""
+    return await chat.reactions.of(user_id, one.message_id)
+
+
+_OF_CONVERSATION = "/api/conversations/{conversationId}/messages"
+_ONE = "/api/messages/{messageId}"
+
+_GONE = (NotFound,)
+
+ROUTES = [
+    Route(
+        "POST",
+        _OF_CONVERSATION,
+        SendMessage,
+        send,
+        answers.Message,
+        Rate(20),
+        known="It was sent before.",
+        refuses=_GONE,
+    ),
+    Route("GET", _OF_CONVERSATION, ListMessages, page, answers.MessagePage, refuses=_GONE),
+    Route("GET", _ONE, OfMessage, get, answers.Message, refuses=_GONE),
+    Route(
+        "PATCH", _ONE, EditMessage, edit, answers.Message, Rate(10), refuses=(NotFound, Conflict)
+    ),
+    Route("DELETE", _ONE, DeleteMessage, delete, answers.Deletion, Rate(10), refuses=_GONE),
+    Route(
+        "POST",
+        _ONE + "/reactions",
+        React,
+        react,
+        answers.Reacted,
+        Rate(20),
+        refuses=(NotFound, Conflict),
+    ),
+    Route(
+        "DELETE",
+        _ONE + "/reactions/{emoji}",
+        React,
+        unreact,
+        answers.Reacted,
+        Rate(20),
+        refuses=_GONE,
+    ),
+    Route("GET", _ONE + "/reactions", OfMessage, reactions, answers.Reactions, refuses=_GONE),
+]

@@ -1,0 +1,41 @@
+"""Routes of presence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...chat.chat import Chat
+from ...errors import NotFound
+from ..requests.conversations import OfConversation, OneConversation, Peers
+from ..requests.users import OfUser, OneUser, PresenceOf
+from ..responses import users as answers
+from .route import Route
+
+
+async def of_user(chat: Chat, user_id: str, one: OneUser) -> Any:
+    """Get the presence of a user; a stranger looks like someone who was never here."""
+    return await chat.presence.of_one(user_id, one.user_id)
+
+
+async def of_conversation(chat: Chat, user_id: str, one: OneConversation) -> Any:
+    """Get the presence of all participants of a conversation."""
+    return {"items": await chat.presence.of_conversation(user_id, one.conversation_id)}
+
+
+async def of_many(chat: Chat, user_id: str, peers: Peers) -> Any:
+    """Get the presence of many users at once."""
+    return {"items": await chat.presence.of(user_id, peers.user_ids)}
+
+
+ROUTES = [
+    Route("GET", "/api/users/{userId}/presence", OfUser, of_user, answers.Presence),
+    Route(
+        "GET",
+        "/api/conversations/{conversationId}/presence",
+        OfConversation,
+        of_conversation,
+        answers.Presences,
+        refuses=(NotFound,),
+    ),
+    Route("POST", "/api/presence/batch", PresenceOf, of_many, answers.Presences),
+]

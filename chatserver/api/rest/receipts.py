@@ -1,0 +1,66 @@
+"""Routes of reading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...chat.chat import Chat
+from ...errors import Conflict, NotFound
+from ..requests.conversations import OfConversation, OneConversation
+from ..requests.messages import OfMessage, OneMessage, ReadConversation, ReadUpTo
+from ..responses import messages as answers
+from .route import Route
+
+
+async def read_message(chat: Chat, user_id: str, one: OneMessage) -> Any:
+    """Mark one message as read."""
+    return await chat.receipts.read_message(user_id, one.message_id)
+
+
+async def readers(chat: Chat, user_id: str, one: OneMessage) -> Any:
+    """List who of the participants has read a message, and when."""
+    return await chat.receipts.readers(user_id, one.message_id)
+
+
+async def read_conversation(chat: Chat, user_id: str, asked: ReadUpTo) -> Any:
+    """Mark everything up to a message as read; without one, up to the newest."""
+    return await chat.receipts.read_conversation(user_id, asked)
+
+
+async def unread(chat: Chat, user_id: str, one: OneConversation) -> Any:
+    """Count the messages of others that one has not read."""
+    return await chat.receipts.unread(user_id, one.conversation_id)
+
+
+_MESSAGE = "/api/messages/{messageId}/read"
+_CONVERSATION = "/api/conversations/{conversationId}"
+
+_GONE = (NotFound,)
+
+ROUTES = [
+    Route(
+        "PUT",
+        _MESSAGE,
+        OfMessage,
+        read_message,
+        answers.MessageRead,
+        refuses=(NotFound, Conflict),
+    ),
+    Route("GET", _MESSAGE, OfMessage, readers, answers.Readers, refuses=_GONE),
+    Route(
+        "PUT",
+        _CONVERSATION + "/read",
+        ReadConversation,
+        read_conversation,
+        answers.ConversationRead,
+        refuses=(NotFound, Conflict),
+    ),
+    Route(
+        "GET",
+        _CONVERSATION + "/unread-count",
+        OfConversation,
+        unread,
+        answers.UnreadCount,
+        refuses=_GONE,
+    ),
+]

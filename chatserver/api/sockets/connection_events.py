@@ -1,0 +1,56 @@
+"""Events about the socket itself: which rooms it hears, and its token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...chat.chat import Chat
+from ...clock import from_unix, iso
+from ...errors import Forbidden, NotFound, TokenExpired, Unauthenticated
+from ...realtime import Connection
+from ...realtime.rooms.rooms import Rooms
+from ..auth import Tokens
+from ..rate_limits import Rate
+from ..requests.conversations import OfConversation, OneConversation
+from ..requests.users import FreshToken, RefreshToken
+from ..responses.conversations import OneRoom
+from ..responses.users import FreshUntil
+from .event import Event
+from .token_expiry import Expiry
+
+
+def events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Event]:
+    def join(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        """Hear a conversation again."""
+        if not rooms.hosts(connection.user_id, one.conversation_id):
+            raise NotFound()
+        rooms.join(connection, one.conversation_id)
+        return {"conversationId": one.conversation_id}
+
+    def leave(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        """Hear nothing more of a conversation on this socket; the user stays in it."""
+        if not rooms.hosts(connection.user_id, one.conversation_id):
+            raise NotFound()
+        rooms.part(connection, one.conversation_id)
+        return {"conversationId": one.conversation_id}
+
+    async def refresh(chat: Chat, connection: Connection, fresh: FreshToken) -> Any:
+        """Stay connected with a fresh token."""
+        identity = await tokens.verify(fresh.token)
+        if identity.user_id != connection.user_id:
+            raise Forbidden("This token is someone else's.")
+        expiry.set(connection, identity.expires_at)
+        return {"expiresAt": iso(from_unix(identity.expires_at))}
+
+    return [
+        Event("room:join", OfConversation, join, Rate(50), OneRoom, (NotFound,)),
+        Event("room:leave", OfConversation, leave, Rate(50), OneRoom, (NotFound,)),
+        Event(
+            "auth:refresh",
+            RefreshToken,
+            refresh,
+            Rate(5, per=10),
+            FreshUntil,
+            (Unauthenticated, TokenExpired, Forbidden),
+        ),
+    ]

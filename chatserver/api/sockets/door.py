@@ -1,0 +1,229 @@
+"""Connect, dispatch, disconnect."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ...chat.chat import Chat
+from ...clock import iso, now
+from ...errors import ChatError, RateLimited, Unauthenticated, ValidationFailed
+from ...observability.metrics import Metrics
+from ...realtime import Connection, Refused
+from ...realtime.engine.session import Session
+from ...realtime.rooms.rooms import Arrival, Rooms
+from ..auth import Tokens
+from ..error_mapping import refusal
+from ..rate_limits import Limits, Rate
+from ..requests.parse import parse
+from . import decoding
+from .client_events import rows
+from .event import Event
+from .event_queue import HANDLER_S, Lane
+from .responder import Call, Handling
+from .token_expiry import Expiry
+
+if TYPE_CHECKING:
+    from ...observability.tracing import Tracing
+
+log = structlog.get_logger(__name__)
+
+UNKNOWN = Rate(10)
+CONNECT = Rate(20)
+"""More than the devices of one user are when a node restarts."""
+KNOWN = 4096
+KNOWN_BYTES = 256
+
+
+class _Coming:
+    """A client that is let in, and has not been told so yet."""
+
+    __slots__ = ("arrival", "expires_at", "rooms")
+
+    def __init__(self, arrival: Arrival, expires_at: float, rooms: list[str]) -> None:
+        self.arrival = arrival
+        self.expires_at = expires_at
+        self.rooms = rooms
+
+
+class Door:
+    """What stands behind the Socket.IO server (realtime.Dispatcher)."""
+
+    def __init__(
+        self,
+        chat: Chat,
+        rooms: Rooms,
+        tokens: Tokens,
+        limits: Limits,
+        metrics: Metrics,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._chat = chat
+        self._rooms = rooms
+        self._tokens = tokens
+        self._limits = limits
+        self._metrics = metrics
+        self._expiry = Expiry(rooms)
+        self._handling = Handling(chat, metrics, tracing)
+        self._known: dict[bytes, tuple[Event, Any]] = {}
+        """What recurring events have been read to: typing is said a few times a minute by everybody."""
+        self.events: Mapping[str, Event] = {
+            row.name: row for row in rows(rooms, tokens, self._expiry)
+        }
+        metrics.expect("socket", ["connect", *self.events])
+
+    # --- coming and going -----------------------------------------------------------------------
+
+    async def connecting(
+        self, session: Session, sid: str, environ: dict[str, Any], auth: Any
+    ) -> Connection:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(HANDLER_S):
+                connection = await self._let_in(session, sid, environ, auth)
+        except Exception as error:  # the door always answers
+            refused = refusal(error, sid=sid)
+            self._metrics.observe("socket", "connect", refused.code, time.perf_counter() - started)
+            log.info("refused", sid=sid, code=refused.code)
+            raise Refused(refused.message, refused.wire()) from None
+        self._handling.note("connect", "OK", started, connection)
+        return connection
+
+    async def _let_in(
+        self, session: Session, sid: str, environ: dict[str, Any], auth: Any
+    ) -> Connection:
+        identity = await self._tokens.verify(_token(environ, auth))
+        self._limits.spend(identity.user_id, "connect", CONNECT)
+        self._limits.one_more(self._rooms.sockets_of(identity.user_id))
+        arrival = self._rooms.arriving(identity.user_id)
+        try:
+            await self._rooms.reachable(identity.user_id)
+            await self._chat.users.admit(identity.user_id, identity.name)
+            rooms = await self._chat.members.arrive(identity.user_id)
+            await self._rooms.prepare(rooms)
+            if not arrival.sure:
+                # From the rooms prepared onwards everything is found; what came before, while they
+                # were, may have been told to nobody.
+                await self._chat.users.admit(identity.user_id, identity.name)
+                still = set(await self._chat.members.arrive(identity.user_id))
+                rooms = [room for room in rooms if room in still]
+        except BaseException:  # timed out or refused: nobody is arriving any more
+            self._rooms.turned_back(identity.user_id, arrival)
+            raise
+        connection = Connection(session, sid, identity.user_id)
+        connection.of = _Coming(arrival, identity.expires_at, rooms)
+        return connection
+
+    def connected(self, connection: Connection) -> None:
+        coming = connection.of
+        if not isinstance(coming, _Coming):
+            return
+        if coming.arrival.barred is not None:
+            self._rooms.dismiss(connection, coming.arrival.barred)
+            return
+        connection.of = Lane(self._handling, connection)
+        self._rooms.enter(connection, coming.rooms, coming.arrival)
+        self._expiry.set(connection, coming.expires_at)
+        self._chat.presence.connected(connection.user_id)
+        connection.emit(
+            "connected",
+            {
+                "userId": connection.user_id,
+                "socketId": connection.sid,
+                "rooms": sorted(connection.rooms),
+                "timestamp": iso(now()),
+            },
+        )
+
+    def disconnected(self, connection: Connection) -> None:
+        lane = connection.of
+        if isinstance(lane, _Coming):
+            self._rooms.turned_back(connection.user_id, lane.arrival)
+            return
+        lane.end()
+        self._expiry.cancel(connection)
+        self._chat.activity.gone(connection)
+        self._rooms.leave(connection)
+        self._chat.presence.disconnected(connection.user_id)
+        log.info("disconnected", sid=connection.sid, user=connection.user_id)
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def event(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
+        started = time.perf_counter()
+        row: Event | None
+        if (known := self._known.get(text)) is not None:
+            row, request = known
+            name, event = row.name, []
+        else:
+            try:
+                event = decoding.read(text)
+            except ChatError as error:
+                self._refuse_unread(connection, text, error, packet_id, started)
+                return
+            name = event[0]
+            row, request = self.events.get(name), None
+        try:
+            if row is None:
+                self._limits.spend(connection.user_id, "unknown", UNKNOWN)
+                raise ValidationFailed(details={"event": ["There is no such event."]})
+            self._limits.spend(connection.user_id, name, row.limit)
+            if request is None:
+                request = self._parse(row, event, text)
+        except ChatError as error:
+            self._handling.refuse(
+                connection, row.name if row else "unknown", error, packet_id, started, said=name
+            )
+            return
+        # Else it was not told yet that it is connected, or was sent away at that moment.
+        if isinstance(connection.of, Lane):
+            call = Call(row, request, packet_id, started)
+            connection.of.put(self._handling.arrived(connection, call))
+
+    def _parse(self, row: Event, event: list[Any], text: bytes) -> Any:
+        if len(event) > 2:
+            raise ValidationFailed("An event has one payload.")
+        request = parse(row.request, event[1] if len(event) == 2 else {})
+        if row.request.recurs and len(text) <= KNOWN_BYTES:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[text] = row, request
+        return request
+
+    def binary(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
+        error = ValidationFailed("Binary data is not taken.")
+        self._refuse_unread(connection, text, error, packet_id, time.perf_counter())
+
+    def _refuse_unread(
+        self,
+        connection: Connection,
+        text: bytes,
+        error: ChatError,
+        packet_id: int | None,
+        started: float,
+    ) -> None:
+        try:
+            self._limits.spend(connection.user_id, "unknown", UNKNOWN)
+        except RateLimited as limited:
+            error = limited
+        said = decoding.name_of(text)
+        self._handling.refuse(connection, "unknown", error, packet_id, started, said=said)
+
+    async def close(self) -> None:
+        """Wait for what is being handled."""
+        await self._handling.close()
+
+
+def _token(environ: dict[str, Any], auth: Any) -> str:
+    """From `auth: {token}` or the Authorization header; never from the query string, which is logged
+    by every proxy on the way."""
+    if isinstance(auth, dict) and isinstance(auth.get("token"), str):
+        return str(auth["token"])
+    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated()
+    return str(token.strip())

@@ -1,0 +1,79 @@
+"""Events about messages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from ...chat.chat import Chat
+from ...chat.messages import Synced
+from ...errors import Conflict, Forbidden, NotFound
+from ...realtime import Connection
+from ..rate_limits import Rate
+from ..requests.messages import (
+    DeleteMessage,
+    EditMessage,
+    MessageDeletion,
+    MessageEdit,
+    NewMessage,
+    SendMessage,
+    SyncFrom,
+    SyncMessages,
+)
+from ..responses import messages as answers
+from .event import Event
+
+
+def send(chat: Chat, connection: Connection, new: NewMessage) -> Awaitable[Any]:
+    """Send a message. Repeated with its `clientMessageId` it is the same message, announced once."""
+    return chat.messages.begin_send(connection.user_id, new)
+
+
+async def edit(chat: Chat, connection: Connection, edit: MessageEdit) -> Any:
+    """Change the text of one's own message."""
+    return (await chat.messages.edit(connection.user_id, edit)).json
+
+
+async def delete(chat: Chat, connection: Connection, deletion: MessageDeletion) -> Any:
+    """Delete a message for everyone (its sender, or an admin), or hide it from oneself."""
+    return await chat.messages.delete(connection.user_id, deletion)
+
+
+async def sync(chat: Chat, connection: Connection, asked: SyncFrom) -> Any:
+    """Get what was missed: by `afterRev` every new or changed message, else every newer one."""
+    return synced(await chat.messages.sync(connection.user_id, asked))
+
+
+def synced(found: Synced) -> dict[str, Any]:
+    return {
+        "conversationId": found.conversation_id,
+        "messages": [message.wire() for message in found.page.messages],
+        "hasMore": found.page.has_more,
+        "lastSeq": found.last_seq,
+        "lastRev": found.last_rev,
+    }
+
+
+EVENTS = [
+    Event("message:send", SendMessage, send, Rate(20), answers.Message, (NotFound,)),
+    Event(
+        "message:edit",
+        EditMessage,
+        edit,
+        Rate(10),
+        answers.Message,
+        (Forbidden, NotFound, Conflict),
+    ),
+    Event(
+        "message:delete", DeleteMessage, delete, Rate(10), answers.Deletion, (Forbidden, NotFound)
+    ),
+    Event(
+        "messages:sync",
+        SyncMessages,
+        sync,
+        Rate(50),
+        answers.Synced,
+        (NotFound,),
+        reply="messages:sync",
+    ),
+]

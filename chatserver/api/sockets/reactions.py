@@ -1,0 +1,29 @@
+"""Events about reactions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...chat.chat import Chat
+from ...errors import Conflict, NotFound
+from ...realtime import Connection
+from ..rate_limits import Rate
+from ..requests.messages import React, Reaction
+from ..responses.messages import Reacted
+from .event import Event
+
+
+async def add(chat: Chat, connection: Connection, reaction: Reaction) -> Any:
+    """Add one's reaction; to have it already changes nothing."""
+    return await chat.reactions.add(connection.user_id, reaction)
+
+
+async def remove(chat: Chat, connection: Connection, reaction: Reaction) -> Any:
+    """Take one's reaction back."""
+    return await chat.reactions.remove(connection.user_id, reaction)
+
+
+EVENTS = [
+    Event("reaction:add", React, add, Rate(20), Reacted, (NotFound, Conflict)),
+    Event("reaction:remove", React, remove, Rate(20), Reacted, (NotFound,)),
+]

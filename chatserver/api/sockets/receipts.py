@@ -1,0 +1,38 @@
+"""Events about reading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...chat.chat import Chat
+from ...errors import Conflict, NotFound
+from ...realtime import Connection
+from ..rate_limits import Rate
+from ..requests.messages import OfMessage, OneMessage, ReadConversation, ReadUpTo
+from ..responses.messages import ConversationRead, MessageRead
+from .event import Event
+
+
+async def read_message(chat: Chat, connection: Connection, one: OneMessage) -> Any:
+    """Mark one message as read."""
+    return await chat.receipts.read_message(connection.user_id, one.message_id)
+
+
+async def read_conversation(chat: Chat, connection: Connection, asked: ReadUpTo) -> Any:
+    """Mark everything up to a message as read; without one, up to the newest."""
+    return await chat.receipts.read_conversation(connection.user_id, asked)
+
+
+_REFUSES = (NotFound, Conflict)
+
+EVENTS = [
+    Event("message:read", OfMessage, read_message, Rate(50), MessageRead, _REFUSES),
+    Event(
+        "conversation:read",
+        ReadConversation,
+        read_conversation,
+        Rate(20),
+        ConversationRead,
+        _REFUSES,
+    ),
+]

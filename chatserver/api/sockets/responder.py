@@ -1,0 +1,122 @@
+"""What is being handled for the sockets, and how it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ...chat.chat import Chat
+from ...errors import ChatError
+from ...observability.metrics import Metrics
+from ...observability.spans import Span, enter, traced
+from ...realtime import Connection
+from ..error_mapping import refusal
+from ..requests.parse import ids_of, printable
+from .event import Event
+
+if TYPE_CHECKING:
+    from ...observability.tracing import Tracing
+
+log = structlog.get_logger(__name__)
+
+
+class Call:
+    """An event that was let in."""
+
+    __slots__ = ("event", "packet_id", "request", "span", "started")
+
+    def __init__(self, event: Event, request: Any, packet_id: int | None, started: float) -> None:
+        self.event = event
+        self.request = request
+        self.packet_id = packet_id
+        self.started = started
+        self.span: Span | None = None
+
+
+class Handling:
+    """Every event is answered, in one shape, and noted."""
+
+    def __init__(self, chat: Chat, metrics: Metrics, tracing: Tracing | None) -> None:
+        self._chat = chat
+        self._tracing = tracing
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Those under way."""
+        self._metrics = metrics
+
+    def arrived(self, connection: Connection, call: Call) -> Call:
+        if self._tracing is not None:
+            about = {"chat.door": "socket", "chat.sid": connection.sid, **ids_of(call.request)}
+            call.span = self._tracing.arrived(call.event.name, call.started, about)
+        return call
+
+    def begin(self, connection: Connection, call: Call) -> Any:
+        """Call its handler."""
+        if self._tracing is not None:
+            enter(call.span)
+        return call.event.handler(self._chat, connection, call.request)
+
+    def answer(self, connection: Connection, call: Call, data: Any) -> None:
+        if call.packet_id is not None:
+            connection.ack(call.packet_id, {"ok": True, "data": data})
+        elif call.event.reply:
+            connection.emit(call.event.reply, data)
+        self.note(call.event.name, "OK", call.started, connection, call.request, call.span)
+
+    def fail(self, connection: Connection, call: Call, error: BaseException) -> None:
+        name, packet_id, span = call.event.name, call.packet_id, call.span
+        refused = refusal(error, sid=connection.sid, **traced(span))
+        self.refuse(
+            connection, name, refused, packet_id, call.started, request=call.request, span=span
+        )
+
+    def refuse(
+        self,
+        connection: Connection,
+        name: str,
+        error: ChatError,
+        packet_id: int | None,
+        started: float,
+        *,
+        said: str | None = None,
+        request: Any = None,
+        span: Span | None = None,
+    ) -> None:
+        if packet_id is not None:
+            connection.ack(packet_id, {"ok": False, "error": error.wire()})
+        else:
+            connection.emit("error", {**error.wire(), "event": printable(said or name)})
+        self.note(name, error.code, started, connection, request, span)
+
+    def note(
+        self,
+        name: str,
+        code: str,
+        started: float,
+        connection: Connection,
+        request: Any = None,
+        span: Span | None = None,
+    ) -> None:
+        seconds = time.perf_counter() - started
+        self._metrics.observe("socket", name, code, seconds)
+        if span is not None:
+            span.end(code)
+        if log.is_enabled_for(logging.INFO):
+            log.info(
+                "event",
+                name=name,
+                code=code,
+                ms=round(seconds * 1000, 2),
+                sid=connection.sid,
+                user=connection.user_id,
+                **ids_of(request),
+                **traced(span),
+            )
+
+    async def close(self) -> None:
+        """Wait for what is being handled."""
+        while self.tasks:
+            await asyncio.wait(self.tasks)

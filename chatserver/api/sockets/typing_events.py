@@ -1,0 +1,66 @@
+"""Events about what a user is doing: typing, recording, being there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...chat.chat import Chat
+from ...chat.typing_indicators import Kind
+from ...clock import iso, now
+from ...errors import NotFound
+from ...realtime import Connection
+from ..rate_limits import Rate
+from ..requests.conversations import OfConversation, OneConversation
+from ..requests.users import NoPayload, Nothing
+from ..responses.response import Nothing as NoAnswer
+from ..responses.users import Now
+from .event import Event, Handler
+
+
+def _starting(kind: Kind) -> Handler:
+    def start(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        """Show that it goes on. It ends by itself 6 s after the last start."""
+        if chat.members.known(connection.user_id, one.conversation_id):
+            chat.activity.start(connection, connection.user_id, one.conversation_id, kind)
+            return {}
+        return ask_and_start(chat, connection, one)
+
+    async def ask_and_start(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        # Who was removed while this node heard nothing is still in the room here.
+        await chat.members.present(connection.user_id, one.conversation_id)
+        chat.activity.start(connection, connection.user_id, one.conversation_id, kind)
+        return {}
+
+    return start
+
+
+def _stopping(kind: Kind) -> Handler:
+    def stop(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+        """Show that it has ended."""
+        chat.activity.stop(connection, connection.user_id, one.conversation_id, kind)
+        return {}
+
+    return stop
+
+
+def keep_active(chat: Chat, connection: Connection, _: Nothing) -> Any:
+    """Say that the user is still active: `lastSeen` follows it."""
+    chat.presence.active(connection.user_id)
+    return {"timestamp": iso(now())}
+
+
+def ping(chat: Chat, connection: Connection, _: Nothing) -> Any:
+    """Ask whether the server answers."""
+    return {"timestamp": iso(now())}
+
+
+_GONE = (NotFound,)
+
+EVENTS = [
+    Event("typing:start", OfConversation, _starting("typing"), Rate(10), NoAnswer, _GONE),
+    Event("typing:stop", OfConversation, _stopping("typing"), Rate(10), NoAnswer, _GONE),
+    Event("recording:start", OfConversation, _starting("recording"), Rate(10), NoAnswer, _GONE),
+    Event("recording:stop", OfConversation, _stopping("recording"), Rate(10), NoAnswer, _GONE),
+    Event("activity:ping", NoPayload, keep_active, Rate(5), Now),
+    Event("ping", NoPayload, ping, Rate(10), Now, reply="pong"),
+]

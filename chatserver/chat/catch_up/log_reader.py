@@ -1,0 +1,95 @@
+"""What the log has of a conversation beyond what its sockets have heard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...errors import NotFound
+from ...mongo import Document, Mongo, PyMongoError, deadline, is_down
+from ...realtime.rooms.sequencer import PAGE, Unreadable
+from ...realtime.rooms.update import Steps
+from ..announcements import describe
+from ..log.entry import Entry
+from ..log.position import MAX_PLACE
+from ..message import Message, entry_id, place_of
+from ..recency import Recency
+from ..views import LAST_ENTRY, Views
+
+
+class Record:
+    """Reads the log for whoever keeps rooms in order (realtime.order.Record)."""
+
+    def __init__(self, mongo: Mongo, views: Views, recency: Recency) -> None:
+        self._mongo = mongo
+        self._views = views
+        self._recency = recency
+
+    async def after(self, room: str, place: int) -> list[tuple[int, Steps]]:
+        """The changes after `place`, in order: the first of them when there are many.
+
+        A message is told as it is by now, with the rev that it was sent with; what was done to it
+        since, as far as it is among these, is in it and not told again. Raises Unreadable.
+        """
+        try:
+            async with deadline():
+                return await self._after(room, place)
+        except (PyMongoError, TimeoutError) as error:
+            if not is_down(error):
+                raise
+            raise Unreadable from error
+
+    async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
+        """The place that each of these conversations has reached; those that have ended are left out. Raises Unreadable."""
+        wanted = list(rooms)
+        found: dict[str, int] = {}
+        try:
+            for at in range(0, len(wanted), PAGE):
+                async with deadline():
+                    cursor = await self._mongo.conversations.aggregate(
+                        [
+                            {"$match": {"_id": {"$in": wanted[at : at + PAGE]}}},
+                            {"$project": {"_id": 1}},
+                            LAST_ENTRY,
+                        ]
+                    )
+                    async for doc in cursor:
+                        latest = doc["latest"]
+                        found[doc["_id"]] = place_of(latest[0]["_id"]) if latest else 0
+        except (PyMongoError, TimeoutError) as error:
+            if not is_down(error):
+                raise
+            raise Unreadable from error
+        return found
+
+    async def _after(self, room: str, place: int) -> list[tuple[int, Steps]]:
+        span = {"$gt": entry_id(room, place), "$lte": entry_id(room, MAX_PLACE)}
+        cursor = self._mongo.log.find({"_id": span}).sort("_id", 1).limit(PAGE)
+        docs = [doc async for doc in cursor]
+        targets = {doc["messageId"] for doc in docs if "messageId" in doc}
+        messages = {
+            doc["_id"]: Message(doc)
+            async for doc in self._mongo.log.find({"_id": {"$in": list(targets)}})
+        }
+        sent = {doc["_id"] for doc in docs if doc["kind"] == "message"}
+        return [(place_of(doc["_id"]), await self._steps_of(doc, messages, sent)) for doc in docs]
+
+    async def _steps_of(self, doc: Document, messages: dict[str, Message], sent: set[str]) -> Steps:
+        steps = Steps()
+        kind = doc["kind"]
+        if kind == "message":
+            self._recency.touch(doc["conversationId"], doc["at"])
+            message = Message({**doc, "rev": doc["lastRev"]})
+            describe(steps, Entry(doc, message))
+        elif "messageId" in doc:
+            if kind == "hide" or doc["messageId"] not in sent:
+                describe(steps, Entry(doc, messages[doc["messageId"]]))
+        elif kind in ("members", "conversation"):
+            try:
+                view = await self._views.one(doc["conversationId"])
+            except NotFound:
+                # It has ended since, and that follows.
+                return steps
+            describe(steps, Entry(doc, None, view))
+        else:
+            describe(steps, Entry(doc, None))
+        return steps

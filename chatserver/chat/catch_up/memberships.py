@@ -1,0 +1,125 @@
+"""What became of the users who are connected here while nothing was heard of the other nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from ...clock import now
+from ...errors import NotFound
+from ...mongo import Document, Mongo, PyMongoError, deadline, is_down
+from ...realtime.rooms.rooms import Arrival
+from ...realtime.rooms.sequencer import Unreadable
+from ...realtime.rooms.update import Steps
+from ..users import Users
+from ..views import Views
+from .log_reader import Record
+
+MARGIN = timedelta(seconds=60)
+"""How far the nodes' clocks may be apart, and how long a change may take to be on record."""
+AT_ONCE = 1000
+
+
+class Here(Protocol):
+    """Who is connected to this node, and where they are."""
+
+    def user_ids(self) -> list[str]: ...
+    def hosts(self, user_id: str, room: str) -> bool: ...
+    def arriving(self, user_id: str) -> Arrival:
+        """Note what is performed of the user from now on, until `turned_back`."""
+
+    def turned_back(self, user_id: str, arrival: Arrival) -> None: ...
+    def missed(self) -> None:
+        """Look again."""
+
+    def reached(self, room: str, place: int) -> bool | None:
+        """Whether the changes up to `place` count as performed here; None when nobody follows them."""
+
+    def found(self, room: str, place: int, steps: Steps) -> None:
+        """Perform on this node what is on record."""
+
+
+class Missed:
+    """Users who were shut out, and those who came into a conversation that nobody here was in. (All
+    else is a change of a room that is heard here, and is found by its place.)"""
+
+    def __init__(
+        self, mongo: Mongo, record: Record, users: Users, views: Views, here: Here
+    ) -> None:
+        self._mongo = mongo
+        self._record = record
+        self._users = users
+        self._views = views
+        self._here = here
+
+    async def look(self, seconds: float) -> None:
+        """Look for what is on record since so long. Raises Unreadable."""
+        since = now() - timedelta(seconds=seconds) - MARGIN
+        try:
+            user_ids = self._here.user_ids()
+            for n in range(0, len(user_ids), AT_ONCE):
+                async with deadline():
+                    await self._users.look_again(user_ids[n : n + AT_ONCE])
+            async with deadline():
+                await self._find_joined(set(user_ids), since)
+        except (PyMongoError, TimeoutError) as error:
+            if not is_down(error):
+                raise
+            raise Unreadable from error
+
+    async def _find_joined(self, user_ids: set[str], since: datetime) -> None:
+        found = await self._joined(user_ids, {"joinedAt": {"$gte": since}})
+        if not found:
+            return
+        watches = {one: self._here.arriving(one) for one in {doc["userId"] for doc in found}}
+        try:
+            joined: dict[str, list[Document]] = {}
+            for doc in found:
+                joined.setdefault(doc["conversationId"], []).append(doc)
+            for room, place in (await self._record.positions(joined)).items():
+                await self._bring_in(room, place, joined[room], watches)
+        finally:
+            for user_id, watch in watches.items():
+                self._here.turned_back(user_id, watch)
+
+    async def _joined(self, user_ids: set[str], which: Document) -> list[Document]:
+        """Those who are here and not in the rooms of these participations."""
+        fields = {"conversationId": 1, "userId": 1, "joinedAt": 1}
+        return [
+            doc
+            async for doc in self._mongo.participants.find(which, fields)
+            if doc["userId"] in user_ids
+            and not self._here.hosts(doc["userId"], doc["conversationId"])
+        ]
+
+    async def _bring_in(
+        self, room: str, place: int, docs: list[Document], watches: Mapping[str, Arrival]
+    ) -> None:
+        try:
+            view = await self._views.one(room)
+        except NotFound:
+            return
+        conversation = await self._mongo.conversations.find_one({"_id": room}, {"createdAt": 1})
+        created_at: Any = conversation and conversation["createdAt"]
+        reached = self._here.reached(room, place)
+        # Who is still in since before the place was read goes, if at all, by a later change: that is
+        # to come, unless it was performed while this was read.
+        still = await self._joined(set(watches), {"_id": {"$in": [doc["_id"] for doc in docs]}})
+        followed_since = reached is None and self._here.reached(room, place) is not None
+        steps = Steps()
+        for doc in still:
+            user_id, founder = doc["userId"], doc["joinedAt"] == created_at
+            if (
+                followed_since
+                or doc not in docs
+                or room in watches[user_id].changes
+                # Joining is a change of the room, and may be among those that are still to be told.
+                or (reached is False and not founder)
+            ):
+                self._here.missed()
+                continue
+            steps.admit([user_id])
+            steps.emit_to(user_id, "conversation:new" if founder else "conversation:joined", view)
+        if steps.moves:
+            self._here.found(room, place, steps)

@@ -1,0 +1,1 @@
+"""Who is online: leases of nodes, transitions, announcements."""

@@ -1,0 +1,237 @@
+"""Presence: a user is online while any of the user's sockets is, on any node.
+
+Going offline is announced after a grace, so that a reload is silent. Transitions are gathered for a
+moment: recorded together, then announced, to each socket once however many conversations are shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import structlog
+
+from ... import tasks
+from ...clock import iso, now
+from ...mongo import Mongo, PyMongoError, deadline, is_down
+from ...mongo.write_behind import Dates
+from ..membership import Members
+from .node_leases import Ended, Hold, LeaseLost, Nodes
+from .transitions import BATCH, Sighting, Transitions
+
+log = structlog.get_logger(__name__)
+
+GATHER_S = 0.2
+AT_ONCE_S = 0.005
+ACTIVE_S = 10.0
+"""How far the other nodes may be behind in when somebody was last active here."""
+
+
+class Presence:
+    def __init__(
+        self,
+        mongo: Mongo,
+        members: Members,
+        nodes: Nodes,
+        transitions: Transitions,
+        *,
+        grace_s: float,
+    ) -> None:
+        self._mongo = mongo
+        self._members = members
+        self._nodes = nodes
+        self._transitions = transitions
+        self._grace_s = grace_s
+        self._sockets: dict[str, int] = {}
+        self._seen: dict[str, datetime] = {}
+        """When those who are here were last active."""
+        self._active = Dates(mongo, "users", "lastSeenAt", pace_s=ACTIVE_S)
+        self._leaving: dict[str, asyncio.TimerHandle] = {}
+        self._held: set[str] = set()
+        """Those who are on record as here."""
+        self._changed: dict[str, None] = {}
+        self._unsure: set[str] = set()
+        """Those of whom the database did not say what is on record: whatever is known of them, it is
+        recorded again."""
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self._next_at = 0.0
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def connected(self, user_id: str) -> None:
+        self._sockets[user_id] = self._sockets.get(user_id, 0) + 1
+        self._seen[user_id] = now()
+        if timer := self._leaving.pop(user_id, None):
+            timer.cancel()
+        self._note(user_id)
+
+    def active(self, user_id: str) -> None:
+        at = self._seen[user_id] = now()
+        if self._nodes.count > 1:
+            self._active.touch(user_id, at)
+
+    def disconnected(self, user_id: str) -> None:
+        left = self._sockets[user_id] - 1
+        if left:
+            self._sockets[user_id] = left
+            return
+        del self._sockets[user_id]
+        self._seen[user_id] = now()
+        self._leave_after(user_id, self._grace_s)
+
+    def _leave_after(self, user_id: str, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._leaving[user_id] = loop.call_later(seconds, self._left, user_id)
+
+    def _left(self, user_id: str) -> None:
+        del self._leaving[user_id]
+        self._note(user_id)
+
+    def _is_here(self, user_id: str) -> bool:
+        return user_id in self._sockets or user_id in self._leaving
+
+    def drain(self) -> None:
+        """Who leaves from now on is sent away, and has as long to come back, to whichever node, as
+        after a restart."""
+        self._grace_s = self._nodes.restart_grace_s
+
+    # --- what is recorded, and announced ---------------------------------------------------------
+
+    def _note(self, user_id: str) -> None:
+        here = self._is_here(user_id)
+        if here == (user_id in self._held) and user_id not in self._unsure:
+            self._changed.pop(user_id, None)
+            if not here:
+                self._seen.pop(user_id, None)
+            return
+        self._changed[user_id] = None
+        if not self._closed and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._keep_recording())
+
+    async def _keep_recording(self) -> None:
+        while self._changed and not self._closed:
+            # Who comes alone is on record at once; of many, the first, and the others together.
+            loop = asyncio.get_running_loop()
+            await asyncio.sleep(max(AT_ONCE_S, self._next_at - loop.time()))
+            self._next_at = loop.time() + GATHER_S
+            gathered = iter(list(self._changed))
+            try:
+                while batch := list(islice(gathered, BATCH)):
+                    async with deadline():
+                        await self._record([one for one in batch if one in self._changed])
+            except LeaseLost:
+                log.info("presence waits for another lease", users=len(self._changed))
+            except (PyMongoError, TimeoutError) as error:
+                if not is_down(error):
+                    raise
+                log.warning("presence waits for the database", users=len(self._changed))
+                await asyncio.sleep(1.0)
+
+    async def _record(self, batch: list[str]) -> None:
+        if not batch or self._closed:
+            return
+        lease = self._nodes.lease
+        users = {one: Sighting(self._is_here(one), self._seen[one]) for one in batch}
+        self._unsure.update(batch)
+        await self._transitions.record(
+            users, lease, replaces=self._nodes.is_ours, hold=partial(self._nodes.hold, lease)
+        )
+        if lease == self._nodes.lease:
+            self._unsure.difference_update(batch)
+            self._held.difference_update(batch)
+            self._held.update(one for one, sighting in users.items() if sighting.here)
+        for user_id in batch:
+            # It may have changed again while this was being recorded.
+            self._note(user_id)
+
+    def begun(self) -> None:
+        """This node was taken for dead: those who are here are put on record again.
+
+        Not those who left: they have had the time to come back. Who closed a socket while this node
+        was frozen is among them, since what waits to be read is read before the database answers.
+        """
+        for timer in self._leaving.values():
+            timer.cancel()
+        gone, self._leaving = self._leaving, {}
+        # Nothing that is on record counts any more, whoever comes or goes before the next recording.
+        self._unsure |= self._held
+        self._held.clear()
+        for user_id in {*gone, *self._sockets, *self._unsure}:
+            self._note(user_id)
+
+    async def take_over(self, ended: Ended, hold: Hold) -> None:
+        """Those who were here under a lease that ended, and did not come back, go offline."""
+        while True:
+            async with deadline():
+                found = self._mongo.users.find({"on": ended.lease}, {"_id": 1}).limit(BATCH)
+                users = {doc["_id"]: Sighting(False, ended.seen_at) async for doc in found}
+                if not users:
+                    return
+                await self._transitions.record(
+                    users, self._nodes.lease, replaces=ended.lease.__eq__, hold=hold
+                )
+            log.info("users of an ended node are taken over", lease=ended.lease, users=len(users))
+
+    async def close(self) -> None:
+        """Record nothing more; who is online on record then has a while to come back."""
+        self._closed = True
+        for timer in self._leaving.values():
+            timer.cancel()
+        await tasks.end(self._task)
+        try:
+            await self._active.close()
+        except (PyMongoError, TimeoutError) as error:
+            if not is_down(error):
+                raise
+            log.warning("who was active was not written", error=str(error))
+
+    # --- what is asked --------------------------------------------------------------------------
+
+    async def of(self, asker_id: str, user_ids: Iterable[str]) -> list[Mapping[str, Any]]:
+        """The presence of each. A stranger, who shares no conversation with the asker, looks like
+        someone who was never here."""
+        wanted = list(dict.fromkeys(user_ids))
+        visible = await self._members.acquainted(
+            asker_id, [one for one in wanted if one != asker_id]
+        )
+        visible.add(asker_id)
+        return await self._look_up(wanted, visible)
+
+    async def of_one(self, asker_id: str, user_id: str) -> Mapping[str, Any]:
+        (item,) = await self.of(asker_id, [user_id])
+        return item
+
+    async def of_conversation(self, asker_id: str, conversation_id: str) -> list[Mapping[str, Any]]:
+        await self._members.present(asker_id, conversation_id)
+        user_ids = await self._members.users_of(conversation_id)
+        return await self._look_up(user_ids, set(user_ids))
+
+    async def _look_up(self, user_ids: list[str], visible: set[str]) -> list[Mapping[str, Any]]:
+        away = [one for one in user_ids if one in visible and not self._is_here(one)]
+        known = {
+            doc["_id"]: doc
+            async for doc in self._mongo.users.find(
+                {"_id": {"$in": away}}, {"on": 1, "lastSeenAt": 1}
+            )
+        }
+        items: list[Mapping[str, Any]] = []
+        for user_id in user_ids:
+            here, seen = False, None
+            if user_id in visible:
+                doc = known.get(user_id, {})
+                here = self._is_here(user_id) or bool(doc.get("on"))
+                times = [self._seen.get(user_id), doc.get("lastSeenAt")]
+                seen = max((one for one in times if one), default=None)
+            items.append(
+                {
+                    "userId": user_id,
+                    "status": "online" if here else "offline",
+                    "lastSeen": iso(seen) if seen else None,
+                }
+            )
+        return items

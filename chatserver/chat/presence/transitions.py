@@ -1,0 +1,148 @@
+"""Who is online, as the database has it: a user's document names the leases (of nodes, see `nodes.py`)
+under which the user is here. The first one in is the going online, the last one out the going offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ...clock import iso, now
+from ...mongo import Document, Mongo, Session
+from ...outbox.outbox import Outbox, Record
+from ..membership import Members
+from ..rooms import Rooms
+from .node_leases import Hold
+
+BATCH = 250
+"""Users per transaction: a small part of the two seconds that a transaction may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    here: bool
+    seen: datetime
+    """When the user was last active."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Transition:
+    user_id: str
+    number: int
+    """Grows from transition to transition of this user."""
+    online: bool
+    payload: Mapping[str, Any]
+
+    def record(self, at: datetime) -> Record:
+        kind = "user.online" if self.online else "user.offline"
+        return Record.of_user(kind, self.user_id, self.number, at, self.payload)
+
+
+class Transitions:
+    """Records where users are, with the events of those who thereby come online or go offline, in one
+    transaction; then announces these."""
+
+    def __init__(self, mongo: Mongo, outbox: Outbox, members: Members, rooms: Rooms) -> None:
+        self._mongo = mongo
+        self._outbox = outbox
+        self._members = members
+        self._rooms = rooms
+        self._unsure: dict[str, int] = {}
+        """The numbers of transitions that may be recorded: the database did not say."""
+
+    async def record(
+        self,
+        users: Mapping[str, Sighting],
+        lease: str,
+        *,
+        replaces: Callable[[str], bool],
+        hold: Hold,
+    ) -> None:
+        """Record at most BATCH users as here under `lease`, or as not here; under the leases that it
+        `replaces` they are no longer. May be repeated when it failed.
+
+        Raises LeaseLost, PyMongoError, TimeoutError.
+        """
+        at = now()
+        made: list[_Transition] = []
+        where: dict[str, list[str]] = {}
+        tried: dict[str, int] = {}
+
+        async def store(session: Session) -> None:
+            # It runs again after a conflict.
+            made.clear()
+            where.clear()
+            tried.clear()
+            docs = await self._mongo.presence_of(list(users), session)
+            news: list[_Transition] = []
+            changed: list[Document] = []
+            for doc in docs:
+                before: list[str] = doc.get("on", [])
+                sighting = users[doc["_id"]]
+                on = [one for one in before if not replaces(one)]
+                if sighting.here:
+                    on.append(lease)
+                number = doc.get("presenceChanges", 0)
+                if set(on) == set(before):
+                    if self._unsure.get(doc["_id"]) == number:
+                        made.append(_transition(doc, number, sighting, at, online=bool(on)))
+                    continue
+                doc["lastSeenAt"] = max(sighting.seen, doc.get("lastSeenAt", sighting.seen))
+                doc["on"] = on
+                if bool(on) != bool(before):
+                    transition = _transition(doc, number + 1, sighting, at, online=bool(on))
+                    doc["presenceChanges"] = transition.number
+                    news.append(transition)
+                changed.append(doc)
+            made.extend(news)
+            where.update(await self._where([one.user_id for one in made]))
+            await hold(session)
+            await self._mongo.set_presence(changed, {one.user_id for one in news}, session)
+            await self._outbox.append(session, [one.record(at) for one in news])
+            tried.update({one.user_id: one.number for one in news})
+
+        try:
+            await self._mongo.transaction(store)
+        except BaseException:  # cancelled or failed: it may be on record all the same
+            self._unsure.update(tried)
+            raise
+        for user_id in users:
+            self._unsure.pop(user_id, None)
+        for one in made:
+            # Those who were here have been in more rooms meanwhile, or in none any more.
+            rooms = list(self._rooms.rooms_of(one.user_id)) or where[one.user_id]
+            self._rooms.neighbours(
+                rooms, _event(one.online), one.payload, but=one.user_id, number=one.number
+            )
+
+    async def _where(self, user_ids: list[str]) -> dict[str, list[str]]:
+        """Before the commit: whoever could not be told then would never be."""
+        where = {one: list(self._rooms.rooms_of(one)) for one in user_ids}
+        away = [one for one, rooms in where.items() if not rooms]
+        return where | await self._members.rooms_of_many(away)
+
+
+def announced(doc: Document) -> tuple[str, Mapping[str, Any]]:
+    """The event and the payload of the last transition of a user, from the user's document."""
+    online = bool(doc.get("on"))
+    return _event(online), _payload(doc["_id"], doc["presenceAt"], doc["lastSeenAt"], online=online)
+
+
+def _event(online: bool) -> str:
+    return "user:online" if online else "user:offline"
+
+
+def _payload(user_id: str, at: datetime, seen: datetime, *, online: bool) -> Mapping[str, Any]:
+    if online:
+        return {"userId": user_id, "timestamp": iso(at)}
+    return {"userId": user_id, "lastSeen": iso(seen), "timestamp": iso(at)}
+
+
+def _transition(
+    doc: Document, number: int, sighting: Sighting, at: datetime, *, online: bool
+) -> _Transition:
+    user_id: str = doc["_id"]
+    seen = max(sighting.seen, doc.get("lastSeenAt", sighting.seen))
+    return _Transition(user_id, number, online, _payload(user_id, at, seen, online=online))

@@ -1,0 +1,1 @@
+"""What each participant has read, and how much is unread."""

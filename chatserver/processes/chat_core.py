@@ -1,0 +1,141 @@
+"""The chat, with what it stands on and what carries it from node to node: every part below the doors."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from .. import tasks
+from ..chat.announcements import Announcements
+from ..chat.catch_up.log_reader import Record
+from ..chat.catch_up.memberships import Missed
+from ..chat.catch_up.notices import Untold
+from ..chat.chat import Chat
+from ..chat.conversations import Conversations
+from ..chat.deletion import Ending
+from ..chat.log.log import Log
+from ..chat.membership import Members
+from ..chat.messages import Messages
+from ..chat.participants import Participants
+from ..chat.presence.node_leases import Nodes
+from ..chat.presence.presence import Presence
+from ..chat.presence.transitions import Transitions
+from ..chat.reactions import Reactions
+from ..chat.read_state.receipts import Receipts
+from ..chat.read_state.unread import Unread
+from ..chat.recency import Recency
+from ..chat.typing_indicators import Activity
+from ..chat.users import Users
+from ..chat.views import Views
+from ..mongo import Mongo
+from ..observability.metrics import Metrics
+from ..outbox.admin.admin import Desk
+from ..outbox.endpoints import Routes
+from ..outbox.outbox import Outbox
+from ..realtime.bus import Bus
+from ..realtime.cluster import Cluster
+from ..realtime.rooms.rooms import Rooms
+from ..settings import Settings
+from .instrumentation import watch_bus, watch_rooms
+
+
+async def build(
+    undo: AsyncExitStack, settings: Settings, mongo: Mongo, node: str, metrics: Metrics
+) -> tuple[Rooms, Chat]:
+    """Build every part, in order, as one of the nodes if there is a Redis; `undo` ends them in reverse."""
+    nodes = Nodes(mongo, node, grace_s=settings.presence_grace_s)
+    # Closed behind the bus: what that could not tell at last, the others look for then.
+    undo.push_async_callback(nodes.close)
+    recency = Recency(mongo)
+    undo.push_async_callback(recency.close)
+    await recency.repair()
+    unread = Unread(mongo)
+    views = Views(mongo, unread)
+    record = Record(mongo, views, recency)
+    cluster = Cluster(record, node) if settings.redis_url else None
+    rooms = cluster or Rooms(record)
+    undo.push_async_callback(rooms.order.close)
+    # Closed after the log: what it commits at last is told.
+    bus = _bus(undo, cluster, settings, metrics) if cluster else None
+    members = Members(mongo, rooms)
+    routes = Routes(settings.webhooks)
+    changes = Log(
+        mongo,
+        Announcements(rooms, recency).tell,
+        rooms.behind,
+        lambda conversation_id, word: rooms.signal(
+            "turns",
+            [conversation_id, word],
+            room=conversation_id if word == "lost" else None,
+        ),
+        lambda: rooms.whole,
+        routes,
+    )
+    rooms.on("turns", lambda said: changes.said(*said))
+    undo.push_async_callback(changes.close)
+
+    outbox = Outbox(mongo, routes)
+    users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
+    ending = Ending(mongo, changes, rooms)
+    undo.push_async_callback(ending.close)
+    participants = Participants(mongo, changes, outbox, members, users, views, ending, rooms)
+    users.left = participants.leave_all
+    conversations = Conversations(
+        mongo, changes, outbox, members, participants, ending, users, views, recency, rooms
+    )
+    messages = Messages(mongo, changes, members, max_chars=settings.message_max_chars)
+    presence = Presence(
+        mongo,
+        members,
+        nodes,
+        Transitions(mongo, outbox, members, rooms),
+        grace_s=settings.presence_grace_s,
+    )
+    nodes.inherit, nodes.begun = presence.take_over, presence.begun
+    undo.push_async_callback(presence.close)
+    await nodes.start()
+    for watched in (changes, nodes):
+        watched.watch(metrics)
+    watch_rooms(metrics, rooms)
+    if cluster and bus:
+        cluster.elsewhere = changes.heard
+        cluster.look_again = Missed(mongo, record, users, views, cluster).look
+        cluster.look_aside = Untold(mongo, members, cluster).look
+        await _join(undo, cluster, bus, nodes)
+    return rooms, Chat(
+        users=users,
+        members=members,
+        conversations=conversations,
+        participants=participants,
+        messages=messages,
+        reactions=Reactions(changes, members, messages),
+        receipts=Receipts(mongo, changes, members, unread, rooms),
+        presence=presence,
+        activity=Activity(rooms, node=node, timeout_s=settings.typing_timeout_s),
+        webhooks=Desk(mongo, settings.webhooks),
+    )
+
+
+def _bus(undo: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: Metrics) -> Bus:
+    bus = Bus(
+        settings.redis_url,
+        prefix=settings.redis_prefix,
+        hear=cluster.hearing.hear,
+        missed=cluster.missed,
+        lost=cluster.lost,
+    )
+    undo.push_async_callback(bus.close)
+    cluster.connect(bus)
+    watch_bus(metrics, bus, cluster)
+    return bus
+
+
+async def _join(undo: AsyncExitStack, cluster: Cluster, bus: Bus, nodes: Nodes) -> None:
+    """Be one of the nodes. What one of them could not tell, the others learn of by its lease: it ended
+    before it told of a change, or it is cut off from the bus, and they are not."""
+    nodes.on_gone(lambda _: cluster.missed())
+    nodes.unheard = cluster.missed
+    nodes.cut_off = lambda: not bus.up
+    cluster.on_lost = nodes.hurry
+    undo.push_async_callback(tasks.end, asyncio.create_task(cluster.keep_up()))
+    await bus.start()

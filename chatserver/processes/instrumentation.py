@@ -1,0 +1,95 @@
+"""What operators watch of what is no part of the chat: sockets, rooms, the bus, the process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from ..observability.loop_lag import Lag
+from ..observability.metrics import Families, Histogram
+from ..realtime.bus import Bus
+from ..realtime.cluster import Cluster
+from ..realtime.engine.engine import EngineServer
+from ..realtime.rooms.rooms import Rooms
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..observability.tracing import Tracing
+
+
+def watch_sockets(metrics: Families, engine: EngineServer) -> None:
+    metrics.gauges(
+        "chat_connections", "Connected sockets, by transport.", "transport", engine.by_transport
+    )
+    metrics.counters(
+        "chat_connections_closed_total",
+        "Sockets that have ended, by reason.",
+        "reason",
+        lambda: engine.closings,
+    )
+    metrics.counter(
+        "chat_fleeting_dropped_total",
+        "Signs of typing and presence that were not sent to sockets that read slowly.",
+        lambda: engine.spared,
+    )
+    delivery = Histogram()
+    engine.delivered = delivery.observe
+    metrics.histogram(
+        "chat_delivery_seconds",
+        "From a commit here, or from hearing of one elsewhere, to the write to a socket.",
+        delivery,
+    )
+
+
+def watch_rooms(metrics: Families, rooms: Rooms) -> None:
+    metrics.gauge("chat_users", "Users who have a socket here.", lambda: rooms.users)
+    metrics.gauge(
+        "chat_rooms", "Conversations that have members connected here.", lambda: rooms.hosted
+    )
+    metrics.gauge(
+        "chat_rooms_lacking",
+        "Conversations that wait for a change to come from another node or from MongoDB.",
+        lambda: rooms.order.lacking,
+    )
+    metrics.counter(
+        "chat_room_readings_total",
+        "How often changes of a conversation were read from MongoDB because they did not come.",
+        lambda: rooms.order.readings,
+    )
+
+
+def watch_bus(metrics: Families, bus: Bus, cluster: Cluster) -> None:
+    bus.watch(metrics.gauge, metrics.counter)
+    metrics.gauge(
+        "chat_catching_up",
+        "1 while this node looks for what it may not have heard from the others.",
+        lambda: float(not cluster.whole),
+    )
+    round_trip = Histogram()
+    bus.went_round = round_trip.observe
+    metrics.histogram(
+        "chat_bus_round_trip_seconds",
+        "From saying something to hearing it, through Redis and back to this node.",
+        round_trip,
+    )
+
+
+def watch_process(metrics: Families, prefix: str) -> Lag:
+    """Until the Lag is closed."""
+    late = Histogram()
+    metrics.histogram(
+        f"{prefix}_loop_lag_seconds", "How late the event loop was, ten times a second.", late
+    )
+    metrics.gauges(
+        f"{prefix}_build_info", "1, with the version.", "version", lambda: {__version__: 1.0}
+    )
+    return Lag(late.observe)
+
+
+def begin_tracing(settings: Settings, service: str, instance: str) -> Tracing | None:
+    """None when traces are off: nothing of OpenTelemetry is loaded then."""
+    if not settings.tracing:
+        return None
+    from ..observability.tracing import Tracing  # noqa: PLC0415
+
+    return Tracing(service, instance)

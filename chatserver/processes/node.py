@@ -1,0 +1,175 @@
+"""The composition root: every part built once, in order, and undone in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from ..api.auth import Tokens
+from ..api.health import Health
+from ..api.http import TRACING, errors
+from ..api.internal.door import InternalDoor
+from ..api.playground.door import PlaygroundDoor
+from ..api.playground.origin import origins
+from ..api.rate_limits import Limits
+from ..api.reference import door as docs
+from ..api.rest.door import RestDoor
+from ..api.sockets.decoding import MAX_FRAME, MAX_PACKET
+from ..api.sockets.door import Door
+from ..mongo import Mongo, Operations
+from ..observability.metrics import Metrics
+from ..outbox.metrics import WaitingMetrics
+from ..realtime import Direct, RealtimeServer
+from ..settings import Settings
+from . import chat_core, gc_tuning
+from .child import Child
+from .instrumentation import begin_tracing, watch_process, watch_sockets
+from .worker_metrics import Fellows
+
+log = structlog.get_logger(__name__)
+
+MAX_REQUEST = 4 * 1024 * 1024
+BACKLOG = 4096
+NOTICE = 0.3
+"""The part of `drain_s` in which balancers may learn from /ready that the server is going. It still takes
+new clients then, since refusing those that are sent to it would be a failure that they see."""
+CONNECT_S = 10.0
+"""How long a client may take to say who it is."""
+
+
+async def serve(
+    settings: Settings,
+    *,
+    mongo_url: str,
+    started: Callable[[], None],
+    beside: Path | None = None,
+) -> None:
+    """Serve until cancelled; `started` is called when both ports listen.
+
+    `beside`: this is one of several workers that share the ports, and has its own metrics on that
+    socket. The kernel deals out connections to them, so only what is a single one can be served:
+    WebSockets, and no polling.
+
+    On the way out, over `drain_s`: not ready; once balancers know that, no new clients, and those that
+    are here are sent away one after the other. What was taken in is finished.
+    """
+    async with AsyncExitStack() as undo:
+        node = secrets.token_hex(8)
+        tracing = begin_tracing(settings, "chatserver", node)
+        if tracing:
+            # Closed at last: what ends meanwhile is sent, too.
+            undo.push_async_callback(tracing.close)
+        operations = Operations()
+        mongo = Mongo(mongo_url, settings.mongo_database, operations)
+        undo.push_async_callback(mongo.close)
+        await mongo.start()
+        relay = Child("relay", {"MONGO_URL": mongo_url})
+        # Ended when all is said, so that what was acknowledged at last is told as well.
+        undo.push_async_callback(relay.stop)
+
+        metrics = Metrics()
+        rooms, chat = await chat_core.build(undo, settings, mongo, node, metrics)
+        tokens = Tokens(
+            settings.auth_jwt_secret,
+            issuer=settings.auth_jwt_issuer,
+            audience=settings.auth_jwt_audience,
+            jwks_url=settings.auth_jwks_url,
+        )
+        limits = Limits(
+            on=settings.rate_limits,
+            sockets=settings.sockets_per_user,
+            stale_s=settings.ping_interval_s + settings.ping_timeout_s,
+        )
+        door = Door(chat, rooms, tokens, limits, metrics, tracing)
+        undo.push_async_callback(door.close)
+        sockets = _sockets(settings, transports=["websocket"] if beside else None)
+        Direct(sockets, door)
+        watch_sockets(metrics, sockets.eio)
+        operations.watch(metrics)
+        undo.callback(watch_process(metrics, "chat").close)
+
+        waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
+        here = Fellows(beside.parent).exposition if beside else metrics.exposition
+        listening = asyncio.Event()
+        health = Health(
+            mongo,
+            [here, waiting.exposition, relay.exposition],
+            # Both ports: the private one, which is asked, is there first.
+            {"sockets": listening.is_set},
+        )
+        private = web.Application(client_max_size=MAX_REQUEST, middlewares=[errors])
+        if tracing:
+            private[TRACING] = tracing
+        RestDoor(chat, tokens, limits, metrics, settings.internal_api_secret).add_to(private.router)
+        InternalDoor(chat, metrics, settings.internal_api_secret).add_to(private.router)
+        health.add_private_to(private.router)
+        if settings.docs:
+            docs.add_to(private.router)
+        if settings.playground:
+            PlaygroundDoor(chat, metrics, settings).add_to(private.router)
+        public = private
+        if settings.ws_port != settings.port:
+            public = web.Application(middlewares=[errors])
+            health.add_public_to(public.router)
+        sockets.attach(public)
+
+        shared = beside is not None
+        await _listen(undo, private, settings, settings.port, shared=shared)
+        if public is not private:
+            await _listen(undo, public, settings, settings.ws_port, shared=shared)
+        listening.set()
+        if beside:
+            await Health(mongo, [metrics.exposition]).listen(undo, beside)
+        # Listening all the while: a client that polls, or comes through a balancer, needs a connection
+        # for each step of its going, and whoever is new is told (503) to go elsewhere.
+        undo.push_async_callback(sockets.drain, settings.drain_s * (1 - NOTICE))
+        undo.push_async_callback(asyncio.sleep, settings.drain_s * NOTICE)
+        undo.callback(chat.presence.drain)
+        undo.callback(health.drain)
+        log.info("listening", host=settings.host, port=settings.port, ws_port=settings.ws_port)
+        gc_tuning.settle()
+        if settings.webhooks and settings.webhook_relay:
+            relay.start()
+        started()
+        await asyncio.Event().wait()
+
+
+def _sockets(settings: Settings, *, transports: list[str] | None) -> RealtimeServer:
+    return RealtimeServer(
+        cors_allowed_origins=origins(settings),
+        ping_interval=settings.ping_interval_s,
+        ping_timeout=settings.ping_timeout_s,
+        connect_timeout=min(CONNECT_S, settings.ping_interval_s / 2),
+        max_http_buffer_size=MAX_FRAME,
+        max_payload=MAX_PACKET,
+        sessions_per_address=settings.sockets_per_address,
+        trusted_proxies=settings.trusted_proxies,
+        node=settings.node_name,
+        transports=transports,
+        http_compression=False,
+    )
+
+
+async def _listen(
+    undo: AsyncExitStack, app: web.Application, settings: Settings, port: int, *, shared: bool
+) -> None:
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=10.0,
+        # aiohttp's own is an hour, for who says half a request, or nothing, as well.
+        keepalive_timeout=settings.keep_alive_s,
+        # A few bytes would unpack to megabytes, and a damaged body would be our failure.
+        auto_decompress=False,
+    )
+    undo.push_async_callback(runner.cleanup)
+    await runner.setup()
+    site = web.TCPSite(runner, settings.host, port, backlog=BACKLOG, reuse_port=shared or None)
+    await site.start()

@@ -1,0 +1,101 @@
+"""The composition root of the relay: the process that delivers webhooks, beside the server or alone."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from .. import tasks
+from ..api.health import Health
+from ..api.http import errors
+from ..chat.webhook_events import Events
+from ..mongo import Mongo
+from ..outbox.metrics import RELAY, RelayMetrics
+from ..outbox.relay.deliveries import Retry
+from ..outbox.relay.relay import Relay
+from ..outbox.sinks.webhook import Webhook
+from ..settings import Settings
+from . import gc_tuning
+from .instrumentation import begin_tracing, watch_process
+
+log = structlog.get_logger(__name__)
+
+
+async def relay(settings: Settings, *, mongo_url: str, beside: Path | None) -> None:
+    """Deliver what is due until cancelled.
+
+    Health and metrics are served on the socket `beside` for the server whose child this is, else on
+    HOST and PORT.
+    On the way out: no new deliveries, what is in flight is finished, and others may take over.
+    """
+    async with AsyncExitStack() as undo:
+        tracing = begin_tracing(settings, "chatserver-relay", secrets.token_hex(8))
+        if tracing:
+            undo.push_async_callback(tracing.close)
+        mongo = Mongo(mongo_url, settings.mongo_database)
+        undo.push_async_callback(mongo.close)
+        await mongo.start()
+
+        sinks: dict[str, Webhook] = {}
+        for endpoint in settings.webhooks:
+            sinks[endpoint.name] = Webhook(
+                endpoint,
+                timeout_s=settings.webhook_timeout_s,
+                concurrency=settings.webhook_concurrency,
+                allow_link_local=settings.webhook_allow_link_local,
+                tracing=tracing,
+            )
+            undo.push_async_callback(sinks[endpoint.name].close)
+        metrics = RelayMetrics(list(sinks))
+        relaying = Relay(
+            mongo,
+            settings.webhooks,
+            sinks,
+            Events(mongo).event,
+            Retry(
+                first_s=settings.webhook_retry_first_s,
+                max_s=settings.webhook_retry_max_s,
+                give_up_s=settings.webhook_give_up_s,
+            ),
+            concurrency=settings.webhook_concurrency,
+            observe=metrics.observe,
+        )
+        metrics.watch(
+            lambda: {one.name: one.in_flight for one in relaying.deliveries},
+            lambda: relaying.healthy,
+            lambda: relaying.share,
+        )
+        undo.callback(watch_process(metrics, RELAY).close)
+        health = Health(mongo, [metrics.exposition], {"relay": lambda: relaying.healthy})
+        app = web.Application(middlewares=[errors])
+        health.add_private_to(app.router)
+        await _listen(undo, app, settings, beside)
+
+        running = asyncio.create_task(relaying.run())
+        undo.push_async_callback(_finish, relaying, running)
+        undo.callback(health.drain)
+        gc_tuning.settle()
+        log.info("relaying", endpoints=sorted(sinks))
+        await running
+
+
+async def _finish(relaying: Relay, running: asyncio.Task[None]) -> None:
+    await tasks.end(running)
+    await relaying.close()
+
+
+async def _listen(
+    undo: AsyncExitStack, app: web.Application, settings: Settings, beside: Path | None
+) -> None:
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    undo.push_async_callback(runner.cleanup)
+    await runner.setup()
+    if beside:
+        await web.UnixSite(runner, beside).start()
+    else:
+        await web.TCPSite(runner, settings.host, settings.port).start()
