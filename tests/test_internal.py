@@ -101,6 +101,30 @@ async def test_a_batch_reports_its_bad_rows_and_does_the_rest(people: People) ->
         assert (await people.master("GET", f"/users/{who.id}"))[0] == 404
 
 
+async def test_several_rows_of_one_user_in_a_batch_take_effect_in_their_order(
+    people: People,
+) -> None:
+    known, new = people("known", "new")
+    await people.master("POST", "/users/sync", {"externalUserId": known.id, "name": "Before"})
+    await people.master("DELETE", f"/users/{known.id}")
+    rows = [
+        {"externalUserId": new.id, "name": "First", "metadata": {"team": "red"}},
+        {"externalUserId": known.id},
+        {"externalUserId": new.id, "name": "Second", "status": "blocked"},
+        {"externalUserId": new.id, "avatarUrl": "https://cdn.example/new.png"},
+    ]
+    status, answer = await people.master("POST", "/users/sync/batch", {"users": rows})
+    assert (status, answer) == (200, {"created": 1, "updated": 3, "failed": []})
+    assert (await people.master("GET", f"/users/{known.id}"))[1]["status"] == "active"
+    stored = (await people.master("GET", f"/users/{new.id}"))[1]
+    assert (stored["name"], stored["status"], stored["metadata"], stored["avatarUrl"]) == (
+        "Second",
+        "blocked",
+        {"team": "red"},
+        "https://cdn.example/new.png",
+    )
+
+
 async def test_a_batch_has_at_most_a_thousand_rows(people: People) -> None:
     prefix = people("crowd").id
     rows = [{"externalUserId": f"{prefix}-{n}", "metadata": {"a": "x" * 200}} for n in range(1001)]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from .. import json_codec
-from ..api.requests.conversations import ConversationEdit, NewConversation, PageOfConversations
 from ..clock import from_unix, now, unix_ms
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
@@ -24,6 +23,34 @@ from .recency import Recency
 from .rooms import Rooms
 from .users import Users
 from .views import Views, new_view
+
+
+@dataclass(frozen=True, slots=True)
+class OneConversation:
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewConversation:
+    type: str
+    participant_ids: tuple[str, ...]
+    name: str | None = None
+    avatar_url: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationEdit:
+    """`changes` has only what was given: name, avatar_url, metadata."""
+
+    conversation_id: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PageOfConversations:
+    limit: int = 50
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

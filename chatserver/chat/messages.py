@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from .. import json_codec
-from ..api.requests.messages import (
-    MessageDeletion,
-    MessageEdit,
-    NewMessage,
-    PageOfMessages,
-    SyncFrom,
-)
 from ..clock import iso
 from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
 from ..mongo import Document, Mongo
@@ -23,6 +16,54 @@ from .log.entry import Applied, Outcome
 from .log.log import Log
 from .membership import Member, Members
 from .message import Message, conversation_of
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    conversation_id: str
+    content: str = ""
+    attachments: tuple[Mapping[str, Any], ...] = ()
+    reply_to: str | None = None
+    client_message_id: str | None = None
+    mentions: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEdit:
+    message_id: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDeletion:
+    message_id: str
+    scope: str = "everyone"
+
+
+@dataclass(frozen=True, slots=True)
+class OneMessage:
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFrom:
+    """Where a client stands: exactly one of the three; `None` in all: at the very beginning."""
+
+    conversation_id: str
+    last_message_id: str | None = None
+    after_seq: int | None = None
+    after_rev: int | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PageOfMessages:
+    conversation_id: str
+    limit: int = 50
+    before: str | None = None
+    after: str | None = None
+
 
 PAGE_BYTES = 512 * 1024
 """A page ends early past this much text, so that no answer fills a client's buffer at once."""

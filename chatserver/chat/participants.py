@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..api.requests.conversations import NewParticipants, RoleChange
 from ..clock import iso, now
 from ..errors import Conflict, Forbidden, NotFound
 from ..mongo import Document, Mongo, Session
@@ -19,6 +19,26 @@ from .membership import Member, Members, member_id
 from .rooms import Rooms
 from .users import Users
 from .views import Views, participant_view
+
+
+@dataclass(frozen=True, slots=True)
+class NewParticipants:
+    conversation_id: str
+    user_ids: tuple[str, ...]
+    role: str = "member"
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChange:
+    conversation_id: str
+    user_id: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneParticipant:
+    conversation_id: str
+    user_id: str
 
 
 class Participants:

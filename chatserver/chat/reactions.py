@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..api.requests.messages import Reaction
 from ..errors import Conflict
 from .log.entry import Applied
 from .log.log import Log
 from .membership import Members
 from .message import Message, conversation_of, reactions_wire
 from .messages import Messages
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    message_id: str
+    emoji: str
+
 
 MAX_EMOJI = 50
 """Different emoji on one message."""

@@ -6,18 +6,31 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 from .. import json_codec
-from ..api.requests.parse import parse
-from ..api.requests.users import SyncUser, UserSync
 from ..clock import iso, now
-from ..errors import ChatError, Forbidden, NotFound, Unauthenticated, ValidationFailed
+from ..errors import Forbidden, NotFound, Unauthenticated, ValidationFailed
 from ..mongo import Document, Mongo
 from .rooms import Rooms
 
+
+@dataclass(frozen=True, slots=True)
+class UserSync:
+    """`changes` has only what was given: name, avatar_url, status, metadata."""
+
+    user_id: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OneUser:
+    user_id: str
+
+
 SYNCS_AT_ONCE = 16
-"""Rows of a batch: one after another, a thousand would take longer than a request may."""
+"""Users of a batch: one after another, a thousand would take longer than a request may."""
 ADMITTED = 50_000
 """Users known to be active, so that a request costs no look-up."""
 
@@ -115,6 +128,11 @@ class Users:
 
     async def sync(self, sync: UserSync) -> Synced:
         """Create or update a user: what is not given stays. A deleted user who is synced is back."""
+        is_new = await self._sync(sync)
+        return Synced(await self.get(sync.user_id), is_new)
+
+    async def _sync(self, sync: UserSync) -> bool:
+        """Whether the user is new."""
         at = now()
         names = {
             "name": "name",
@@ -142,28 +160,23 @@ class Users:
             )
         if changes.get("status") == "blocked":
             await self._shut_out(sync.user_id, "This user is blocked.")
-        return Synced(await self.get(sync.user_id), is_new=before is None)
+        return before is None
 
-    async def sync_all(self, rows: Iterable[Any]) -> Mapping[str, Any]:
-        """Sync many; a bad row is reported with its index and stops no other."""
-        failed: list[Mapping[str, Any]] = []
-        syncs: dict[str, list[UserSync]] = {}
-        for index, row in enumerate(rows):
-            try:
-                sync = parse(SyncUser, row)
-            except ChatError as error:
-                failed.append({"index": index, "error": error.wire()})
-            else:
-                syncs.setdefault(sync.user_id, []).append(sync)
+    async def sync_all(self, syncs: Iterable[UserSync]) -> int:
+        """Create or update many users; returns how many are new.
+
+        Several syncs of one user end as they would one after another, in one write.
+        """
+        changes: dict[str, dict[str, Any]] = {}
+        for sync in syncs:
+            changes.setdefault(sync.user_id, {}).update(sync.changes)
         some = asyncio.Semaphore(SYNCS_AT_ONCE)
 
-        async def one_user(in_order: list[UserSync]) -> list[bool]:
+        async def sync_one(user_id: str, changes: Mapping[str, Any]) -> bool:
             async with some:
-                return [(await self.sync(sync)).is_new for sync in in_order]
+                return await self._sync(UserSync(user_id, changes))
 
-        done = await asyncio.gather(*[one_user(in_order) for in_order in syncs.values()])
-        created = sum(map(sum, done))
-        return {"created": created, "updated": sum(map(len, done)) - created, "failed": failed}
+        return sum(await asyncio.gather(*starmap(sync_one, changes.items())))
 
     async def delete(self, user_id: str) -> None:
         """Mark a user deleted, close the user's sockets, and take it out of every conversation.

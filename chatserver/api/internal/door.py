@@ -5,36 +5,23 @@ Served on the internal port only.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from ...chat.chat import Chat
+from ...chat.users import OneUser, UserSync
 from ...errors import ChatError, Conflict, NotFound, Unauthenticated
 from ...observability.metrics import Metrics
+from ...outbox.admin.admin import OneEndpoint, PageOfDeadLetters
+from ...outbox.admin.search import Selection
 from ..auth import same_secret
 from ..http import HEADER_SECRET, MAX_BODY, Reply, answer, pattern, read
-from ..requests.parse import Request
-from ..requests.users import (
-    NoPayload,
-    Nothing,
-    OfExternalUser,
-    OneUser,
-    SyncUser,
-    SyncUsers,
-    UserBatch,
-    UserSync,
-)
-from ..requests.webhooks import (
-    ListDeadLetters,
-    OfEndpoint,
-    OneEndpoint,
-    PageOfDeadLetters,
-    Replay,
-    Selection,
-)
+from ..requests.parse import Request, parse
+from ..requests.users import NoPayload, Nothing, OfExternalUser, SyncUser, SyncUsers, UserBatch
+from ..requests.webhooks import ListDeadLetters, OfEndpoint, Replay
 from ..responses import users
 from ..responses import webhooks as desk
 from ..responses.response import Answer
@@ -52,7 +39,15 @@ async def sync(chat: Chat, sync: UserSync) -> Any:
 
 async def sync_all(chat: Chat, batch: UserBatch) -> Any:
     """Tell of many users; a bad row is reported and stops no other."""
-    return await chat.users.sync_all(batch.users)
+    syncs: list[UserSync] = []
+    failed: list[Mapping[str, Any]] = []
+    for index, row in enumerate(batch.users):
+        try:
+            syncs.append(parse(SyncUser, row))
+        except ChatError as error:
+            failed.append({"index": index, "error": error.wire()})
+    created = await chat.users.sync_all(syncs)
+    return {"created": created, "updated": len(syncs) - created, "failed": failed}
 
 
 async def get(chat: Chat, one: OneUser) -> Any:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from ... import development
 from ...chat.chat import Chat
+from ...chat.users import UserSync
 from ...development import PEOPLE
 from ...errors import Forbidden, NotFound
 from ...observability.metrics import Metrics
@@ -20,7 +21,6 @@ from ...settings import Settings
 from ..http import MAX_BODY, answer, read, refusal_response
 from ..requests.fields import Id
 from ..requests.parse import Request
-from ..requests.users import UserSync
 from .origin import local_name
 
 SIGNED_IN = timedelta(hours=1)

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
+from ...chat.conversations import (
+    ConversationEdit,
+    NewConversation,
+    OneConversation,
+    PageOfConversations,
+)
+from ...chat.participants import NewParticipants, OneParticipant, RoleChange
 from .fields import MAX_PAGE, MAX_PARTICIPANTS, Id, Metadata, Text, WebUrl, id_list, name_field
 from .parse import Request
-
-
-@dataclass(frozen=True, slots=True)
-class OneConversation:
-    conversation_id: str
 
 
 class OfConversation(Request):
     makes = OneConversation
     recurs = True
     conversation_id = Id(required=True)
-
-
-@dataclass(frozen=True, slots=True)
-class NewConversation:
-    type: str
-    participant_ids: tuple[str, ...]
-    name: str | None = None
-    avatar_url: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CreateConversation(Request):
@@ -39,14 +32,6 @@ class CreateConversation(Request):
     name = name_field()
     avatar_url = WebUrl({"https", "http"}, allow_none=True)
     metadata = Metadata()
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationEdit:
-    """`changes` has only what was given: name, avatar_url, metadata."""
-
-    conversation_id: str
-    changes: Mapping[str, Any]
 
 
 class EditConversation(Request):
@@ -84,25 +69,11 @@ class PrivateWith(Request):
     user_ids = id_list(MAX_PARTICIPANTS, least=1, required=True)
 
 
-@dataclass(frozen=True, slots=True)
-class NewParticipants:
-    conversation_id: str
-    user_ids: tuple[str, ...]
-    role: str = "member"
-
-
 class AddParticipants(Request):
     makes = NewParticipants
     conversation_id = Id(required=True)
     user_ids = id_list(MAX_PARTICIPANTS, least=1, required=True)
     role = Text(validate=validate.OneOf(["admin", "member"]))
-
-
-@dataclass(frozen=True, slots=True)
-class RoleChange:
-    conversation_id: str
-    user_id: str
-    role: str
 
 
 class ChangeRole(Request):
@@ -112,22 +83,10 @@ class ChangeRole(Request):
     role = Text(required=True, validate=validate.OneOf(["owner", "admin", "member"]))
 
 
-@dataclass(frozen=True, slots=True)
-class OneParticipant:
-    conversation_id: str
-    user_id: str
-
-
 class OfParticipant(Request):
     makes = OneParticipant
     conversation_id = Id(required=True)
     user_id = Id(required=True)
-
-
-@dataclass(frozen=True, slots=True)
-class PageOfConversations:
-    limit: int = 50
-    cursor: str | None = None
 
 
 class ListConversations(Request):

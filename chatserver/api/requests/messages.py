@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
+from ...chat.messages import (
+    MessageDeletion,
+    MessageEdit,
+    NewMessage,
+    OneMessage,
+    PageOfMessages,
+    SyncFrom,
+)
+from ...chat.reactions import Reaction
+from ...chat.read_state.receipts import ReadUpTo
 from .fields import (
     MAX_ATTACHMENTS,
     MAX_MENTIONS,
@@ -24,17 +33,6 @@ from .fields import (
     one_at_least,
 )
 from .parse import Request
-
-
-@dataclass(frozen=True, slots=True)
-class NewMessage:
-    conversation_id: str
-    content: str = ""
-    attachments: tuple[Mapping[str, Any], ...] = ()
-    reply_to: str | None = None
-    client_message_id: str | None = None
-    mentions: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class AttachmentSchema(Schema):
@@ -71,12 +69,6 @@ class SendMessage(Request):
     metadata = Metadata()
 
 
-@dataclass(frozen=True, slots=True)
-class MessageEdit:
-    message_id: str
-    content: str
-
-
 class EditMessage(Request):
     makes = MessageEdit
     message_id = Id(required=True)
@@ -85,22 +77,10 @@ class EditMessage(Request):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class MessageDeletion:
-    message_id: str
-    scope: str = "everyone"
-
-
 class DeleteMessage(Request):
     makes = MessageDeletion
     message_id = Id(required=True)
     scope = Text(validate=validate.OneOf(["everyone", "self"]))
-
-
-@dataclass(frozen=True, slots=True)
-class Reaction:
-    message_id: str
-    emoji: str
 
 
 class React(Request):
@@ -109,25 +89,9 @@ class React(Request):
     emoji = Emoji(required=True)
 
 
-@dataclass(frozen=True, slots=True)
-class OneMessage:
-    message_id: str
-
-
 class OfMessage(Request):
     makes = OneMessage
     message_id = Id(required=True)
-
-
-@dataclass(frozen=True, slots=True)
-class SyncFrom:
-    """Where a client stands: exactly one of the three; `None` in all: at the very beginning."""
-
-    conversation_id: str
-    last_message_id: str | None = None
-    after_seq: int | None = None
-    after_rev: int | None = None
-    limit: int = 100
 
 
 class SyncMessages(Request):
@@ -151,14 +115,6 @@ class SyncMessages(Request):
             )
 
 
-@dataclass(frozen=True, slots=True)
-class PageOfMessages:
-    conversation_id: str
-    limit: int = 50
-    before: str | None = None
-    after: str | None = None
-
-
 class ListMessages(Request):
     makes = PageOfMessages
     conversation_id = Id(required=True)
@@ -170,12 +126,6 @@ class ListMessages(Request):
     def one_direction(self, data: dict[str, Any], **_: Any) -> None:
         if "before" in data and "after" in data:
             raise ValidationError("Give before or after, not both.", "after")
-
-
-@dataclass(frozen=True, slots=True)
-class ReadUpTo:
-    conversation_id: str
-    up_to_message_id: str | None = None
 
 
 class ReadConversation(Request):

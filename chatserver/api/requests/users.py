@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from marshmallow import fields, post_load, validate
 
+from ...chat.users import OneUser, UserSync
 from .conversations import Peers
 from .fields import Id, Metadata, Several, Text, WebUrl, id_list, name_field
 from .parse import Request
-
-
-@dataclass(frozen=True, slots=True)
-class UserSync:
-    """`changes` has only what was given: name, avatar_url, status, metadata."""
-
-    user_id: str
-    changes: Mapping[str, Any]
 
 
 class SyncUser(Request):
@@ -36,6 +28,8 @@ class SyncUser(Request):
 
 @dataclass(frozen=True, slots=True)
 class UserBatch:
+    """`users` is unparsed: a bad row must not stop the rest."""
+
     users: tuple[Any, ...]
 
 
@@ -51,11 +45,6 @@ class SyncUsers(Request):
         required=True,
         validate=validate.Length(1, 1000),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class OneUser:
-    user_id: str
 
 
 class OfUser(Request):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from ...outbox.admin.admin import OneEndpoint, PageOfDeadLetters
+from ...outbox.admin.search import Selection
 from ...outbox.event import TYPES
 from .fields import MAX_PAGE, Id, Text, id_list, one_at_least
 from .parse import Request
@@ -58,15 +59,6 @@ class EventType(Text):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PageOfDeadLetters:
-    endpoint: str | None = None
-    type: str | None = None
-    conversation_id: str | None = None
-    limit: int = 50
-    cursor: str | None = None
-
-
 class ListDeadLetters(Request):
     makes = PageOfDeadLetters
     endpoint = EndpointName()
@@ -74,22 +66,6 @@ class ListDeadLetters(Request):
     conversation_id = Id()
     limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
     cursor = Id()
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Events that are to be sent again: those with these ids, or all to which the rest applies."""
-
-    ids: tuple[str, ...] = ()
-    since: datetime | None = None
-    until: datetime | None = None
-    type: str | None = None
-    conversation_id: str | None = None
-    dead: bool = False
-    """Only those that are dead letters."""
-    endpoint: str | None = None
-    """None: to all that want to hear of them."""
-    cursor: str | None = None
 
 
 class Replay(Request):
@@ -116,11 +92,6 @@ class Replay(Request):
             raise ValidationError("Give since, too.", "until")
         if not (by_rule or "ids" in data or data.get("dead")):
             raise ValidationError("Give ids, since, type, conversationId or dead.", "ids")
-
-
-@dataclass(frozen=True, slots=True)
-class OneEndpoint:
-    endpoint: str
 
 
 class OfEndpoint(Request):

@@ -5,28 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from ...chat.chat import Chat
-from ...chat.conversations import Created
+from ...chat.conversations import (
+    ConversationEdit,
+    Created,
+    NewConversation,
+    OneConversation,
+    PageOfConversations,
+)
+from ...chat.participants import NewParticipants, OneParticipant, RoleChange
 from ...errors import Conflict, NotFound
 from ..http import Reply
 from ..rate_limits import Rate
 from ..requests.conversations import (
     AddParticipants,
     ChangeRole,
-    ConversationEdit,
     CreateConversation,
     DirectWith,
     EditConversation,
     ListConversations,
-    NewConversation,
-    NewParticipants,
     OfConversation,
     OfParticipant,
-    OneConversation,
-    OneParticipant,
-    PageOfConversations,
     Peers,
     PrivateWith,
-    RoleChange,
 )
 from ..responses import conversations as answers
 from .route import Route

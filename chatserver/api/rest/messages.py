@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...chat.chat import Chat
+from ...chat.messages import MessageDeletion, MessageEdit, NewMessage, OneMessage, PageOfMessages
+from ...chat.reactions import Reaction
 from ...errors import Conflict, NotFound
 from ..http import Reply
 from ..rate_limits import Rate
@@ -12,14 +14,8 @@ from ..requests.messages import (
     DeleteMessage,
     EditMessage,
     ListMessages,
-    MessageDeletion,
-    MessageEdit,
-    NewMessage,
     OfMessage,
-    OneMessage,
-    PageOfMessages,
     React,
-    Reaction,
     SendMessage,
 )
 from ..responses import messages as answers

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ...chat.chat import Chat
+from ...chat.conversations import OneConversation
+from ...chat.users import OneUser
 from ...errors import NotFound
-from ..requests.conversations import OfConversation, OneConversation, Peers
-from ..requests.users import OfUser, OneUser, PresenceOf
+from ..requests.conversations import OfConversation, Peers
+from ..requests.users import OfUser, PresenceOf
 from ..responses import users as answers
 from .route import Route
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ...chat.chat import Chat
+from ...chat.conversations import OneConversation
+from ...chat.messages import OneMessage
+from ...chat.read_state.receipts import ReadUpTo
 from ...errors import Conflict, NotFound
-from ..requests.conversations import OfConversation, OneConversation
-from ..requests.messages import OfMessage, OneMessage, ReadConversation, ReadUpTo
+from ..requests.conversations import OfConversation
+from ..requests.messages import OfMessage, ReadConversation
 from ..responses import messages as answers
 from .route import Route
 

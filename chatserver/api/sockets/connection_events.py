@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ...chat.chat import Chat
+from ...chat.conversations import OneConversation
 from ...clock import from_unix, iso
 from ...errors import Forbidden, NotFound, TokenExpired, Unauthenticated
 from ...realtime import Connection
 from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens
 from ..rate_limits import Rate
-from ..requests.conversations import OfConversation, OneConversation
+from ..requests.conversations import OfConversation
 from ..requests.users import FreshToken, RefreshToken
 from ..responses.conversations import OneRoom
 from ..responses.users import FreshUntil

@@ -6,20 +6,11 @@ from collections.abc import Awaitable
 from typing import Any
 
 from ...chat.chat import Chat
-from ...chat.messages import Synced
+from ...chat.messages import MessageDeletion, MessageEdit, NewMessage, Synced, SyncFrom
 from ...errors import Conflict, Forbidden, NotFound
 from ...realtime import Connection
 from ..rate_limits import Rate
-from ..requests.messages import (
-    DeleteMessage,
-    EditMessage,
-    MessageDeletion,
-    MessageEdit,
-    NewMessage,
-    SendMessage,
-    SyncFrom,
-    SyncMessages,
-)
+from ..requests.messages import DeleteMessage, EditMessage, SendMessage, SyncMessages
 from ..responses import messages as answers
 from .event import Event
 

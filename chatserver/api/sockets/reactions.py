@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ...chat.chat import Chat
+from ...chat.reactions import Reaction
 from ...errors import Conflict, NotFound
 from ...realtime import Connection
 from ..rate_limits import Rate
-from ..requests.messages import React, Reaction
+from ..requests.messages import React
 from ..responses.messages import Reacted
 from .event import Event
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ...chat.chat import Chat
+from ...chat.messages import OneMessage
+from ...chat.read_state.receipts import ReadUpTo
 from ...errors import Conflict, NotFound
 from ...realtime import Connection
 from ..rate_limits import Rate
-from ..requests.messages import OfMessage, OneMessage, ReadConversation, ReadUpTo
+from ..requests.messages import OfMessage, ReadConversation
 from ..responses.messages import ConversationRead, MessageRead
 from .event import Event
 

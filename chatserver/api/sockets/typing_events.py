@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ...chat.chat import Chat
+from ...chat.conversations import OneConversation
 from ...chat.typing_indicators import Kind
 from ...clock import iso, now
 from ...errors import NotFound
 from ...realtime import Connection
 from ..rate_limits import Rate
-from ..requests.conversations import OfConversation, OneConversation
+from ..requests.conversations import OfConversation
 from ..requests.users import NoPayload, Nothing
 from ..responses.response import Nothing as NoAnswer
 from ..responses.users import Now

@@ -14,7 +14,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from ...api.requests.messages import ReadUpTo
 from ...clock import iso, now
 from ...errors import Conflict, NotFound, ValidationFailed
 from ...mongo import AFTER, Document, Mongo, Session
@@ -24,6 +23,13 @@ from ..message import Message, conversation_of, entry_id, place_of
 from ..rooms import Rooms
 from .ranges import Range, ReadSet
 from .unread import Unread, read_set
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUpTo:
+    conversation_id: str
+    up_to_message_id: str | None = None
+
 
 MAX_AHEAD = 1000
 """Ranges kept ahead of the mark: reading every other message of a long history is refused past it."""

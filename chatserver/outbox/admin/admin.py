@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...api.requests.webhooks import PageOfDeadLetters, Selection
 from ...clock import iso, now
 from ...errors import Conflict, NotFound
 from ...mongo import RETENTION_S, Collection, Document, Mongo
@@ -18,6 +18,22 @@ from ..event import event_id
 from .backlog import COUNT_MOST, Backlog
 from .cursor import cursor, place
 from .replay import Replayed, Replays
+from .search import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class PageOfDeadLetters:
+    endpoint: str | None = None
+    type: str | None = None
+    conversation_id: str | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OneEndpoint:
+    endpoint: str
+
 
 WORST = 5
 """Failing lanes that are shown of each endpoint."""

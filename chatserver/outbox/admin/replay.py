@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ...api.requests.webhooks import Selection
 from ...clock import now
 from ...errors import ValidationFailed
 from ...mongo import RETENTION_S, Mongo
 from ..endpoints import Endpoint
-from .search import Found, Search, letter_of
+from .search import Found, Search, Selection, letter_of
 
 MOST = 5000
 BUDGET_S = 2.0

@@ -7,13 +7,29 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ...api.requests.webhooks import Selection
 from ...clock import from_unix, now, unix_ms
 from ...errors import NotFound, ValidationFailed
 from ...mongo import RETENTION_S, Collection, Document, Mongo
 from ..endpoints import Endpoint, Routes
 from ..event import TYPE_OF_ENTRY, event_id
 from ..pending import lane_of
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Events that are to be sent again: those with these ids, or all to which the rest applies."""
+
+    ids: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    type: str | None = None
+    conversation_id: str | None = None
+    dead: bool = False
+    """Only those that are dead letters."""
+    endpoint: str | None = None
+    """None: to all that want to hear of them."""
+    cursor: str | None = None
+
 
 PAGE = 1000
 
