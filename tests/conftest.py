@@ -16,19 +16,20 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from . import conforming
-from .balanced import balanced  # noqa: F401  a fixture
-from .chatters import chatter  # noqa: F401  a fixture
-from .desk import crm, desk_at  # noqa: F401  fixtures
-from .echo_clients import guests, starting, three  # noqa: F401  fixtures
-from .nodes_in_memory import place  # noqa: F401  a fixture
-from .nodes_of_a_bus import node  # noqa: F401  a fixture
-from .people import People
-from .posting import receiver, webhook  # noqa: F401  fixtures
-from .redises import RedisServer, own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures
-from .servers import ChatServer, MongoServer, RelayServer, chat_server, relay_server
-from .spread import Spread, spread
-from .visits import cast, chromium, visitor  # noqa: F401  fixtures
+from tests.support.balanced import balanced  # noqa: F401  a fixture
+from tests.support.chatters import chatter  # noqa: F401  a fixture
+from tests.support.echo_clients import guests, starting, three  # noqa: F401  fixtures
+from tests.support.endpoints_without_relay import crm, desk_at  # noqa: F401  fixtures
+from tests.support.nodes_in_memory import place  # noqa: F401  a fixture
+from tests.support.nodes_of_a_bus import node  # noqa: F401  a fixture
+from tests.support.one_event import receiver, webhook  # noqa: F401  fixtures
+from tests.support.people import People
+from tests.support.people_on_nodes import Spread, spread
+from tests.support.redises import RedisServer, own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures
+from tests.support.servers import ChatServer, MongoServer, RelayServer, chat_server, relay_server
+from tests.support.visits import cast, chromium, visitor  # noqa: F401  fixtures
+
+from .support import documented
 
 Starter = Callable[..., Awaitable[ChatServer]]
 RelayStarter = Callable[..., Awaitable[RelayServer]]
@@ -58,9 +59,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def nothing_undocumented() -> Iterator[None]:
     """Whatever the clients of a test heard is as the API's documents say."""
-    conforming.faults.clear()
+    documented.faults.clear()
     yield
-    assert not conforming.faults, conforming.faults[:3]
+    assert not documented.faults, documented.faults[:3]
 
 
 @pytest.fixture(scope="session")

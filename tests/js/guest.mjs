@@ -1,6 +1,6 @@
 // node guest.mjs URL TRANSPORT...
 //
-// A guest with the official client at the echo application (tests/echo.py). Enters two namespaces,
+// A guest with the official client at the echo application (tests/support/echo.py). Enters two namespaces,
 // is refused a third, and has everything echoed; prints what it saw as one JSON object.
 
 import { Manager } from "socket.io-client";

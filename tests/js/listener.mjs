@@ -1,6 +1,6 @@
 // node listener.mjs URL NAME COUNT TRANSPORT...
 //
-// Somebody with the official client at the application of tests/test_order_mix.py: does COUNT things, fifty
+// Somebody with the official client at the application of tests/chat/test_order_mix.py: does COUNT things, fifty
 // at a time, and prints all that it heard until "end", in order, as a JSON list of lines.
 
 import { io } from "socket.io-client";

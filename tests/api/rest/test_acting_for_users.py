@@ -1,0 +1,126 @@
+"""The Master Service acts for its users over REST."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.support.people import People, ask, devices, presence
+from tests.support.servers import INTERNAL_SECRET
+
+ODD_IDS = [
+    "a/b",
+    "auth0|12?x=1&y#z",
+    "tenant:42",
+    "ünï 💥 名",
+    "$where",
+    "a.b.$c",
+    "{id}",
+    "%41%00",
+    "__proto__",
+    "constructor",
+    "null",
+    "0",
+    "sync",
+    "direct",
+    "' OR 1=1 --",
+    '"\\',
+    "x" * 128,
+    "é" * 128,
+]
+
+
+async def test_the_master_service_acts_for_a_user_as_the_user_would(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    phone = await bob.connect()
+    as_alice = {"X-User-Id": alice.id}
+    status, talk = await people.master(
+        "POST", "/conversations/direct", {"userId": bob.id}, **as_alice
+    )
+    assert (status, talk["createdBy"]) == (201, alice.id)
+    assert await phone.hears("conversation:new") == talk
+    path = f"/conversations/{talk['id']}/messages"
+    status, sent = await people.master("POST", path, {"content": "By proxy"}, **as_alice)
+    assert (status, sent["senderId"]) == (201, alice.id)
+    assert await phone.hears("message:new") == sent
+    own = await people.master("PATCH", f"/messages/{sent['id']}", {"content": "New"}, **as_alice)
+    assert own[0] == 200
+    # She may no more than she may.
+    as_bob, as_nobody = {"X-User-Id": bob.id}, {"X-User-Id": f"nobody-{alice.id}"}
+    for headers, code in ((as_bob, "FORBIDDEN"), (as_nobody, "NOT_FOUND")):
+        _, answer = await people.master(
+            "PATCH", f"/messages/{sent['id']}", {"content": "Mine"}, **headers
+        )
+        assert answer["error"]["code"] == code
+
+
+async def test_with_the_secret_the_header_names_the_user_and_not_the_token(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    await alice.group(name="Hers")
+    hers = {"Authorization": f"Bearer {alice.token}", "X-User-Id": bob.id}
+    status, page = await people.master("GET", "/conversations", **hers)
+    assert (status, page["items"]) == (200, [])
+    # Without the secret the header counts for nothing; with a wrong one the token does not help.
+    url = f"{people.server.rest}/api/conversations"
+    status, page = await ask(people.session, "GET", url, None, hers)
+    assert [one["name"] for one in page["items"]] == ["Hers"]
+    for wrong in ("", INTERNAL_SECRET[1:], "ü"):
+        headers = {**hers, "X-Internal-Secret": wrong}
+        status, answer = await ask(people.session, "GET", url, None, headers)
+        assert (status, answer["error"]["code"]) == (401, "UNAUTHENTICATED")
+
+
+async def test_the_user_has_to_be_named(people: People) -> None:
+    for wrong in (None, "", "x" * 129, "a\tb", "\u202eb"):
+        headers = {} if wrong is None else {"X-User-Id": wrong}
+        status, answer = await people.master("GET", "/conversations", **headers)
+        assert (status, answer["error"]["code"]) == (400, "VALIDATION_FAILED")
+        assert list(answer["error"]["details"]) == ["X-User-Id"]
+
+
+@pytest.mark.parametrize("odd", ODD_IDS, ids=ascii)
+async def test_an_id_of_any_shape_is_an_id(people: People, odd: str) -> None:
+    alice, bob = people("alice", "bob")
+    bob.id = odd
+    group = await alice.group(bob)
+    assert {one["userId"] for one in group["participants"]} == {alice.id, odd}
+    desk, phone = await devices(alice, bob)
+    path, user = f"/conversations/{group['id']}", quote(odd, safe="")
+    sent = await phone.say(group, "It is me", clientMessageId=odd[:64], mentions=[odd])
+    assert (sent["senderId"], sent["clientMessageId"]) == (odd, odd[:64])
+    assert await phone.say(group, "Again", clientMessageId=odd[:64]) == sent
+    await desk.hears("message:new")
+
+    given = await alice.ask("PATCH", f"{path}/participants/{user}", {"role": "admin"})
+    assert (given["userId"], given["role"]) == (odd, "admin")
+    assert (await presence(alice, odd, "online"))["userId"] == odd
+    status, known = await people.master("GET", f"/users/{user}")
+    assert (status, known["externalUserId"]) == (200, odd)
+    status, _ = await people.master("POST", "/users/sync", {"externalUserId": odd, "name": odd})
+    assert status == 200
+    assert await alice.request("DELETE", f"{path}/participants/{user}") == (204, None)
+    assert await phone.hears("conversation:removed") == {"conversationId": group["id"]}
+    direct = await bob.direct(alice)
+    assert await alice.ask("POST", "/conversations/direct", {"userId": odd}) == direct
+    assert await people.master("DELETE", f"/users/{user}") == (204, None)
+    await asyncio.wait_for(phone.gone.wait(), 5)
+    await people.master("POST", "/users/sync", {"externalUserId": odd})
+
+
+async def test_made_up_ids_are_ids_of_nothing(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    sent = await (await alice.connect()).say(talk, "Hello")
+    upper, short = sent["id"].upper(), sent["id"][:-1]
+    made_up: list[Any] = [*ODD_IDS, talk["id"], f"{talk['id']}-", f"{talk['id']}-0", upper, short]
+    for one in made_up:
+        if one != sent["id"]:
+            where = f"/messages/{quote(one, safe='')}"
+            assert (await alice.refused("GET", where)).code == "NOT_FOUND", one
+    for one in [*ODD_IDS, sent["id"], talk["id"].upper() + "x", talk["id"][:-1]]:
+        where = f"/conversations/{quote(one, safe='')}"
+        for path in (where, f"{where}/messages", f"{where}/unread-count"):
+            assert (await alice.refused("GET", path)).code == "NOT_FOUND", one

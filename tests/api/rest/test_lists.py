@@ -1,0 +1,215 @@
+"""The two lists that come in pages: one's conversations, and the messages of one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tests.support.people import PATIENCE_S, People, Person, devices
+from tests.support.shapes import conversation, message, participant
+
+
+async def pages(person: Person, limit: int) -> list[list[Any]]:
+    """All pages of one's conversations, in the order in which they come."""
+    found: list[list[Any]] = []
+    path = f"/conversations?limit={limit}"
+    for _ in range(20):
+        page = await person.ask("GET", path)
+        assert set(page) == {"items", "nextCursor"}
+        found.append(page["items"])
+        if page["nextCursor"] is None:
+            return found
+        path = f"/conversations?limit={limit}&cursor={page['nextCursor']}"
+    raise AssertionError("The pages do not end.")
+
+
+async def ids(person: Person) -> list[str]:
+    return [one["id"] for one in (await person.ask("GET", "/conversations"))["items"]]
+
+
+async def comes_first(person: Person, talk: Any) -> None:
+    """The lists are made a moment after what was said on another node."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            if (await ids(person))[0] == talk["id"]:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_whoever_is_new_has_no_conversations(people: People) -> None:
+    assert await people("alice").ask("GET", "/conversations") == {"items": [], "nextCursor": None}
+
+
+async def test_the_conversation_that_was_active_last_comes_first(people: People) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    talks = [await alice.group(bob, name=f"Talk {n}") for n in range(4)]
+    await alice.group(carol)
+    assert await ids(bob) == [one["id"] for one in reversed(talks)]
+
+    desk, phone = await alice.connect(), await bob.connect()
+    for at in (1, 3, 0):
+        await (desk if at else phone).say(talks[at], "Up it goes")
+        await comes_first(bob, talks[at])
+    order = [talks[at]["id"] for at in (0, 3, 1, 2)]
+    assert await ids(bob) == order
+    # What is no message moves nothing.
+    sent = (await bob.ask("GET", "/conversations?limit=1"))["items"][0]["lastMessage"]
+    await desk.do("reaction:add", {"messageId": sent["id"], "emoji": "👍"})
+    await phone.do("conversation:read", {"conversationId": talks[2]["id"]})
+    await phone.do("message:edit", {"messageId": sent["id"], "content": "Still there"})
+    assert await ids(bob) == order
+
+
+async def test_the_list_shows_what_there_is_to_know_of_each(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    group = await alice.group(bob, name="Plans")
+    path = f"/conversations/{group['id']}/messages"
+    await alice.ask("POST", path, {"content": "One"})
+    last = await alice.ask("POST", path, {"content": "Two"})
+    whole = conversation(
+        participant(alice.id, "owner"),
+        participant(bob.id),
+        id=group["id"],
+        name="Plans",
+        createdBy=alice.id,
+        lastSeq=2,
+        lastRev=2,
+        lastMessage=last,
+    )
+    for who, unread in ((alice, 0), (bob, 2)):
+        page = await who.ask("GET", "/conversations")
+        assert page == {"items": [{**whole, "unreadCount": unread}], "nextCursor": None}
+
+    # A reaction to the first counts as a change, but the last message stays the last.
+    first = (await bob.ask("GET", path))["items"][0]
+    await bob.ask("POST", f"/messages/{first['id']}/reactions", {"emoji": "👍"})
+    (hers,) = (await alice.ask("GET", "/conversations"))["items"]
+    assert (hers["lastMessage"], hers["lastSeq"], hers["lastRev"]) == (last, 2, 3)
+
+
+async def test_a_last_message_that_bob_hid_is_hidden_in_his_list(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    desk, phone = await devices(alice, bob)
+    await desk.say(talk, "One")
+    last = await desk.say(talk, "Two")
+    await phone.do("message:delete", {"messageId": last["id"], "scope": "self"})
+    (mine,) = (await bob.ask("GET", "/conversations"))["items"]
+    (hers,) = (await alice.ask("GET", "/conversations"))["items"]
+    assert hers["lastMessage"] == last
+    assert (mine["lastMessage"]["content"], mine["lastMessage"]["isDeleted"]) == ("", True)
+    assert (mine["lastSeq"], mine["unreadCount"]) == (2, 1)
+    # A device that was away sees by it that there is something to sync.
+    synced = await phone.do("messages:sync", {"conversationId": talk["id"], "afterRev": 2})
+    assert (mine["lastSeq"], mine["lastRev"]) == (synced["lastSeq"], synced["lastRev"])
+
+
+async def test_pages_of_conversations_follow_each_other_without_gap_or_repeat(
+    people: People,
+) -> None:
+    alice, bob = people("alice", "bob")
+    # Made at once, so that some have the same time.
+    made = await asyncio.gather(*[alice.group(bob) for _ in range(12)])
+    everything = await ids(bob)
+    assert sorted(everything) == sorted(one["id"] for one in made)
+    for limit, sizes in ((1, [1] * 12), (5, [5, 5, 2]), (6, [6, 6]), (12, [12]), (200, [12])):
+        found = await pages(bob, limit)
+        assert [len(page) for page in found] == sizes
+        assert [one["id"] for page in found for one in page] == everything
+
+
+async def test_what_moves_up_while_bob_pages_is_missed_by_no_other(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    made = [await alice.group(bob) for _ in range(6)]
+    first = await bob.ask("GET", "/conversations?limit=2")
+    oldest = made[0]["id"]
+    await alice.ask("POST", f"/conversations/{oldest}/messages", {"content": "Up"})
+    await comes_first(bob, made[0])
+    await alice.ask("DELETE", f"/conversations/{first['items'][1]['id']}")
+    rest = await bob.ask("GET", f"/conversations?limit=10&cursor={first['nextCursor']}")
+    assert [one["id"] for one in rest["items"]] == [one["id"] for one in reversed(made[1:4])]
+    assert rest["nextCursor"] is None
+    await comes_first(bob, made[0])
+
+
+async def test_only_ones_own_conversations_are_listed(people: People) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    both, hers = await alice.group(bob, carol), await alice.group(carol)
+    assert await ids(bob) == [both["id"]]
+    assert await ids(carol) == [hers["id"], both["id"]]
+    await alice.ask("DELETE", f"/conversations/{both['id']}/participants/{bob.id}")
+    assert await ids(bob) == []
+    assert await ids(alice) == [hers["id"], both["id"]]
+
+
+async def test_history_comes_newest_page_first_and_each_page_ascending(people: People) -> None:
+    alice, bob, stranger = people("alice", "bob", "stranger")
+    talk = await alice.direct(bob)
+    path = f"/conversations/{talk['id']}/messages"
+    assert await bob.ask("GET", path) == {"items": [], "hasMore": False}
+    desk = await alice.connect()
+    said = await asyncio.gather(*[desk.say(talk, f"Message {n}") for n in range(1, 61)])
+    assert [one["seq"] for one in said] == list(range(1, 61))
+    assert said[6] == message(
+        id=said[6]["id"],
+        conversationId=talk["id"],
+        seq=7,
+        rev=7,
+        senderId=alice.id,
+        content="Message 7",
+    )
+
+    async def page(query: str) -> tuple[list[Any], bool]:
+        answer = await bob.ask("GET", f"{path}?{query}")
+        assert set(answer) == {"items", "hasMore"}
+        return answer["items"], answer["hasMore"]
+
+    assert await page("") == (said[10:], True)
+    assert await page("limit=60") == (said, False)
+    assert await page("limit=200") == (said, False)
+    assert await page("limit=1") == (said[-1:], True)
+    for seq in (2, 11, 31, 60):
+        for mark in (said[seq - 1]["id"], str(seq)):
+            older = said[: seq - 1]
+            assert await page(f"limit=10&before={mark}") == (older[-10:], len(older) > 10)
+            newer = said[seq:]
+            assert await page(f"limit=10&after={mark}") == (newer[:10], len(newer) > 10)
+    assert await page("before=1") == ([], False)
+    assert await page("after=60") == ([], False)
+    assert await page("after=0&limit=200") == (said, False)
+    assert await page("before=1000&limit=200") == (said, False)
+
+    refusal = await bob.refused("GET", f"{path}?before=9&after=3")
+    assert (refusal.code, list(refusal.details)) == ("VALIDATION_FAILED", ["after"])
+    assert (await stranger.refused("GET", path)).code == "NOT_FOUND"
+
+
+async def test_a_mark_of_another_conversation_marks_nothing_here(people: People) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    talk, other = await alice.direct(bob), await alice.direct(carol)
+    elsewhere = await (await alice.connect()).say(other, "Elsewhere")
+    for mark in ("before", "after"):
+        refusal = await alice.refused(
+            "GET", f"/conversations/{talk['id']}/messages?{mark}={elsewhere['id']}"
+        )
+        assert (refusal.code, list(refusal.details)) == ("VALIDATION_FAILED", [mark])
+
+
+async def test_what_was_edited_deleted_or_hidden_keeps_its_place_in_history(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    path = f"/conversations/{talk['id']}/messages"
+    one, two, three, four = [
+        await alice.ask("POST", path, {"content": text}) for text in ("1", "2", "3", "4")
+    ]
+    edited = await alice.ask("PATCH", f"/messages/{one['id']}", {"content": "One"})
+    await alice.ask("DELETE", f"/messages/{two['id']}")
+    await bob.ask("DELETE", f"/messages/{three['id']}?scope=self")
+    hers = (await alice.ask("GET", path))["items"]
+    his = (await bob.ask("GET", path))["items"]
+    assert [one["seq"] for one in hers] == [one["seq"] for one in his] == [1, 2, 3, 4]
+    assert hers[0] == his[0] == edited
+    assert hers[1] == his[1]
+    assert (hers[1]["content"], hers[1]["isDeleted"]) == ("", True)
+    assert (hers[2], hers[3], his[3]) == (three, four, four)
+    assert (his[2]["content"], his[2]["isDeleted"]) == ("", True)

@@ -1,0 +1,189 @@
+"""Rate limits: who does too much too fast is told to wait, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from tests.support.people import Device, People, Person, Refused, devices
+from tests.support.raw import Wire
+from tests.support.servers import ChatServer, chat_server
+from tests.support.shapes import error
+
+
+@pytest_asyncio.fixture(scope="module")
+async def limited(
+    mongo_url: str, worker: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ChatServer]:
+    log: Path = tmp_path_factory.mktemp("limited") / "log"
+    async with chat_server(mongo_url, f"limited-{worker}", log, RATE_LIMITS="on") as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def people(limited: ChatServer) -> AsyncIterator[People]:
+    async with aiohttp.ClientSession() as session:
+        everyone = People(limited, session)
+        yield everyone
+        await everyone.go_home()
+
+
+MANY = 600
+
+
+def limit_of(refusal: Refused) -> float:
+    wait = refusal.details["retryAfter"]
+    assert refusal.error == error("RATE_LIMITED", details={"retryAfter": wait})
+    assert 0 < wait <= 10
+    return float(wait)
+
+
+async def flood(people: People, person: Person, method: str, path: str, body: Any) -> int:
+    """How many of many requests at once pass; the others have to be refused as is right."""
+    url, headers = f"{people.server.rest}/api{path}", {"Authorization": f"Bearer {person.token}"}
+
+    async def passes() -> bool:
+        async with people.session.request(method, url, json=body, headers=headers) as answer:
+            if answer.status == 429:
+                wait = limit_of(Refused((await answer.json())["error"]))
+                # The header has whole seconds, and never fewer than have to be waited.
+                assert answer.headers["Retry-After"].isdecimal()
+                assert wait <= float(answer.headers["Retry-After"]) < wait + 1
+            return answer.status != 429
+
+    return sum(await asyncio.gather(*[passes() for _ in range(MANY)]))
+
+
+async def test_who_posts_too_fast_is_told_to_wait_and_then_goes_on(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    path = f"/conversations/{talk['id']}/messages"
+    answers = await asyncio.gather(
+        *[alice.request("POST", path, {"content": f"{n}"}) for n in range(MANY)]
+    )
+    said = [answer for status, answer in answers if status == 201]
+    refused = [Refused(answer["error"]) for status, answer in answers if status == 429]
+    assert len(said) + len(refused) == MANY
+    assert 100 <= len(said) < MANY
+    wait = max(limit_of(one) for one in refused)
+
+    # Only she, and only in this: bob writes, and she reads.
+    assert (await bob.request("POST", path, {"content": "I may"}))[0] == 201
+    history = (await alice.ask("GET", f"{path}?limit=200"))["items"]
+    assert [one["seq"] for one in history] == list(range(1, len(said) + 2))
+    await asyncio.sleep(wait)
+    assert (await alice.request("POST", path, {"content": "Again"}))[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/conversations/direct", {"userId": "bob"}),
+        ("GET", "/conversations", None),
+        ("POST", "/presence/batch", {"userIds": ["bob"]}),
+        ("PATCH", "/messages/nonsense", {"content": "x"}),
+        ("POST", "/messages/nonsense/reactions", {"emoji": "nonsense"}),
+    ],
+)
+async def test_every_endpoint_has_a_limit(
+    people: People, method: str, path: str, body: Any
+) -> None:
+    alice, bob = people("alice", "bob")
+    assert 50 <= await flood(people, alice, method, path, body) < MANY
+    # The wrong and the refused count as well; another user is not concerned.
+    status, _ = await bob.request(method, path, body)
+    assert status != 429
+
+
+async def test_who_sends_too_fast_over_a_socket_is_told_in_the_acknowledgement(
+    people: People,
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    desk, tablet, phone = await devices(alice, alice, bob)
+
+    async def say(device: Device, n: int) -> Any:
+        try:
+            return await device.say(talk, f"{n}")
+        except Refused as refusal:
+            return refusal
+
+    # The limit is the user's: a second device does not double it.
+    answers = await asyncio.gather(
+        *[say(one, n) for n in range(MANY // 2) for one in (desk, tablet)]
+    )
+    refused = [one for one in answers if isinstance(one, Refused)]
+    said = [one for one in answers if not isinstance(one, Refused)]
+    assert 100 <= len(said) < MANY
+    wait = max(limit_of(one) for one in refused)
+    hers = await phone.say(talk, "I may")
+    heard = await phone.all_heard("message:new")
+    assert sorted(one["seq"] for one in heard) == list(range(1, len(said) + 2))
+    assert heard[-1] == hers
+    # Another event has a limit of its own.
+    await desk.do("message:read", {"messageId": hers["id"]})
+    await asyncio.sleep(wait)
+    assert (await desk.say(talk, "Again"))["seq"] == len(said) + 2
+
+
+@pytest.mark.parametrize("event", ["typing:start", "ping", "auth:refresh", "messages:sync"])
+async def test_every_event_has_a_limit_callback_or_not(people: People, event: str) -> None:
+    alice, bob = people("alice", "bob")
+    desk, phone = await devices(alice, bob)
+    for _ in range(MANY):
+        await desk.client.emit(event, {"$wrong": 1})
+    told = await desk.hears("error", lambda one: one["code"] == "RATE_LIMITED")
+    wait = told["details"]["retryAfter"]
+    assert told == error("RATE_LIMITED", details={"retryAfter": wait}, event=event)
+    # Many again: one alone may find that a little time has passed.
+    again = await asyncio.gather(*[desk.refused(event, {"$wrong": 1}) for _ in range(60)])
+    assert "RATE_LIMITED" in {one.code for one in again}
+    assert (await phone.refused(event, {"$wrong": 1})).code == "VALIDATION_FAILED"
+    assert desk.client.connected
+
+
+async def test_who_comes_and_goes_without_end_is_told_to_wait(people: People) -> None:
+    """Each coming is two looks into the database. One connection is enough for it."""
+    alice, bob = people("alice", "bob")
+    wire = await Wire.open(alice)
+    await wire.until(lambda: wire.frames)
+    began = time.monotonic()
+    for _ in range(300):
+        await wire.introduce()
+        await wire.write("41")
+
+    def refusals() -> list[str]:
+        return [one for one in wire.frames if one.startswith("44")]
+
+    await wire.until(lambda: len(wire.told("connected")) + len(refusals()) == 300)
+    came = len(wire.told("connected"))
+    assert 100 <= came <= 120 + 20 * (time.monotonic() - began)
+    refusal = json.loads(refusals()[-1][2:])["data"]
+    wait = limit_of(Refused(refusal))
+    # Only she: and she may, too, after that.
+    await (await Wire.connect(bob)).close()
+    await asyncio.sleep(wait)
+    await wire.introduce()
+    await wire.until(lambda: len(wire.told("connected")) == came + 1)
+    await wire.close()
+
+
+async def test_the_master_service_is_not_held_up_by_the_limits_of_a_user(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    path = f"/conversations/{talk['id']}/messages"
+    as_alice = {"X-User-Id": alice.id}
+    answers = await asyncio.gather(
+        *[people.master("POST", path, {"content": "By proxy"}, **as_alice) for _ in range(60)],
+        *[people.master("POST", "/users/sync", {"externalUserId": alice.id}) for _ in range(60)],
+    )
+    assert {status for status, _ in answers} <= {200, 201}
+    assert (await alice.request("POST", path, {"content": "By herself"}))[0] == 201

@@ -1,0 +1,97 @@
+"""Who listens to the database and reads it misses nothing, and nobody is taken for dead by mistake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest_asyncio
+from pymongo.write_concern import WriteConcern
+
+from chatserver.clock import now
+from chatserver.mongo import Mongo
+from chatserver.mongo.lease import Lease
+from chatserver.outbox.endpoints import PARTITIONS
+from chatserver.outbox.relay.partition_leases import LEASE_S, Leases
+from tests.support.servers import MongoServer
+
+SOON_S = 0.05
+
+
+@pytest_asyncio.fixture
+async def mongo(own_mongo: MongoServer) -> AsyncIterator[Mongo]:
+    one = Mongo(own_mongo.url, "changes")
+    await one.start()
+    yield one
+    await one.close()
+
+
+async def test_what_is_on_its_way_to_the_majority_is_read_or_told(mongo: Mongo) -> None:
+    """A stream of changes begins behind what the primary has; a read sees what a majority has."""
+    # The primary has it at once, a majority of one when the journal is written the next time.
+    hasty = mongo.outbox.with_options(write_concern=WriteConcern(w=1, j=False))
+    for n in range(20):
+        await hasty.insert_one({"_id": f"c-{n:08x}"})
+        async with mongo.changes([{"$match": {"operationType": "insert"}}]) as changes:
+            if await mongo.outbox.find_one({"_id": f"c-{n:08x}"}) is None:
+                async with asyncio.timeout(2):
+                    told = await changes.next()
+                assert told["documentKey"] == {"_id": f"c-{n:08x}"}
+
+
+class Relay:
+    """One that looks for work, as a relay does, after another one that has all of it."""
+
+    def __init__(self, leases: Leases, looked: asyncio.Event) -> None:
+        self.leases = leases
+        self._looked = looked
+
+    async def looks(self) -> frozenset[int]:
+        """What it has after its next look."""
+        self._looked.clear()
+        async with asyncio.timeout(LEASE_S):
+            await self._looked.wait()
+        return self.leases.held
+
+
+@asynccontextmanager
+async def second(mongo: Mongo, kind: type[Leases] = Leases) -> AsyncIterator[Relay]:
+    await mongo.relays.insert_many(
+        [{"_id": f"p{one:02d}", "owner": "first"} for one in range(PARTITIONS)]
+    )
+    await Lease(mongo.relays, SOON_S).begin("first")
+    await asyncio.sleep(2 * SOON_S)
+    looked = asyncio.Event()
+    leases = kind(mongo, looked.set, lambda partition: True)
+    running = asyncio.create_task(leases.run())
+    yield Relay(leases, looked)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_relay_that_was_taken_for_dead_never_lives_again(mongo: Mongo) -> None:
+    async with second(mongo) as relay:
+        assert await relay.looks() == frozenset(range(PARTITIONS))
+        # Also where the clock of the database goes back, as it may when another primary takes over.
+        await mongo.relays.update_one(
+            {"_id": "first"}, {"$set": {"until": now() + timedelta(seconds=60)}}
+        )
+        assert not await Lease(mongo.relays, LEASE_S).renew("first")
+
+
+async def test_a_heart_beat_that_came_just_in_time_counts(mongo: Mongo) -> None:
+    """What is read of it may be older than the heart beat: a majority did not have that one yet."""
+
+    class Behind(Leases):
+        async def _all(self) -> Any:
+            read = await super()._all()
+            until = now() + timedelta(seconds=60)
+            await mongo.relays.update_one({"_id": "first"}, {"$set": {"until": until}})
+            return read
+
+    async with second(mongo, Behind) as relay:
+        assert await relay.looks() == frozenset()
+        assert await relay.looks() == frozenset()

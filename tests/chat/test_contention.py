@@ -1,0 +1,110 @@
+"""One conversation, written on all nodes at once and without a pause."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tests.support.people import Device, People, Person, Refused
+from tests.support.people_on_nodes import Spread
+from tests.support.redises import RedisServer
+
+BUSY_S = 3.0
+AT_ONCE = 12
+"""Messages of each device under way."""
+MANY_AT_ONCE = 100
+"""More than goes into one batch."""
+
+
+async def writing(everyone: People) -> tuple[list[Device], list[int]]:
+    """How many messages of each were acknowledged; a refusal raises."""
+    alice, bob, carol = everyone("alice", "bob", "carol")
+    talk = await alice.group(bob, carol)
+    writers = [await person.connect() for person in (alice, bob, carol)]
+    said = [0, 0, 0]
+    until = time.monotonic() + BUSY_S
+
+    async def write(number: int) -> None:
+        while time.monotonic() < until:
+            await writers[number].say(talk, f"{number}")
+            said[number] += 1
+
+    await asyncio.gather(*[write(number) for number in range(3) for _ in range(AT_ONCE)])
+    return writers, said
+
+
+async def in_order(writers: list[Device], said: list[int]) -> None:
+    for device in writers:
+        heard = await device.all_heard("message:new")
+        assert [one["seq"] for one in heard] == list(range(1, sum(said) + 1))
+
+
+async def test_nobody_is_refused_or_left_behind_while_others_write_without_a_pause(
+    everyone: People,
+) -> None:
+    writers, said = await writing(everyone)
+    assert min(said) > max(said) / 4
+    await in_order(writers, said)
+
+
+async def test_nobody_is_refused_while_redis_is_away(
+    own_redis: RedisServer, everyone: People
+) -> None:
+    await own_redis.kill()
+    writers, said = await writing(everyone)
+    await own_redis.start()
+    await in_order(writers, said)
+
+
+async def test_who_is_removed_while_writing_gets_nothing_in_behind_the_removal(
+    everyone: People,
+) -> None:
+    """On the node of the removal and on others."""
+    alice, bob, carol = everyone("alice", "bob", "carol")
+    for _ in range(8):
+        talk = await alice.group(bob, carol)
+        listener = await carol.connect()
+        writers = [await bob.connect() for _ in range(3)]
+        flood = [
+            asyncio.ensure_future(writers[n % 3].say(talk, f"{n}")) for n in range(3 * MANY_AT_ONCE)
+        ]
+        await listener.hears("message:new")
+        await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{bob.id}")
+        answers = await asyncio.gather(*flood, return_exceptions=True)
+        refused = [one for one in answers if isinstance(one, Refused)]
+        assert all(isinstance(one, (dict, Refused)) for one in answers)
+        assert {one.code for one in refused} <= {"NOT_FOUND"}
+        await listener.caught_up()
+        names = [
+            name for name, _ in listener.heard if name in {"message:new", "participant:removed"}
+        ]
+        assert names.index("participant:removed") == len(names) - 1
+        assert names.count("message:new") == len(answers) - len(refused)
+        for device in (listener, *writers):
+            await device.close()
+
+
+async def test_a_node_that_hosts_nobody_of_the_conversation_leaves_the_others_their_turns(
+    own_nodes: Spread, everyone: People
+) -> None:
+    alice, bob, carol = everyone("alice", "bob", "carol")
+    talk = await alice.group(bob, carol)
+    writers = [await person.connect() for person in (alice, bob)]
+    (empty,) = [one for one in own_nodes.servers if one not in {alice.server, bob.server}]
+    outside = Person(empty, carol.id, carol.session)
+    said = [0, 0, 0]
+    until = time.monotonic() + BUSY_S
+
+    async def write(number: int) -> None:
+        while time.monotonic() < until:
+            if number < len(writers):
+                await writers[number].say(talk, f"{number}")
+            else:
+                path = f"/conversations/{talk['id']}/messages"
+                await outside.ask("POST", path, {"content": f"{number}"})
+            said[number] += 1
+
+    await asyncio.gather(*[write(number) for number in range(3) for _ in range(AT_ONCE)])
+    # It has to read what the others hear of each other, and so gets less; but it gets its turns.
+    assert min(said) > max(said) / 10
+    await in_order(writers, said)

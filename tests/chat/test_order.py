@@ -1,0 +1,199 @@
+"""Every listener sees every change of a conversation, in one order, none missing and none twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from tests.support.conversation_copy import CHANGES, Copy
+from tests.support.people import People
+from tests.support.raw import Answer, Wire, history, rising
+
+
+def replay(events: list[tuple[str, Any]]) -> list[Any]:
+    copy = Copy()
+    copy.hear(events)
+    return copy.in_order
+
+
+async def test_three_people_send_and_change_without_waiting_and_all_see_the_same(
+    people: People,
+) -> None:
+    everyone = alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
+    talk = await alice.group(bob, carol, dave)
+    wires = [await Wire.connect(person) for person in everyone]
+    chance = random.Random(7)
+    asked: list[list[asyncio.Future[Answer]]] = [[], [], []]
+    changes: list[asyncio.Future[Answer]] = []
+
+    async def speak(number: int) -> None:
+        wire = wires[number]
+        for n in range(300):
+            asked[number].append(await wire.say(talk, f"{number} {n}"))
+            known = [
+                one["id"] for one in wire.told("message:new") if one["senderId"] == wire.person.id
+            ]
+            if n % 5 == 0 and known:
+                one = chance.choice(known[-20:])
+                react = {"messageId": one, "emoji": chance.choice("👍👎🎉")}
+                change, payload = chance.choice(
+                    [
+                        ("message:edit", {"messageId": one, "content": f"edited {n}"}),
+                        ("reaction:add", react),
+                        ("reaction:remove", react),
+                        ("message:delete", {"messageId": one}),
+                    ]
+                )
+                changes.append(await wire.ask(change, payload))
+            if n % 10 == 0:
+                await asyncio.sleep(0.005)
+
+    await asyncio.gather(*[speak(number) for number in range(3)])
+    for answers in asked:
+        done = await asyncio.gather(*answers)
+        assert all(answer and answer["ok"] for answer in done)
+        seqs = [answer["data"]["seq"] for answer in done if answer]
+        assert seqs == sorted(seqs), "each sender's messages keep their order"
+    refusals = [
+        one["error"]["code"] for one in await asyncio.gather(*changes) if one and not one["ok"]
+    ]
+    assert set(refusals) <= {"CONFLICT"}, "only what was deleted cannot be changed"
+    assert len(changes) - len(refusals) > 50
+
+    for wire in wires:
+        await wire.caught_up()
+    first = [event for event in wires[3].heard if event[0] in CHANGES]
+    for wire in wires[:3]:
+        assert [event for event in wire.heard if event[0] in CHANGES] == first
+    revs = [told["rev"] for _, told in first]
+    assert rising(revs)
+    assert [told["seq"] for name, told in first if name == "message:new"] == list(range(1, 901))
+    assert replay(first) == await history(dave, talk)
+
+
+async def test_what_one_socket_sends_without_waiting_happens_in_that_order(people: People) -> None:
+    """Sends, changes, marks and syncs: each sees what came before it, whatever it has to wait for."""
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    phone, desk = await Wire.connect(bob), await Wire.connect(alice)
+    where = {"conversationId": talk["id"]}
+    first = (await (await phone.say(talk, "first")))["data"]
+    target = {"messageId": first["id"]}
+    asked = []
+    for n in range(20):
+        asked += [
+            await phone.say(talk, f"plain {n}"),
+            await phone.ask(
+                "message:send", where | {"content": f"reply {n}", "replyTo": first["id"]}
+            ),
+            await phone.say(talk, f"behind {n}"),
+            await phone.ask("message:edit", target | {"content": f"edit {n}"}),
+            await phone.ask("messages:sync", where | {"afterRev": 0, "limit": 200}),
+            await phone.ask("reaction:add", target | {"emoji": "👍"}),
+            await phone.ask("ping"),
+            await phone.ask("reaction:remove", target | {"emoji": "👍"}),
+        ]
+    answers = [answer["data"] for answer in await asyncio.gather(*asked) if answer]
+    rows = [answers[8 * n : 8 * n + 8] for n in range(20)]
+    for n, (plain, reply, behind, edited, synced, added, _, removed) in enumerate(rows):
+        assert [plain["seq"], reply["seq"], behind["seq"]] == [3 * n + 2, 3 * n + 3, 3 * n + 4]
+        assert edited["content"] == f"edit {n}"
+        assert synced["messages"][-1]["content"] == f"edit {n}"
+        assert {one["seq"] for one in synced["messages"]} == set(range(1, 3 * n + 5))
+        assert [added["totalCount"], removed["totalCount"]] == [1, 0]
+    await desk.caught_up()
+    heard = [(name, told["rev"]) for name, told in desk.heard if name in CHANGES]
+    assert [rev for _, rev in heard] == list(range(1, 1 + 1 + 20 * 6))
+    per_round = ["message:new"] * 3 + ["message:updated", "reaction:added", "reaction:removed"]
+    assert [name for name, _ in heard] == ["message:new"] + per_round * 20
+
+
+async def test_many_changes_of_one_message_at_once_are_each_told_once(people: People) -> None:
+    everyone = people(*[f"friend{n}" for n in range(12)])
+    talk = await everyone[0].group(*everyone[1:])
+    wires = await asyncio.gather(*[Wire.connect(person) for person in everyone])
+    message = (await (await wires[0].say(talk, "x")))["data"]
+    emoji = ["👍", "🎉", "❤️"]
+    asked = [
+        await wire.ask(event, {"messageId": message["id"], "emoji": one})
+        for event in ("reaction:add", "reaction:add", "reaction:remove", "reaction:add")
+        for one in emoji
+        for wire in wires
+    ]
+    edits = [
+        await wires[0].ask("message:edit", {"messageId": message["id"], "content": f"{n}"})
+        for n in range(20)
+    ]
+    answers = await asyncio.gather(*asked, *edits)
+    assert all(answer and answer["ok"] for answer in answers)
+    for wire in wires:
+        await wire.caught_up()
+        heard = [event for event in wire.heard if event[0] in CHANGES]
+        # Twice the same is once: on, off and on again for each person and emoji, and the edits.
+        assert len(heard) == 1 + 3 * 3 * 12 + 20
+        assert [told["rev"] for _, told in heard] == list(range(1, len(heard) + 1))
+        assert replay(heard) == await history(everyone[0], talk)
+
+
+async def test_a_socket_that_comes_in_the_middle_hears_everything_from_then_on(
+    people: People,
+) -> None:
+    """Between what it syncs and what it hears there is no gap, and no change twice but by sync."""
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    desk = await Wire.connect(alice)
+    stop = asyncio.Event()
+
+    async def speak() -> None:
+        n = 0
+        while not stop.is_set():
+            answers = [await desk.say(talk, f"{n} {one}") for one in range(5)]
+            n += 1
+            await asyncio.gather(*answers)
+
+    speaking = asyncio.create_task(speak())
+    for _ in range(8):
+        phone = await Wire.connect(bob)
+        synced = await phone.do(
+            "messages:sync", {"conversationId": talk["id"], "afterRev": 0, "limit": 1}
+        )
+        upto = synced["lastSeq"]
+        await phone.until(
+            lambda phone=phone, upto=upto: any(
+                one["seq"] > upto + 10 for one in phone.told("message:new")
+            )
+        )
+        seqs = [one["seq"] for one in phone.told("message:new")]
+        assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+        assert seqs[0] <= upto + 1, "nothing is lost between what was synced and what is heard"
+        await phone.close()
+    stop.set()
+    await speaking
+
+
+async def test_what_two_devices_do_at_the_same_moment_is_done_and_told_once(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    phone, desk, listener = [await Wire.connect(one) for one in (alice, alice, bob)]
+    sent = [(await (await desk.say(talk, f"{n}")))["data"] for n in range(10)]
+    changes: list[tuple[str, dict[str, str]]] = [
+        ("message:edit", {"content": "The same"}),
+        ("reaction:add", {"emoji": "👍"}),
+        ("message:delete", {"scope": "self"}),
+        ("message:delete", {}),
+    ]
+    for event, more in changes:
+        asked = [
+            await wire.ask(event, {"messageId": one["id"], **more})
+            for one in sent
+            for wire in (phone, desk)
+        ]
+        assert all(answer and answer["ok"] for answer in await asyncio.gather(*asked))
+    for wire, kinds in ((phone, 4), (desk, 4), (listener, 3)):
+        await wire.caught_up()
+        heard = [
+            (name, told) for name, told in wire.heard if name in CHANGES and name != "message:new"
+        ]
+        assert len(heard) == kinds * len(sent)
+        assert rising([told["rev"] for _, told in heard])

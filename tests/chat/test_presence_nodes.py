@@ -1,0 +1,308 @@
+"""Presence over nodes that share a database: who is where, and what becomes of the users of a node
+that dies, is frozen, or is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterable
+
+from tests.conftest import Starter
+from tests.support.comings_and_goings import SETTLED_S, arrive, crowd, heard_of
+from tests.support.ledger import Ledger, ledger_of
+from tests.support.people import PATIENCE_S, People, Person, presence
+from tests.support.raw import Wire
+from tests.support.servers import ChatServer, MongoServer
+
+LEASE_S, TICK_S, RESTART_GRACE_S = 12, 3, 15
+TAKEN_OVER_S = 30
+"""Within it a dead node's users are offline."""
+ONCE = ["online", "offline"]
+
+
+async def becomes(
+    ledger: Ledger, person: Person, told: list[str], within: float = TAKEN_OVER_S
+) -> None:
+    """That, and no more than that, is recorded of the person."""
+    async with asyncio.timeout(within):
+        while (now := (await ledger.presence()).get(person.id, [])) != told:
+            assert now == told[: len(now)], now
+            await asyncio.sleep(0.05)
+
+
+async def online(ledger: Ledger, *, below: int) -> int:
+    """How many are online on record, once there are fewer than that."""
+    async with asyncio.timeout(2 * TAKEN_OVER_S):
+        while True:
+            number = await ledger.users.count_documents({"on": {"$exists": True}})
+            if number < below:
+                return number
+            await asyncio.sleep(0.002)
+
+
+async def seen_after(moment: str, asker: Person, person: Person) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            if (await presence(asker, person.id, "online"))["lastSeen"] > moment:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def statuses(asker: Person, people: Iterable[Person]) -> list[str]:
+    ids = [one.id for one in people]
+    batch = await asker.ask("POST", "/presence/batch", {"userIds": ids})
+    return [one["status"] for one in batch["items"]]
+
+
+async def test_bob_is_online_as_long_as_he_is_on_any_node(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    here, there = await start(), await start()
+    alice, bob = people_of(here)("alice", "bob")
+    await alice.direct(bob)
+    desk = await Wire.connect(alice)
+    async with ledger_of(here) as ledger:
+        phone = await Wire.connect(bob)
+        await desk.until(lambda: heard_of(desk, bob) == ["online"])
+        tablet = await Wire.connect(bob.at(there))
+        await phone.close()
+        await asyncio.sleep(SETTLED_S)
+        assert heard_of(desk, bob) == ["online"]
+        for node in (here, there):
+            assert (await presence(alice.at(node), bob.id, "online"))["lastSeen"] is not None
+            await asyncio.sleep(0.1)
+            assert await statuses(alice.at(node), [bob, alice]) == ["online", "online"]
+        # When he was last active is known everywhere, too.
+        before = (await presence(alice, bob.id, "online"))["lastSeen"]
+        await tablet.do("activity:ping")
+        await seen_after(before, alice, bob)
+        # He moves from node to node faster than the grace.
+        for node in (here, there, here):
+            await tablet.close()
+            tablet = await Wire.connect(bob.at(node))
+        await asyncio.sleep(SETTLED_S)
+        await becomes(ledger, bob, ["online"])
+        await tablet.close()
+        await desk.until(lambda: heard_of(desk, bob) == ONCE)
+        assert [await statuses(alice.at(node), [bob]) for node in (here, there)] == [
+            ["offline"],
+            ["offline"],
+        ]
+        await becomes(ledger, bob, ONCE)
+
+
+async def test_the_same_people_come_and_go_on_two_nodes_at_the_same_moment(
+    start: Starter,
+) -> None:
+    nodes = [await start(PRESENCE_GRACE_S="0.01") for _ in range(2)]
+    async with crowd(nodes[0], 60) as people, ledger_of(nodes[0]) as ledger:
+        everywhere = [one.at(node) for one in people for node in nodes]
+        for _ in range(4):
+            wires = await arrive(everywhere)
+            await asyncio.sleep(0.25)
+            await asyncio.gather(*[wire.close() for wire in wires[::2]])
+            await asyncio.sleep(0.2)
+            await asyncio.gather(*[wire.close() for wire in wires[1::2]])
+            await asyncio.sleep(0.1)
+        # By now everybody has gone at least once.
+        await asyncio.sleep(SETTLED_S)
+        await arrive(everywhere)
+        await asyncio.sleep(SETTLED_S)
+        leases = {len(doc["on"]) async for doc in ledger.users.find()}
+        assert leases == {2}
+        told = await ledger.presence()
+        assert len(told) == len(people)
+        # Each a coming after a going, whoever saw them.
+        assert all(events == ONCE * (len(events) // 2) + ["online"] for events in told.values()), (
+            told
+        )
+        assert max(map(len, told.values())) > 1
+
+
+async def test_who_was_on_a_killed_node_goes_offline_once_unless_back_elsewhere(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    """A thousand at once come back: that is no news of anybody."""
+    dying, *others = [await start() for _ in range(3)]
+    alice = people_of(others[0])("alice")
+    desk = await Wire.connect(alice)
+    async with crowd(dying, 1000) as people, ledger_of(dying) as ledger:
+        lost, back = people[:100], people[100:]
+        for one in [*lost[:5], *back[:5]]:
+            await alice.direct(one)
+        await arrive(people)
+        await asyncio.sleep(SETTLED_S)
+        before = await ledger.presence()
+        assert [before[one.id] for one in people] == [["online"]] * len(people)
+
+        began = time.monotonic()
+        await dying.kill()
+        await asyncio.sleep(0.5)
+        await arrive([one.at(others[n % 2]) for n, one in enumerate(back)])
+        assert set(await statuses(alice, [*lost[:5], *back[:5]])) == {"online"}
+        for one in lost:
+            await becomes(ledger, one, ONCE, within=TAKEN_OVER_S - (time.monotonic() - began))
+        assert time.monotonic() - began > LEASE_S - TICK_S
+
+        await asyncio.sleep(2 * TICK_S)
+        after = await ledger.presence()
+        assert [after[one.id] for one in back] == [["online"]] * len(back)
+        assert [after[one.id] for one in lost] == [ONCE] * len(lost)
+        for node in others:
+            seen = await statuses(alice.at(node), [*lost[:5], *back[:5]])
+            assert seen == ["offline"] * 5 + ["online"] * 5
+        await ledger.nodes_left(2)
+        assert {len(doc["on"]) async for doc in ledger.users.find({"on": {"$ne": None}})} == {1}
+        for one in lost[:5]:
+            assert heard_of(desk, one).count("offline") <= 1
+
+
+async def test_a_frozen_node_wakes_up_without_ghosts(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    frozen, other = await start(), await start()
+    people = people_of(frozen)
+    alice, stays, leaves, moves, *back = people(
+        "alice", "stays", "leaves", "moves", *["returns"] * 6
+    )
+    everyone = [stays, leaves, moves, *back]
+    for one in everyone:
+        await alice.direct(one)
+    desk = await Wire.connect(alice.at(other))
+    async with ledger_of(frozen) as ledger:
+        phone, *others = await arrive(everyone)
+        for one in everyone:
+            await becomes(ledger, one, ["online"])
+        frozen.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        await Wire.connect(moves.at(other))
+        for one in (stays, leaves, *back):
+            await becomes(ledger, one, ONCE)
+            await desk.until(lambda one=one: heard_of(desk, one) == ["offline"])
+            assert await statuses(alice.at(other), [one]) == ["offline"]
+        assert time.monotonic() - began > LEASE_S - TICK_S
+        # The node will know of it when it wakes up.
+        closing = [asyncio.create_task(wire.close()) for wire in others]
+        await asyncio.sleep(0.1)
+        frozen.signal(signal.SIGCONT)
+        await asyncio.gather(*closing)
+        for one in back:
+            # Before, while, and after it finds out who is there.
+            await Wire.connect(one)
+            await asyncio.sleep(0.04)
+        await becomes(ledger, stays, [*ONCE, "online"])
+        await asyncio.sleep(SETTLED_S + TICK_S)
+        for node in (frozen, other):
+            seen = await statuses(alice.at(node), everyone)
+            assert seen == ["online", "offline", "online", *["online"] * len(back)]
+        for one in (stays, *back):
+            await becomes(ledger, one, [*ONCE, "online"], within=1)
+        await becomes(ledger, leaves, ONCE, within=1)
+        await becomes(ledger, moves, ["online"], within=1)
+        # It is as good as new: who comes and goes there is told again.
+        await phone.close()
+        await becomes(ledger, stays, [*ONCE, *ONCE])
+        await ledger.nodes_left(2)
+        assert await online(ledger, below=len(everyone)) == len([alice, moves, *back])
+    assert "begins anew" in frozen.log
+
+
+async def test_who_moves_away_from_a_node_that_is_stopped_stays_online(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    stopped, other = await start(DRAIN_S="2"), await start()
+    people = people_of(stopped)
+    alice, quick, slow, never, *idle = people("alice", "quick", "slow", "never", "erin", "frank")
+    everyone = [quick, slow, never]
+    for one in everyone:
+        await alice.direct(one)
+    desk = await Wire.connect(alice.at(other))
+    async with ledger_of(stopped) as ledger:
+        wires = await arrive(everyone)
+        for one in everyone:
+            await becomes(ledger, one, ["online"])
+        # The end is spread over a crowd: the first are away for longer than their grace before it.
+        await arrive(idle * 12)
+        stopping = asyncio.create_task(stopped.stop())
+        await asyncio.gather(*[wire.ended() for wire in wires])
+        await Wire.connect(quick.at(other))
+        assert await stopping == 0
+        ended = time.monotonic()
+        await asyncio.sleep(8)
+        assert await statuses(alice.at(other), everyone) == ["online"] * 3
+        await Wire.connect(slow.at(other))
+        await becomes(ledger, never, ONCE)
+        assert RESTART_GRACE_S - 3 < time.monotonic() - ended < RESTART_GRACE_S + TICK_S + 2
+        assert await statuses(alice.at(other), everyone) == ["online", "online", "offline"]
+        await desk.until(lambda: heard_of(desk, never) == ["offline"])
+        assert [heard_of(desk, one) for one in (quick, slow)] == [[], []]
+        told = await ledger.presence()
+        assert [told[one.id] for one in (quick, slow)] == [["online"], ["online"]]
+
+
+async def test_the_only_node_is_killed_and_its_users_have_a_while_to_come_back(
+    start: Starter,
+) -> None:
+    server = await start()
+    async with crowd(server, 20) as people, ledger_of(server) as ledger:
+        await arrive(people)
+        await asyncio.sleep(SETTLED_S)
+        await server.kill()
+        # Nobody can come back where there is no node.
+        await asyncio.sleep(TICK_S)
+        await server.start()
+        began = time.monotonic()
+        await asyncio.sleep(RESTART_GRACE_S / 2)
+        back, lost = people[:10], people[10:]
+        await arrive(back)
+        for one in lost:
+            await becomes(ledger, one, ONCE)
+        assert time.monotonic() - began > RESTART_GRACE_S - 1
+        await asyncio.sleep(SETTLED_S)
+        told = await ledger.presence()
+        assert [told[one.id] for one in people] == [["online"]] * 10 + [ONCE] * 10
+
+
+async def test_who_takes_over_is_killed_and_the_next_one_goes_on(start: Starter) -> None:
+    first, second = await start(), await start()
+    async with crowd(first, 1000) as people, ledger_of(first) as ledger:
+        await arrive(people)
+        await asyncio.sleep(SETTLED_S)
+        await first.kill()
+        await asyncio.sleep(TICK_S)
+        # Too young to take over before the second one does.
+        third = await start()
+        assert await online(ledger, below=len(people)) > 0
+        await second.kill()
+        assert await online(ledger, below=len(people)) > 0, "it was done already"
+        assert await online(ledger, below=1) == 0
+        told = await ledger.presence()
+        assert [told[one.id] for one in people] == [ONCE] * len(people)
+        await ledger.nodes_left(2)
+        assert third.process.returncode is None
+
+
+async def test_the_database_is_away_for_longer_than_a_lease(
+    own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    nodes = [await start(own_mongo.url) for _ in range(2)]
+    people = people_of(nodes[0])
+    alice, bob, carol = people("alice", "bob", "carol")
+    await alice.group(bob, carol)
+    async with ledger_of(nodes[0]) as ledger:
+        await Wire.connect(bob)
+        leaves = await Wire.connect(carol.at(nodes[1]))
+        for one in (bob, carol):
+            await becomes(ledger, one, ["online"])
+        own_mongo.signal(signal.SIGSTOP)
+        await asyncio.sleep(LEASE_S / 2)
+        await leaves.close()
+        await asyncio.sleep(LEASE_S / 2 + TICK_S)
+        own_mongo.signal(signal.SIGCONT)
+        await becomes(ledger, carol, ONCE)
+        await asyncio.sleep(RESTART_GRACE_S + 2 * TICK_S)
+        for node in nodes:
+            assert await statuses(alice.at(node), [bob, carol]) == ["online", "offline"]
+        await becomes(ledger, bob, ["online"], within=1)
+        assert await ledger.nodes.count_documents({}) == 2

@@ -1,0 +1,88 @@
+"""A client that comes back to many conversations asks for all of them at once, over a slow line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Starter
+from tests.support.bare import BareSocket, Polling, event
+from tests.support.people import People
+from tests.support.raw import LONG, Wire
+from tests.support.servers import ChatServer
+
+PAGES = 40
+"""Of some 160 KB each: six times of what may be unsent to a client."""
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_who_asks_for_much_at_once_gets_it_as_fast_as_it_reads(
+    start: Starter, people_of: Callable[[ChatServer], People], transport: str
+) -> None:
+    server = await start(LOG_LEVEL="warning")
+    people = people_of(server)
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    desk = await Wire.connect(alice)
+    for n in range(4):
+        assert (await (await desk.say(talk, LONG, f"{n}")))["ok"]
+    sync = {"conversationId": talk["id"], "afterRev": 0}
+    asked = [event(n, "messages:sync", sync) for n in range(PAGES)]
+
+    if transport == "websocket":
+        slow = await BareSocket.connect(bob, receive_buffer=4096)
+        for one in asked:
+            await slow.write(one)
+        await asyncio.sleep(0.5)
+        acks: list[bytes] = []
+        async with asyncio.timeout(20):
+            while len(acks) < PAGES:
+                _, data = await slow.frame()
+                if data.startswith(b"43"):
+                    acks.append(data)
+        slow.abort()
+    else:
+        poller = await Polling.connect(bob)
+        for one in asked:
+            assert (await poller.post(one))[0] == 200
+        await asyncio.sleep(0.5)
+        acks = [one.encode() for one in await poller.poll_for("43", PAGES, within=20)]
+    for n, ack in enumerate(acks):
+        number, _, body = ack[2:].partition(b"[")
+        assert int(number) == n
+        answer: Any = json.loads(b"[" + body)[0]
+        assert [one["seq"] for one in answer["data"]["messages"]] == [1, 2, 3, 4]
+    await desk.caught_up()
+
+
+async def test_who_asks_for_much_and_takes_nothing_is_let_go(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    """What waits for it ends with it, and holds up neither the others nor the end of the server."""
+    server = await start(LOG_LEVEL="warning", PING_INTERVAL_S="2", PING_TIMEOUT_S="1")
+    people = people_of(server)
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    desk = await Wire.connect(alice)
+    for n in range(4):
+        assert (await (await desk.say(talk, LONG, f"{n}")))["ok"]
+    sync = {"conversationId": talk["id"], "afterRev": 0}
+    stuck = [await BareSocket.connect(bob, receive_buffer=4096) for _ in range(2)]
+    for one in stuck:
+        for n in range(PAGES):
+            await one.write(event(n, "messages:sync", sync))
+    poller = await Polling.connect(bob)
+    await poller.post("\x1e".join(event(n, "messages:sync", sync) for n in range(PAGES)))
+    await desk.until(lambda: desk.told("user:offline"), within=8)
+    await desk.caught_up()
+    again = await BareSocket.connect(bob, receive_buffer=4096)
+    for n in range(PAGES):
+        await again.write(event(n, "messages:sync", sync))
+    await asyncio.sleep(0.3)
+    assert await asyncio.wait_for(server.stop(), 8) == 0
+    for one in (*stuck, again):
+        one.abort()

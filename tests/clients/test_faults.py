@@ -1,0 +1,178 @@
+"""The project's own JavaScript client, while nodes are killed under it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support.chatters import Chatter, Opener, seqs, texts
+from tests.support.people import People, Person
+from tests.support.people_on_nodes import Spread, spread
+from tests.support.servers import ChatServer
+from tests.support.tampering_proxy import Meddler
+from tests.support.through_balancer import Balancer, balancer
+
+
+def _on_record(seen: Any) -> int:
+    return sum(seq is not None for seq in seqs(seen))
+
+
+@pytest_asyncio.fixture
+async def own_nodes(
+    mongo_url: str, redis_url: str, worker: str, tmp_path: Path
+) -> AsyncIterator[Spread]:
+    """Nodes to kill."""
+    async with spread(mongo_url, redis_url, f"client-{worker}", tmp_path) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def front(own_nodes: Spread) -> AsyncIterator[Balancer]:
+    async with balancer(own_nodes.servers) as one:
+        yield one
+
+
+async def through(person: Person, front: Balancer, group: Any, **options: Any) -> Chatter:
+    one = Chatter(person, lambda: person.token)
+    await one.start({"url": front.sockets, **options})
+    await one.do("watch", group)
+    await one.do("connect")
+    await one.do("open", group)
+    return one
+
+
+async def test_nobody_misses_or_repeats_anything_while_every_node_is_killed(
+    own_nodes: Spread, front: Balancer, people_of: Any
+) -> None:
+    everybody: People = people_of(own_nodes.servers[0])
+    alice, bob, carol = everybody("alice", "bob", "carol")
+    group = await alice.group(bob, carol)
+    chatters = await asyncio.gather(*[through(one, front, group) for one in (alice, bob, carol)])
+    lines = {one.person.id: [f"{one.person.id} {n}" for n in range(450)] for one in chatters}
+
+    sends: list[asyncio.Future[Any]] = []
+    for turn, server in enumerate(own_nodes.servers):
+        for one in chatters:
+            part = lines[one.person.id][turn * 150 : turn * 150 + 150]
+            sends.append(one.begin("sendAll", group, {"texts": part}))
+        # All are in the middle of sending and hearing.
+        enough = turn * 450 + 30
+        await chatters[turn].sees(group, lambda seen, enough=enough: _on_record(seen) > enough)
+        await server.kill()
+        assert not all(one.done() for one in sends[-3:])
+        await asyncio.sleep(0.2)
+        await server.start()
+    async with asyncio.timeout(60):
+        assert await asyncio.gather(*sends) == [150] * 9
+
+    history = await _history(alice, group)
+    assert [one["seq"] for one in history] == list(range(1, 1351))
+    for person, said in lines.items():
+        assert [one["content"] for one in history if one["senderId"] == person] == said
+    for one in chatters:
+        seen = await one.sees(
+            group, lambda seen: len(seen["messages"]) == 1350 and seen["status"] == "live"
+        )
+        assert seqs(seen) == list(range(1, 1351))
+        assert texts(seen) == [message["content"] for message in history]
+        assert await one.do("wrong", group) == []
+        assert sum(state["status"] == "offline" for state in one.states) >= 1
+        assert one.told == []
+    await asyncio.gather(*[one.close() for one in chatters])
+
+
+async def test_changes_of_any_kind_are_caught_up_with_after_the_line_was_cut(
+    own_nodes: Spread, front: Balancer, people_of: Any
+) -> None:
+    alice, bob = people_of(own_nodes.servers[0])("alice", "bob")
+    talk = await alice.direct(bob)
+    desk = await through(alice, front, talk)
+    phone = await bob.connect()
+    sent = [await phone.say(talk, f"line {n}") for n in range(20)]
+    await desk.sees(talk, lambda one: len(one["messages"]) == 20)
+    for turn in range(10):
+        front.cut()
+        of = [{"messageId": one["id"]} for one in sent[turn * 2 : turn * 2 + 2]]
+        await phone.do("message:edit", {**of[0], "content": f"edited in turn {turn}"})
+        await phone.do("reaction:add", {**of[0], "emoji": "👍"})
+        await phone.do("message:delete", of[1])
+        await phone.say(talk, f"new in turn {turn}")
+    history = await _history(alice, talk)
+    assert len(history) == 30
+    keys = ("id", "seq", "content", "reactions", "isEdited", "isDeleted", "updatedAt", "deletedAt")
+
+    def same(seen: Any) -> bool:
+        listed = [[one[key] for key in keys] for one in seen["messages"]]
+        return listed == [[one[key] for key in keys] for one in history]
+
+    await desk.sees(talk, same)
+    assert await desk.do("wrong", talk) == []
+    await desk.close()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_a_server_that_comes_back_finds_the_client_at_its_door(
+    start: Any, people_of: Any, transport: str
+) -> None:
+    server: ChatServer = await start()
+    alice, bob = people_of(server)("alice", "bob")
+    talk = await alice.direct(bob)
+    desk = Chatter(alice, lambda: alice.token)
+    await desk.start({"url": server.sockets, "socket": {"transports": [transport]}})
+    await desk.do("connect")
+    await desk.do("open", talk)
+    await desk.says(talk, "Before")
+    await desk.sees(talk, lambda one: seqs(one) == [1])
+    await server.kill()
+    await desk.sees(talk, lambda one: one["status"] == "stale" and one["state"] == "offline")
+    assert desk.states[-1]["reason"]["code"] == "OFFLINE"
+    assert desk.states[-1]["retryAt"]
+    await desk.says(talk, "While it was away")
+    assert seqs(await desk.look(talk)) == [1, None]
+    await server.start()
+    seen = await desk.sees(talk, lambda one: seqs(one) == [1, 2])
+    assert texts(seen) == ["Before", "While it was away"]
+    await desk.close()
+
+
+FAULTS: dict[str, Callable[[list[str]], list[str]]] = {
+    "lost": lambda two: two[1:],
+    "swapped": lambda two: two[::-1],
+    "doubled": lambda two: two * 2,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_what_no_server_may_do_leaves_the_list_as_it_is_on_record(
+    people: People, chatter: Opener, fault: Callable[[list[str]], list[str]]
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    device = await alice.connect()
+    async with Meddler(bob.server.ws_port, fault) as between:
+        desk = await chatter(bob, url=f"http://127.0.0.1:{between.port}")
+        await desk.do("watch", talk)
+        await desk.do("open", talk)
+        for n in range(3):
+            await device.say(talk, f"line {n}")
+        seen = await desk.sees(talk, lambda one: len(one["messages"]) == 3)
+        assert texts(seen) == ["line 0", "line 1", "line 2"]
+        await desk.sees(talk, lambda one: one["status"] == "live")
+        assert await desk.do("wrong", talk) == []
+        # The first connection is the one that is meddled with, and it was good enough.
+        assert [state["status"] for state in desk.states] == ["connecting", "online"]
+        await desk.sees(talk, lambda one: one["conversations"][0]["unreadCount"] == 3)
+
+
+async def _history(person: Person, group: Any) -> list[Any]:
+    path, found = f"/conversations/{group['id']}/messages", list[Any]()
+    while True:
+        page = await person.ask("GET", f"{path}?limit=200&after={len(found)}")
+        found += page["items"]
+        if not page["hasMore"]:
+            return found

@@ -1,0 +1,132 @@
+"""The project's own JavaScript client: the list of conversations, and who is in them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.chatters import No, Opener, opened, texts
+from tests.support.people import People
+from tests.support.through_balancer import balancer
+
+
+async def test_presence_is_known_of_those_in_an_open_conversation(
+    people: People, chatter: Opener
+) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    group = await alice.group(bob, carol)
+    phone = await chatter(bob)
+    desk = await opened(await chatter(alice), group)
+    seen = await desk.sees(group, lambda one: len(one["presence"]) == 3)
+    assert seen["presence"][bob.id]["status"] == "online"
+    assert seen["presence"][carol.id]["status"] == "offline"
+    await phone.do("close")
+    seen = await desk.sees(group, lambda one: one["presence"][bob.id]["status"] == "offline")
+    assert seen["presence"][bob.id]["lastSeen"]
+    await phone.do("connect")
+    await desk.sees(group, lambda one: one["presence"][bob.id]["status"] == "online")
+
+
+async def test_the_list_follows_what_happens_to_conversations(
+    people: People, chatter: Opener
+) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    group = await alice.group(bob, name="Lunch")
+    device = await alice.connect()
+    for n in range(3):
+        await device.say(group, f"line {n}")
+    desk = await chatter(bob)
+    seen = await desk.sees(None, lambda one: len(one["conversations"]) == 1)
+    assert seen["conversations"][0]["unreadCount"] == 3
+
+    other = await carol.direct(bob)
+    seen = await desk.sees(None, lambda one: len(one["conversations"]) == 2)
+    assert [one["unreadCount"] for one in seen["conversations"]] == [0, 3]
+    await device.say(group, "line 3")
+    last = await device.say(group, "line 4")
+    seen = await desk.sees(None, lambda one: one["conversations"][0]["unreadCount"] == 5)
+    assert [one["id"] for one in seen["conversations"]] == [group["id"], other["id"]]
+    # What only the server can count is asked for: a deleted message, a single one that was read.
+    await device.do("message:delete", {"messageId": last["id"]})
+    seen = await desk.sees(None, lambda one: one["conversations"][0]["unreadCount"] == 4)
+    assert seen["conversations"][0]["lastMessage"]["isDeleted"]
+    phone = await bob.connect()
+    (message,) = (
+        await phone.do("messages:sync", {"conversationId": group["id"], "afterSeq": 1, "limit": 1})
+    )["messages"]
+    await phone.do("message:read", {"messageId": message["id"]})
+    await desk.sees(None, lambda one: one["conversations"][0]["unreadCount"] == 3)
+    await alice.ask("PATCH", f"/conversations/{group['id']}", {"name": "Dinner"})
+    await alice.ask("POST", f"/conversations/{group['id']}/participants", {"userIds": [carol.id]})
+    seen = await desk.sees(None, lambda one: one["conversations"][0]["participantCount"] == 3)
+    assert seen["conversations"][0]["name"] == "Dinner"
+    assert seen["conversations"][0]["unreadCount"] == 3
+
+
+async def test_a_conversation_closes_for_whoever_is_removed_and_opens_again(
+    people: People, chatter: Opener
+) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    group = await alice.group(bob, carol)
+    desk, phone = await chatter(alice), await chatter(bob)
+    await asyncio.gather(opened(desk, group), opened(phone, group))
+    await desk.says(group, "Bob is here")
+    await phone.sees(group, lambda one: texts(one) == ["Bob is here"])
+
+    await alice.ask("DELETE", f"/conversations/{group['id']}/participants/{bob.id}")
+    seen = await phone.sees(group, lambda one: one["status"] == "closed")
+    assert (seen["messages"], seen["conversations"]) == ([], [])
+    await desk.says(group, "Bob is gone")
+    key = await phone.says(group, "Can you hear me?")
+    seen = await phone.sees(group, lambda one: one["messages"][0]["state"] == "failed")
+    assert seen["messages"][0]["error"]["code"] == "NOT_FOUND"
+    await phone.do("discard", group, key)
+
+    await alice.ask("POST", f"/conversations/{group['id']}/participants", {"userIds": [bob.id]})
+    seen = await phone.sees(group, lambda one: one["status"] == "live")
+    assert texts(seen) == ["Bob is here", "Bob is gone"]
+
+    # While away, too.
+    await phone.do("close")
+    await alice.ask("DELETE", f"/conversations/{group['id']}/participants/{bob.id}")
+    await phone.do("connect")
+    await phone.sees(group, lambda one: one["status"] == "closed" and one["conversations"] == [])
+    with pytest.raises(No) as refused:
+        await phone.do("open", group)
+    assert refused.value.code == "NOT_FOUND"
+
+
+async def test_what_nobody_has_open_is_right_again_after_the_line_was_cut(
+    people: People, chatter: Opener
+) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    talk, group = await alice.direct(bob), await bob.group(alice, carol)
+    device = await alice.connect()
+    async with balancer([bob.server]) as front:
+        desk = await chatter(bob, url=front.sockets)
+        await desk.sees(None, lambda one: len(one["conversations"]) == 2)
+        # Two tabs of one person: what is read in the other one is read here.
+        tab = await opened(await chatter(bob), talk)
+        first = await device.say(talk, "one")
+        await desk.sees(None, lambda one: one["conversations"][0]["unreadCount"] == 1)
+        await tab.sees(talk, lambda one: texts(one) == ["one"])
+        await tab.do("markRead", talk)
+        await desk.sees(None, lambda one: one["conversations"][0]["unreadCount"] == 0)
+
+        front.silence()
+        await device.say(talk, "two")
+        await device.do("message:edit", {"messageId": first["id"], "content": "one, edited"})
+        last = await device.say(group, "three")
+        other = await carol.direct(bob)
+        front.cut()
+        seen = await desk.sees(
+            None, lambda one: [c["unreadCount"] for c in one["conversations"]] == [0, 1, 1]
+        )
+        assert [one["id"] for one in seen["conversations"]] == [
+            other["id"],
+            group["id"],
+            talk["id"],
+        ]
+        assert seen["conversations"][1]["lastMessage"]["id"] == last["id"]
+        assert desk.told == []

@@ -1,0 +1,192 @@
+"""`chatserver demo`: the people whom a developer finds on a server of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import signal
+from collections import Counter
+from typing import Any
+
+import aiohttp
+import pytest
+from typer.testing import CliRunner
+
+from chatserver.cli import commands
+from chatserver.commands.demo.cast import STAGES
+from chatserver.commands.demo.scenes import SCENES, endless, scene
+from chatserver.development import PEOPLE
+from tests.support.command import Ran, Running, begin, run
+from tests.support.people import Person, ask
+from tests.support.servers import INTERNAL_SECRET, ChatServer, free_port
+
+WRONG = "a-secret-that-this-server-has-never-heard-of"
+MASTER = {"X-Internal-Secret": INTERNAL_SECRET}
+
+
+async def conversations(server: ChatServer, user: str) -> list[Any]:
+    async with aiohttp.ClientSession() as http:
+        url = f"{server.rest}/api/conversations?limit=200"
+        _, page = await ask(http, "GET", url, None, {**MASTER, "X-User-Id": user})
+    return sorted(page["items"], key=lambda one: one["id"])
+
+
+async def demo(server: ChatServer, *options: str, pace: str = "500") -> Ran:
+    ran = await run("demo", *options, "--pace", pace, **server.env)
+    assert ran.code == 0, ran.err
+    assert ran.err == ""
+    return ran
+
+
+async def spoken(running: Running, count: int) -> None:
+    """Return when so many messages more have been shown."""
+    names = [one.name for one in PEOPLE]
+    while count:
+        line = await running.line()
+        count -= any(f"  {name}  " in line for name in names) and "ey" not in line.split()[-1][:2]
+
+
+async def test_every_line_of_every_scene_is_for_the_people_of_its_conversation() -> None:
+    cast = {stage.key: set(stage.cast) for stage in STAGES}
+    assert set(cast) == set(SCENES)
+    assert set.union(*cast.values()) == {one.id for one in PEOPLE}
+    for key, scenes in SCENES.items():
+        for text in scenes:
+            lines = scene(text, random.Random(1))
+            assert {line.who for line in lines} <= cast[key]
+            assert lines[0].kind == "say"
+            assert all("{" not in line.text for line in lines)
+        played = endless(key, random.Random(1))
+        assert all(next(played) for _ in range(3 * len(scenes)))
+
+
+async def test_people_talk_as_people_do(start: Any) -> None:
+    # So short that they are missed, as fast as they come and go here.
+    server = await start(RATE_LIMITS="on", PRESENCE_GRACE_S="0.05")
+    first = await demo(server, "--messages", "1")
+    token = re.search(r"^alice +Alice Berg +(ey\S+)$", first.out, re.MULTILINE)
+    assert token
+    assert f"Playground  {server.rest}/playground\n" in first.out
+    async with aiohttp.ClientSession() as session:
+        me = Person(server, "alice", session)
+        device = await me.connect(with_token=token[1])
+        ran = await demo(server, "--once", pace="100")
+        await device.caught_up()
+        await device.close()
+    heard = Counter(name for name, _ in device.heard)
+    for event in (
+        *("message:new", "message:updated", "reaction:added", "user:typing"),
+        *("conversation:read", "user:online"),
+    ):
+        assert heard[event], f"no {event}"
+    new = [told for name, told in device.heard if name == "message:new"]
+    assert any(told["replyTo"] for told in new)
+    assert {told["senderId"] for told in new} == {one.id for one in PEOPLE}
+    everything = [
+        line for key in SCENES for text in SCENES[key] for line in scene(text, random.Random(1))
+    ]
+    said = sum(line.kind in ("say", "answer") for line in everything)
+    shown = [line for line in ran.out.split("Ctrl-C ends it:")[-1].splitlines() if line]
+    assert len(shown) == len(STAGES) + said + 1
+    assert shown[-1] == "That was it."
+
+
+async def test_neither_two_at_the_same_moment_nor_one_later_double_anything(start: Any) -> None:
+    server = await start()
+    await asyncio.gather(*[demo(server, "--messages", "2") for _ in range(2)])
+    before = {one.id: await conversations(server, one.id) for one in PEOPLE}
+    for one in PEOPLE:
+        keys = [it["metadata"].get("demo") for it in before[one.id]]
+        named = Counter(key for key in keys if key)
+        assert set(named.values()) <= {1}, named
+        assert len(keys) == sum(one.id in stage.cast for stage in STAGES)
+    assert {it["type"] for it in before["alice"]} == {"direct", "group", "channel"}
+    await demo(server, "--messages", "3")
+    everything = {}
+    for one in PEOPLE:
+        after = await conversations(server, one.id)
+        assert [it["id"] for it in after] == [it["id"] for it in before[one.id]]
+        everything |= {it["id"]: it for it in after}
+    assert sum(it["lastSeq"] for it in everything.values()) == 7
+
+
+async def test_who_was_removed_is_missed_by_nobody(start: Any) -> None:
+    """A developer plays with it: removes people, deletes a conversation."""
+    server = await start()
+    await demo(server, "--messages", "1")
+    (lunch,) = [
+        it for it in await conversations(server, "alice") if it["metadata"].get("demo") == "lunch"
+    ]
+    async with begin("demo", "--pace", "100", **server.env) as running:
+        await running.says("Ctrl-C ends it:")
+        async with aiohttp.ClientSession() as http:
+            headers = {**MASTER, "X-User-Id": "alice"}
+            path = f"{server.rest}/api/conversations/{lunch['id']}"
+            for gone in ("/participants/bob", "/participants/carol"):
+                status, _ = await ask(http, "DELETE", path + gone, None, headers)
+                assert status == 204
+            await spoken(running, 10)
+            status, _ = await ask(http, "DELETE", path, None, headers)
+            assert status == 204
+        await spoken(running, 10)
+        ran = await running.interrupt()
+    assert (ran.code, ran.err) == (0, "")
+
+
+async def test_it_goes_on_when_the_server_is_restarted(start: Any) -> None:
+    server = await start()
+    async with begin("demo", "--pace", "50", **server.env) as running:
+        await running.says("Ctrl-C ends it:")
+        await spoken(running, 3)
+        await server.kill()
+        await server.start()
+        await spoken(running, 10)
+        ran = await running.interrupt()
+    assert ran.code == 0
+    assert ran.err.splitlines()[:2] == ["The connection is lost; trying again …", "Connected."]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it(server: ChatServer, number: int) -> None:
+    async with begin("demo", "--pace", "10", **server.env) as running:
+        await running.says("Ctrl-C ends it:")
+        await spoken(running, 1)
+        ran = await running.interrupt(number)
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_it_keeps_away_from_production_and_from_other_machines(server: ChatServer) -> None:
+    production = {**server.env, "ENV": "production"}
+    ran = CliRunner().invoke(commands, ["demo"], env=production)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr.startswith(
+        "ENV is production: the demo would put its people among yours. Say --yes-fill-this-server"
+    )
+    for option in ("--url", "--ws-url"):
+        words = ["demo", option, "https://chat.example.com"]
+        ran = CliRunner().invoke(commands, words, env=server.env)
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert ran.stderr.startswith("https://chat.example.com is not on this machine")
+
+
+async def test_it_fills_production_when_it_is_told_to(server: ChatServer) -> None:
+    options = ("--messages", "1", "--pace", "500", "--yes-fill-this-server")
+    ran = await run("demo", *options, **{**server.env, "ENV": "production"})
+    assert ran.code == 0
+    assert "/playground" not in ran.out
+
+
+async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
+    cases = [
+        ({"PORT": str(free_port())}, "No chatserver answers at http://127.0.0.1:"),
+        ({"WS_PORT": str(free_port())}, "No chatserver answers at http://127.0.0.1:"),
+        ({"INTERNAL_API_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
+        ({"AUTH_JWT_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
+        ({"AUTH_JWKS_URL": "http://127.0.0.1:1/"}, "AUTH_JWKS_URL is set: only whoever has"),
+    ]
+    each = [run("demo", **{**server.env, **settings}) for settings, _ in cases]
+    for (settings, sentence), ran in zip(cases, await asyncio.gather(*each), strict=True):
+        assert ran.code == (2 if "AUTH_JWKS_URL" in settings else 1), ran.err
+        assert ran.err.startswith(sentence), ran.err
+        assert len(ran.err.splitlines()) == 1

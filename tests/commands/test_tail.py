@@ -1,0 +1,332 @@
+"""`chatserver tail`: a conversation in the terminal, nothing missing and nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.command import Running, begin, run
+from tests.support.conversation_copy import CHANGES, Copy
+from tests.support.people import People, Person, devices, presence
+from tests.support.people_on_nodes import spread
+from tests.support.raw import history
+from tests.support.redises import RedisServer
+from tests.support.servers import ChatServer, free_port
+from tests.support.steady_talk import begin as begin_to_talk
+from tests.support.steady_talk import end
+
+Talk = dict[str, Any]
+Of = Callable[[ChatServer], People]
+WRONG = "a-secret-that-this-server-has-never-heard-of"
+ORDERS = "\x1b[2J\x1b]0;owned\x07\x9b2J\x7f\u202e\u2066\u2028"
+"""Clear the screen, name the window, turn the writing round, begin a line: what terminals obey."""
+UNPRINTABLE = {one for one in ORDERS if not one.isprintable()}
+
+
+def tail(person: Person, talk: Talk, *options: str, **env: str) -> Any:
+    return begin(*words(person, talk), *options, **{**person.server.env, **env})
+
+
+def words(person: Person, talk: Talk) -> list[str]:
+    return ["tail", "--conversation", talk["id"], "--user", person.id]
+
+
+def told(running: Running) -> list[Any]:
+    return [json.loads(line) for line in running.out]
+
+
+async def until(running: Running, event: str, **data: Any) -> Any:
+    """The next line for programs that tells of such an event."""
+    while True:
+        line = json.loads(await running.line())
+        if line["event"] == event and data.items() <= line["data"].items():
+            return line["data"]
+
+
+async def up_to(running: Running, rev: int) -> None:
+    while (json.loads(await running.line())["rev"] or 0) < rev:
+        pass
+
+
+def copy_of(running: Running) -> Copy:
+    """What a program knows that keeps what it is told; each change has come once, and in order."""
+    lines = told(running)
+    revs = [line["rev"] for line in lines if line["rev"] is not None]
+    assert revs == sorted(set(revs))
+    copy = Copy()
+    for line in lines:
+        if line["event"] == "messages:sync":
+            copy.take([line["data"]])
+        elif line["event"] in CHANGES:
+            copy.hear([(line["event"], line["data"])])
+    return copy
+
+
+async def test_a_person_reads_who_does_what(server: ChatServer) -> None:
+    async with aiohttp.ClientSession() as session:
+        everyone = People(server, session)
+        alice, bob, carol = everyone("alice", "bob", "carol")
+        talk = await alice.group(bob)
+        desk, phone = await devices(alice, bob)
+        await desk.say(talk, "The first\nof two lines")
+        async with tail(alice, talk, "--since", "0") as running:
+            await running.says("The first ⏎ of two lines")
+            second = await phone.say(talk, "The secnd")
+            await phone.do("message:edit", {"messageId": second["id"], "content": "The second"})
+            await desk.do("reaction:add", {"messageId": second["id"], "emoji": "👍"})
+            await desk.say(talk, "Yes", replyTo=second["id"])
+            await desk.do("message:read", {"messageId": second["id"]})
+            await phone.do("typing:start", {"conversationId": talk["id"]})
+            await alice.ask(
+                "POST", f"/conversations/{talk['id']}/participants", {"userIds": [carol.id]}
+            )
+            await alice.ask("PATCH", f"/conversations/{talk['id']}", {"name": "Ours"})
+            await alice.ask(
+                "PATCH", f"/conversations/{talk['id']}/participants/{bob.id}", {"role": "admin"}
+            )
+            await alice.ask("PATCH", f"/conversations/{talk['id']}", {"metadata": {"a": 1}})
+            await phone.do("message:delete", {"messageId": second["id"]})
+            # What somebody writes is no order to the terminal of whoever reads it.
+            await phone.say(talk, f"{ORDERS}right to left")
+            assert not set(await running.says("right to left")) & UNPRINTABLE
+            ran = await running.interrupt()
+        await everyone.go_home()
+    assert (ran.code, ran.err) == (0, "")
+    shown = [line.split(maxsplit=1)[1].split() for line in running.out]
+    expected = [
+        f"{alice.id} #1 The first ⏎ of two lines",
+        f"{bob.id} #2 The secnd",
+        "- #2 edited: The second",
+        f"{alice.id} #2 + 👍 (1)",
+        f"{alice.id} #3 (to #2) Yes",
+        f"{alice.id} #2 has read it",
+        f"{bob.id} is typing",
+        f"{carol.id} is in the conversation now",
+        "- the conversation is called 'Ours' now",
+        f"- {bob.id} is admin now",
+        "- the conversation was changed",
+        "- #2 deleted",
+    ]
+    got = [" ".join(line) for line in shown]
+    for line in expected:
+        assert line in got, (line, got)
+    order = [got.index(line) for line in expected]
+    assert order == sorted(order)
+
+
+async def test_a_program_gets_each_change_once_from_any_rev_on(
+    server: ChatServer, people_of: Of
+) -> None:
+    alice, bob = people_of(server)("alice", "bob")
+    talk = await alice.group(bob)
+    desk, phone = await devices(alice, bob)
+    sent = [await desk.say(talk, f"{n}") for n in range(250)]
+    await desk.do("message:edit", {"messageId": sent[3]["id"], "content": "changed"})
+    await desk.do("message:delete", {"messageId": sent[5]["id"]})
+    for since in (0, 240):
+        async with tail(alice, talk, "--json", "--since", str(since)) as running:
+            await until(running, "messages:sync", id=sent[5]["id"])
+            await phone.say(talk, "live")
+            await until(running, "message:new", content="live")
+            ran = await running.interrupt()
+        assert (ran.code, ran.err) == (0, "")
+        stored = await history(alice, talk)
+        assert copy_of(running).in_order == [one for one in stored if one["rev"] > since]
+
+
+async def test_without_since_the_last_ones_are_shown_and_then_what_comes(
+    server: ChatServer, people_of: Of
+) -> None:
+    alice, bob = people_of(server)("alice", "bob")
+    talk = await alice.group(bob)
+    (desk,) = await devices(alice)
+    for n in range(5):
+        await desk.say(talk, f"{n}")
+    async with tail(bob, talk, "--json", "--last", "3") as running:
+        for content in "234":
+            assert (await until(running, "messages:sync"))["content"] == content
+        # It is told, or still read: the beginning ends with a look at what has come since.
+        await up_to(running, (await desk.say(talk, "5"))["rev"])
+        assert told(running)[-1]["data"]["content"] == "5"
+        await running.interrupt()
+    async with tail(bob, talk, "--json", "--last", "0") as running:
+        heard = asyncio.ensure_future(until(running, "message:new"))
+        while not heard.done():
+            await desk.say(talk, "Are you there?")
+            await asyncio.wait([heard], timeout=0.1)
+        last = await desk.say(talk, "good")
+        await up_to(running, last["rev"])
+        await running.interrupt()
+    changes = [one["data"] for one in told(running) if one["rev"]]
+    assert changes == (await history(alice, talk))[-len(changes) :]
+    assert changes[0]["seq"] > 6
+
+
+async def test_programs_and_terminals_get_every_text_whole_and_harmless(
+    server: ChatServer, people_of: Of
+) -> None:
+    texts = [
+        ORDERS,
+        "Ça va\u202f? 何\u3000か 👩\u200d🚀 می\u200cشود\tund\r\nso",
+        "\U000e0067",
+    ]
+    alice, bob = people_of(server)("alice", "bob")
+    talk = await alice.group(bob)
+    for text in texts:
+        await alice.ask("POST", f"/conversations/{talk['id']}/messages", {"content": text})
+    async with tail(bob, talk, "--json", PYTHONIOENCODING="cp1253") as running:
+        for text in texts:
+            line = await running.line()
+            assert line.isprintable()
+            assert json.loads(line)["data"]["content"] == text
+    async with tail(bob, talk) as running:
+        assert not set(await running.line()) & UNPRINTABLE
+        assert "Ça va ? 何 か 👩\u200d🚀 می\u200cشود und ⏎ so" in await running.line()
+    async with tail(bob, talk, PYTHONIOENCODING="cp1253") as running:
+        await running.line()
+        assert "?a va ?" in await running.line()
+
+
+async def test_other_conversations_of_the_user_are_not_shown(server: ChatServer) -> None:
+    async with aiohttp.ClientSession() as session:
+        everyone = People(server, session)
+        alice, bob, carol = everyone("alice", "bob", "carol")
+        talk, other = await alice.group(bob), await alice.group(carol)
+        desk, tablet = await devices(alice, carol)
+        await desk.say(talk, "ready?")
+        async with tail(alice, talk, "--json", "--since", "0") as running:
+            await until(running, "messages:sync", content="ready?")
+            await desk.say(other, "elsewhere")
+            await tablet.do("typing:start", {"conversationId": other["id"]})
+            await alice.ask("PATCH", f"/conversations/{other['id']}", {"name": "Other"})
+            await tablet.close()
+            await asyncio.sleep(1.2)  # longer than the grace: carol is offline, and that is told
+            await desk.say(talk, "here")
+            await until(running, "message:new", content="here")
+            await running.interrupt()
+        await everyone.go_home()
+    assert [one["event"] for one in told(running)] == ["messages:sync", "message:new"]
+    assert "user:offline" in {name for name, _ in desk.heard}
+
+
+async def test_a_server_that_is_killed_and_comes_back_leaves_no_gap(start: Any) -> None:
+    server = await start()
+    async with aiohttp.ClientSession() as session:
+        everyone = People(server, session)
+        alice, bob, carol = everyone("alice", "bob", "carol")
+        talk = await alice.group(bob)
+        path = f"/conversations/{talk['id']}"
+        (desk,) = await devices(alice)
+        first = await desk.say(talk, "before")
+        async with tail(bob, talk, "--json", "--since", "0") as running:
+            await until(running, "messages:sync")
+            await server.kill()
+            await asyncio.sleep(0.3)
+            await server.start()
+            await alice.ask("POST", f"{path}/messages", {"content": "meanwhile"})
+            await alice.ask("PATCH", f"/messages/{first['id']}", {"content": "changed"})
+            await alice.ask("POST", f"{path}/participants", {"userIds": [carol.id]})
+            await alice.ask("POST", f"{path}/messages", {"content": "after"})
+            stored = await history(alice, talk)
+            await up_to(running, max(one["rev"] for one in stored))
+            assert copy_of(running).in_order == stored
+            assert [one["content"] for one in stored] == ["changed", "meanwhile", "after"]
+            ran = await running.interrupt()
+    assert ran.code == 0
+    assert ran.err.splitlines()[0] == "The connection is lost; trying again …"
+    assert "Connected." in ran.err
+
+
+async def test_nodes_that_end_one_after_the_other_leave_no_gap(
+    mongo_url: str, own_redis: RedisServer, worker: str, tmp_path: Path
+) -> None:
+    """Three nodes, people who keep talking on all of them, and who follows is on the one that ends."""
+    database = f"{worker}-tail-{time.time_ns()}"
+    settings = {"LOG_LEVEL": "warning"}
+    async with (
+        spread(mongo_url, own_redis.url, database, tmp_path, **settings) as nodes,
+        aiohttp.ClientSession() as session,
+    ):
+        everyone = People(nodes.servers[0], session, nodes)
+        talk, listener, streams, _, talking = await begin_to_talk(everyone)
+        away = [word for one in nodes.servers for word in ("--ws-url", one.sockets)]
+        reader = Person(nodes.servers[-1], listener.person.id, session)
+        async with tail(reader, talk, "--json", "--since", "0", *away) as running:
+            await until(running, "message:new")
+            # The first is where it begins: the nodes are tried in turn.
+            for server, how in zip(nodes.servers, (signal.SIGKILL, signal.SIGTERM), strict=False):
+                await asyncio.sleep(0.7)
+                server.signal(how)
+                await server.process.wait()
+            await asyncio.sleep(0.7)
+            await end(streams, talking)
+            stored = await history(reader, talk)
+            assert len(stored) > 100
+            await up_to(running, max(one["rev"] for one in stored))
+            assert copy_of(running).in_order == stored
+            ran = await running.interrupt()
+        assert ran.code == 0
+        assert ran.err.count("The connection is lost") >= 2
+        nodes.servers[:] = nodes.servers[2:]
+        await everyone.go_home()
+
+
+async def test_who_is_removed_is_told_so_and_sees_nothing_more(server: ChatServer) -> None:
+    async with aiohttp.ClientSession() as session:
+        alice, bob = People(server, session)("alice", "bob")
+        talk = await alice.group(bob)
+        async with tail(bob, talk, "--json") as running:
+            await presence(alice, bob.id, "online")
+            await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{bob.id}")
+            ran = await running.end()
+    assert ran.code == 1
+    assert ran.err == f"{bob.id} is not in this conversation any more.\n"
+
+
+async def test_whoever_reads_it_may_have_enough(server: ChatServer) -> None:
+    """As in `chatserver tail … | head -n 1`."""
+    async with aiohttp.ClientSession() as session:
+        alice, bob = People(server, session)("alice", "bob")
+        talk = await alice.group(bob)
+        for n in range(3):
+            await alice.ask("POST", f"/conversations/{talk['id']}/messages", {"content": f"{n}"})
+        follow = " ".join([sys.executable, "-m", "chatserver", *words(bob, talk)])
+        command = f"{{ {follow} ; echo $? >&2; }} | head -n 1"
+        shell = await asyncio.create_subprocess_shell(
+            command, env=server.env, cwd=".", stdout=-1, stderr=-1
+        )
+        await presence(alice, bob.id, "online")
+        for _ in range(3):
+            await alice.ask("POST", f"/conversations/{talk['id']}/messages", {"content": "more"})
+        out, err = await asyncio.wait_for(shell.communicate(), 20)
+    assert len(out.splitlines()) == 1
+    assert err == b"0\n"
+
+
+async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
+    async with aiohttp.ClientSession() as session:
+        alice, bob, eve = People(server, session)("alice", "bob", "eve")
+        talk = await alice.group(bob)
+        cases: list[tuple[Person, dict[str, str], str]] = [
+            (eve, {}, f"{eve.id} is in no conversation {talk['id']}: name a participant"),
+            (alice, {"PORT": str(free_port())}, "No chatserver answers at http://127.0.0.1:"),
+            (alice, {"WS_PORT": str(free_port())}, "No chatserver answers at http://127.0.0.1:"),
+            (alice, {"AUTH_JWT_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET"),
+        ]
+        each = [run(*words(who, talk), **{**server.env, **settings}) for who, settings, _ in cases]
+        for (_, _, sentence), ran in zip(cases, await asyncio.gather(*each), strict=True):
+            assert (ran.code, ran.out) == (1, "")
+            assert ran.err.startswith(sentence), ran.err
+            assert len(ran.err.splitlines()) == 1
+    ran = await run(
+        "tail", "--conversation", "x", "--user", "y", "--url", "chat:3000", **server.env
+    )
+    assert (ran.code, ran.err) == (2, "'chat:3000' must begin with http:// or https://.\n")

@@ -1,0 +1,96 @@
+"""`chatserver webhooks …` does what the desk does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.command import run
+from tests.support.endpoints_without_relay import Opener, talk_of
+from tests.support.servers import INTERNAL_SECRET, ChatServer, free_port
+
+
+async def test_the_commands_do_the_same(desk_at: Opener, crm: dict[str, str]) -> None:
+    desk = await desk_at(**crm)
+    _, talk, said = await talk_of(desk, "One", "Two")
+    held = (await desk.pending("default"))[0]
+    await desk.hold("default", held, "answered [bold]503")
+    ran = await desk.run("status")
+    assert ran.code == 0, ran.err
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert lines[0] == ["endpoint", "url", "waiting", "oldest", "failing", "dead"]
+    assert (lines[1][0], lines[1][2], lines[1][-2:]) == ("default", "3", ["1", "0"])
+    assert (lines[2][0], lines[2][2]) == ("crm", "2")
+    assert talk["id"] in ran.out
+    assert "answered [bold]503" in ran.out
+    assert ran.out.splitlines()[-1] == "Relays at work: none"
+    for secret in ("the-password", "the-key", INTERNAL_SECRET):
+        assert secret not in ran.out
+    assert json.loads((await desk.run("status", "--json")).out)["countedUpTo"] == 100_000
+
+    gone = await desk.give_up("crm", "message.created")
+    ran = await desk.run("dead", "--limit", "1")
+    assert "There are more" in ran.out
+    ran = await desk.run("dead", "--endpoint", "crm", "--type", "message.created")
+    assert [line.split()[0] for line in ran.out.splitlines()[1:]] == gone[::-1]
+    found = json.loads((await desk.run("dead", "--conversation", talk["id"], "--json")).out)
+    assert [one["id"] for one in found["items"]] == gone[::-1]
+    assert (await desk.run("dead", "--conversation", "x")).out == "There are no dead letters.\n"
+
+    ran = await desk.run("replay", "--id", gone[0], "--id", gone[1], "--dead", "--endpoint", "crm")
+    assert (ran.code, ran.out) == (0, "2 events will be sent again.\n")
+    assert await desk.due("crm") == gone
+    await desk.deliver("crm")
+    ran = await desk.run("replay", "--since", "1h", "--type", "message.created", "--json")
+    assert json.loads(ran.out) == {"replayed": 2, "gone": 0}
+    assert await desk.due("crm") == [f"evt_{one['id']}" for one in said]
+
+
+async def test_the_commands_say_what_was_refused(desk_at: Opener, crm: dict[str, str]) -> None:
+    desk = await desk_at(**crm)
+    for words, code, says in (
+        (["replay"], 2, "Say which events"),
+        (["replay", "--endpoint", "crm"], 2, "Say which events"),
+        (["replay", "--since", "soon"], 2, "--since: 'soon' is neither"),
+        (["replay", "--since", "2026-21-11"], 2, "since: Must be a time such as"),
+        (["replay", "--type", "x"], 2, "type: Must be one of message.created"),
+        (["replay", "--id", "evt_1"], 1, "There is no such event"),
+        (["replay", "--dead", "--endpoint", "x"], 2, "endpoint: No such endpoint is configured"),
+        (["forget", "crm"], 1, "This endpoint is configured"),
+        (["forget", "nobody"], 1, "Nothing is left of an endpoint of this name."),
+        (["forget", "a/b"], 2, "endpoint: "),
+        (["dead", "--endpoint", "A"], 2, "endpoint: "),
+    ):
+        ran = await desk.run(*words)
+        assert (ran.code, ran.out) == (code, ""), words
+        assert says in ran.err, words
+
+
+async def test_the_commands_forget_too(desk_at: Opener, crm: dict[str, str]) -> None:
+    desk = await desk_at(**crm)
+    await talk_of(desk, "One", "Two")
+    await desk.server.stop()
+    desk = await desk_at()
+    ran = await desk.run("status")
+    assert "(not configured)" in ran.out
+    ran = await desk.run("forget", "crm")
+    assert ran.out == "crm is forgotten: 2 records and dead letters of it are gone.\n"
+    assert "crm" not in (await desk.run("status")).out
+
+
+async def test_without_a_server_the_commands_say_so(
+    server: ChatServer, mongo_url: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    ran = await run("webhooks", "status", PORT=str(port), DATA_DIR=str(tmp_path))
+    assert ran.code == 1
+    assert ran.err.startswith(f"No chatserver answers at http://127.0.0.1:{port}: ")
+    ran = await run("webhooks", "status", "--server", server.rest, DATA_DIR=str(tmp_path))
+    assert ran.code == 1
+    assert "does not take this INTERNAL_API_SECRET" in ran.err
+    database = mongo_url.partition("/?")[0].replace("mongodb", "http")
+    ran = await run("webhooks", "status", "--server", database, DATA_DIR=str(tmp_path))
+    assert ran.code == 1
+    assert "is no chatserver that has webhooks" in ran.err
+    ran = await run("webhooks", "status", "--server", "nonsense", DATA_DIR=str(tmp_path))
+    assert (ran.code, len(ran.err.splitlines())) == (1, 1)

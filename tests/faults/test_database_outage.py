@@ -1,0 +1,156 @@
+"""The database goes away under people who are talking, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.conftest import Starter
+from tests.support.people import People
+from tests.support.raw import Answer, Wire, history, when
+from tests.support.servers import ChatServer, MongoServer
+from tests.support.steady_talk import (
+    Changer,
+    Stream,
+    Talk,
+    all_is_right,
+    becomes_ready,
+    begin,
+    end,
+    heard_settles,
+    ready,
+)
+
+
+async def all_goes_on(
+    people: People, talk: Talk, listener: Wire, streams: list[Stream], changer: Changer
+) -> None:
+    """The database is back: what failed is said again, and nobody had waited for long to be told so."""
+    reader = listener.person
+    await becomes_ready(people)
+    await heard_settles(listener, reader, talk)
+    for stream in streams:
+        await stream.repeat()
+    await listener.caught_up()
+    await all_is_right(listener, reader, streams, changer)
+    assert max(stream.wire.slowest for stream in streams) < 5
+    assert {code for stream in streams for code in stream.failed()} <= {"UNAVAILABLE"}
+
+
+async def test_mongod_is_killed_and_started_again(
+    own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    people = people_of(await start(own_mongo.url))
+    talk, listener, streams, changer, running = await begin(people)
+    bob, dave = streams[1].wire.person, listener.person
+    await listener.until(lambda: len(listener.told("message:new")) > 150)
+    own_mongo.kill()
+    killed = time.monotonic()
+    await when(streams[0].failed)
+    assert time.monotonic() - killed < 5
+    await end(streams, running)
+
+    # Every door says so, in time, and means it.
+    path = f"/conversations/{talk['id']}"
+    say = {"content": "x"}
+    asked = [
+        dave.refused("POST", f"{path}/messages", say),
+        dave.refused("GET", f"{path}/messages"),
+        dave.refused("GET", "/conversations"),
+        dave.refused("PUT", f"{path}/read"),
+        bob.refused("PATCH", f"/messages/{streams[1].acked()[0]['id']}", say),
+    ]
+    began = time.monotonic()
+    stranger = await Wire.open(people("erin"))
+    await stranger.introduce()
+    refusals = await asyncio.gather(*asked)
+    await stranger.until(lambda: any(frame.startswith("44") for frame in stranger.frames))
+    assert '"code":"UNAVAILABLE"' in stranger.frames[-1]
+    assert time.monotonic() - began < 5.2
+    assert [(one.code, one.status) for one in refusals] == [("UNAVAILABLE", 503)] * len(asked)
+    assert await ready(people) == 503
+    async with people.session.get(f"{people.server.rest}/health") as answer:
+        assert answer.status == 200
+    await asyncio.to_thread(own_mongo.start)
+    await all_goes_on(people, talk, listener, streams, changer)
+    for wire in (listener, *[stream.wire for stream in streams]):
+        assert not wire.gone.is_set(), (
+            "an outage of the database is no reason to lose the connection"
+        )
+
+
+async def test_mongod_stands_still_and_goes_on(
+    own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    """What was under way lands late: after it was answered with UNAVAILABLE."""
+    people = people_of(await start(own_mongo.url))
+    talk, listener, streams, changer, running = await begin(people)
+    await listener.until(lambda: len(listener.told("message:new")) > 50)
+    for _ in range(5):
+        # A hiccup: nobody notices but by the wait.
+        own_mongo.signal(signal.SIGSTOP)
+        await asyncio.sleep(0.1)
+        own_mongo.signal(signal.SIGCONT)
+        await asyncio.sleep(0.05)
+    assert not any(stream.failed() for stream in streams)
+    own_mongo.signal(signal.SIGSTOP)
+    await when(lambda: all(stream.failed() for stream in streams))
+    assert await ready(people) == 503
+    await end(streams, running)
+    own_mongo.signal(signal.SIGCONT)
+
+    await all_goes_on(people, talk, listener, streams, changer)
+
+
+async def test_mongod_stands_still_while_messages_are_changed(
+    own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    """No transaction that was cut off holds up its conversation, or any other, afterwards."""
+    people = people_of(await start(own_mongo.url))
+    alice, *friends = people("alice", *[f"friend{n}" for n in range(8)])
+    talks = [await alice.direct(one) for one in friends]
+    listener, *wires = [await Wire.connect(one) for one in (alice, *friends)]
+    sent = [
+        (await (await wire.say(talk, "x")))["data"] for wire, talk in zip(wires, talks, strict=True)
+    ]
+    results: dict[str, list[tuple[str, Answer]]] = {message["id"]: [] for message in sent}
+
+    async def edit(wire: Wire, message: Any) -> None:
+        while not any(answer and not answer["ok"] for _, answer in results[message["id"]]):
+            text = f"{len(results[message['id']])}"
+            answer = await (
+                await wire.ask("message:edit", {"messageId": message["id"], "content": text})
+            )
+            results[message["id"]].append((text, answer))
+
+    edits = [asyncio.create_task(edit(wire, one)) for wire, one in zip(wires, sent, strict=True)]
+    await listener.until(lambda: len(listener.told("message:updated")) > 100)
+    own_mongo.signal(signal.SIGSTOP)
+    await asyncio.gather(*edits)
+    own_mongo.signal(signal.SIGCONT)
+    await becomes_ready(people)
+    began = time.monotonic()
+    failed = list(zip(wires, talks, strict=True))
+    while failed:
+        answers = [await wire.say(talk, "y", "y") for wire, talk in failed]
+        done = await asyncio.gather(*answers)
+        failed = [
+            one for one, answer in zip(failed, done, strict=True) if not answer or not answer["ok"]
+        ]
+        assert time.monotonic() - began < 10, "conversations are held up"
+    for wire, talk, message in zip(wires, talks, sent, strict=True):
+        first, second = await history(alice, talk)
+        assert (first["id"], second["seq"], second["content"]) == (message["id"], 2, "y")
+        texts = results[message["id"]]
+        assert first["content"] in (texts[-2][0], texts[-1][0])
+        assert first["content"] == texts[-2][0] or first["rev"] > sent[0]["rev"]
+        # What was stored without an answer is found out, and told, a moment later.
+        await wire.until(lambda wire=wire: wire.told("message:new")[-1]["content"] == "y")
+        heard = [one for one in wire.told("message:updated") if one["messageId"] == message["id"]]
+        revs = [one["rev"] for one in heard]
+        assert revs == sorted(set(revs))
+        assert heard[-1]["content"] == first["content"]
+        assert heard[-1]["rev"] == first["rev"]

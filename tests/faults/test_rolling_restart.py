@@ -1,0 +1,98 @@
+"""A node is replaced while everybody talks: each comes back by itself, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from tests.conftest import Starter
+from tests.support.browsers import Browser
+from tests.support.people import People
+from tests.support.raw import RESTARTS, Wire, history
+from tests.support.servers import ChatServer
+from tests.support.talkers import Talker, everything, talk_on
+
+DRAIN_S = 1
+UNDER_WAY = 20
+ROUNDS = 2
+
+
+async def is_ready(people: People) -> bool | None:
+    """None when nobody answers."""
+    try:
+        async with people.session.get(f"{people.server.rest}/ready") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return None
+
+
+async def test_a_node_that_is_replaced_under_load_loses_nothing(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    server = await start(DRAIN_S=str(DRAIN_S))
+    people = people_of(server)
+    alice, bob, carol, dave, *idle = people("alice", "bob", "carol", "dave", "erin", "frank")
+    talk = await alice.group(bob, carol, dave)
+    talkers = [Talker(one, talk, UNDER_WAY) for one in (alice, bob, carol)]
+    listener = Talker(bob, talk, 0)
+    browser = await Browser.open(dave)
+    await browser.hears("client:upgrade")
+    await browser.hears("connected")
+    said: list[Any] = []
+    stop = asyncio.Event()
+
+    wired = [*talkers, listener]
+    running = [asyncio.create_task(one.run()) for one in wired]
+    running.append(asyncio.create_task(talk_on(browser, talk, said, stop)))
+
+    for number in range(ROUNDS):
+        await asyncio.sleep(0.7)
+        # Those who say nothing make the crowd over which the end is spread.
+        quiet = [await Wire.connect(one) for one in idle for _ in range(15)]
+        goings = [asyncio.create_task(one.wire.gone.wait()) for one in wired]
+        goings += [asyncio.create_task(wire.gone.wait()) for wire in quiet]
+        began = time.monotonic()
+        server.signal(signal.SIGTERM)
+        await asyncio.wait(goings, return_when=asyncio.FIRST_COMPLETED)
+        assert await is_ready(people) is False, "before the first of them is sent away"
+        assert await asyncio.wait_for(server.process.wait(), 10) == 0
+        assert time.monotonic() - began < DRAIN_S + 3
+        await asyncio.gather(*goings)
+        # The next one, on the same ports and the same database.
+        await server.start()
+        await browser.hears("client:disconnect")
+        await browser.hears("connected", within=10)
+        assert [len(one.codes) for one in wired] == [number + 1] * len(wired)
+
+    await asyncio.sleep(0.5)
+    for one in wired:
+        one.stopping = True
+    stop.set()
+    async with asyncio.timeout(15):
+        await asyncio.gather(*running)
+
+    log = await history(alice, talk)
+    assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
+    by_id = {message["id"]: message for message in log}
+    for talker in talkers:
+        mine = [one["content"] for one in log if one["senderId"] == talker.person.id]
+        assert mine == [f"{n}" for n in range(talker.said)], "once, and in order"
+        assert sorted(talker.acked) == list(range(talker.said))
+        assert all(by_id[one["id"]] == one for one in talker.acked.values())
+        assert talker.said > 200
+    assert [one["content"] for one in log if one["senderId"] == dave.id] == [
+        one["content"] for one in said
+    ]
+    assert len(said) > 20
+    assert all(by_id[one["id"]] == one for one in said)
+    for one in wired:
+        assert await one.finish() == log
+        assert len(one.heard) == len(set(one.heard)), "nothing was announced twice"
+        assert one.refused == []
+        assert one.codes == [RESTARTS] * ROUNDS
+    assert await everything(browser, talk) == log

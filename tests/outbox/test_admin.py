@@ -1,0 +1,202 @@
+"""The operator looks at what waits for the Master Service, and forgets an endpoint that is no more."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from chatserver.clock import iso, now
+from chatserver.outbox.endpoints import slot_of
+from chatserver.outbox.pending import lane_of
+from tests.support.endpoints_without_relay import Opener, talk_of
+from tests.support.people import People, ask
+from tests.support.shapes import A_TIME
+
+
+async def test_nothing_waits_at_first(desk_at: Opener, crm: dict[str, str]) -> None:
+    desk = await desk_at(**crm)
+    port = desk.server.env["WEBHOOK_URL"].partition("127.0.0.1:")[2].partition("/")[0]
+    quiet = {"pending": 0, "oldestPendingAt": None, "lag": 0.0, "failing": 0, "dead": 0}
+    status = await desk.status()
+    default, other = status["endpoints"]
+    assert len(default.pop("types")) == 11
+    url = f"http://127.0.0.1:{port}/hooks"
+    shape = {"configured": True, "worst": [], **quiet}
+    assert default == {"name": "default", "url": url, **shape}
+    assert other == {
+        "name": "crm",
+        "url": "http://10.0.0.7/chat",
+        "types": ["message.created"],
+        **shape,
+    }
+    assert (status["countedUpTo"], status["relays"]) == (100_000, [])
+
+
+async def test_each_endpoint_waits_for_what_it_wants(desk_at: Opener, crm: dict[str, str]) -> None:
+    desk = await desk_at(**crm)
+    alice, talk, said = await talk_of(desk, "One", "Two")
+    await alice.ask("PATCH", f"/messages/{said[0]['id']}", {"content": "1"})
+    await alice.ask("DELETE", f"/messages/{said[1]['id']}?scope=self")
+    await alice.ask("POST", f"/messages/{said[0]['id']}/reactions", {"emoji": "👍"})
+    default, other = (await desk.status())["endpoints"]
+    # The conversation, two messages, an edit, a reaction; not what she hid from herself.
+    assert (default["pending"], other["pending"]) == (5, 2)
+    assert default["oldestPendingAt"] == talk["createdAt"]
+    assert other["oldestPendingAt"] == said[0]["createdAt"]
+    assert 0 < other["lag"] <= default["lag"] < 30
+    await desk.deliver("crm")
+    default, other = (await desk.status())["endpoints"]
+    assert (default["pending"], other["pending"], other["oldestPendingAt"]) == (5, 0, None)
+
+
+async def test_what_fails_is_shown_with_its_reason(desk_at: Opener) -> None:
+    desk = await desk_at()
+    heads = []
+    for _ in range(7):
+        _, talk, _ = await talk_of(desk)
+        heads.append(talk)
+    by_lane = {lane_of(one.id): one for one in await desk.pending("default")}
+    for number, talk in enumerate(heads):
+        await desk.hold("default", by_lane[talk["id"]], f"answered 50{number}")
+    shown = await desk.endpoint("default")
+    assert (shown["failing"], len(shown["worst"])) == (7, 5)
+    first = shown["worst"][0]
+    assert first == {
+        "key": heads[0]["id"],
+        "eventId": f"evt_{by_lane[heads[0]['id']].id}",
+        "timestamp": heads[0]["createdAt"],
+        "since": A_TIME,
+        "attempts": 3,
+        "nextAt": A_TIME,
+        "error": "answered 500",
+    }
+
+
+async def test_only_relays_that_live_are_shown(desk_at: Opener) -> None:
+    desk = await desk_at()
+    soon = now() + timedelta(seconds=60)
+    await desk.mongo.relays.insert_many(
+        [
+            {"_id": "here", "until": soon},
+            {"_id": "gone", "until": now() - timedelta(seconds=1)},
+            *({"_id": f"p{one:02d}", "owner": "here"} for one in range(9)),
+            *({"_id": f"p{one:02d}", "owner": "gone"} for one in range(9, 16)),
+            {"_id": "bell", "rings": 3},
+        ]
+    )
+    relays = (await desk.status())["relays"]
+    assert relays == [{"id": "here", "partitions": 9, "until": iso(soon)}]
+
+
+async def test_an_endpoint_that_is_configured_no_more_can_be_forgotten(
+    desk_at: Opener, crm: dict[str, str]
+) -> None:
+    desk = await desk_at(**crm)
+    await talk_of(desk, "One", "Two", "Three")
+    pending = await desk.pending("crm")
+    await desk.hold("crm", pending[0], "answered 500")
+    await desk.records.dead("crm", pending[2], 9, "answered 410")
+    assert await desk.refused("DELETE", "/crm") == (409, "CONFLICT", [])
+    assert await desk.refused("DELETE", "/nobody") == (404, "NOT_FOUND", [])
+    await desk.server.stop()
+
+    # What only it waited for expires when nobody does any more.
+    slot = await desk.mongo.outbox.find_one_and_update(
+        {}, {"$set": {"due": [slot_of("crm", 3)]}}, {"_id": 1}
+    )
+    desk = await desk_at()
+    gone = await desk.endpoint("crm")
+    assert (gone["configured"], gone["url"], gone["types"]) == (False, None, None)
+    assert (gone["pending"], gone["failing"], gone["dead"]) == (3, 1, 1)
+    assert await desk.refused("POST", "/replay", {"dead": True, "endpoint": "crm"}) == (
+        400,
+        "VALIDATION_FAILED",
+        ["endpoint"],
+    )
+    assert (await desk.replay(dead=True))["replayed"] == 0
+
+    code, answer = await desk.people.master("DELETE", "/webhooks/crm")
+    assert (code, answer) == (200, {"dropped": 5, "more": False})
+    assert [one["name"] for one in (await desk.status())["endpoints"]] == ["default"]
+    assert len(await desk.due("default")) == 3
+    freed = await desk.mongo.outbox.find_one(slot)
+    assert "due" not in freed
+    assert freed["expiresAt"] - now() > timedelta(days=6)
+    async for doc in desk.mongo.log.find({}):
+        assert "expiresAt" not in doc
+    assert await desk.refused("DELETE", "/crm") == (404, "NOT_FOUND", [])
+
+
+@pytest.mark.parametrize(
+    ("selection", "field"),
+    [
+        ({}, "ids"),
+        ({"endpoint": "default"}, "ids"),
+        ({"dead": False}, "ids"),
+        ({"ids": []}, "ids"),
+        ({"ids": ["x"] * 201}, "ids"),
+        ({"ids": [{"$gt": ""}]}, "ids.0"),
+        ({"ids": ["evt_1"], "type": "message.created"}, "ids"),
+        ({"until": "2026-11-21T09:30:00.000Z"}, "until"),
+        ({"since": "yesterday"}, "since"),
+        ({"since": "2026-11-21T09:30:00"}, "since"),
+        ({"since": "0001-01-01T00:00:00+23:00"}, "since"),
+        ({"since": 1795276800}, "since"),
+        ({"since": {"$gt": ""}}, "since"),
+        ({"type": "message.read"}, "type"),
+        ({"type": {"$ne": ""}}, "type"),
+        ({"conversationId": {"$ne": ""}}, "conversationId"),
+        ({"conversationId": ""}, "conversationId"),
+        ({"dead": "yes"}, "dead"),
+        ({"dead": 1}, "dead"),
+        ({"dead": True, "endpoint": "nobody"}, "endpoint"),
+        ({"dead": True, "endpoint": "a:b"}, "endpoint"),
+        ({"dead": True, "endpoint": {"$ne": ""}}, "endpoint"),
+        ({"type": "message.created", "cursor": "x"}, "cursor"),
+        ({"type": "message.created", "cursor": {"$gt": ""}}, "cursor"),
+        ({"type": "message.created", "limit": 5}, "limit"),
+    ],
+)
+async def test_what_selects_nothing_is_refused_by_name(
+    people: People, selection: dict[str, Any], field: str
+) -> None:
+    code, answer = await people.master("POST", "/webhooks/replay", selection)
+    assert (code, answer["error"]["code"]) == (400, "VALIDATION_FAILED")
+    assert list(answer["error"]["details"]) == [field]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("cursor=x", "cursor"),
+        ("cursor=5.", "cursor"),
+        ("cursor=999999999999999.x", "cursor"),
+        ("type=x", "type"),
+        ("endpoint=A", "endpoint"),
+        ("endpoint[$ne]=a", "endpoint[$ne]"),
+    ],
+)
+async def test_a_list_that_there_is_not_is_refused_by_name(
+    people: People, query: str, field: str
+) -> None:
+    code, answer = await people.master("GET", f"/webhooks/dead?{query}")
+    assert (code, list(answer["error"]["details"])) == (400, [field])
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", ""), ("GET", "/dead"), ("POST", "/replay"), ("DELETE", "/crm")],
+)
+async def test_the_desk_is_for_those_who_know_the_secret(
+    people: People, method: str, path: str
+) -> None:
+    url = f"{people.server.rest}/api/webhooks{path}"
+    for headers in ({}, {"X-Internal-Secret": "wrong"}):
+        code, answer = await ask(people.session, method, url, None, headers)
+        assert (code, answer["error"]["code"]) == (401, "UNAUTHENTICATED")
+    alice = people("alice")
+    assert (await alice.request(method, f"/webhooks{path}"))[0] == 401

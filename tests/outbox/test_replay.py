@@ -1,0 +1,186 @@
+"""Events are sent again to the Master Service."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+from chatserver.clock import iso, now
+from chatserver.outbox.endpoints import partition_of, slot_of
+from chatserver.outbox.pending import lane_of
+from tests.support.endpoints_without_relay import WEEK, Opener, talk_of
+
+
+async def test_an_event_is_sent_again_to_whoever_wants_it(
+    desk_at: Opener, crm: dict[str, str]
+) -> None:
+    desk = await desk_at(**crm)
+    _, _, (said,) = await talk_of(desk, "Hello")
+    assert len(await desk.deliver("default")) == 2
+    (message,) = await desk.deliver("crm")
+    assert message == f"evt_{said['id']}"
+    rings = await desk.rings()
+    for _ in range(2):  # what is due already is not due twice
+        assert await desk.replay(ids=[message]) == {"replayed": 1, "gone": 0, "nextCursor": None}
+        assert await desk.due("default") == await desk.due("crm") == [message]
+        record = await desk.mongo.log.find_one({"_id": said["id"]})
+        partition = partition_of(lane_of(said["id"]))
+        assert sorted(record["due"]) == [slot_of(one, partition) for one in ("crm", "default")]
+        assert "expiresAt" not in record  # or the message would vanish with it
+    assert await desk.rings() == rings + 2
+    await desk.deliver("default")
+    await desk.deliver("crm")
+    await desk.replay(ids=[message], endpoint="crm")
+    assert (await desk.due("default"), await desk.due("crm")) == ([], [message])
+
+
+async def test_an_event_that_there_is_not_is_not_found(desk_at: Opener) -> None:
+    desk = await desk_at()
+    alice, _, (said,) = await talk_of(desk, "Hello")
+    known = f"evt_{said['id']}"
+    await desk.deliver("default")
+    await alice.ask("DELETE", f"/messages/{said['id']}?scope=self")
+    hidden = await desk.mongo.log.find_one({"kind": "hide"})
+    assert hidden
+    for unknown in ("evt_nonsense", "evt_", said["id"], f"evt_{hidden['_id']}", known + "0"):
+        refusal = await desk.refused("POST", "/replay", {"ids": [known, unknown]})
+        assert refusal == (404, "NOT_FOUND", [])
+    assert await desk.due("default") == []
+    assert await desk.replay(type="message.deleted") == {
+        "replayed": 0,
+        "gone": 0,
+        "nextCursor": None,
+    }
+
+
+async def test_a_whole_conversation_is_sent_again_in_its_order(desk_at: Opener) -> None:
+    desk = await desk_at()
+    alice, talk, said = await talk_of(desk, "One", "Two")
+    await talk_of(desk, "Elsewhere")
+    carol = desk.people("carol")
+    await alice.ask("POST", f"/conversations/{talk['id']}/participants", {"userIds": [carol.id]})
+    await alice.ask("PATCH", f"/messages/{said[1]['id']}", {"content": "2"})
+    before = await desk.deliver("default")
+    of_talk = [one for one in before if talk["id"] in one]
+    assert len(of_talk) == 5
+    await asyncio.sleep(0.01)
+    done = await desk.replay(conversationId=talk["id"])
+    assert done == {"replayed": 5, "gone": 0, "nextCursor": None}
+    assert await desk.due("default") == of_talk
+    for one in await desk.pending("default"):
+        # The records that would expire have their week again; the log is the conversation itself.
+        left = one.doc.get("expiresAt", now() + WEEK) - now()
+        assert ("expiresAt" in one.doc) == (one.collection == "outbox")
+        assert WEEK - timedelta(seconds=5) < left <= WEEK
+
+
+async def test_the_events_of_an_ended_conversation_have_their_week_again(desk_at: Opener) -> None:
+    desk = await desk_at()
+    alice, talk, (said,) = await talk_of(desk, "Hello")
+    await alice.ask("PATCH", f"/messages/{said['id']}", {"content": "Hello!"})
+    await alice.ask("DELETE", f"/conversations/{talk['id']}")
+    events = await desk.deliver("default")
+    entries = {"conversationId": talk["id"]}
+    await desk.mongo.log.update_many(entries, {"$set": {"expiresAt": now() + timedelta(hours=1)}})
+    edit = events[2]
+    assert await desk.replay(ids=[edit]) == {"replayed": 1, "gone": 0, "nextCursor": None}
+    left = {
+        f"evt_{doc['_id']}": doc["expiresAt"] - now() > timedelta(days=6)
+        async for doc in desk.mongo.log.find(
+            {**entries, "kind": {"$in": ["message", "edit", "end"]}}
+        )
+    }
+    # With the edit its message, whose text it tells.
+    assert left == {events[1]: True, edit: True, events[3]: False}
+
+
+async def test_events_are_chosen_by_type_and_time(desk_at: Opener, crm: dict[str, str]) -> None:
+    desk = await desk_at(**crm)
+    _, talk, said = await talk_of(desk, "One")
+    await asyncio.sleep(0.02)
+    middle = now()
+    await asyncio.sleep(0.02)
+    _, later, more = await talk_of(desk, "Two")
+    ids = {one["id"]: f"evt_{one['id']}" for one in (*said, *more)}
+
+    async def chosen(**selection: Any) -> list[str]:
+        await desk.deliver("default")
+        await desk.deliver("crm")
+        await desk.replay(**selection)
+        return await desk.due("default")
+
+    messages = sorted(ids.values())
+    assert await chosen(type="message.created") == messages
+    assert await desk.due("crm") == messages
+    assert await chosen(type="message.created", since=iso(middle)) == [ids[more[0]["id"]]]
+    assert await chosen(type="message.created", since=talk["createdAt"], until=iso(middle)) == [
+        ids[said[0]["id"]]
+    ]
+    assert len(await chosen(since=iso(middle))) == 2
+    assert len(await chosen(since=iso(middle)[:-1] + "+00:00")) == 2
+    assert len(await chosen(since=iso(middle + timedelta(hours=2))[:-1] + "+02:00")) == 2
+    assert await chosen(since=iso(now() + timedelta(hours=1))) == []
+    assert len(await chosen(type="conversation.created")) == 2
+    assert await desk.due("crm") == []
+    assert await chosen(conversationId=later["id"], type="message.created") == [ids[more[0]["id"]]]
+    assert (
+        await chosen(conversationId=later["id"], since=talk["createdAt"], until=iso(middle)) == []
+    )
+    assert await chosen(conversationId="nowhere") == []
+
+
+async def test_many_events_are_sent_again_bit_by_bit_and_each_once(desk_at: Opener) -> None:
+    desk = await desk_at()
+    begin = datetime(2026, 1, 1)  # noqa: DTZ001
+    lanes = [f"{one:024x}" for one in range(40)]
+    log, outbox = [], []
+    for number in range(12_000):
+        lane = lanes[number % 40]
+        # 1,500 in the first millisecond, then some 20 in each.
+        at = begin + timedelta(milliseconds=max(0, number - 1500) // 20)
+        if number % 3 == 0:
+            record = {"_id": f"{lane}-{number:08x}.{number:08x}", "kind": "participant.added"}
+            outbox.append({**record, "lane": lane, "key": lane, "at": at, "data": "{}"})
+        else:
+            kind = "message" if number % 3 == 1 else "hide"
+            log.append(
+                {
+                    "_id": f"{lane}-{number:08x}",
+                    "kind": kind,
+                    "conversationId": lane,
+                    "at": at,
+                    "rev": number,
+                }
+            )
+    await desk.mongo.log.insert_many(log)
+    await desk.mongo.outbox.insert_many(outbox)
+
+    async def calls(**selection: Any) -> list[int]:
+        done = await desk.replay(**selection)
+        counts = [done["replayed"]]
+        while done["nextCursor"]:
+            done = await desk.replay(**selection, cursor=done["nextCursor"])
+            counts.append(done["replayed"])
+        return counts
+
+    counts = await calls(since=iso(begin), until=iso(begin + timedelta(days=1)))
+    assert len(counts) >= 3
+    assert sum(counts) == 8000
+    due = await desk.deliver("default")
+    assert len(due) == 8000
+    assert not await desk.mongo.log.find_one({"kind": "hide", "due": {"$exists": True}})
+
+    counts = await calls(
+        since=iso(begin), until=iso(begin + timedelta(days=1)), type="message.created"
+    )
+    assert sum(counts) == len(await desk.deliver("default")) == 4000
+    counts = await calls(conversationId=lanes[7])
+    assert sum(counts) == len(await desk.deliver("default")) == 200
+
+    ran = await desk.run(
+        "replay", "--since", "2026-01-01T00:00:00Z", "--until", "2026-01-02T00:00:00Z"
+    )
+    assert (ran.code, ran.out) == (0, "8,000 events will be sent again.\n")
+    assert "so far" in ran.err
+    assert len(await desk.due("default")) == 8000

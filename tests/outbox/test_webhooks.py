@@ -1,0 +1,100 @@
+"""The Master Service hears of everything that happens, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.conftest import Starter
+from tests.support.people import People
+from tests.support.receiver import Receiver
+from tests.support.servers import ChatServer
+from tests.support.shapes import A_TIME
+
+
+async def test_the_master_service_hears_of_all_that_happens_in_a_conversation(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    async with Receiver() as receiver:
+        server = await start(WEBHOOK_URL=receiver.url)
+        alice, bob, carol = people_of(server)("alice", "bob", "carol")
+        desk = await alice.connect()
+        talk = await alice.group(bob, name="Plans")
+        first = await desk.do("message:send", {"conversationId": talk["id"], "content": "Hello"})
+        await receiver.until(lambda: len(receiver.by_key[talk["id"]]) >= 2, within=15)
+        await desk.do("message:edit", {"messageId": first["id"], "content": "Hello!"})
+        # An event that waits tells of its message as it is by then: no reaction before it is sent.
+        await receiver.until(lambda: len(receiver.by_key[talk["id"]]) >= 3)
+        await desk.do("reaction:add", {"messageId": first["id"], "emoji": "👍"})
+        await desk.do("reaction:remove", {"messageId": first["id"], "emoji": "👍"})
+        path = f"/conversations/{talk['id']}"
+        await alice.ask("POST", f"{path}/participants", {"userIds": [carol.id]})
+        await desk.do("message:send", {"conversationId": talk["id"], "content": "Welcome"})
+        await alice.ask("DELETE", f"{path}/participants/{carol.id}")
+        await desk.do("message:delete", {"messageId": first["id"]})
+        await alice.ask("DELETE", path)
+
+        heard = receiver.by_key[talk["id"]]
+        await receiver.until(lambda: len(heard) >= 10)
+        told: list[tuple[str, dict[str, Any]]] = [(one["type"], one["data"]) for one in heard]
+        assert [name for name, _ in told] == [
+            "conversation.created",
+            "message.created",
+            "message.updated",
+            "reaction.added",
+            "reaction.removed",
+            "participant.added",
+            "message.created",
+            "participant.removed",
+            "message.deleted",
+            "conversation.deleted",
+        ]
+        assert [data["rev"] for _, data in told if "rev" in data] == [1, 2, 3, 4, 5, 6]
+        assert told[0][1] == talk
+        assert told[1][1] == first
+        edited = told[2][1]
+        assert edited == {
+            **first,
+            "content": "Hello!",
+            "isEdited": True,
+            "rev": 2,
+            "updatedAt": edited["updatedAt"],
+        }
+        on_it = {"messageId": first["id"], "conversationId": talk["id"]}
+        thumb = {**on_it, "emoji": "👍", "userId": alice.id, "timestamp": A_TIME}
+        assert told[3][1] == {**thumb, "totalCount": 1, "rev": 3}
+        assert told[4][1] == {**thumb, "totalCount": 0, "rev": 4}
+        who = {"conversationId": talk["id"], "userId": carol.id, "timestamp": A_TIME}
+        assert told[5][1] == {**who, "role": "member"}
+        assert told[7][1] == {**who, "removedBy": alice.id}
+        assert told[8][1] == {
+            **on_it,
+            "rev": 6,
+            "scope": "everyone",
+            "deletedBy": alice.id,
+            "deletedAt": A_TIME,
+        }
+        assert told[9][1] == {
+            "conversationId": talk["id"],
+            "deletedBy": alice.id,
+            "deletedAt": A_TIME,
+        }
+        assert len({one["id"] for one in receiver.events}) == len(receiver.events)
+        assert receiver.repeats == 0
+
+
+async def test_the_master_service_hears_who_comes_and_goes(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    async with Receiver() as receiver:
+        server = await start(WEBHOOK_URL=receiver.url, PRESENCE_GRACE_S="0.1")
+        alice = people_of(server)("alice")
+        heard = receiver.by_key[alice.id]
+        for _ in range(3):
+            phone = await alice.connect()
+            await receiver.until(lambda: len(heard) % 2 == 1, within=15)
+            await phone.close()
+            await receiver.until(lambda: len(heard) % 2 == 0)
+        assert [one["type"] for one in heard] == ["user.online", "user.offline"] * 3
+        assert heard[0]["data"] == {"userId": alice.id, "timestamp": A_TIME}
+        assert heard[1]["data"] == {"userId": alice.id, "lastSeen": A_TIME, "timestamp": A_TIME}

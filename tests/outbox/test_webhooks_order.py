@@ -1,0 +1,298 @@
+"""In order, every one, and nothing else: under load, and while the database or the server dies."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from tests.conftest import Starter
+from tests.support.ledger import ids, ledger_of
+from tests.support.people import People, Person
+from tests.support.raw import Answer, Wire, when
+from tests.support.receiver import Post, Receiver, Reply, hang_up, raw
+from tests.support.servers import ChatServer, MongoServer
+
+Of = Callable[[ChatServer], People]
+QUICK = {"WEBHOOK_RETRY_FIRST_S": "0.02", "WEBHOOK_RETRY_MAX_S": "0.1"}
+
+
+def ok(answer: Answer) -> Any:
+    assert answer is not None
+    assert answer["ok"], answer
+    return answer["data"]
+
+
+class Chatter:
+    """One person's wire and conversations. `acknowledged`: the revs of what has to be told."""
+
+    def __init__(self, wire: Wire, talks: list[Any]) -> None:
+        self.wire = wire
+        self.talks = talks
+        self.acknowledged: dict[str, list[int]] = {talk["id"]: [] for talk in talks}
+        self.refused: Counter[str] = Counter()
+        self._ahead = asyncio.Semaphore(60)
+        self._asked: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def of(cls, person: Person, other: Person, talks: int) -> Chatter:
+        made = [await person.group(other) for _ in range(talks)]
+        return cls(await Wire.connect(person), made)
+
+    async def ask(self, talk: Any, event: str, payload: Any) -> asyncio.Future[Answer]:
+        """Of a reaction's acknowledgement nobody learns the rev: it counts as 0."""
+        await self._ahead.acquire()
+        answer = await self.wire.ask(event, payload)
+        answer.add_done_callback(lambda _: self._note(talk["id"], event, answer))
+        return answer
+
+    def _note(self, talk_id: str, event: str, answer: asyncio.Future[Answer]) -> None:
+        self._ahead.release()
+        result = answer.result()
+        assert result is not None
+        if result["ok"]:
+            self.acknowledged[talk_id].append(result["data"].get("rev", 0))
+        else:
+            self.refused[result["error"]["code"]] += 1
+
+    async def chat(self, foreign: Any, rounds: int) -> None:
+        """Fifteen changes per round and conversation, and six that are refused."""
+        for _ in range(rounds):
+            said = []
+            for talk in self.talks:
+                send = {"conversationId": talk["id"], "content": "Hello"}
+                answers = [await self.ask(talk, "message:send", send) for _ in range(10)]
+                await self.ask(talk, "message:send", {**send, "content": ""})
+                said.append((talk, answers[3], answers[7]))
+            for talk, first, second in said:
+                one, two = ok(await first)["id"], ok(await second)["id"]
+                for event, payload in (
+                    ("message:edit", {"messageId": one, "content": "Hi"}),
+                    ("reaction:add", {"messageId": two, "emoji": "👍"}),
+                    ("message:edit", {"messageId": foreign["id"], "content": "Not mine"}),
+                    ("message:edit", {"messageId": two, "content": " "}),
+                    ("reaction:add", {"messageId": foreign["id"], "emoji": "👎"}),
+                    ("message:edit", {"messageId": one, "content": "Hey"}),
+                    ("reaction:remove", {"messageId": two, "emoji": "👍"}),
+                    ("message:delete", {"messageId": two}),
+                    ("reaction:add", {"messageId": two, "emoji": "👎"}),
+                    ("message:edit", {"messageId": two, "content": "Too late"}),
+                ):
+                    await self.ask(talk, event, payload)
+        await self.wire.caught_up()
+
+
+async def test_ten_thousand_events_arrive_in_order_while_half_of_the_answers_fail(
+    start: Starter, people_of: Of
+) -> None:
+    chance = random.Random(7)
+    failures: list[Reply] = [500, 503, 404, hang_up, raw(b"what?\r\n\r\n")]
+
+    def answer(post: Post) -> Reply:
+        if chance.random() < 0.5:
+            return 200
+        return 500 if chance.random() < 0.9 else chance.choice(failures)
+
+    async with Receiver() as receiver:
+        receiver.answer = answer
+        server = await start(WEBHOOK_URL=receiver.url, **QUICK)
+        people = people_of(server)
+        writers, (friend, stranger) = people(*"abcd"), people("friend", "stranger")
+        apart = await stranger.group(friend)
+        path = f"/conversations/{apart['id']}/messages"
+        foreign = await stranger.ask("POST", path, {"content": "Among ourselves"})
+        chatters = await asyncio.gather(*[Chatter.of(one, friend, 42) for one in writers])
+        await asyncio.gather(*[one.chat(foreign, 4) for one in chatters])
+        async with ledger_of(server) as ledger:
+            recorded = await ledger.recorded()
+            count = sum(map(len, recorded.values()))
+            assert count == 4 * 42 * 61 + 6, "four who came online, and what the stranger did"
+            await receiver.until(lambda: len(receiver.events) == count, within=40)
+            await ledger.settled()
+            assert ids(receiver.by_key) == recorded
+            assert await ledger.dead() == {}
+        assert len(receiver.posts) > 1.8 * count
+        told: dict[str, tuple[str, int]] = {}
+        for post in receiver.posts:
+            what = (post.event["type"], post.event["data"].get("rev", 0))
+            assert told.setdefault(post.event["id"], what) == what, "an id stands for one event"
+        for one in chatters:
+            assert one.refused == Counter(
+                {"VALIDATION_FAILED": 336, "NOT_FOUND": 336, "CONFLICT": 336}
+            )
+            for talk in one.talks:
+                created, *heard = receiver.by_key[talk["id"]]
+                assert created["type"] == "conversation.created"
+                revs = [event["data"]["rev"] for event in heard]
+                assert revs == list(range(1, 61))
+                acknowledged = one.acknowledged[talk["id"]]
+                assert len(acknowledged) == 60
+                assert set(acknowledged) <= {0, *revs}
+
+
+async def test_a_burst_to_one_conversation_arrives_in_order(start: Starter, people_of: Of) -> None:
+    async with Receiver() as receiver:
+        server = await start(WEBHOOK_URL=receiver.url, **QUICK)
+        alice, bob = people_of(server)("alice", "bob")
+        talk = await alice.group(bob)
+        heard = receiver.by_key[talk["id"]]
+        await receiver.until(lambda: len(heard) == 1, within=15)
+        wires = [await Wire.connect(one) for one in (alice, bob)]
+        answers = [await wires[n % 2].say(talk, f"{n}") for n in range(120)]
+        acknowledged = [ok(answer) for answer in await asyncio.gather(*answers)]
+        # An edit of a message that is just being marked as delivered has to be tried again; a burst
+        # of them can take longer than a request may.
+        await receiver.until(lambda: len(heard) == 121, within=20)
+        async with ledger_of(server) as ledger:
+            await ledger.settled()
+        answers = [
+            await wires[n % 2].ask("message:edit", {"messageId": one["id"], "content": "edited"})
+            for n, one in enumerate(acknowledged)
+        ]
+        await asyncio.gather(*(wire.caught_up() for wire in wires))
+        assert all([ok(await answer) for answer in answers])
+        await receiver.until(lambda: len(heard) == 241, within=20)
+        revs = [one["data"]["rev"] for one in heard[1:]]
+        assert revs == list(range(1, 241))
+        async with ledger_of(server) as ledger:
+            await ledger.settled()
+            assert ids(receiver.by_key) == await ledger.recorded()
+        assert receiver.repeats == 0
+
+
+async def test_who_comes_and_goes_is_told_at_the_right_place_between_messages(
+    start: Starter, people_of: Of
+) -> None:
+    """The two kinds of records of a conversation lie in different collections."""
+    async with Receiver() as receiver:
+        server = await start(WEBHOOK_URL=receiver.url, **QUICK)
+        people = people_of(server)
+        alice, bob, carol = people("alice", "bob", "carol")
+        desk = await alice.connect()
+        talks = [await alice.group(bob) for _ in range(20)]
+
+        async def mix(talk: Any) -> None:
+            path = f"/conversations/{talk['id']}/participants"
+            for _ in range(6):
+                await desk.say(talk, "Carol comes")
+                await alice.ask("POST", path, {"userIds": [carol.id]})
+                await desk.say(talk, "Carol is here")
+                await alice.ask("DELETE", f"{path}/{carol.id}")
+
+        await asyncio.gather(*map(mix, talks))
+        path = "/conversations/"
+        for talk in talks:
+            await alice.ask("DELETE", path + talk["id"])
+        count = 20 * (6 * 4 + 2)
+        heard = receiver.by_key
+        await receiver.until(
+            lambda: sum(len(heard[talk["id"]]) for talk in talks) == count, within=20
+        )
+        message, comes, goes = "message.created", "participant.added", "participant.removed"
+        for talk in talks:
+            assert [one["type"] for one in heard[talk["id"]]] == [
+                "conversation.created",
+                *[message, comes, message, goes] * 6,
+                "conversation.deleted",
+            ]
+
+
+class Stubborn:
+    """Says one thing after the other in one conversation, each until it is acknowledged."""
+
+    def __init__(self, person: Person, talk: Any) -> None:
+        self.person = person
+        self.talk = talk
+        self.said: list[str] = []
+        """Acknowledged, as ids."""
+        self.task = asyncio.create_task(self._run())
+        self.ends = False
+
+    async def _run(self) -> None:
+        path = f"/conversations/{self.talk['id']}/messages"
+        number = 0
+        while not self.ends:
+            body = {"content": f"{number}", "clientMessageId": f"{number}"}
+            try:
+                status, answer = await self.person.request("POST", path, body)
+            except (aiohttp.ClientError, OSError):
+                await asyncio.sleep(0.1)
+                continue
+            if status in (200, 201):
+                self.said.append(answer["id"])
+                number += 1
+            else:
+                assert status == 503, answer
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02)
+
+
+async def stubborn(people: People, talks: int) -> list[Stubborn]:
+    alice, bob = people("alice", "bob")
+    return [Stubborn(alice, await alice.group(bob)) for _ in range(talks)]
+
+
+async def all_arrives(server: ChatServer, receiver: Receiver, everyone: list[Stubborn]) -> None:
+    for one in everyone:
+        one.ends = True
+    await asyncio.gather(*(one.task for one in everyone))
+    async with ledger_of(server) as ledger:
+        recorded = await ledger.recorded()
+        count = sum(map(len, recorded.values()))
+        await receiver.until(lambda: len(receiver.events) == count, within=20)
+        await ledger.settled(20)
+        assert ids(receiver.by_key) == recorded
+        assert await ledger.dead() == {}
+    for one in everyone:
+        heard = receiver.by_key[one.talk["id"]]
+        assert [event["data"]["id"] for event in heard[1:]] == one.said
+        assert [event["data"]["content"] for event in heard[1:]] == list(
+            map(str, range(len(one.said)))
+        )
+
+
+async def said(everyone: list[Stubborn], count: int, within: float = 30) -> None:
+    """So many more of each."""
+    wanted = [len(one.said) + count for one in everyone]
+    await when(
+        lambda: all(len(one.said) >= n for one, n in zip(everyone, wanted, strict=True)), within
+    )
+
+
+async def test_a_database_that_dies_and_one_that_freezes_lose_nothing(
+    own_mongo: MongoServer, start: Starter, people_of: Of
+) -> None:
+    async with Receiver() as receiver:
+        server = await start(mongo=own_mongo.url, WEBHOOK_URL=receiver.url, **QUICK)
+        everyone = await stubborn(people_of(server), 10)
+        await said(everyone, 20)
+        await asyncio.to_thread(own_mongo.kill)
+        await asyncio.sleep(1)
+        await asyncio.to_thread(own_mongo.start)
+        await said(everyone, 20)
+        arrived = len(receiver.events)
+        await receiver.until(lambda: len(receiver.events) > arrived + 50, within=15)
+        for seconds in (5, 11):
+            own_mongo.signal(signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            own_mongo.signal(signal.SIGCONT)
+            await said(everyone, 10)
+        await all_arrives(server, receiver, everyone)
+
+
+async def test_a_server_that_is_killed_with_its_relay_tells_the_rest_when_it_is_back(
+    start: Starter, people_of: Of
+) -> None:
+    async with Receiver() as receiver:
+        server = await start(WEBHOOK_URL=receiver.url, **QUICK)
+        everyone = await stubborn(people_of(server), 10)
+        await said(everyone, 20)
+        await server.kill()
+        await server.start()
+        await said(everyone, 20)
+        await all_arrives(server, receiver, everyone)

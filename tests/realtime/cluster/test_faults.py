@@ -1,0 +1,156 @@
+"""Several nodes, with a Redis that is killed, frozen, cut off, and nodes that die: whoever is connected
+hears everything, in order, once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.support.people import People, Person
+from tests.support.people_on_nodes import Spread
+from tests.support.raw import Wire, history
+from tests.support.redises import RedisServer
+from tests.support.steady_talk import all_is_right, begin, end, heard_settles
+
+WITHIN_S = 10
+"""After Redis is back, everybody has everything within it."""
+
+
+async def killed_and_empty(redis: RedisServer) -> None:
+    await redis.kill()
+    await asyncio.sleep(1.0)
+    await redis.start()
+
+
+async def frozen(redis: RedisServer) -> None:
+    redis.signal(signal.SIGSTOP)
+    await asyncio.sleep(6.0)
+    redis.signal(signal.SIGCONT)
+
+
+async def hung_up_on(redis: RedisServer) -> None:
+    for what in await redis.clients():
+        await redis.kill_client(what)
+        await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("fault", [killed_and_empty, frozen, hung_up_on])
+async def test_nobody_misses_anything_while_redis(
+    own_redis: RedisServer, everyone: People, fault: Callable[[RedisServer], Awaitable[None]]
+) -> None:
+    talk, listener, streams, changer, running = await begin(everyone)
+    await asyncio.sleep(0.5)
+    await fault(own_redis)
+    await asyncio.sleep(0.5)
+    await end(streams, running)
+    reader = listener.person
+    for wire in [listener, *[one.wire for one in streams]]:
+        await heard_settles(wire, reader, talk, WITHIN_S)
+        await all_is_right(wire, reader, streams, changer)
+        assert wire.slowest < 4.0, "who sends does not wait for Redis"
+    assert [answer for one in streams for answer in one.failed()] == []
+
+
+async def test_who_is_on_other_nodes_hears_what_a_node_committed_and_had_no_time_to_tell(
+    own_nodes: Spread, everyone: People
+) -> None:
+    talk, listener, streams, _, running = await begin(everyone)
+    await asyncio.sleep(0.5)
+    (victim,) = [one for one in own_nodes.servers if one is streams[0].wire.person.server]
+    victim.process.kill()
+    await victim.process.wait()
+    own_nodes.servers.remove(victim)
+    await asyncio.sleep(0.5)
+    await end(streams, running)
+    here = [one for one in (listener, *[one.wire for one in streams]) if not one.gone.is_set()]
+    assert here
+    for wire in here:
+        await heard_settles(wire, wire.person, talk, 30)
+        whole = await history(wire.person, talk)
+        assert [one["seq"] for one in whole] == list(range(1, len(whole) + 1))
+        assert wire.told("message:new")[1:] == whole[1:]
+
+
+async def test_who_is_removed_while_redis_is_away_hears_nothing_more(
+    own_redis: RedisServer, own_nodes: Spread, everyone: People
+) -> None:
+    alice, bob, carol = everyone("alice", "bob", "carol")
+    talk = await alice.group(bob, carol)
+    desk, phone, tablet = [await Wire.connect(who) for who in (alice, bob, carol)]
+    await (await desk.say(talk, "Before"))
+    for wire in (phone, tablet):
+        await wire.until(lambda wire=wire: wire.told("message:new"))
+    await own_redis.kill()
+    await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{bob.id}")
+    # Somebody on the node of the one who was removed, and those elsewhere.
+    for who in (Person(phone.person.server, alice.id, alice.session), alice, carol):
+        await who.ask("POST", f"/conversations/{talk['id']}/messages", {"content": "Among us"})
+    refused = await (await phone.say(talk, "Me too"))
+    assert refused is not None
+    assert refused["error"]["code"] == "NOT_FOUND"
+    await own_redis.start()
+    await phone.until(lambda: phone.told("conversation:removed"), WITHIN_S)
+    await tablet.until(lambda: len(tablet.told("message:new")) == 4, WITHIN_S)
+    await own_nodes.settled()
+    await phone.caught_up()
+    assert [told["content"] for told in phone.told("message:new")] == ["Before"]
+    told = [name for name in tablet.names if name in ("message:new", "participant:removed")]
+    assert told == ["message:new", "participant:removed"] + ["message:new"] * 3
+
+
+async def test_what_became_of_users_while_redis_was_away_is_caught_up(
+    own_redis: RedisServer, own_nodes: Spread, everyone: People
+) -> None:
+    alice, bob, carol, dave = everyone("alice", "bob", "carol", "dave")
+    desk, phone, tablet, watch = [await Wire.connect(who) for who in (alice, bob, carol, dave)]
+    talk = await alice.group(dave)
+    await watch.until(lambda: watch.told("conversation:new"))
+    await own_redis.kill()
+    new = await alice.group(bob)
+    await alice.ask("POST", f"/conversations/{new['id']}/messages", {"content": "Welcome"})
+    await alice.ask("POST", f"/conversations/{talk['id']}/participants", {"userIds": [carol.id]})
+    status, _ = await everyone.master("DELETE", f"/users/{dave.id}")
+    assert status == 204
+    assert await watch.ended(WITHIN_S) is not None
+    await phone.until(lambda: phone.told("conversation:new"), WITHIN_S)
+    await tablet.until(lambda: tablet.told("conversation:joined"), WITHIN_S)
+    await own_redis.start()
+    await (await desk.say(new, "And now?"))
+    await (await desk.say(talk, "And you?"))
+    await phone.until(lambda: phone.told("message:new"), WITHIN_S)
+    await tablet.until(lambda: tablet.told("message:new"), WITHIN_S)
+    assert [told["content"] for told in phone.told("message:new")][-1] == "And now?"
+    assert [told["content"] for told in tablet.told("message:new")] == ["And you?"]
+
+
+async def test_the_same_send_at_the_same_moment_on_every_node_is_one_message(
+    nodes: Spread, people: People
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.group(bob)
+    listener = await bob.connect()
+    everywhere = [Person(server, alice.id, alice.session) for server in nodes.servers]
+    wires = [await Wire.connect(one) for one in everywhere]
+    for n in range(20):
+        answers = await asyncio.gather(
+            *[await wire.say(talk, f"{n}", f"once-{n}") for wire in wires]
+        )
+        assert len({answer["data"]["id"] for answer in answers if answer}) == 1
+    heard = await listener.all_heard("message:new")
+    assert [told["content"] for told in heard] == [f"{n}" for n in range(20)]
+    assert [told["seq"] for told in heard] == list(range(1, 21))
+
+
+async def test_the_same_pair_on_every_node_gets_one_conversation(
+    nodes: Spread, people: People
+) -> None:
+    alice, bob = people("alice", "bob")
+    everywhere = [Person(server, alice.id, alice.session) for server in nodes.servers]
+    phone = await bob.connect()
+    made = await asyncio.gather(*[one.direct(bob) for one in everywhere * 4])
+    assert len({one["id"] for one in made}) == 1
+    (new,) = await phone.all_heard("conversation:new")
+    assert new["id"] == made[0]["id"]

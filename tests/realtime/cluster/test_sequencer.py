@@ -1,0 +1,187 @@
+"""What is told in a room over nodes: in order, nothing missing and nothing twice, whatever goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from chatserver.realtime.cluster import catch_up
+from chatserver.realtime.rooms import sequencer
+from chatserver.realtime.rooms.update import Steps
+from tests.support.nodes_in_memory import TALK, Place, come, joins, news, said
+from tests.support.raw import when
+
+
+async def test_one_bad_change_does_not_stop_its_room(place: Place) -> None:
+    here, there = place.node("a"), place.node("b")
+    place.table.commit(joins("bob"))
+    bob = await come(here, "bob", TALK)
+
+    def fail(data: Any) -> None:
+        raise ValueError("bad")
+
+    here.on("bad", fail)
+    bad = Steps()
+    bad.signal("bad", None)
+    with capture_logs() as logs:
+        for steps in (said("1"), bad, said("2")):
+            there.tell(TALK, place.table.commit(steps), steps)
+        assert news(bob) == ["1", "2"]
+        # As well when they come in the wrong order, and when they are read.
+        last = [place.table.commit(steps) for steps in (bad, said("3"), said("4"))]
+        here.order.offer(TALK, last[1], said("3"))
+        here.order.offer(TALK, last[0], bad)
+        place.table.commit(bad)
+        place.table.commit(said("5"))
+        here.order.look(TALK)
+        await when(lambda: news(bob) == ["1", "2", "3", "4", "5"])
+    assert [one["event"] for one in logs] == ["a change could not be told"] * 3
+
+
+async def test_what_is_not_understood_is_logged_now_and_then_and_the_node_goes_on(
+    place: Place,
+) -> None:
+    here, there = place.node("a"), place.node("b")
+    place.table.commit(joins("bob"))
+    bob = await come(here, "bob", TALK)
+    await place.keep_up(here)
+    looked = place.looked
+    with capture_logs() as logs:
+        for n in range(300):
+            for garbage in (b"", b"\xff" * n, b"m" + b"b" * 16 + b"x" * n, b"s" + b"b" * 16 + b"{"):
+                here.hearing.hear(f"r:{TALK}", garbage)
+                here.hearing.hear("all", garbage)
+                here.hearing.hear("n:" + "a" * 16, garbage)
+            await asyncio.sleep(0.001)
+    assert len(logs) == 1
+    assert place.looked - looked < 100, "it takes a fifth of the time at most"
+    there.tell(TALK, place.table.commit(said("hi")), place.table.changes[-1])
+    assert news(bob) == ["hi"]
+
+
+async def test_what_was_told_of_and_never_was_is_given_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequencer, "PATIENCE_S", 0.002)
+    here = place.node("a")
+    place.table.commit(joins("bob"))
+    bob = await come(here, "bob", TALK)
+    with capture_logs() as logs:
+        here.order.offer(TALK, 1000, said("nonsense"))
+        await when(lambda: logs)
+    readings = place.table.readings
+    assert readings <= sequencer.VAIN + 2
+    await asyncio.sleep(0.1)
+    assert place.table.readings == readings
+    place.table.commit(said("hi"))
+    here.order.offer(TALK, 2, said("hi"))
+    assert news(bob) == ["hi"]
+
+
+async def test_a_lively_room_is_not_read_forever_and_keeps_nothing(place: Place) -> None:
+    here = place.node("a")
+    place.table.commit(joins("bob"))
+    bob = await come(here, "bob", TALK)
+    place.table.commit(said("lost on the way"))
+    # From now on each reading finds something new, which is heard as well.
+    for n in range(400):
+        steps = said(f"{n}")
+        here.order.offer(TALK, place.table.commit(steps), steps)
+        if n == 0:
+            here.order.look(TALK)
+        await asyncio.sleep(0)
+    await when(lambda: len(news(bob)) == 401)
+    assert news(bob)[1:] == [f"{n}" for n in range(400)]
+    assert place.table.readings < 10
+    assert here.order._sequences[TALK].early == {}
+
+
+async def test_a_gap_that_closes_in_time_is_not_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequencer, "PATIENCE_S", 0.4)
+    here = place.node("a")
+    place.table.commit(joins("bob"))
+    bob = await come(here, "bob", TALK)
+    for n in range(0, 20, 2):
+        here.order.offer(TALK, n + 3, said(f"{n + 1}"))
+        here.order.behind(TALK, n + 1, n + 3)
+        await asyncio.sleep(sequencer.PATIENCE_S / 8)
+        here.order.offer(TALK, n + 2, said(f"{n}"))
+    await asyncio.sleep(1.5 * sequencer.PATIENCE_S)
+    assert news(bob) == [f"{n}" for n in range(20)]
+    assert place.table.readings == 0
+
+
+async def test_a_fault_in_reading_tells_nothing_twice(place: Place) -> None:
+    here = place.node("a")
+    place.table.commit(joins("bob"))
+    place.table.commit(said("old"))
+    bob = await come(here, "bob", TALK)
+
+    async def broken(room: str, place: int) -> Any:
+        raise KeyError("messageId")
+
+    sound, place.table.after = place.table.after, broken  # type: ignore[method-assign]
+    with capture_logs():
+        here.order.look(TALK)
+        await asyncio.sleep(0.02)
+    place.table.after = sound  # type: ignore[method-assign]
+    place.table.commit(said("new"))
+    here.order.look(TALK)
+    await when(lambda: news(bob) == ["new"])
+
+
+async def test_a_fault_in_looking_does_not_end_the_looking(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "POLL_S", 0.02)
+    node = place.node("a")
+    faults = [ValueError("one"), ValueError("two")]
+
+    async def look(seconds: float) -> None:
+        if faults:
+            raise faults.pop()
+
+    node.look_again = look
+    with capture_logs():
+        await place.keep_up(node)
+    assert faults == []
+
+
+async def test_a_look_that_had_to_wait_is_not_followed_by_a_rest_of_four_times_as_long(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "POLL_S", 0.02)
+    monkeypatch.setattr(catch_up, "LONGEST_PAUSE_S", 0.1)
+    node = place.node("a")
+    ended: list[float] = []
+
+    async def look(seconds: float) -> None:
+        if not ended:
+            await asyncio.sleep(0.5)  # as a database that is away makes it wait
+            ended.append(asyncio.get_running_loop().time())
+            raise TimeoutError
+
+    node.look_again = look
+    with capture_logs():
+        await place.keep_up(node)
+    assert asyncio.get_running_loop().time() - ended[0] < 1
+    assert node.whole
+
+
+async def test_a_process_that_stood_still_does_not_go_by_what_it_remembers(
+    place: Place,
+) -> None:
+    node = place.node("a")
+    await place.keep_up(node)
+    looked = place.looked
+    node._catch_up._beat_at -= 1.0  # as if it had been stopped for that long
+    assert not node.whole
+    with capture_logs() as logs:
+        await when(lambda: place.looked > looked and node.whole)
+    assert node.whole
+    assert [one["event"] for one in logs] == ["the node stood still"]

@@ -1,0 +1,87 @@
+"""Two hundred clients stop reading at once: what they cost is bounded, and only they notice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from tests.conftest import Starter
+from tests.support.bare import BareSocket
+from tests.support.browsers import Browser
+from tests.support.exposition import connections
+from tests.support.people import People
+from tests.support.process_memory import memory_mb, queued_kb
+from tests.support.raw import Wire, when
+from tests.support.servers import ChatServer
+
+SLOW = 200
+MESSAGES = 10_000
+TEXT = "x" * 300
+BUDGET_MB = 1.0
+"""Unsent bytes that the server keeps for a socket."""
+KERNEL_KB = 128
+"""Unsent bytes that its kernel keeps for it, and a little more."""
+PING_TIMEOUT_S = 5.0
+
+
+async def test_two_hundred_that_stop_reading_cost_no_more_than_their_budget(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    server = await start(
+        LOG_LEVEL="warning", PING_INTERVAL_S="5", PING_TIMEOUT_S=str(PING_TIMEOUT_S)
+    )
+    people = people_of(server)
+    alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
+    lazy = people(*[f"lazy{n}" for n in range(SLOW // 10)])
+    talk = await alice.group(bob, carol, dave, *lazy)
+    desk, listener, phone = [await Wire.connect(one) for one in (alice, bob, carol)]
+    browser = await Browser.open(dave, "websocket")
+    await browser.hears("connected")
+    sleepers = [
+        await BareSocket.connect(one, receive_buffer=4096) for one in lazy for _ in range(10)
+    ]
+    begin = (await (await desk.say(talk, "begin")))["data"]
+    await browser.hears("message:new", lambda one: one["id"] == begin["id"])
+    before = memory_mb(server)
+    browser.client.hold()
+    began = time.monotonic()
+    peak, kernel = before, 0.0
+    gone_after = 0.0
+    for _ in range(MESSAGES // 100):
+        answers = await asyncio.gather(*[await desk.say(talk, TEXT) for _ in range(100)])
+        assert all(answer and answer["ok"] for answer in answers)
+        peak = max(peak, memory_mb(server))
+        kernel = max([kernel, *queued_kb(server)])
+        if not gone_after and await connections(people.server) <= 3:
+            gone_after = time.monotonic() - began
+    # The good ones have everything, in order, and never waited long.
+    for wire in (desk, listener, phone):
+        await wire.caught_up()
+        seqs = [one["seq"] for one in wire.told("message:new")]
+        assert seqs == list(range(1, MESSAGES + 2))
+        assert wire.slowest < 2
+        assert not wire.gone.is_set()
+    # The others have been sent away, all of them, and were not waited for.
+    assert 0 < gone_after < PING_TIMEOUT_S
+    assert peak - before < SLOW * BUDGET_MB + 32
+    assert kernel < 2 * KERNEL_KB
+    assert await connections(people.server) == 3
+    await when(lambda: sum(size > 0 for size in queued_kb(server)) == 0, within=12)
+
+    # The official client comes back by itself, and has all that it missed.
+    browser.client.go_on()
+    await browser.hears("client:disconnect", within=10)
+    await browser.hears("connected", within=10)
+    rev, missed = begin["rev"], []
+    while True:
+        page = await browser.do(
+            "messages:sync", {"conversationId": talk["id"], "afterRev": rev, "limit": 200}
+        )
+        missed += page["messages"]
+        rev = missed[-1]["rev"]
+        if not page["hasMore"]:
+            break
+    assert [one["seq"] for one in missed] == list(range(2, MESSAGES + 2))
+    for sleeper in sleepers:
+        sleeper.abort()

@@ -1,0 +1,191 @@
+"""Engine.IO as it is on the wire: polling, WebSocket, and the way from one to the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+
+from tests.support.people import People, Person
+
+SEPARATOR = "\x1e"
+
+
+class Polling:
+    """A polling client, packet by packet."""
+
+    def __init__(self, person: Person, session: aiohttp.ClientSession) -> None:
+        self._person = person
+        self._session = session
+        self.url = person.server.sockets + "/socket.io/?EIO=4&transport=polling"
+        self.opened: dict[str, Any] = {}
+
+    async def get(self) -> list[str]:
+        async with self._session.get(self.url) as answer:
+            assert answer.status == 200
+            return (await answer.text()).split(SEPARATOR)
+
+    async def post(self, *packets: str) -> int:
+        async with self._session.post(self.url, data=SEPARATOR.join(packets)) as answer:
+            return answer.status
+
+    async def open(self) -> dict[str, Any]:
+        """Connect; what `connected` says."""
+        (packet,) = await self.get()
+        assert packet[0] == "0"
+        self.opened = json.loads(packet[1:])
+        self.url += f"&sid={self.opened['sid']}"
+        assert await self.post("40" + json.dumps({"token": self._person.token})) == 200
+        packets = await self.get()
+        if len(packets) == 1:
+            packets += await self.get()
+        assert packets[0].startswith('40{"sid":')
+        name, payload = json.loads(packets[1][2:])
+        assert name == "connected"
+        return dict(payload)
+
+    def websocket(self) -> Any:
+        url = self.url.replace("transport=polling", "transport=websocket")
+        return self._session.ws_connect(url, autoclose=False)
+
+
+def event(name: str, payload: Any, packet_id: int | str = "") -> str:
+    return f"42{packet_id}{json.dumps([name, payload])}"
+
+
+async def test_the_handshake_says_what_there_is(
+    people: People, session: aiohttp.ClientSession
+) -> None:
+    poll = Polling(people("alice"), session)
+    connected = await poll.open()
+    assert connected["rooms"] == []
+    assert poll.opened == {
+        "sid": poll.opened["sid"],
+        "upgrades": ["websocket"],
+        "pingInterval": 25000,
+        "pingTimeout": 20000,
+        "maxPayload": 65536,
+    }
+
+
+async def test_what_is_posted_at_once_is_done_in_order(
+    people: People, session: aiohttp.ClientSession
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    phone = await bob.connect()
+    poll = Polling(alice, session)
+    await poll.open()
+    sends = [
+        event("message:send", {"conversationId": talk["id"], "content": str(one)}, one)
+        for one in range(40)
+    ]
+    assert await poll.post(*sends) == 200
+    said = []
+    while len(said) < 40:
+        said.append(await phone.hears("message:new"))
+    assert [one["content"] for one in said] == [str(one) for one in range(40)]
+
+    answers: dict[int, Any] = {}
+    while len(answers) < 40:
+        for packet in await poll.get():
+            if packet.startswith("43"):
+                packet_id, _, answer = packet[2:].partition("[")
+                answers[int(packet_id)] = json.loads("[" + answer)
+    assert answers == {number: [{"ok": True, "data": one}] for number, one in enumerate(said)}
+
+
+async def test_nothing_is_lost_or_doubled_on_the_way_from_polling_to_websocket(
+    people: People, session: aiohttp.ClientSession
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    poll = Polling(bob, session)
+    await poll.open()
+    desk = await alice.connect()
+    packets: list[str] = []
+    while not any("user:online" in one for one in packets):
+        packets += await poll.get()  # alice's coming, so that nothing else comes in between
+    under_way = asyncio.create_task(poll.get())
+    await asyncio.sleep(0.05)
+    async with poll.websocket() as websocket:
+        await websocket.send_str("2probe")
+        assert await websocket.receive_str() == "3probe"
+        # The poll that was under way ends, so that the client can stop polling.
+        assert await under_way == ["6"]
+        before = await desk.say(talk, "While probing")
+        await desk.say(talk, "Still probing")
+        packets += await poll.get()
+        last = await desk.say(talk, "Nobody polls for this one")
+        await websocket.send_str("5")
+        after = await desk.say(talk, "After the upgrade")
+        while len([one for one in packets if one.startswith('42["message:new"')]) < 4:
+            packets.append(await websocket.receive_str())
+        await websocket.send_str(event("ping", {}, 1))
+        assert (await websocket.receive_str()).startswith("431[")
+    said = [json.loads(one[2:])[1] for one in packets if one.startswith('42["message:new"')]
+    assert [one["seq"] for one in said] == [1, 2, 3, 4]
+    assert (said[0], said[2], said[3]) == (before, last, after)
+
+
+async def test_an_upgrade_that_is_broken_off_leaves_the_polling_client_in_place(
+    people: People, session: aiohttp.ClientSession
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    desk = await alice.connect()
+    poll = Polling(bob, session)
+    await poll.open()
+    async with poll.websocket() as websocket:
+        await websocket.send_str("2probe")
+        assert await websocket.receive_str() == "3probe"
+    sent = await desk.say(talk, "Are you still there?")
+    packets: list[str] = []
+    async with asyncio.timeout(5):
+        while not any("message:new" in one for one in packets):
+            packets += await poll.get()
+    said = [json.loads(one[2:]) for one in packets if "message:new" in one]
+    assert said == [["message:new", sent]]
+    # And it may try again.
+    async with poll.websocket() as websocket:
+        await websocket.send_str("2probe")
+        assert await websocket.receive_str() == "3probe"
+        await websocket.send_str("5")
+        again = await desk.say(talk, "And now?")
+        heard: list[str] = []
+        async with asyncio.timeout(5):
+            while not any("message:new" in one for one in heard):
+                heard.append(await websocket.receive_str())
+        assert json.loads(heard[-1][2:]) == ["message:new", again]
+
+
+async def test_a_session_is_nobody_elses(people: People, session: aiohttp.ClientSession) -> None:
+    poll = Polling(people("alice"), session)
+    url = poll.url
+    await poll.open()
+    for sid in ("made-up", poll.opened["sid"][:-1], ""):
+        async with session.get(f"{url}&sid={sid}x") as answer:
+            assert answer.status == 400
+        async with session.post(f"{url}&sid={sid}x", data="41") as answer:
+            assert answer.status == 400
+
+
+async def test_a_session_that_never_says_who_it_is_hears_nothing(
+    people: People, session: aiohttp.ClientSession
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    desk = await alice.connect()
+    url = people.server.sockets + "/socket.io/?EIO=4&transport=websocket"
+    async with session.ws_connect(url) as websocket:
+        assert (await websocket.receive_str())[0] == "0"
+        await websocket.send_str(event("ping", {}, 1))
+        hello = {"conversationId": talk["id"], "content": "Hello"}
+        await websocket.send_str(event("message:send", hello, 2))
+        await desk.say(talk, "Only for those who are in")
+        # The protocol lets nobody go on who does not begin with CONNECT.
+        ended = await websocket.receive(timeout=2)
+        assert (ended.type, ended.data) == (aiohttp.WSMsgType.CLOSE, 1003)
+    assert len(await desk.all_heard("message:new")) == 1

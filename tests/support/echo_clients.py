@@ -1,0 +1,89 @@
+"""Clients of several nodes of tests/support/echo_nodes.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest_asyncio
+
+from .echo_nodes import EchoNode
+from .guests import Guest
+from .redises import RedisServer
+
+PREFIX = "echo:"
+LINGER_S = 0.3
+CALLBACK_S = 1.0
+
+
+class Client(Guest):
+    """Connected to one of the nodes, and has it do things."""
+
+    id: str
+
+    @classmethod
+    async def at(cls, node: EchoNode, *namespaces: str) -> Client:
+        one = cls()
+        one.on("question", lambda *question: (*question, "and me"))
+        one.on("binary question", lambda data: {"data": data + b"\0"})
+        one.on("silent question", one.is_silent)
+        for namespace in namespaces:
+            one.on("*", lambda *event: one.heard.put_nowait(event), namespace=namespace)
+        await one.connect(
+            node.url, transports=["websocket"], namespaces=["/", *namespaces], wait_timeout=5
+        )
+        one.id = str(one.get_sid())
+        return one
+
+    async def is_silent(self) -> None:
+        await asyncio.sleep(3600)
+
+    async def do(self, what: str, **options: Any) -> Any:
+        return await self.call("do", (what, options), timeout=10)
+
+    async def told(self) -> dict[str, Any]:
+        return dict(await self.call("told", timeout=10))
+
+    async def nothing_more(self) -> None:
+        """What was said to it before this is heard before the answer."""
+        await self.told()
+        assert self.heard.empty(), self.heard.get_nowait()
+
+
+Nodes = list[EchoNode]
+Starting = Callable[[str], Awaitable[EchoNode]]
+
+
+@pytest_asyncio.fixture
+async def starting() -> AsyncIterator[Starting]:
+    started: list[EchoNode] = []
+
+    async def start(url: str) -> EchoNode:
+        one = EchoNode(url, PREFIX, LINGER_S, CALLBACK_S)
+        started.append(one)
+        await one.start()
+        return one
+
+    yield start
+    complaints = await asyncio.gather(*[one.stop() for one in started])
+    assert [one for one in complaints if "Traceback" in one] == []
+
+
+@pytest_asyncio.fixture
+async def three(own_redis: RedisServer, starting: Starting) -> Nodes:
+    return list(await asyncio.gather(*[starting(own_redis.url) for _ in range(3)]))
+
+
+@pytest_asyncio.fixture
+async def guests(three: Nodes) -> AsyncIterator[list[Client]]:
+    """Two clients on each node: of the first, the first; then of the second, the first; and so on."""
+    clients = [await Client.at(node) for node in three * 2]
+    yield clients
+    await asyncio.gather(*[one.disconnect() for one in clients])
+
+
+async def until(true: Callable[[], Awaitable[bool]], within: float = 5.0) -> None:
+    async with asyncio.timeout(within):
+        while not await true():  # noqa: ASYNC110  no event tells of it
+            await asyncio.sleep(0.02)

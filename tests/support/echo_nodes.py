@@ -1,0 +1,118 @@
+"""An application on the realtime engine, as a process: its clients have it do what a server can do.
+
+    python -m tests.support.echo_nodes REDIS_URL PREFIX LINGER_S CALLBACK_S
+
+It prints its port when it listens. `do` calls a method of the server with the keywords that are given;
+`ask` emits with a callback, and what was answered comes as `answer`; `told` tells of the node itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import socketio
+
+from chatserver.realtime import RealtimeServer, SpreadClients
+
+from .echo import serving
+from .servers import ROOT
+
+NAMESPACES = ("/", "/custom")
+
+
+def application(url: str, prefix: str, linger: float, callback_timeout: float) -> RealtimeServer:
+    missed: list[None] = []
+    clients = SpreadClients(
+        url,
+        prefix=prefix,
+        linger=linger,
+        callback_timeout=callback_timeout,
+        missed=lambda: missed.append(None),
+    )
+    sio = RealtimeServer(client_manager=clients)
+    gone: list[str] = []
+
+    def answer_in(namespace: str) -> None:
+        async def connect(sid: str, environ: dict[str, Any]) -> None: ...
+
+        async def disconnect(sid: str, reason: str) -> None:
+            gone.append(f"{sid} {reason}")
+
+        async def do(sid: str, what: str, options: dict[str, Any]) -> Any:
+            try:
+                return await getattr(sio, what)(**{"namespace": namespace, **options})
+            except (ValueError, TypeError, socketio.exceptions.TimeoutError) as error:
+                return repr(error)
+
+        async def burst(sid: str, room: str, count: int) -> None:
+            for number in range(count):
+                await sio.emit("number", (sid, number), room=room, namespace=namespace)
+
+        async def ask(sid: str, options: dict[str, Any]) -> None:
+            async def answered(*data: Any) -> None:
+                await sio.emit("answer", data, to=sid, namespace=namespace)
+
+            await sio.emit(namespace=namespace, callback=answered, **options)
+
+        def told(sid: str) -> dict[str, Any]:
+            bus = clients.bus
+            return {
+                "up": bus.up,
+                "heard": bus.heard,
+                "dropped": bus.dropped,
+                "missed": len(missed),
+                "gone": gone,
+            }
+
+        for one in (connect, disconnect, do, burst, ask, told):
+            sio.on(one.__name__, one, namespace=namespace)
+
+    for namespace in NAMESPACES:
+        answer_in(namespace)
+    return sio
+
+
+class EchoNode:
+    """A running one."""
+
+    def __init__(self, url: str, prefix: str, linger: float, callback_timeout: float) -> None:
+        self.words = [url, prefix, f"{linger}", f"{callback_timeout}"]
+        self.process: asyncio.subprocess.Process
+        self.url = ""
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "tests.support.echo_nodes", *self.words),
+            cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        async with asyncio.timeout(20):
+            self.url = (await self.process.stdout.readline()).decode().strip()
+        assert self.url, "it does not start"
+
+    async def stop(self) -> str:
+        """Returns what it complained about."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        async with asyncio.timeout(20):
+            _, complaints = await self.process.communicate()
+        return complaints.decode()
+
+
+async def main(url: str, prefix: str, linger: str, callback_timeout: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(15, stop.set)
+    sio = application(url, prefix, float(linger), float(callback_timeout))
+    async with serving(sio) as address:
+        print(address.removesuffix("/socket.io/"), flush=True)  # noqa: T201
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

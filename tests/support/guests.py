@@ -1,0 +1,25 @@
+"""Clients of Socket.IO: python-socketio's own, and the JavaScript one as a process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import socketio
+
+from .servers import ROOT
+
+GUEST = ROOT / "tests" / "js" / "guest.mjs"
+
+
+class Guest(socketio.AsyncClient):
+    """python-socketio's client, and what it heard."""
+
+    def __init__(self) -> None:
+        super().__init__(reconnection=False)
+        self.heard: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+        self.on("*", lambda *event: self.heard.put_nowait(event))
+
+    async def hears(self) -> tuple[Any, ...]:
+        async with asyncio.timeout(2):
+            return await self.heard.get()

@@ -1,0 +1,255 @@
+"""Real servers for the tests: one MongoDB for a whole run, and as many chat servers as a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pymongo
+
+from chatserver.mongo.embedded import find_mongod
+
+ROOT = Path(__file__).parents[2]
+JWT_SECRET = "a-secret-for-the-tests-of-32-bytes-or-more"
+INTERNAL_SECRET = "the-internal-secret-of-the-tests-32-bytes"
+WEBHOOK_SECRET = "the-webhook-secret-of-the-tests-32-bytes"
+
+
+READY_S = 20.0
+"""What a server has to become ready, without the time in which the machine did not let it run."""
+KEPT = 64
+_kept: deque[socket.socket] = deque()
+
+
+def free_port() -> int:
+    """Below those that the kernel gives to whoever connects: it would not stay free for long.
+
+    Until as many others have been asked for, nobody else is given it: neither another server that
+    starts at the same moment, nor one of another run of tests.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        one = socket.socket()
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            one.close()
+            continue
+        # Now: whoever asks like this is refused, and a server, which sets it too, may listen there.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _kept.append(one)
+        if len(_kept) > KEPT:
+            _kept.popleft().close()
+        return port
+
+
+def starved_s(pid: int) -> float:
+    """How long a process has been ready to run while others ran: on a busy machine, most of the time."""
+    try:
+        _, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0  # it has ended, or the kernel keeps no such account
+    return int(waited) / 1e9
+
+
+class MongoServer:
+    """A mongod of the tests' own, a one-node replica set."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/?replicaSet=tests"
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.process = subprocess.Popen(
+            [
+                str(find_mongod()),
+                *("--dbpath", str(self.folder), "--port", str(self.port)),
+                *("--bind_ip", "127.0.0.1", "--replSet", "tests", "--wiredTigerCacheSizeGB", "0.5"),
+                *("--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet"),
+                *("--setParameter", "transactionLifetimeLimitSeconds=2"),
+                *("--logpath", str(self.folder / "mongod.log")),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        with pymongo.MongoClient(
+            f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
+        ) as client:
+            with contextlib.suppress(
+                pymongo.errors.OperationFailure
+            ):  # initiated by an earlier start
+                members = [{"_id": 0, "host": f"127.0.0.1:{self.port}"}]
+                client.admin.command("replSetInitiate", {"_id": "tests", "members": members})
+            end = time.monotonic() + 30
+            while not client.admin.command("hello").get("isWritablePrimary"):
+                assert time.monotonic() < end, "mongod does not become primary"
+                time.sleep(0.05)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(30)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+
+
+class ChatServer:
+    """A chatserver process with its log."""
+
+    command = "serve"
+    options: Sequence[str] = ()
+    python: Sequence[str] = (sys.executable,)
+    cwd = ROOT
+
+    def __init__(self, mongo_url: str, database: str, log: Path, **settings: str) -> None:
+        self.port = int(settings.get("PORT") or free_port())
+        self.ws_port = int(settings.get("WS_PORT") or free_port())
+        self.log_path = log
+        self.env = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("CHAT")},
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "WS_PORT": str(self.ws_port),
+            "MONGO_URL": mongo_url,
+            "MONGO_DATABASE": database,
+            "AUTH_JWT_SECRET": JWT_SECRET,
+            "INTERNAL_API_SECRET": INTERNAL_SECRET,
+            "WEBHOOK_SECRET": WEBHOOK_SECRET,
+            "RATE_LIMITS": "off",
+            "PRESENCE_GRACE_S": "0.5",
+            "TYPING_TIMEOUT_S": "1",
+            "DRAIN_S": "0",
+            **settings,
+        }
+        self.process: asyncio.subprocess.Process
+        self._terminated = False
+
+    @property
+    def rest(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def sockets(self) -> str:
+        return f"http://127.0.0.1:{self.ws_port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    async def start(self) -> None:
+        self._terminated = False
+        with self.log_path.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.python,
+                "-m",
+                "chatserver",
+                self.command,
+                *self.options,
+                cwd=self.cwd,
+                env=self.env,
+                stdout=log,
+                stderr=log,
+            )
+        async with aiohttp.ClientSession() as session:
+            began, says = time.monotonic(), "nothing"
+            while True:
+                assert self.process.returncode is None, self._story("ended")
+                passed = time.monotonic() - began - starved_s(self.process.pid)
+                assert passed < READY_S, self._story(f"/ready says {says}")
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(self.rest + "/ready") as answer:
+                        if answer.status == 200:
+                            return
+                        says = await answer.text()
+                await asyncio.sleep(0.05)
+
+    def _story(self, what: str) -> str:
+        code, starved = self.process.returncode, starved_s(self.process.pid)
+        return (
+            f"no {self.command} at {self.rest}: {what}; exit code {code}, {starved:.1f} s without a CPU,"
+            f" log:\n{self.log}"
+        )
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    async def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+    def terminate(self) -> None:
+        """Ask it to stop, once."""
+        if self.process.returncode is None and not self._terminated:
+            self._terminated = True
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+
+    async def stop(self) -> int:
+        self.terminate()
+        try:
+            return await asyncio.wait_for(self.process.wait(), 30)
+        except TimeoutError:
+            await self.kill()
+            raise
+
+
+class RelayServer(ChatServer):
+    """`chatserver relay`, which delivers webhooks and has one port."""
+
+    command = "relay"
+
+
+@asynccontextmanager
+async def chat_server(
+    mongo_url: str, database: str, log: Path, **settings: str
+) -> AsyncIterator[ChatServer]:
+    """A running server; at the end it must stop cleanly, and its log must be free of tracebacks."""
+    server = ChatServer(mongo_url, database, log, **settings)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+    assert "Traceback" not in server.log, server.log[-4000:]
+
+
+@asynccontextmanager
+async def relay_server(
+    server: ChatServer, log: Path, **settings: str
+) -> AsyncIterator[RelayServer]:
+    """A running relay with a server's database and webhooks; it must stop cleanly, unless killed."""
+    theirs = {key: value for key, value in server.env.items() if key.startswith("WEBHOOK")}
+    relay = RelayServer(
+        server.env["MONGO_URL"], server.env["MONGO_DATABASE"], log, **theirs, **settings
+    )
+    try:
+        await relay.start()
+        yield relay
+    finally:
+        await relay.stop()
+    assert "Traceback" not in relay.log, relay.log[-4000:]

@@ -1,0 +1,148 @@
+"""People who keep talking while the database is ill-treated, and what must be true afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+from . import documented
+from .conversation_copy import CHANGES, Copy
+from .people import People, Person
+from .raw import Answer, Wire, history, rising
+
+Talk = dict[str, Any]
+
+
+async def ready(people: People) -> int:
+    async with people.session.get(f"{people.server.rest}/ready") as answer:
+        said = await answer.json()
+        documented.answer("GET", "/ready", answer.status, answer.headers, said)
+        return answer.status
+
+
+async def becomes_ready(people: People, within: float = 15) -> None:
+    async with asyncio.timeout(within):
+        while True:
+            if await ready(people) == 200:
+                return
+            await asyncio.sleep(0.05)
+
+
+class Stream:
+    """Somebody who keeps talking, with up to 50 messages under way; the answers are kept."""
+
+    def __init__(self, wire: Wire, talk: Talk) -> None:
+        self.wire = wire
+        self.talk = talk
+        self.asked: list[asyncio.Future[Answer]] = []
+
+    async def run(self, pause: float = 0.002) -> None:
+        while True:
+            if len(self.asked) < 50 or self.asked[-50].done():
+                await self.say()
+            await asyncio.sleep(pause)
+
+    async def say(self) -> None:
+        n = len(self.asked)
+        self.asked.append(await self.wire.say(self.talk, f"{n}", f"{n}"))
+
+    def acked(self) -> list[Any]:
+        return [one.result()["data"] for one in self.asked if one.done() and one.result()["ok"]]
+
+    def failed(self) -> list[str]:
+        done = [one.result() for one in self.asked if one.done()]
+        return [one["error"]["code"] for one in done if not one["ok"]]
+
+    async def repeat(self) -> None:
+        """Say again what failed, in order: the first until it is taken, the rest in one breath."""
+        answers = await asyncio.gather(*self.asked)
+        failed = [n for n, answer in enumerate(answers) if not answer or not answer["ok"]]
+        async with asyncio.timeout(3):
+            while failed:
+                if (await self._again(failed[0]))["ok"]:
+                    break
+                await asyncio.sleep(0.05)
+        again = await asyncio.gather(*[self._again(n) for n in failed[1:]])
+        assert [answer for answer in again if not answer["ok"]] == []
+
+    async def _again(self, n: int) -> Any:
+        self.asked[n] = await self.wire.say(self.talk, f"{n}", f"{n}")
+        return await self.asked[n]
+
+
+class Changer:
+    """Somebody who edits a message again and again, and reacts to it, one after the other."""
+
+    def __init__(self, wire: Wire, message: Any) -> None:
+        self.wire = wire
+        self.message = message
+        self.texts: list[str] = []
+        """The last one that was acknowledged, and those tried since."""
+
+    async def run(self) -> None:
+        target = {"messageId": self.message["id"]}
+        for n in itertools.count():
+            if self.wire.gone.is_set():
+                return
+            self.texts.append(f"edit {n}")
+            answer = await (await self.wire.ask("message:edit", target | {"content": f"edit {n}"}))
+            if answer and answer["ok"]:
+                self.texts = [f"edit {n}"]
+            change = "reaction:remove" if n % 2 else "reaction:add"
+            await (await self.wire.ask(change, target | {"emoji": "👍"}))
+
+
+async def all_is_right(
+    listener: Wire, reader: Person, streams: list[Stream], changer: Changer
+) -> None:
+    """What is stored is what was acknowledged, in order, and the listener heard it once."""
+    first, *log = whole = await history(reader, streams[0].talk)
+    assert [message["seq"] for message in whole] == list(range(1, len(whole) + 1))
+    assert rising([message["rev"] for message in log])
+    assert first["content"] in changer.texts
+    by_id = {message["id"]: message for message in log}
+    for stream in streams:
+        said = [one["content"] for one in log if one["senderId"] == stream.wire.person.id]
+        assert said == [f"{n}" for n in range(len(stream.asked))]
+        assert [by_id[one["id"]] for one in stream.acked()] == stream.acked()
+    heard = [event for event in listener.heard if event[0] in CHANGES]
+    assert rising([told["rev"] for _, told in heard])
+    assert listener.told("message:new")[1:] == log
+    copy = Copy()
+    copy.hear(heard)
+    assert copy.in_order == whole
+
+
+async def begin(
+    people: People,
+) -> tuple[Talk, Wire, list[Stream], Changer, list[asyncio.Task[None]]]:
+    """Four in a conversation: three talk, one of them on a second device changes; one listens."""
+    alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
+    talk = await alice.group(bob, carol, dave)
+    listener, *wires = [await Wire.connect(one) for one in (dave, alice, bob, carol, alice)]
+    changed = await (await wires[3].say(talk, "edit me"))
+    assert changed is not None
+    streams, changer = (
+        [Stream(wire, talk) for wire in wires[:3]],
+        Changer(wires[3], changed["data"]),
+    )
+    running = [asyncio.create_task(one.run()) for one in (*streams, changer)]
+    return talk, listener, streams, changer, running
+
+
+async def end(streams: list[Stream], running: list[asyncio.Task[None]]) -> None:
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await asyncio.gather(*[one for stream in streams for one in stream.asked])
+
+
+async def heard_settles(listener: Wire, reader: Person, talk: Talk, within: float = 15) -> None:
+    """Without anybody saying anything more, the listener hears all that is stored."""
+    async with asyncio.timeout(within):
+        while True:
+            stored = [one["id"] for one in await history(reader, talk)]
+            if [one["id"] for one in listener.told("message:new")] == stored:
+                return
+            await asyncio.sleep(0.1)

@@ -1,0 +1,172 @@
+"""Who talks and listens all the while, comes back, and says again what had no answer; and what each of
+them must know in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import aiohttp
+
+from .browsers import Browser, Lost
+from .people import Person
+from .raw import Answer, Wire, when
+from .steady_talk import Talk
+
+
+class Talker:
+    """Somebody who talks and listens over wires, and does what a good client does: comes back, asks
+    for what came meanwhile, and says again, in order, what was not acknowledged."""
+
+    def __init__(self, person: Person, talk: Talk, under_way: int) -> None:
+        self.person = person
+        self.under_way = under_way
+        """How much may be said and not be acknowledged; 0 for who only listens."""
+        self.talk = talk
+        self.said = 0
+        self.open: set[int] = set()
+        """What has been said and not been acknowledged."""
+        self.acked: dict[int, Any] = {}
+        self.refused: list[Any] = []
+        self.known: dict[str, Any] = {}
+        self.heard: list[str] = []
+        self.codes: list[int | None] = []
+        """How connections ended."""
+        self.wire: Wire
+        self.wires: list[Wire] = []
+        """All that there were, one after the other."""
+        self.stopping = False
+        self._rev = 0
+        """All up to here is known."""
+        self._synced = False
+
+    async def run(self) -> None:
+        while True:
+            wire = self.wire = await self._connect()
+            self.wires.append(wire)
+            self._synced = await self._sync(wire)
+            for number in sorted(self.open):
+                await self._say(wire, number)
+            while not wire.gone.is_set():
+                if self.stopping and not self.open:
+                    return
+                if len(self.open) < self.under_way and not self.stopping:
+                    self.open.add(self.said)
+                    self.said += 1
+                    await self._say(wire, self.said - 1)
+                await asyncio.sleep(0.002)
+            self._learn()
+            self.codes.append(await wire.ended())
+
+    async def finish(self) -> list[Any]:
+        """What it knows at last."""
+        await self.wire.caught_up()
+        self._learn()
+        return sorted(self.known.values(), key=lambda one: one["seq"])
+
+    def knows(self) -> int:
+        """How many messages it knows by now."""
+        return len(self.known.keys() | {one["id"] for one in self.wire.told("message:new")})
+
+    def _learn(self) -> None:
+        told = self.wire.told("message:new")
+        self.heard += [one["id"] for one in told]
+        self.known |= {one["id"]: one for one in told}
+        if self._synced:
+            self._rev = max([self._rev, *[one["rev"] for one in told]])
+
+    async def _connect(self) -> Wire:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    wire = await Wire.open(self.person)
+                    await wire.introduce()
+                    await wire.until(partial(_is_in_or_gone, wire))
+                except (aiohttp.ClientError, ConnectionError):
+                    await asyncio.sleep(0.02)
+                else:
+                    if not wire.gone.is_set():
+                        return wire
+
+    async def _sync(self, wire: Wire) -> bool:
+        while True:
+            asked = {"conversationId": self.talk["id"], "afterRev": self._rev, "limit": 200}
+            answer = await (await wire.ask("messages:sync", asked))
+            if answer is None:
+                return False
+            assert answer["ok"], answer
+            page = answer["data"]
+            self.known |= {one["id"]: one for one in page["messages"]}
+            self._rev = max([self._rev, *[one["rev"] for one in page["messages"]]])
+            if not page["hasMore"]:
+                return True
+
+    async def _say(self, wire: Wire, number: int) -> None:
+        answer = await wire.say(self.talk, f"{number}", f"{number}")
+        answer.add_done_callback(partial(self._answered, number))
+
+    def _answered(self, number: int, future: asyncio.Future[Answer]) -> None:
+        answer = future.result()
+        if answer is not None and answer["ok"]:
+            self.open.discard(number)
+            self.acked[number] = answer["data"]
+        elif answer is not None:
+            self.refused.append(answer)
+
+
+class Patient(Talker):
+    """Repeats what was answered UNAVAILABLE, as it may: two nodes at once in one conversation are busy."""
+
+    def _answered(self, number: int, future: asyncio.Future[Answer]) -> None:
+        super()._answered(number, future)
+        answer = future.result()
+        if answer is not None and not answer["ok"]:
+            assert answer["error"]["code"] == "UNAVAILABLE", answer
+            self._repeats = asyncio.create_task(self._say(self.wire, number))
+
+
+async def all_heard(talkers: list[Talker], log: list[Any]) -> None:
+    """Wherever they were connected: on each connection everything from its beginning to its end, in
+    order, once; and with what they asked for in between it is the whole."""
+    for one in talkers:
+        await when(lambda one=one: one.knows() == len(log), within=10)
+        assert await one.finish() == log
+        for wire in one.wires:
+            assert_no_gap(wire.told("message:new"))
+
+
+def assert_no_gap(told: list[Any]) -> None:
+    seqs = [message["seq"] for message in told]
+    first = seqs[0] if seqs else 0
+    assert seqs == list(range(first, first + len(seqs)))
+
+
+def _is_in_or_gone(wire: Wire) -> bool:
+    return wire.gone.is_set() or "connected" in wire.names
+
+
+async def talk_on(browser: Browser, talk: Talk, acked: list[Any], stop: asyncio.Event) -> None:
+    """The official client says one thing after the other, and again when there was no answer."""
+    while not stop.is_set():
+        number = f"{len(acked)}"
+        try:
+            acked.append(await browser.say(talk, number, clientMessageId=number))
+        except Lost:
+            continue
+
+
+async def everything(browser: Browser, talk: Talk) -> list[Any]:
+    """What a browser knows that has been cut off: what it heard up to the first cut, and a sync."""
+    await browser.caught_up()
+    cut = next(n for n, (name, _) in enumerate(browser.heard) if name == "client:disconnect")
+    before = [told for name, told in browser.heard[:cut] if name == "message:new"]
+    known = {one["id"]: one for one in before}
+    rev = before[-1]["rev"]
+    while True:
+        asked = {"conversationId": talk["id"], "afterRev": rev, "limit": 200}
+        page = await browser.do("messages:sync", asked)
+        known |= {one["id"]: one for one in page["messages"]}
+        if not page["hasMore"]:
+            return sorted(known.values(), key=lambda one: one["seq"])
+        rev = page["messages"][-1]["rev"]
