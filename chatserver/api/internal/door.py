@@ -107,7 +107,7 @@ ROUTES: Sequence[Route] = [
     Route("DELETE", _USER, OfExternalUser, delete, None, refuses=_GONE),
     Route("GET", "/api/webhooks", NoPayload, webhooks, desk.WebhookStatus),
     Route("GET", "/api/webhooks/dead", ListDeadLetters, dead, desk.DeadLetterPage),
-    Route("POST", "/api/webhooks/replay", Replay, replay, desk.Replayed, refuses=_GONE),
+    Route("POST", "/api/webhooks/replay", Replay, replay, desk.ReplayedResponse, refuses=_GONE),
     Route(
         "DELETE",
         "/api/webhooks/{endpoint}",

@@ -99,8 +99,9 @@ class Shapes:
 
 
 def _name(schema: Any) -> str:
+    """The name of a component: that of the class, without the ending that tells it from a core class."""
     kind = schema if isinstance(schema, type) else type(schema)
-    return kind.__name__.removesuffix("Schema")
+    return kind.__name__.removesuffix("Schema").removesuffix("Response")
 
 
 def _text(kind: type[Schema]) -> str:

@@ -16,7 +16,10 @@ LARGEST = 2**53 - 1
 
 class Answer(Schema):
     """Every key is always there, but those in `sometimes`. Keys are camelCase on the wire. More keys
-    may come with a later version: who reads an answer ignores what it does not know."""
+    may come with a later version: who reads an answer ignores what it does not know.
+
+    A class that would share its name with one of the core ends in `Response`. The documents of the API
+    name it without that ending."""
 
     called: ClassVar[str] = ""
     """What the tables say instead of all the keys."""

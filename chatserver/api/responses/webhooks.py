@@ -86,7 +86,7 @@ class EndpointStatus(Answer):
     dead = number()
 
 
-class Relay(Answer):
+class RelayResponse(Answer):
     """`until`: how long its lease lasts."""
 
     id = Id()
@@ -99,7 +99,7 @@ class WebhookStatus(Answer):
 
     endpoints = each(EndpointStatus)
     counted_up_to = number()
-    relays = each(Relay)
+    relays = each(RelayResponse)
 
 
 class DeadLetter(Answer):
@@ -124,7 +124,7 @@ class DeadLetterPage(Answer):
     next_cursor = Id(allow_none=True)
 
 
-class Replayed(Answer):
+class ReplayedResponse(Answer):
     """`gone`: dead letters whose event is not kept any more. With a `nextCursor`, ask again with it."""
 
     replayed = number()
