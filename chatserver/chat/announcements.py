@@ -30,7 +30,7 @@ class Announcements:
         if entry.doc["kind"] == "message":
             seq = entry.doc["seq"]
             self._recency.touch(conversation_id, entry.doc["at"])
-        self._rooms.tell(conversation_id, entry.place, steps, seq=seq)
+        self._rooms.tell(conversation_id, entry.offset, steps, seq=seq)
 
 
 def describe(steps: Steps, entry: Entry) -> None:

@@ -229,7 +229,7 @@ class Conversations:
             changes["metadata"] = json_codec.encode(changes["metadata"]).decode()
         at = now()
 
-        async def body(session: Session, place: int) -> Act:
+        async def body(session: Session, offset: int) -> Act:
             await self._mongo.conversations.update_one(
                 {"_id": edit.conversation_id},
                 {"$set": {**changes, "updatedAt": at}},

@@ -34,7 +34,7 @@ class Ending:
     async def end(self, actor_id: str, conversation_id: str) -> None:
         """End a conversation for all, and tell them; what is in it goes with it."""
 
-        async def body(session: Session, place: int) -> Act:
+        async def body(session: Session, offset: int) -> Act:
             await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)
             await self._mongo.participants.delete_many(
                 {"conversationId": conversation_id}, session=session
@@ -45,9 +45,9 @@ class Ending:
             )
             return Act("end", now(), {})
 
-        place = await self._log.act(conversation_id, actor_id, body)
+        offset = await self._log.act(conversation_id, actor_id, body)
         self._ended.set()
-        await self._rooms.confirmed(conversation_id, place or 0)
+        await self._rooms.confirmed(conversation_id, offset or 0)
 
     async def close(self) -> None:
         await tasks.end(self._task)

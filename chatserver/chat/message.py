@@ -13,12 +13,12 @@ from ..mongo import Document
 _NO_METADATA: Mapping[str, Any] = {}
 
 
-def entry_id(conversation_id: str, place: int) -> str:
-    """The id of a log entry: ids of one conversation sort as their places do, 1, 2, 3 …
+def entry_id(conversation_id: str, offset: int) -> str:
+    """The id of a log entry: ids of one conversation sort as their offsets do, 1, 2, 3 …
 
     The id of a message is the id of the entry that made it.
     """
-    return f"{conversation_id}-{place:08x}"
+    return f"{conversation_id}-{offset:08x}"
 
 
 def conversation_of(message_id: str) -> str:
@@ -26,7 +26,7 @@ def conversation_of(message_id: str) -> str:
     return message_id.rpartition("-")[0]
 
 
-def place_of(entry_id: str) -> int:
+def offset_of(entry_id: str) -> int:
     return int(entry_id.rpartition("-")[2], 16)
 
 
@@ -90,7 +90,7 @@ class Message:
         return Message({key: value for key, value in doc.items() if value is not None})
 
     def emptied(self, at: datetime) -> Message:
-        """What is left of a deleted message: its place."""
+        """What is left of a deleted message: its place in the conversation."""
         return self.with_(
             content="",
             attachments=None,

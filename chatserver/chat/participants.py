@@ -89,7 +89,7 @@ class Participants:
         at = now()
         added: list[str] = []
 
-        async def body(session: Session, place: int) -> Act | None:
+        async def body(session: Session, offset: int) -> Act | None:
             present = {
                 doc["userId"]
                 async for doc in self._mongo.participants.find(
@@ -107,7 +107,7 @@ class Participants:
             )
             payloads = [{**_who(conversation_id, one, at), "role": role} for one in added]
             await self._record(
-                session, "participant.added", conversation_id, (place, number), at, payloads
+                session, "participant.added", conversation_id, (offset, number), at, payloads
             )
             view = await self._views.one(conversation_id, session=session)
             return Act("members", at, {"added": added}, view)
@@ -148,7 +148,7 @@ class Participants:
         at = now()
         last = False
 
-        async def body(session: Session, place: int) -> Act | None:
+        async def body(session: Session, offset: int) -> Act | None:
             nonlocal last
             members = [
                 Member(doc)
@@ -175,16 +175,16 @@ class Participants:
                 view = await self._views.one(conversation_id, session=session)
             payload = {**_who(conversation_id, user_id, at), "removedBy": actor_id}
             await self._record(
-                session, "participant.removed", conversation_id, (place, number), at, [payload]
+                session, "participant.removed", conversation_id, (offset, number), at, [payload]
             )
             return Act("members", at, keeps, view)
 
-        place = await self._log.act(conversation_id, actor_id, body)
+        offset = await self._log.act(conversation_id, actor_id, body)
         if last:
             await self._ending.end(actor_id, conversation_id)
-        elif place is not None:
+        elif offset is not None:
             # Who has this answer knows that the user hears nothing more, wherever it is connected.
-            await self._rooms.confirmed(conversation_id, place)
+            await self._rooms.confirmed(conversation_id, offset)
 
     async def change_role(self, actor_id: str, change: RoleChange) -> Mapping[str, Any]:
         """Give a participant another role. Making someone the owner makes the actor an admin."""
@@ -198,7 +198,7 @@ class Participants:
 
         at = now()
 
-        async def body(session: Session, place: int) -> Act:
+        async def body(session: Session, offset: int) -> Act:
             await self._touch(change.conversation_id, at, session)
             # Found with the role that was seen: whoever was quicker wins, and this one is told.
             mine = await self._mongo.participants.update_one(
@@ -246,16 +246,16 @@ class Participants:
         session: Session,
         event_type: str,
         conversation_id: str,
-        place: tuple[int, int],
+        position: tuple[int, int],
         at: datetime,
         payloads: Sequence[Mapping[str, Any]],
     ) -> None:
-        at_place, number = place
+        offset, number = position
         await self._outbox.append(
             session,
             [
                 Record.of_conversation(
-                    event_type, conversation_id, (at_place, number + n), at, payload
+                    event_type, conversation_id, (offset, number + n), at, payload
                 )
                 for n, payload in enumerate(payloads)
             ],

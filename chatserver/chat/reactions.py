@@ -75,10 +75,10 @@ class _Add:
         if not users and len(message.reactions) >= MAX_EMOJI:
             raise Conflict(f"A message carries at most {MAX_EMOJI} different emoji.")
         after = [one for one in message.reactions if one["emoji"] != self.emoji]
-        place = next(
+        index = next(
             (i for i, one in enumerate(message.reactions) if one["emoji"] == self.emoji), len(after)
         )
-        after.insert(place, {"emoji": self.emoji, "users": [*users, self.user_id]})
+        after.insert(index, {"emoji": self.emoji, "users": [*users, self.user_id]})
         return Applied(
             message.with_(reactions=after),
             "reaction.added",

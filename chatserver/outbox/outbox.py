@@ -37,16 +37,16 @@ class Record:
         cls,
         event_type: str,
         conversation_id: str,
-        place: tuple[int, int],
+        position: tuple[int, int],
         at: datetime,
         data: Mapping[str, Any],
     ) -> Record:
-        """`place`: that of the change in the log, and a number that grows from event to event.
+        """`position`: the offset of the change in the log, and a number that grows from event to event.
 
         Both as the transaction of the change reads them: of two events, the later one has the higher.
         """
-        entry, number = place
-        record_id = f"{conversation_id}-{entry:08x}.{number:08x}"
+        offset, number = position
+        record_id = f"{conversation_id}-{offset:08x}.{number:08x}"
         return cls(record_id, event_type, conversation_id, conversation_id, at, data)
 
     @classmethod

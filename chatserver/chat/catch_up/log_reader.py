@@ -10,8 +10,8 @@ from ...realtime.rooms.sequencer import PAGE, Unreadable
 from ...realtime.rooms.update import Steps
 from ..announcements import describe
 from ..log.entry import Entry
-from ..log.position import MAX_PLACE
-from ..message import Message, entry_id, place_of
+from ..log.position import MAX_OFFSET
+from ..message import Message, entry_id, offset_of
 from ..recency import Recency
 from ..views import LAST_ENTRY, Views
 
@@ -24,22 +24,22 @@ class Record:
         self._views = views
         self._recency = recency
 
-    async def after(self, room: str, place: int) -> list[tuple[int, Steps]]:
-        """The changes after `place`, in order: the first of them when there are many.
+    async def after(self, room: str, offset: int) -> list[tuple[int, Steps]]:
+        """The changes after `offset`, in order: the first of them when there are many.
 
         A message is told as it is by now, with the rev that it was sent with; what was done to it
         since, as far as it is among these, is in it and not told again. Raises Unreadable.
         """
         try:
             async with deadline():
-                return await self._after(room, place)
+                return await self._after(room, offset)
         except (PyMongoError, TimeoutError) as error:
             if not is_down(error):
                 raise
             raise Unreadable from error
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
-        """The place that each of these conversations has reached; those that have ended are left out. Raises Unreadable."""
+        """The offset that each of these conversations has reached; those that have ended are left out. Raises Unreadable."""
         wanted = list(rooms)
         found: dict[str, int] = {}
         try:
@@ -54,15 +54,15 @@ class Record:
                     )
                     async for doc in cursor:
                         latest = doc["latest"]
-                        found[doc["_id"]] = place_of(latest[0]["_id"]) if latest else 0
+                        found[doc["_id"]] = offset_of(latest[0]["_id"]) if latest else 0
         except (PyMongoError, TimeoutError) as error:
             if not is_down(error):
                 raise
             raise Unreadable from error
         return found
 
-    async def _after(self, room: str, place: int) -> list[tuple[int, Steps]]:
-        span = {"$gt": entry_id(room, place), "$lte": entry_id(room, MAX_PLACE)}
+    async def _after(self, room: str, offset: int) -> list[tuple[int, Steps]]:
+        span = {"$gt": entry_id(room, offset), "$lte": entry_id(room, MAX_OFFSET)}
         cursor = self._mongo.log.find({"_id": span}).sort("_id", 1).limit(PAGE)
         docs = [doc async for doc in cursor]
         targets = {doc["messageId"] for doc in docs if "messageId" in doc}
@@ -71,7 +71,7 @@ class Record:
             async for doc in self._mongo.log.find({"_id": {"$in": list(targets)}})
         }
         sent = {doc["_id"] for doc in docs if doc["kind"] == "message"}
-        return [(place_of(doc["_id"]), await self._steps_of(doc, messages, sent)) for doc in docs]
+        return [(offset_of(doc["_id"]), await self._steps_of(doc, messages, sent)) for doc in docs]
 
     async def _steps_of(self, doc: Document, messages: dict[str, Message], sent: set[str]) -> Steps:
         steps = Steps()

@@ -33,16 +33,16 @@ class Here(Protocol):
     def missed(self) -> None:
         """Look again."""
 
-    def reached(self, room: str, place: int) -> bool | None:
-        """Whether the changes up to `place` count as performed here; None when nobody follows them."""
+    def reached(self, room: str, offset: int) -> bool | None:
+        """Whether the changes up to `offset` count as performed here; None when nobody follows them."""
 
-    def found(self, room: str, place: int, steps: Steps) -> None:
+    def found(self, room: str, offset: int, steps: Steps) -> None:
         """Perform on this node what is on record."""
 
 
 class Missed:
     """Users who were shut out, and those who came into a conversation that nobody here was in. (All
-    else is a change of a room that is heard here, and is found by its place.)"""
+    else is a change of a room that is heard here, and is found by its offset.)"""
 
     def __init__(
         self, mongo: Mongo, record: Record, users: Users, views: Views, here: Here
@@ -77,8 +77,8 @@ class Missed:
             joined: dict[str, list[Document]] = {}
             for doc in found:
                 joined.setdefault(doc["conversationId"], []).append(doc)
-            for room, place in (await self._record.positions(joined)).items():
-                await self._bring_in(room, place, joined[room], watches)
+            for room, offset in (await self._record.positions(joined)).items():
+                await self._bring_in(room, offset, joined[room], watches)
         finally:
             for user_id, watch in watches.items():
                 self._here.turned_back(user_id, watch)
@@ -94,7 +94,7 @@ class Missed:
         ]
 
     async def _bring_in(
-        self, room: str, place: int, docs: list[Document], watches: Mapping[str, Arrival]
+        self, room: str, offset: int, docs: list[Document], watches: Mapping[str, Arrival]
     ) -> None:
         try:
             view = await self._views.one(room)
@@ -102,11 +102,11 @@ class Missed:
             return
         conversation = await self._mongo.conversations.find_one({"_id": room}, {"createdAt": 1})
         created_at: Any = conversation and conversation["createdAt"]
-        reached = self._here.reached(room, place)
-        # Who is still in since before the place was read goes, if at all, by a later change: that is
+        reached = self._here.reached(room, offset)
+        # Who is still in since before the offset was read goes, if at all, by a later change: that is
         # to come, unless it was performed while this was read.
         still = await self._joined(set(watches), {"_id": {"$in": [doc["_id"] for doc in docs]}})
-        followed_since = reached is None and self._here.reached(room, place) is not None
+        followed_since = reached is None and self._here.reached(room, offset) is not None
         steps = Steps()
         for doc in still:
             user_id, founder = doc["userId"], doc["joinedAt"] == created_at
@@ -122,4 +122,4 @@ class Missed:
             steps.admit([user_id])
             steps.emit_to(user_id, "conversation:new" if founder else "conversation:joined", view)
         if steps.moves:
-            self._here.found(room, place, steps)
+            self._here.found(room, offset, steps)

@@ -67,7 +67,7 @@ class Changes:
         self, tail: Tail, ops: list[ChangeOp], runs: Iterator[int], session: Session
     ) -> tuple[list[Entry], list[Outcome | ChatError]]:
         at = now()
-        rev, place = tail.rev, tail.place
+        rev, offset = tail.rev, tail.offset
         wanted = {"_id": {"$in": list({op.change.message_id for op in ops})}, "kind": "message"}
         hold = next(runs) > 0
         if hold:
@@ -103,12 +103,12 @@ class Changes:
                     continue
                 hidden.add(one)
             rev += 1
-            place += 1
+            offset += 1
             after = applied.message.with_(rev=rev)
             if applied.for_all:
                 messages[message.id] = touched[message.id] = after
             doc = {
-                "_id": entry_id(tail.id, place),
+                "_id": entry_id(tail.id, offset),
                 "kind": applied.kind,
                 "conversationId": tail.id,
                 "lastSeq": tail.seq,
@@ -164,17 +164,17 @@ class Changes:
             if entry is not None:
                 self._position.committed(tail, entry)
             if not op.future.done():
-                op.future.set_result(entry.place if entry else None)
+                op.future.set_result(entry.offset if entry else None)
             return
         raise Unavailable("This conversation is too busy.")
 
     async def _act(self, tail: Tail, op: ActOp, session: Session) -> Entry | None:
-        place = tail.place + 1
-        act = await op.body(session, place)
+        offset = tail.offset + 1
+        act = await op.body(session, offset)
         if act is None:
             return None
         doc = {
-            "_id": entry_id(tail.id, place),
+            "_id": entry_id(tail.id, offset),
             "kind": act.kind,
             "conversationId": tail.id,
             "lastSeq": tail.seq,

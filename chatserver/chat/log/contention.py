@@ -1,7 +1,7 @@
 """Nodes that write in one conversation at the same time take turns.
 
 A node that has written begins with what came meanwhile, at once: so it would win the next race for a
-place too, and the others would never get one. Whoever loses says so. Who hears that pauses after each
+offset too, and the others would never get one. Whoever loses says so. Who hears that pauses after each
 batch, until it has heard what another node wrote, or until nobody wrote anything for PAUSE_S. And what
 is heard of the others' messages need not be read: the next batch is numbered from there.
 
@@ -30,7 +30,7 @@ URGENT = 4
 YIELD_S = 0.3
 """How long others wait for who is to be first, unless that is done before: many times a transaction."""
 HEARD = 1000
-"""Places of one conversation that are remembered while a batch of it is under way."""
+"""Offsets of one conversation that are remembered while a batch of it is under way."""
 
 Word = Literal["lost", "first", "done"]
 """What the nodes say to each other: I have lost a race; let me be first; I have been. `lost` is for those
@@ -79,7 +79,7 @@ class Turns:
             self._pause(tail, random.uniform(0, PAUSE_S), self._in_vain)
 
     async def lost(self, tail: Tail, attempt: int) -> set[str]:
-        """Another node has taken the place: learn what it wrote. Returns who was removed by it.
+        """Another node has taken the offset: learn what it wrote. Returns who was removed by it.
 
         What is heard are messages, without a gap: nobody was removed by them or between them.
         """
@@ -128,12 +128,12 @@ class Turns:
     def _yields_for(self, tail: Tail) -> float:
         return tail.yields_until - self._loop.time()
 
-    def heard(self, tail: Tail, place: int, seq: int) -> None:
+    def heard(self, tail: Tail, offset: int, seq: int) -> None:
         """Another node has committed a message."""
-        if not tail.known or place <= tail.place:
+        if not tail.known or offset <= tail.offset:
             return
         if len(tail.heard) < HEARD:
-            tail.heard[place] = seq
+            tail.heard[offset] = seq
         if tail.busy:
             self._wake(tail)
         elif self._advance(tail) and tail in self._pauses and self._yields_for(tail) <= 0:
@@ -152,17 +152,17 @@ class Turns:
 
     def _advance(self, tail: Tail) -> bool:
         """Take what was heard for what is there, as far as nothing is missing in between."""
-        heard, before = tail.heard, tail.place
+        heard, before = tail.heard, tail.offset
         if not heard:
             return False
         if tail.known:
-            while (seq := heard.pop(tail.place + 1, None)) is not None:
-                tail.place += 1
+            while (seq := heard.pop(tail.offset + 1, None)) is not None:
+                tail.offset += 1
                 tail.rev += 1
                 tail.seq = seq
-        for place in [one for one in heard if one <= tail.place]:
-            del heard[place]
-        return tail.place > before
+        for offset in [one for one in heard if one <= tail.offset]:
+            del heard[offset]
+        return tail.offset > before
 
     def _pause(self, tail: Tail, seconds: float, then: Callable[[Tail], None]) -> None:
         if (earlier := self._pauses.get(tail)) is not None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ...mongo import Document
 from ...observability.spans import Trail
-from ..message import Message, place_of
+from ..message import Message, offset_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Entry:
     trail: Trail | None = None
 
     @property
-    def place(self) -> int:
-        return place_of(self.doc["_id"])
+    def offset(self) -> int:
+        return offset_of(self.doc["_id"])
 
     @property
     def rev(self) -> int:

@@ -108,9 +108,9 @@ class Log:
         actor_id: str,
         body: Callable[[Session, int], Awaitable[Act | None]],
     ) -> asyncio.Future[int | None]:
-        """Take a change of the conversation itself into its order; the future is for its place.
+        """Take a change of the conversation itself into its order; the future is for its offset.
 
-        `body` makes it, in the transaction that also writes its log entry, in the place that it is
+        `body` makes it, in the transaction that also writes its log entry, in the offset that it is
         given; it may run several times. None: there is nothing to change. What it raises refuses it.
         After an act of the kind `end`, whatever comes later, on any node, is refused with NotFound.
         """
@@ -118,10 +118,10 @@ class Log:
         self._enqueue(conversation_id, ActOp(actor_id, body, future))
         return future
 
-    def heard(self, conversation_id: str, place: int, seq: int) -> None:
+    def heard(self, conversation_id: str, offset: int, seq: int) -> None:
         """Another node has committed a message: the next one of ours need not find out."""
         if (tail := self._tails.get(conversation_id)) is not None:
-            self._turns.heard(tail, place, seq)
+            self._turns.heard(tail, offset, seq)
 
     def said(self, conversation_id: str, word: Word) -> None:
         """Another node says so (see Turns)."""

@@ -10,13 +10,13 @@ import structlog
 
 from ...clock import now
 from ...mongo import Document, DuplicateKeyError, Mongo, Session
-from ..message import entry_id, place_of
+from ..message import entry_id, offset_of
 from .entry import Entry
 from .tail import ENDED, Tail
 
 log = structlog.get_logger(__name__)
 
-MAX_PLACE = 0xFFFFFFFF
+MAX_OFFSET = 0xFFFFFFFF
 
 
 async def last_entry(
@@ -27,7 +27,7 @@ async def last_entry(
         {
             "_id": {
                 "$gt": entry_id(conversation_id, 0),
-                "$lte": entry_id(conversation_id, MAX_PLACE),
+                "$lte": entry_id(conversation_id, MAX_OFFSET),
             }
         },
         {"lastSeq": 1, "lastRev": 1, "kind": 1},
@@ -40,7 +40,7 @@ class Position:
     """Keeps where a conversation stands, and reads it where that is not known.
 
     `announce` is called with every entry that was committed here; `behind(conversation, after, known)`
-    when there are others, up to the place `known`, of which nothing was announced here.
+    when there are others, up to the offset `known`, of which nothing was announced here.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Position:
         if tail.unsure:
             await self.make_sure(tail)
             return
-        if tail.place == ENDED:
+        if tail.offset == ENDED:
             return
-        if tail.place >= 0:
+        if tail.offset >= 0:
             # Known once: what came since from elsewhere has not been announced here.
             await self.catch_up(tail)
             return
@@ -77,18 +77,18 @@ class Position:
     async def _find(self, tail: Tail) -> None:
         doc = await last_entry(self._mongo, tail.id)
         if doc is None:
-            tail.seq, tail.rev, tail.place = 0, 0, 0
+            tail.seq, tail.rev, tail.offset = 0, 0, 0
         elif doc["kind"] == "end":
-            tail.place = ENDED
+            tail.offset = ENDED
         else:
             _set(tail, doc)
 
     async def catch_up(self, tail: Tail) -> set[str]:
         """Learn what the log has beyond what this node knows of it; returns who was removed by it."""
-        before = tail.place
+        before = tail.offset
         removed: set[str] = set()
         cursor = self._mongo.log.find(
-            {"_id": {"$gt": entry_id(tail.id, before), "$lte": entry_id(tail.id, MAX_PLACE)}},
+            {"_id": {"$gt": entry_id(tail.id, before), "$lte": entry_id(tail.id, MAX_OFFSET)}},
             {"kind": 1, "lastSeq": 1, "lastRev": 1, "added": 1, "removed": 1},
         ).sort("_id", 1)
         async for doc in cursor:
@@ -96,29 +96,29 @@ class Position:
             removed.update(doc.get("removed", ()))
             _set(tail, doc)
             if doc["kind"] == "end":
-                self._behind(tail.id, before, tail.place)
-                tail.place = ENDED
+                self._behind(tail.id, before, tail.offset)
+                tail.offset = ENDED
                 return removed
-        if tail.place > before:
-            self._behind(tail.id, before, tail.place)
+        if tail.offset > before:
+            self._behind(tail.id, before, tail.offset)
         tail.seen_at = time.monotonic()
         return removed
 
     async def make_sure(self, tail: Tail) -> None:
         """After a write without an answer: find out what became of it, for good.
 
-        It may still be on its way to the database. A fence takes the place that the write would
+        It may still be on its way to the database. A fence takes the offset that the write would
         have: if the fence gets in, the write never will; if it does not, the write is there.
         """
         while True:
-            if tail.place < 0:
+            if tail.offset < 0:
                 await self._find(tail)
             else:
                 await self.catch_up(tail)
-            if tail.place == ENDED:
+            if tail.offset == ENDED:
                 break
             fence = {
-                "_id": entry_id(tail.id, tail.place + 1),
+                "_id": entry_id(tail.id, tail.offset + 1),
                 "kind": "fence",
                 "conversationId": tail.id,
                 "lastSeq": tail.seq,
@@ -149,10 +149,10 @@ class Position:
         if entry.trail is not None:
             entry.trail.done()
         if entry.doc["kind"] == "end":
-            tail.place = ENDED
+            tail.offset = ENDED
 
 
 def _set(tail: Tail, last: Document) -> None:
-    tail.seq, tail.rev, tail.place = last["lastSeq"], last["lastRev"], place_of(last["_id"])
+    tail.seq, tail.rev, tail.offset = last["lastSeq"], last["lastRev"], offset_of(last["_id"])
     tail.removed.difference_update(last.get("added", ()))
     tail.removed.update(last.get("removed", ()))

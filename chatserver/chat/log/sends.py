@@ -109,15 +109,15 @@ class Sends:
         docs: list[Document] = []
         sends: list[tuple[Tail, Send]] = []
         for tail, run in runs:
-            seq, rev, place = tail.seq, tail.rev, tail.place
+            seq, rev, offset = tail.seq, tail.rev, tail.offset
             slots = self._routes.slots("message.created", tail.id)
             for send in run:
                 seq += 1
                 rev += 1
-                place += 1
+                offset += 1
                 # _id first: MongoDB puts it there anyway. An earlier attempt left another one.
                 doc = {"_id": "", **send.doc}
-                doc["_id"] = entry_id(tail.id, place)
+                doc["_id"] = entry_id(tail.id, offset)
                 doc["kind"] = "message"
                 doc["seq"] = doc["lastSeq"] = seq
                 doc["rev"] = doc["lastRev"] = rev

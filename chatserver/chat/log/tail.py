@@ -19,7 +19,7 @@ ATTEMPTS = 100
 """Tries of a batch whose revs other nodes took first: a node that writes without a pause leaves another
 little room, and whoever loses has to be stubborn. They take about a second, well within the deadline."""
 ENDED = 2**31
-"""The place of a tail whose conversation was deleted."""
+"""The offset of a tail whose conversation was deleted."""
 
 
 class Send:
@@ -79,7 +79,7 @@ class Tail:
         "heard",
         "hears",
         "id",
-        "place",
+        "offset",
         "queue",
         "ready",
         "removed",
@@ -96,7 +96,7 @@ class Tail:
         self.queue: deque[Op] = deque()
         self.seq = -1
         self.rev = -1
-        self.place = -1
+        self.offset = -1
         self.seen_at = 0.0
         self.busy = False
         self.ready = False
@@ -112,13 +112,15 @@ class Tail:
         self.yields_until = 0.0
         """Another node is to be first until then, by the loop's clock."""
         self.heard: dict[int, int] = {}
-        """Messages of other nodes that may come next: the seq of each place."""
+        """Messages of other nodes that may come next: the seq of each offset."""
         self.hears: asyncio.Future[None] | None = None
 
     @property
     def known(self) -> bool:
         return (
-            self.place >= 0 and not self.unsure and time.monotonic() - self.seen_at < POSITION_AGE_S
+            self.offset >= 0
+            and not self.unsure
+            and time.monotonic() - self.seen_at < POSITION_AGE_S
         )
 
     def suits(self, ops: list[Send] | list[ChangeOp]) -> bool:
@@ -139,7 +141,7 @@ def living(tail: Tail, ops: list[Any], removed: Collection[str] | None = None) -
     if removed is None:
         removed = tail.removed
     for op in ops:
-        if tail.place == ENDED or op.user_id in removed:
+        if tail.offset == ENDED or op.user_id in removed:
             refuse(op, NotFound())
     return [op for op in ops if not op.future.done()]
 

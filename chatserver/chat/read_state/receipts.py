@@ -19,7 +19,7 @@ from ...errors import Conflict, NotFound, ValidationFailed
 from ...mongo import AFTER, Document, Mongo, Session
 from ..log.log import Log
 from ..membership import Members, member_id
-from ..message import Message, conversation_of, entry_id, place_of
+from ..message import Message, conversation_of, entry_id, offset_of
 from ..rooms import Rooms
 from .ranges import Range, ReadSet
 from .unread import Unread, read_set
@@ -191,7 +191,7 @@ class Receipts:
                 return _Read(0, now())
             after = await self._collapsed(doc, state.adding(first, last), last)
             became = await self._unread.within(doc, gaps)
-            tells = {"place": place_of(named.id)} | ({} if one else {"count": became})
+            tells = {"place": offset_of(named.id)} | ({} if one else {"count": became})
             told = await self._mongo.transaction(partial(self._store, doc, after, gaps, tells))
             if told is not None:
                 return _Read(became, told["at"], str(told["_id"]))
@@ -246,7 +246,7 @@ class Receipts:
 
 
 def announcement(receipt: Document) -> tuple[str, Mapping[str, Any]]:
-    """The event and the payload that tell of an act of reading, from the receipt that has its `place`."""
+    """The event and the payload that tell of an act of reading, from the receipt that has `place`."""
     conversation_id, user_id, at = receipt["conversationId"], receipt["userId"], receipt["at"]
     message_id = entry_id(conversation_id, receipt["place"])
     if "count" not in receipt:
