@@ -20,7 +20,7 @@ from ...outbox.admin.search import Selection
 from ..auth import same_secret
 from ..http import HEADER_SECRET, MAX_BODY, Reply, answer, pattern, read
 from ..requests.parse import Request, parse
-from ..requests.users import NoPayload, Nothing, OfExternalUser, SyncUser, SyncUsers, UserBatch
+from ..requests.users import EmptyPayload, NoPayload, OfExternalUser, SyncUser, SyncUsers, UserBatch
 from ..requests.webhooks import ListDeadLetters, OfEndpoint, Replay
 from ..responses import users
 from ..responses import webhooks as desk
@@ -61,7 +61,7 @@ async def delete(chat: Chat, one: OneUser) -> Any:
     return Reply(204)
 
 
-async def webhooks(chat: Chat, _: Nothing) -> Any:
+async def webhooks(chat: Chat, _: EmptyPayload) -> Any:
     """See what waits to be delivered, what fails, and which relays are at work."""
     return await chat.webhooks.status()
 

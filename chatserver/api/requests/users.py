@@ -67,12 +67,12 @@ class PresenceOf(Request):
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class EmptyPayload:
     pass
 
 
 class NoPayload(Request):
-    makes = Nothing
+    makes = EmptyPayload
 
 
 @dataclass(frozen=True, slots=True)

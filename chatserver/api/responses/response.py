@@ -33,7 +33,7 @@ class Answer(Schema):
         field_obj.required = field_name not in self.sometimes
 
 
-class Nothing(Answer):
+class NothingResponse(Answer):
     """No keys."""
 
 

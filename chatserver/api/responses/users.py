@@ -73,7 +73,7 @@ class Connected(Answer):
     timestamp = Time()
 
 
-class Failed(Error):
+class FailedResponse(Error):
     """The error shape; `event` names the event that failed, where it was one."""
 
     sometimes = frozenset({"details", "event"})

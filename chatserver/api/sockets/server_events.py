@@ -23,7 +23,7 @@ _NEIGHBOURS = "everyone who shares a conversation with the user, each socket onc
 
 HEARD: Sequence[Heard] = [
     Heard("connected", users.Connected, "this socket, when it is in its rooms"),
-    Heard("error", users.Failed, "this socket"),
+    Heard("error", users.FailedResponse, "this socket"),
     Heard("message:new", messages.Message, _ALL + ", with every device of the sender"),
     Heard("message:updated", messages.MessageUpdated, _ALL),
     Heard(

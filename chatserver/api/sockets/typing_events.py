@@ -12,8 +12,8 @@ from ...errors import NotFound
 from ...realtime import Connection
 from ..rate_limits import Rate
 from ..requests.conversations import OfConversation
-from ..requests.users import NoPayload, Nothing
-from ..responses.response import Nothing as NoAnswer
+from ..requests.users import EmptyPayload, NoPayload
+from ..responses.response import NothingResponse
 from ..responses.users import Now
 from .event import Event, Handler
 
@@ -44,13 +44,13 @@ def _stopping(kind: Kind) -> Handler:
     return stop
 
 
-def keep_active(chat: Chat, connection: Connection, _: Nothing) -> Any:
+def keep_active(chat: Chat, connection: Connection, _: EmptyPayload) -> Any:
     """Say that the user is still active: `lastSeen` follows it."""
     chat.presence.active(connection.user_id)
     return {"timestamp": iso(now())}
 
 
-def ping(chat: Chat, connection: Connection, _: Nothing) -> Any:
+def ping(chat: Chat, connection: Connection, _: EmptyPayload) -> Any:
     """Ask whether the server answers."""
     return {"timestamp": iso(now())}
 
@@ -58,10 +58,14 @@ def ping(chat: Chat, connection: Connection, _: Nothing) -> Any:
 _GONE = (NotFound,)
 
 EVENTS = [
-    Event("typing:start", OfConversation, _starting("typing"), Rate(10), NoAnswer, _GONE),
-    Event("typing:stop", OfConversation, _stopping("typing"), Rate(10), NoAnswer, _GONE),
-    Event("recording:start", OfConversation, _starting("recording"), Rate(10), NoAnswer, _GONE),
-    Event("recording:stop", OfConversation, _stopping("recording"), Rate(10), NoAnswer, _GONE),
+    Event("typing:start", OfConversation, _starting("typing"), Rate(10), NothingResponse, _GONE),
+    Event("typing:stop", OfConversation, _stopping("typing"), Rate(10), NothingResponse, _GONE),
+    Event(
+        "recording:start", OfConversation, _starting("recording"), Rate(10), NothingResponse, _GONE
+    ),
+    Event(
+        "recording:stop", OfConversation, _stopping("recording"), Rate(10), NothingResponse, _GONE
+    ),
     Event("activity:ping", NoPayload, keep_active, Rate(5), Now),
     Event("ping", NoPayload, ping, Rate(10), Now, reply="pong"),
 ]
