@@ -12,7 +12,7 @@ from .. import json_codec
 from ..clock import from_unix, now, unix_ms
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
-from ..outbox.outbox import Outbox, Record
+from ..outbox.outbox import Outbox, OutboxRecord
 from ..realtime.rooms.update import Steps
 from .deletion import Ending
 from .log.entry import Act
@@ -161,7 +161,7 @@ class Conversations:
         async def store(session: Session) -> None:
             await self._mongo.conversations.insert_one(conversation, session=session)
             await self._mongo.participants.insert_many(members, session=session)
-            created = Record.of_conversation(
+            created = OutboxRecord.of_conversation(
                 "conversation.created",
                 conversation_id,
                 (0, 0),

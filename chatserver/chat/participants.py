@@ -11,7 +11,7 @@ from typing import Any
 from ..clock import iso, now
 from ..errors import Conflict, Forbidden, NotFound
 from ..mongo import Document, Mongo, Session
-from ..outbox.outbox import Outbox, Record
+from ..outbox.outbox import Outbox, OutboxRecord
 from .deletion import Ending
 from .log.entry import Act
 from .log.log import Log
@@ -254,7 +254,7 @@ class Participants:
         await self._outbox.append(
             session,
             [
-                Record.of_conversation(
+                OutboxRecord.of_conversation(
                     event_type, conversation_id, (offset, number + n), at, payload
                 )
                 for n, payload in enumerate(payloads)

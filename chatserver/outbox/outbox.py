@@ -23,7 +23,7 @@ from .endpoints import Routes
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class OutboxRecord:
     id: str
     type: str
     lane: str
@@ -40,7 +40,7 @@ class Record:
         position: tuple[int, int],
         at: datetime,
         data: Mapping[str, Any],
-    ) -> Record:
+    ) -> OutboxRecord:
         """`position`: the offset of the change in the log, and a number that grows from event to event.
 
         Both as the transaction of the change reads them: of two events, the later one has the higher.
@@ -52,7 +52,7 @@ class Record:
     @classmethod
     def of_user(
         cls, event_type: str, user_id: str, number: int, at: datetime, data: Mapping[str, Any]
-    ) -> Record:
+    ) -> OutboxRecord:
         """`number` grows from event to event of this user."""
         # What a user id is made of is not ours to say; ids of lanes go into ids and headers.
         lane = hashlib.blake2b(user_id.encode(), digest_size=12).hexdigest()
@@ -66,7 +66,7 @@ class Outbox:
         self._mongo = mongo
         self._routes = routes
 
-    async def append(self, session: Session, records: Sequence[Record]) -> None:
+    async def append(self, session: Session, records: Sequence[OutboxRecord]) -> None:
         """Record events, in the transaction of the change that they tell of."""
         docs: list[Document] = []
         span = spans.here()

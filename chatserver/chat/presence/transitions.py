@@ -11,7 +11,7 @@ from typing import Any
 
 from ...clock import iso, now
 from ...mongo import Document, Mongo, Session
-from ...outbox.outbox import Outbox, Record
+from ...outbox.outbox import Outbox, OutboxRecord
 from ..membership import Members
 from ..rooms import Rooms
 from .node_leases import Hold
@@ -35,9 +35,9 @@ class _Transition:
     online: bool
     payload: Mapping[str, Any]
 
-    def record(self, at: datetime) -> Record:
+    def record(self, at: datetime) -> OutboxRecord:
         kind = "user.online" if self.online else "user.offline"
-        return Record.of_user(kind, self.user_id, self.number, at, self.payload)
+        return OutboxRecord.of_user(kind, self.user_id, self.number, at, self.payload)
 
 
 class Transitions:
