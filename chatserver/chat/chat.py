@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..outbox.admin.admin import Desk
+from ..outbox.admin.admin import OutboxAdmin
 from .conversations import Conversations
 from .membership import Members
 from .messages import Messages
@@ -27,4 +27,4 @@ class Chat:
     receipts: Receipts
     presence: Presence
     activity: Activity
-    webhooks: Desk
+    webhooks: OutboxAdmin

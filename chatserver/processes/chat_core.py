@@ -29,7 +29,7 @@ from ..chat.users import Users
 from ..chat.views import Views
 from ..mongo import Mongo
 from ..observability.metrics import Metrics
-from ..outbox.admin.admin import Desk
+from ..outbox.admin.admin import OutboxAdmin
 from ..outbox.endpoints import Routes
 from ..outbox.outbox import Outbox
 from ..realtime.bus import Bus
@@ -112,7 +112,7 @@ async def build(
         receipts=Receipts(mongo, changes, members, unread, rooms),
         presence=presence,
         activity=Activity(rooms, node=node, timeout_s=settings.typing_timeout_s),
-        webhooks=Desk(mongo, settings.webhooks),
+        webhooks=OutboxAdmin(mongo, settings.webhooks),
     )
 
 

@@ -1,4 +1,4 @@
-"""Users as the Master Service tells us of them, and the operator's desk of the webhooks.
+"""Users as the Master Service tells us of them, and the admin API of the outbox.
 
 Served on the internal port only.
 """
@@ -23,8 +23,8 @@ from ..requests.parse import Request, parse
 from ..requests.users import EmptyPayload, NoPayload, OfExternalUser, SyncUser, SyncUsers, UserBatch
 from ..requests.webhooks import ListDeadLetters, OfEndpoint, Replay
 from ..responses import users
-from ..responses import webhooks as desk
 from ..responses.response import Answer
+from ..responses.webhooks import DeadLetterPage, Dropped, ReplayedResponse, WebhookStatus
 
 MAX_BATCH_BODY = 4 * 1024 * 1024
 
@@ -105,15 +105,15 @@ ROUTES: Sequence[Route] = [
     Route("POST", "/api/users/sync/batch", SyncUsers, sync_all, users.BatchReport, MAX_BATCH_BODY),
     Route("GET", _USER, OfExternalUser, get, users.User, refuses=_GONE),
     Route("DELETE", _USER, OfExternalUser, delete, None, refuses=_GONE),
-    Route("GET", "/api/webhooks", NoPayload, webhooks, desk.WebhookStatus),
-    Route("GET", "/api/webhooks/dead", ListDeadLetters, dead, desk.DeadLetterPage),
-    Route("POST", "/api/webhooks/replay", Replay, replay, desk.ReplayedResponse, refuses=_GONE),
+    Route("GET", "/api/webhooks", NoPayload, webhooks, WebhookStatus),
+    Route("GET", "/api/webhooks/dead", ListDeadLetters, dead, DeadLetterPage),
+    Route("POST", "/api/webhooks/replay", Replay, replay, ReplayedResponse, refuses=_GONE),
     Route(
         "DELETE",
         "/api/webhooks/{endpoint}",
         OfEndpoint,
         forget,
-        desk.Dropped,
+        Dropped,
         refuses=(NotFound, Conflict),
     ),
 ]

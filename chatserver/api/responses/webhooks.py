@@ -1,4 +1,4 @@
-"""What webhooks say, and what the operator's desk answers."""
+"""What webhooks say, and what the admin API of the outbox answers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ DATA: Mapping[str, type[Answer]] = {
 }
 """The `data` of each type of event."""
 
-# --- the desk -----------------------------------------------------------------------------------
+# --- the admin API ------------------------------------------------------------------------------
 
 
 class FailingLane(Answer):

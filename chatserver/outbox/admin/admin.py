@@ -1,4 +1,4 @@
-"""The operator's desk: what waits, what fails, what was given up; and what can be done about it."""
+"""The operator's view of the outbox: what waits, what fails, what was given up; replay and drop."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ BUDGET_S = 2.0
 """After this long the rest of a sweep is left to the next request."""
 
 
-class Desk:
-    """Talks to the database alone: what it changes, the relays find there."""
+class OutboxAdmin:
+    """Reads and writes the database alone; the relays find there what it has changed."""
 
     def __init__(self, mongo: Mongo, endpoints: Sequence[Endpoint]) -> None:
         self._mongo = mongo
