@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..clock import iso
-from ..realtime.rooms.update import Steps
+from ..realtime.rooms.update import RoomUpdate
 from .log.entry import Entry
 from .message import Message
 from .recency import Recency
@@ -24,34 +24,34 @@ class Announcements:
 
     def tell(self, entry: Entry) -> None:
         conversation_id = entry.doc["conversationId"]
-        steps = Steps()
-        describe(steps, entry)
+        update = RoomUpdate()
+        describe(update, entry)
         seq = 0
         if entry.doc["kind"] == "message":
             seq = entry.doc["seq"]
             self._recency.touch(conversation_id, entry.doc["at"])
-        self._rooms.tell(conversation_id, entry.offset, steps, seq=seq)
+        self._rooms.tell(conversation_id, entry.offset, update, seq=seq)
 
 
-def describe(steps: Steps, entry: Entry) -> None:
-    """Add the steps of a log entry. One function, for what was just committed and for what had to be
+def describe(update: RoomUpdate, entry: Entry) -> None:
+    """Add the effects of a log entry. One function, for what was just committed and for what had to be
     read again."""
     doc = entry.doc
     kind = doc["kind"]
     if kind == "message":
         assert entry.message is not None  # noqa: S101
-        steps.emit("message:new", entry.message.json)
+        update.emit("message:new", entry.message.json)
     elif kind == "members":
-        _members(steps, doc, entry.view)
+        _members(update, doc, entry.view)
     elif kind == "conversation":
-        steps.emit("conversation:updated", entry.view)
+        update.emit("conversation:updated", entry.view)
     elif kind == "end":
-        steps.dissolve("conversation:removed", {"conversationId": doc["conversationId"]})
+        update.dissolve("conversation:removed", {"conversationId": doc["conversationId"]})
     elif entry.message is not None:
-        _change(steps, entry, entry.message)
+        _change(update, entry, entry.message)
 
 
-def _members(steps: Steps, doc: Mapping[str, Any], view: View | None) -> None:
+def _members(update: RoomUpdate, doc: Mapping[str, Any], view: View | None) -> None:
     conversation_id, at = doc["conversationId"], iso(doc["at"])
 
     def who(user_id: str) -> View:
@@ -59,22 +59,22 @@ def _members(steps: Steps, doc: Mapping[str, Any], view: View | None) -> None:
 
     added, removed = doc.get("added", ()), doc.get("removed", ())
     if added:
-        steps.admit(added)
+        update.admit(added)
         for user_id in added:
-            steps.emit_to(user_id, "conversation:joined", view)
+            update.emit_to(user_id, "conversation:joined", view)
         for user_id in added:
-            steps.emit("participant:added", who(user_id))
+            update.emit("participant:added", who(user_id))
     if removed:
-        steps.expel(removed)
+        update.expel(removed)
         for user_id in removed:
-            steps.emit_to(user_id, "conversation:removed", {"conversationId": conversation_id})
+            update.emit_to(user_id, "conversation:removed", {"conversationId": conversation_id})
         for user_id in removed:
-            steps.emit("participant:removed", who(user_id))
+            update.emit("participant:removed", who(user_id))
     if doc.get("roles"):
-        steps.emit("conversation:updated", view)
+        update.emit("conversation:updated", view)
 
 
-def _change(steps: Steps, entry: Entry, message: Message) -> None:
+def _change(update: RoomUpdate, entry: Entry, message: Message) -> None:
     doc = entry.doc
     kind = doc["kind"]
     payload: dict[str, Any] = {
@@ -89,14 +89,14 @@ def _change(steps: Steps, entry: Entry, message: Message) -> None:
             "seq": message.seq,
             "rev": entry.rev,
         }
-        steps.emit("message:updated", payload)
+        update.emit("message:updated", payload)
     elif kind == "delete":
         payload |= {"deletedAt": iso(doc["at"]), "scope": "everyone", "rev": entry.rev}
-        steps.emit("message:deleted", payload)
+        update.emit("message:deleted", payload)
     elif kind == "hide":
         payload |= {"deletedAt": iso(doc["at"]), "scope": "self", "rev": entry.rev}
-        steps.signal("hidden", [doc["hiddenFor"], doc["conversationId"]])
-        steps.emit_to(doc["hiddenFor"], "message:deleted", payload)
+        update.signal("hidden", [doc["hiddenFor"], doc["conversationId"]])
+        update.emit_to(doc["hiddenFor"], "message:deleted", payload)
     else:
         payload |= {
             "emoji": doc["emoji"],
@@ -104,4 +104,4 @@ def _change(steps: Steps, entry: Entry, message: Message) -> None:
             "totalCount": doc["totalCount"],
             "rev": entry.rev,
         }
-        steps.emit(kind.replace(".", ":"), payload)
+        update.emit(kind.replace(".", ":"), payload)

@@ -13,7 +13,7 @@ from ..clock import from_unix, now, unix_ms
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
 from ..outbox.outbox import Outbox, OutboxRecord
-from ..realtime.rooms.update import Steps
+from ..realtime.rooms.update import RoomUpdate
 from .deletion import Ending
 from .log.entry import Act
 from .log.log import Log
@@ -180,10 +180,10 @@ class Conversations:
                 raise Conflict("Just created by someone else; try again.") from None
             return Created(existing, is_new=False)
         view = await self._views.one(conversation_id)
-        steps = Steps()
-        steps.admit([creator_id, *others])
-        steps.emit("conversation:new", view)
-        self._rooms.tell(conversation_id, 0, steps)
+        update = RoomUpdate()
+        update.admit([creator_id, *others])
+        update.emit("conversation:new", view)
+        self._rooms.tell(conversation_id, 0, update)
         # What others have said in it already.
         if view["lastRev"]:
             self._rooms.behind(conversation_id, 0, 1)

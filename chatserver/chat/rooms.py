@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from ..errors import ChatError
-from ..realtime.rooms.update import Steps
+from ..realtime.rooms.update import RoomUpdate
 
 
 class Rooms(Protocol):
@@ -17,8 +17,8 @@ class Rooms(Protocol):
     def whole(self) -> bool:
         """Whether all that happens on other nodes is heard of here: what this node remembers counts."""
 
-    def tell(self, room: str, place: int, steps: Steps, *, seq: int = 0) -> None:
-        """A change that was committed here; it is performed after all that has a lower place.
+    def tell(self, room: str, place: int, update: RoomUpdate, *, seq: int = 0) -> None:
+        """A change that was committed here; it is applied after all that has a lower place.
 
         `seq`: that of the message, if it is one.
         """
@@ -27,7 +27,7 @@ class Rooms(Protocol):
         """Changes up to `known` are on record that were not told here; those up to `after` were."""
 
     async def confirmed(self, room: str, place: int) -> None:
-        """Return when `place` has been performed on every node, or nearly: within a second."""
+        """Return when `place` has been applied on every node, or nearly: within a second."""
 
     def emit(self, room: str, event: str, payload: Any, *, notice: str) -> None:
         """To every socket in the room, in no order with changes; once, by the id `notice`."""
@@ -59,7 +59,7 @@ class Rooms(Protocol):
         """Tell all sockets of a user on this node why, and close them."""
 
     def on(self, name: str, handler: Callable[[Any], None]) -> None:
-        """Call the handler with what is signalled by this name, in steps or by another node."""
+        """Call the handler with what is signalled by this name, in an update or by another node."""
 
     def signal(self, name: str, data: Any, *, room: str | None) -> None:
         """To the handlers of the other nodes that have members of the room; without one, of all."""

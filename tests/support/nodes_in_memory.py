@@ -15,7 +15,7 @@ from chatserver.realtime.engine.packet import Packet
 from chatserver.realtime.rooms import sequencer
 from chatserver.realtime.rooms.rooms import Arrival
 from chatserver.realtime.rooms.sequencer import Unreadable
-from chatserver.realtime.rooms.update import Steps
+from chatserver.realtime.rooms.update import RoomUpdate
 
 from .raw import when
 
@@ -36,14 +36,14 @@ class Table:
     """What is on record, of one room."""
 
     def __init__(self) -> None:
-        self.changes: list[Steps] = []
+        self.changes: list[RoomUpdate] = []
         self.readings = 0
         self.away = False
         self.ended = False
         self.before_answering: Callable[[], None] = lambda: None
 
-    def commit(self, steps: Steps) -> int:
-        self.changes.append(steps)
+    def commit(self, update: RoomUpdate) -> int:
+        self.changes.append(update)
         return len(self.changes)
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
@@ -54,7 +54,7 @@ class Table:
         self.before_answering()
         return found
 
-    async def after(self, room: str, place: int) -> list[tuple[int, Steps]]:
+    async def after(self, room: str, place: int) -> list[tuple[int, RoomUpdate]]:
         self.readings += 1
         await asyncio.sleep(0)
         if self.away:
@@ -166,25 +166,25 @@ async def come(node: Cluster, user: str, *rooms: str) -> Ear:
     return enter(node, user, list(rooms), arrival)
 
 
-def said(text: str) -> Steps:
-    steps = Steps()
-    steps.emit("message:new", text)
-    return steps
+def said(text: str) -> RoomUpdate:
+    update = RoomUpdate()
+    update.emit("message:new", text)
+    return update
 
 
-def joins(*users: str) -> Steps:
-    steps = Steps()
-    steps.admit(users)
+def joins(*users: str) -> RoomUpdate:
+    update = RoomUpdate()
+    update.admit(users)
     for user in users:
-        steps.emit_to(user, "conversation:joined", user)
-    return steps
+        update.emit_to(user, "conversation:joined", user)
+    return update
 
 
-def goes(user: str) -> Steps:
-    steps = Steps()
-    steps.expel([user])
-    steps.emit_to(user, "conversation:removed", user)
-    return steps
+def goes(user: str) -> RoomUpdate:
+    update = RoomUpdate()
+    update.expel([user])
+    update.emit_to(user, "conversation:removed", user)
+    return update
 
 
 def news(ear: Ear) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ...errors import NotFound
 from ...mongo import Document, Mongo, PyMongoError, deadline, is_down
 from ...realtime.rooms.sequencer import PAGE, Unreadable
-from ...realtime.rooms.update import Steps
+from ...realtime.rooms.update import RoomUpdate
 from ..announcements import describe
 from ..log.entry import Entry
 from ..log.position import MAX_OFFSET
@@ -24,7 +24,7 @@ class Record:
         self._views = views
         self._recency = recency
 
-    async def after(self, room: str, offset: int) -> list[tuple[int, Steps]]:
+    async def after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
         """The changes after `offset`, in order: the first of them when there are many.
 
         A message is told as it is by now, with the rev that it was sent with; what was done to it
@@ -61,7 +61,7 @@ class Record:
             raise Unreadable from error
         return found
 
-    async def _after(self, room: str, offset: int) -> list[tuple[int, Steps]]:
+    async def _after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
         span = {"$gt": entry_id(room, offset), "$lte": entry_id(room, MAX_OFFSET)}
         cursor = self._mongo.log.find({"_id": span}).sort("_id", 1).limit(PAGE)
         docs = [doc async for doc in cursor]
@@ -71,25 +71,25 @@ class Record:
             async for doc in self._mongo.log.find({"_id": {"$in": list(targets)}})
         }
         sent = {doc["_id"] for doc in docs if doc["kind"] == "message"}
-        return [(offset_of(doc["_id"]), await self._steps_of(doc, messages, sent)) for doc in docs]
+        return [(offset_of(doc["_id"]), await self._update_of(doc, messages, sent)) for doc in docs]
 
-    async def _steps_of(self, doc: Document, messages: dict[str, Message], sent: set[str]) -> Steps:
-        steps = Steps()
+    async def _update_of(self, doc: Document, messages: dict[str, Message], sent: set[str]) -> RoomUpdate:
+        update = RoomUpdate()
         kind = doc["kind"]
         if kind == "message":
             self._recency.touch(doc["conversationId"], doc["at"])
             message = Message({**doc, "rev": doc["lastRev"]})
-            describe(steps, Entry(doc, message))
+            describe(update, Entry(doc, message))
         elif "messageId" in doc:
             if kind == "hide" or doc["messageId"] not in sent:
-                describe(steps, Entry(doc, messages[doc["messageId"]]))
+                describe(update, Entry(doc, messages[doc["messageId"]]))
         elif kind in ("members", "conversation"):
             try:
                 view = await self._views.one(doc["conversationId"])
             except NotFound:
                 # It has ended since, and that follows.
-                return steps
-            describe(steps, Entry(doc, None, view))
+                return update
+            describe(update, Entry(doc, None, view))
         else:
-            describe(steps, Entry(doc, None))
-        return steps
+            describe(update, Entry(doc, None))
+        return update

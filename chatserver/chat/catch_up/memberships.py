@@ -11,7 +11,7 @@ from ...errors import NotFound
 from ...mongo import Document, Mongo, PyMongoError, deadline, is_down
 from ...realtime.rooms.rooms import Arrival
 from ...realtime.rooms.sequencer import Unreadable
-from ...realtime.rooms.update import Steps
+from ...realtime.rooms.update import RoomUpdate
 from ..users import Users
 from ..views import Views
 from .log_reader import Record
@@ -36,7 +36,7 @@ class Here(Protocol):
     def reached(self, room: str, offset: int) -> bool | None:
         """Whether the changes up to `offset` count as performed here; None when nobody follows them."""
 
-    def found(self, room: str, offset: int, steps: Steps) -> None:
+    def found(self, room: str, offset: int, update: RoomUpdate) -> None:
         """Perform on this node what is on record."""
 
 
@@ -107,7 +107,7 @@ class Missed:
         # to come, unless it was performed while this was read.
         still = await self._joined(set(watches), {"_id": {"$in": [doc["_id"] for doc in docs]}})
         followed_since = reached is None and self._here.reached(room, offset) is not None
-        steps = Steps()
+        update = RoomUpdate()
         for doc in still:
             user_id, founder = doc["userId"], doc["joinedAt"] == created_at
             if (
@@ -119,7 +119,7 @@ class Missed:
             ):
                 self._here.missed()
                 continue
-            steps.admit([user_id])
-            steps.emit_to(user_id, "conversation:new" if founder else "conversation:joined", view)
-        if steps.moves:
-            self._here.found(room, offset, steps)
+            update.admit([user_id])
+            update.emit_to(user_id, "conversation:new" if founder else "conversation:joined", view)
+        if update.moves:
+            self._here.found(room, offset, update)

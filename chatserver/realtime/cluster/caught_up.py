@@ -1,4 +1,4 @@
-"""Which rooms have performed all that was on record when it was looked last."""
+"""Which rooms have applied all that was on record when it was looked last."""
 
 from __future__ import annotations
 

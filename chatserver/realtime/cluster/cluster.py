@@ -19,7 +19,7 @@ from ..bus.subscriptions import LINGER_S, Subscriptions, settled
 from ..engine.packet import Packet, event
 from ..rooms.rooms import Arrival, Rooms
 from ..rooms.sequencer import Record
-from ..rooms.update import Steps
+from ..rooms.update import RoomUpdate
 from ..server.fast_path import Connection
 from . import messages
 from .catch_up import CatchUp
@@ -39,7 +39,7 @@ class Cluster(Rooms):
     `elsewhere(room, place, seq)` is called for every message that another node has committed to a room
     that is heard here; `look_again(seconds)` when something may have been missed about users: it is to
     look for what is on record, since that long. `look_aside(seconds, level_at)` afterwards, for what has
-    no place: the rooms that are `level` have performed all that was on record at that moment (by the
+    no place: the rooms that are `level` have applied all that was on record at that moment (by the
     monotonic clock). Both may raise Unreadable.
     """
 
@@ -124,7 +124,7 @@ class Cluster(Rooms):
         self._confirmations.reached(room, place)
 
     def level(self, room: str) -> bool:
-        """Whether what was on record of the room, when it was looked last, is performed here."""
+        """Whether what was on record of the room, when it was looked last, is applied here."""
         return room in self._level
 
     def followed(self) -> list[str]:
@@ -132,19 +132,19 @@ class Cluster(Rooms):
         return self.order.rooms()
 
     def reached(self, room: str, place: int) -> bool | None:
-        """Whether the changes of the room up to `place` count as performed here; None when the room is
+        """Whether the changes of the room up to `place` count as applied here; None when the room is
         not followed here."""
         if room not in self.order:
             return None
         last = self.order.last(room)
         return last is not None and last >= place
 
-    def found(self, room: str, place: int, steps: Steps) -> None:
+    def found(self, room: str, place: int, update: RoomUpdate) -> None:
         """Perform here what is on record, of users whom nobody told."""
         if room in self.order:
-            steps.perform(self, room)
+            update.apply(self, room)
         else:
-            self._offer(room, place, steps)
+            self._offer(room, place, update)
 
     # --- coming and going -----------------------------------------------------------------------
 
@@ -226,45 +226,45 @@ class Cluster(Rooms):
 
     # --- changes --------------------------------------------------------------------------------
 
-    def tell(self, room: str, place: int, steps: Steps, *, seq: int = 0) -> None:
+    def tell(self, room: str, place: int, update: RoomUpdate, *, seq: int = 0) -> None:
         began = self.order.last(room)
-        self._offer(room, place, steps)
-        if (packet := steps.only) is not None:
+        self._offer(room, place, update)
+        if (packet := update.only) is not None:
             message = messages.encode_packet(self._me, place, seq, packet)
             self._bus.publish(of_room(room), message)
             return
-        body = steps.encode()
-        if not steps.moves:
-            self._bus.publish(of_room(room), messages.encode_steps(self._me, place, body))
+        body = update.encode()
+        if not update.moves:
+            self._bus.publish(of_room(room), messages.encode_update(self._me, place, body))
             return
-        self._see_to_skipped(room, place, steps, began)
+        self._see_to_skipped(room, place, update, began)
         self._confirmations.move(room, place, body)
-        users = steps.concerning()
-        message = messages.encode_steps_of_users(self._me, room, place, body)
+        users = update.concerning()
+        message = messages.encode_update_of_users(self._me, room, place, body)
         for channel in [of_user(one) for one in users] if len(users) <= SINGLY else [ALL]:
             self._bus.publish(channel, message)
 
-    def _offer(self, room: str, place: int, steps: Steps) -> None:
-        if room in self.order or steps.only is None:
-            self.order.offer(room, place, steps)
+    def _offer(self, room: str, place: int, update: RoomUpdate) -> None:
+        if room in self.order or update.only is None:
+            self.order.offer(room, place, update)
             if room not in self._heard_rooms:
                 self.order.forget(room)
 
-    def told_of_users(self, room: str, place: int, steps: Steps) -> None:
+    def told_of_users(self, room: str, place: int, update: RoomUpdate) -> None:
         """A change that was told on the channels of users, for a room that may not be heard here."""
-        if any(self.sockets_of(one) for one in steps.concerning()):
+        if any(self.sockets_of(one) for one in update.concerning()):
             # They are looking up their rooms just now, and may have looked before this.
-            steps.mark(room, self._arrivals)
+            update.mark(room, self._arrivals)
             began = self.order.last(room)
-            self._offer(room, place, steps)
-            self._see_to_skipped(room, place, steps, began)
+            self._offer(room, place, update)
+            self._see_to_skipped(room, place, update, began)
 
-    def _see_to_skipped(self, room: str, place: int, steps: Steps, began: int | None) -> None:
+    def _see_to_skipped(self, room: str, place: int, update: RoomUpdate, began: int | None) -> None:
         """A room that began here for somebody else began behind this change, or is about to: whom it
         brings in is found on record."""
         skipped = room in self.order and (began is None or began >= place)
         if skipped and any(
-            one in self._sockets and not self.hosts(one, room) for one in steps.brought_in()
+            one in self._sockets and not self.hosts(one, room) for one in update.brought_in()
         ):
             self.missed()
 

@@ -1,4 +1,4 @@
-"""What nodes confirm to each other: that a change which moves somebody has been performed."""
+"""What nodes confirm to each other: that a change which moves somebody has been applied."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 from ..bus.acknowledgements import Questions
 from ..bus.pubsub import PubSub
-from .messages import encode_answer, encode_steps, of_node, of_room
+from .messages import encode_answer, encode_update, of_node, of_room
 
 
 class Confirmations(Questions):
@@ -20,11 +20,11 @@ class Confirmations(Questions):
         self._asked: dict[tuple[str, int], asyncio.Future[None]] = {}
         self._owed: dict[str, list[tuple[int, str, bytes]]] = {}
 
-    def move(self, room: str, place: int, steps: bytes) -> None:
+    def move(self, room: str, place: int, update: bytes) -> None:
         """Tell a change to all who hear the room; they are to confirm it."""
         node = self._node.encode()
         asked = self.ask(
-            self.bus, of_room(room), lambda number: encode_steps(node, place, steps, number)
+            self.bus, of_room(room), lambda number: encode_update(node, place, update, number)
         )
         self._asked[room, place] = asked
         asked.add_done_callback(lambda _: self._asked.pop((room, place), None))

@@ -1,14 +1,14 @@
 """What nodes tell each other of rooms, as bytes.
 
 Every message begins with its kind, the node that sends it, and the number of the question that it
-asks (eight zeros if it asks none). Numbers, places too, have eight hexadecimal digits. Steps and packets
-travel as they are performed and as they leave for the sockets.
+asks (eight zeros if it asks none). Numbers and offsets have eight hexadecimal
+digits. Updates are JSON, as RoomUpdate encodes them; packets are the bytes that leave for the sockets.
 
 | kind | channel | behind the head | |
 |---|---|---|---|
 | `m` | `r:<room>` | place, seq, packet | a change of the room that is nothing but a packet |
-| `s` | `r:<room>` | place, steps | any other change; it asks if anybody is moved |
-| `u` | `u:<user>`, `all` | room, new line, place, steps | the same, for nodes that do not hear the room |
+| `s` | `r:<room>` | place, update | any other change; it asks if anybody is moved |
+| `u` | `u:<user>`, `all` | room, new line, place, update | the same, for nodes that do not hear the room |
 | `e` | `r:<room>` | notice, new line, packet | what has no place, and its id |
 | `g` | `r:<room>`, `all` | name and data, as JSON | a signal for handlers; on `all` it asks |
 | `p` | `all` | rooms, event, payload, whom not, and a number; as JSON, any number | what is told to neighbours |
@@ -25,7 +25,7 @@ from typing import Any
 import orjson
 
 from ..engine.packet import Packet
-from ..rooms.update import Steps
+from ..rooms.update import RoomUpdate
 
 KIND = slice(0, 1)
 NODE = slice(1, 17)
@@ -35,7 +35,7 @@ PLACE = slice(25, 33)
 _SEQ = slice(33, 41)
 _BODY = 25
 _PACKET = 41
-_STEPS = 33
+_UPDATE = 33
 
 NO_QUESTION = b"00000000"
 
@@ -68,21 +68,21 @@ def decode_packet(message: bytes) -> tuple[int, int, Packet]:
     return int(message[PLACE], 16), int(message[_SEQ], 16), Packet(message[_PACKET:])
 
 
-def encode_steps(node: bytes, place: int, steps: bytes, question: int = 0) -> bytes:
-    return b"s%b%08x%08x%b" % (node, question, place, steps)
+def encode_update(node: bytes, place: int, update: bytes, question: int = 0) -> bytes:
+    return b"s%b%08x%08x%b" % (node, question, place, update)
 
 
-def decode_steps(message: bytes) -> tuple[int, Steps]:
-    return int(message[PLACE], 16), Steps.decode(message[_STEPS:])
+def decode_update(message: bytes) -> tuple[int, RoomUpdate]:
+    return int(message[PLACE], 16), RoomUpdate.decode(message[_UPDATE:])
 
 
-def encode_steps_of_users(node: bytes, room: str, place: int, steps: bytes) -> bytes:
-    return b"u%b00000000%b\n%08x%b" % (node, room.encode(), place, steps)
+def encode_update_of_users(node: bytes, room: str, place: int, update: bytes) -> bytes:
+    return b"u%b00000000%b\n%08x%b" % (node, room.encode(), place, update)
 
 
-def decode_steps_of_users(message: bytes) -> tuple[str, int, Steps]:
+def decode_update_of_users(message: bytes) -> tuple[str, int, RoomUpdate]:
     room, _, change = message[_BODY:].partition(b"\n")
-    return room.decode(), int(change[:8], 16), Steps.decode(change[8:])
+    return room.decode(), int(change[:8], 16), RoomUpdate.decode(change[8:])
 
 
 def encode_event(node: bytes, notice: str, packet: Packet) -> bytes:

@@ -1,4 +1,4 @@
-"""What other nodes say is performed here."""
+"""Receives what the other nodes publish, and applies it to the rooms of this node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ..rooms.update import Steps
+from ..rooms.update import RoomUpdate
 from . import messages
 from .confirmations import Confirmations
 from .messages import KIND, NO_QUESTION, NODE, PLACE, QUESTION, SUBJECT
@@ -30,8 +30,8 @@ class Hearing:
         self._complain_at = 0.0
         self._kinds: dict[bytes, Callable[[str, bytes], None]] = {
             b"m": self._packet,
-            b"s": self._steps,
-            b"u": self._steps_of_users,
+            b"s": self._update,
+            b"u": self._update_of_users,
             b"e": self._event,
             b"g": self._signal,
             b"p": self._neighbours,
@@ -58,16 +58,16 @@ class Hearing:
         if seq:
             self._rooms.elsewhere(room, place, seq)
         if room in self._order:
-            self._order.offer(room, place, Steps.of_packet(packet))
+            self._order.offer(room, place, RoomUpdate.of_packet(packet))
 
-    def _steps(self, channel: str, message: bytes) -> None:
+    def _update(self, channel: str, message: bytes) -> None:
         if (room := channel[SUBJECT]) in self._order:
-            self._order.offer(room, *messages.decode_steps(message))
+            self._order.offer(room, *messages.decode_update(message))
         if message[QUESTION] != NO_QUESTION:
             self._confirm(channel, message)
 
-    def _steps_of_users(self, channel: str, message: bytes) -> None:
-        self._rooms.told_of_users(*messages.decode_steps_of_users(message))
+    def _update_of_users(self, channel: str, message: bytes) -> None:
+        self._rooms.told_of_users(*messages.decode_update_of_users(message))
 
     def _event(self, channel: str, message: bytes) -> None:
         self._rooms.hear_notice(channel[SUBJECT], *messages.decode_event(message))
@@ -85,7 +85,7 @@ class Hearing:
         self._confirmations.answered(messages.decode_answer(message))
 
     def _confirm(self, channel: str, message: bytes) -> None:
-        """Answer what a message asks: of a change, when it has been performed here."""
+        """Answer what a message asks: of a change, when it has been applied here."""
         node, question = message[NODE].decode(), message[QUESTION]
         if message[KIND] == b"s":
             room, place = channel[SUBJECT], int(message[PLACE], 16)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from ..engine.packet import Packet, event
 from ..server.fast_path import Connection
 from .sequencer import Order, Record
-from .update import Steps
+from .update import RoomUpdate
 
 _DISCONNECT = Packet(b"1")
 
@@ -46,7 +46,7 @@ class Rooms:
     def __init__(
         self, record: Record, reached: Callable[[str, int], None] = lambda room, place: None
     ) -> None:
-        """`reached(room, place)` is called when all up to `place` has been performed."""
+        """`reached(room, place)` is called when all up to `place` has been applied."""
         self.order = Order(self, record, reached)
         self._rooms: dict[str, set[Connection]] = {}
         self._sockets: dict[str, set[Connection]] = {}
@@ -213,16 +213,16 @@ class Rooms:
 
     # --- what they hear -------------------------------------------------------------------------
 
-    def tell(self, room: str, place: int, steps: Steps, *, seq: int = 0) -> None:
-        """What has changed in the room, by `place`: performed after all that has a lower one.
+    def tell(self, room: str, place: int, update: RoomUpdate, *, seq: int = 0) -> None:
+        """What has changed in the room, by `place`: applied after all that has a lower one.
 
         `seq`: how many messages there are by then, if that is what changed.
         """
-        self._offer(room, place, steps)
+        self._offer(room, place, update)
 
-    def _offer(self, room: str, place: int, steps: Steps) -> None:
-        if room in self._members or steps.only is None:
-            self.order.offer(room, place, steps)
+    def _offer(self, room: str, place: int, update: RoomUpdate) -> None:
+        if room in self._members or update.only is None:
+            self.order.offer(room, place, update)
             if room not in self._members:
                 self.order.forget(room)
 
@@ -232,11 +232,11 @@ class Rooms:
             self.order.behind(room, after, known)
 
     async def confirmed(self, room: str, place: int) -> None:
-        """Return when `place` has been performed wherever somebody hears the room; or nearly: within
+        """Return when `place` has been applied wherever somebody hears the room; or nearly: within
         a second."""
 
     def on(self, name: str, handler: Callable[[Any], None]) -> None:
-        """Call the handler with what is signalled by this name, in steps or by another node."""
+        """Call the handler with what is signalled by this name, in an update or by another node."""
         self._handlers[name] = handler
 
     def handle(self, name: str, data: Any) -> None:

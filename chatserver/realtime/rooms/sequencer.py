@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from .update import Stage, Steps
+from .update import RoomState, RoomUpdate
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class Record(Protocol):
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
         """The place of each room; those that have ended are left out. Raises Unreadable."""
 
-    async def after(self, room: str, place: int) -> list[tuple[int, Steps]]:
+    async def after(self, room: str, place: int) -> list[tuple[int, RoomUpdate]]:
         """The changes with a higher place, in order: the first PAGE of them.
 
         Raises Unreadable when the record cannot be read now.
@@ -56,7 +56,7 @@ class _Sequence:
         """The place that was heard last; None until it is known where the room stands."""
         self.known = 0
         """The highest place that is known to exist."""
-        self.early: dict[int, Steps] = {}
+        self.early: dict[int, RoomUpdate] = {}
         self.timer: asyncio.TimerHandle | None = None
         self.filling = False
         self.again = False
@@ -73,9 +73,9 @@ class _Sequence:
 class Order:
     """One sequence per room that has listeners here."""
 
-    def __init__(self, stage: Stage, record: Record, heard: Callable[[str, int], None]) -> None:
-        """`heard(room, place)` is called when all up to `place` has been performed."""
-        self._stage = stage
+    def __init__(self, state: RoomState, record: Record, heard: Callable[[str, int], None]) -> None:
+        """`heard(room, place)` is called when all up to `place` has been applied."""
+        self._state = state
         self._record = record
         self._heard = heard
         self._sequences: dict[str, _Sequence] = {}
@@ -130,18 +130,18 @@ class Order:
 
     # --- changes come ---------------------------------------------------------------------------
 
-    def offer(self, room: str, place: int, steps: Steps) -> None:
+    def offer(self, room: str, place: int, update: RoomUpdate) -> None:
         """A change. A room that was not heard of begins with it."""
         sequence = self._sequences.get(room)
         if sequence is None:
             sequence = self._sequences[room] = _Sequence(place - 1)
         last = sequence.last
         if last is not None and place == last + 1 and not sequence.filling:
-            self._perform(room, sequence, place, steps)
+            self._apply(room, sequence, place, update)
             if sequence.timer is not None or sequence.early:
                 self._go_on(room, sequence)
         elif last is None or place > last:
-            sequence.early[place] = steps
+            sequence.early[place] = update
             self._wait(room, sequence)
 
     def behind(self, room: str, after: int, known: int) -> None:
@@ -162,8 +162,8 @@ class Order:
             self._fill(room)
 
     def _go_on(self, room: str, sequence: _Sequence) -> None:
-        """Perform what waited and is next; for what is missing behind that a new wait begins."""
-        if sequence.filling or not self._perform_waiting(room, sequence):
+        """Apply what waited and is next; for what is missing behind that a new wait begins."""
+        if sequence.filling or not self._apply_waiting(room, sequence):
             return
         if sequence.timer is not None:
             sequence.timer.cancel()
@@ -171,23 +171,23 @@ class Order:
         if sequence.lacks:
             self._wait(room, sequence)
 
-    def _perform_waiting(self, room: str, sequence: _Sequence) -> bool:
-        """Whether the room goes on: what is performed may have emptied it."""
+    def _apply_waiting(self, room: str, sequence: _Sequence) -> bool:
+        """Whether the room goes on: what is applied may have emptied it."""
         assert sequence.last is not None  # noqa: S101
         early = sequence.early
-        while (steps := early.pop(sequence.last + 1, None)) is not None:
-            self._perform(room, sequence, sequence.last + 1, steps)
+        while (update := early.pop(sequence.last + 1, None)) is not None:
+            self._apply(room, sequence, sequence.last + 1, update)
             if self._sequences.get(room) is not sequence:
                 return False
         for place in [one for one in early if one <= sequence.last]:
             del early[place]
         return True
 
-    def _perform(self, room: str, sequence: _Sequence, place: int, steps: Steps) -> None:
+    def _apply(self, room: str, sequence: _Sequence, place: int, update: RoomUpdate) -> None:
         sequence.last = place
         sequence.vain = 0
         try:
-            steps.perform(self._stage, room)
+            update.apply(self._state, room)
         except Exception:  # the room goes on with the next
             log.exception("a change could not be told", room=room, place=place)
         self._heard(room, place)
@@ -220,12 +220,12 @@ class Order:
                     sequence.again = False
                     self.readings += 1
                     found = await self._record.after(room, sequence.last)
-                for place, steps in found:
+                for place, update in found:
                     if place > sequence.last and self._sequences.get(room) is sequence:
-                        self._perform(room, sequence, place, steps)
+                        self._apply(room, sequence, place, update)
                 if self._sequences.get(room) is not sequence:
                     return
-                if not self._perform_waiting(room, sequence):
+                if not self._apply_waiting(room, sequence):
                     return
                 # Not until nothing is found: in a busy room there would always be more to read.
                 if len(found) < PAGE and not sequence.again:
@@ -245,7 +245,7 @@ class Order:
         """After reading: wait for what is not there, longer each time."""
         if pause:
             self._wait(room, sequence, pause)
-        elif self._perform_waiting(room, sequence) and sequence.lacks:
+        elif self._apply_waiting(room, sequence) and sequence.lacks:
             sequence.vain += 1
             if sequence.vain > VAIN:
                 log.warning("what was told of is not on record", room=room, after=sequence.last)

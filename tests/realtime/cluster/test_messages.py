@@ -18,10 +18,10 @@ SAID: list[tuple[bytes, bytes]] = [
         messages.encode_packet(ME, 258, 17, Packet(b'2["message:new",{}]')),
         b"m0123456789abcdef000000000000010200000011" + b'2["message:new",{}]',
     ),
-    (messages.encode_steps(ME, 258, BODY), b"s0123456789abcdef0000000000000102" + BODY),
-    (messages.encode_steps(ME, 258, BODY, 31), b"s0123456789abcdef0000001f00000102" + BODY),
+    (messages.encode_update(ME, 258, BODY), b"s0123456789abcdef0000000000000102" + BODY),
+    (messages.encode_update(ME, 258, BODY, 31), b"s0123456789abcdef0000001f00000102" + BODY),
     (
-        messages.encode_steps_of_users(ME, "talk", 258, BODY),
+        messages.encode_update_of_users(ME, "talk", 258, BODY),
         b"u0123456789abcdef00000000talk\n00000102" + BODY,
     ),
     (
@@ -52,8 +52,8 @@ def test_it_is_understood() -> None:
     def read(kind: bytes) -> Any:
         decode = {
             b"m": messages.decode_packet,
-            b"s": messages.decode_steps,
-            b"u": messages.decode_steps_of_users,
+            b"s": messages.decode_update,
+            b"u": messages.decode_update_of_users,
             b"e": messages.decode_event,
             b"g": messages.decode_signal,
             b"p": messages.decode_neighbours,
@@ -63,10 +63,10 @@ def test_it_is_understood() -> None:
 
     place, seq, packet = read(b"m")
     assert (place, seq, packet.payload) == (258, 17, b'2["message:new",{}]')
-    place, steps = read(b"s")
-    assert (place, steps.encode()) == (258, BODY)
-    room, place, steps = read(b"u")
-    assert (room, place, steps.encode()) == ("talk", 258, BODY)
+    place, update = read(b"s")
+    assert (place, update.encode()) == (258, BODY)
+    room, place, update = read(b"u")
+    assert (room, place, update.encode()) == ("talk", 258, BODY)
     notice, packet = read(b"e")
     assert (notice, packet.payload) == ("5f", b'2["message:read",{}]')
     assert read(b"g") == ("turns", "talk")

@@ -10,7 +10,7 @@ from chatserver.realtime.bus import subscriptions
 from chatserver.realtime.bus.expiry_queue import Linger
 from chatserver.realtime.cluster import cluster
 from chatserver.realtime.rooms import sequencer
-from chatserver.realtime.rooms.update import Steps
+from chatserver.realtime.rooms.update import RoomUpdate
 from tests.support.nodes_in_memory import TALK, Place, come, enter, goes, joins, news, said
 from tests.support.raw import when
 
@@ -78,8 +78,8 @@ async def test_what_is_not_wanted_any_more_leaves_nothing_behind(
     here.leave(connection)
     # Asked of somebody who waits for a change that never comes.
     place.table.changes = []
-    steps = goes("zoe")
-    there._confirmations.move("room7", 9, steps.encode())
+    update = goes("zoe")
+    there._confirmations.move("room7", 9, update.encode())
     await when(lambda: place.air.ends[0].channels == {"all", "n:" + "a" * 16})
     assert here.order.rooms() == []
     assert (len(here._heard_rooms), len(here._heard_users)) == (0, 0)
@@ -106,7 +106,7 @@ async def test_what_ended_while_somebody_came_in_is_not_told_from_its_beginning(
     for n in range(3):
         place.table.commit(said(f"{n}"))
     arrival = here.arriving("bob")
-    end = Steps()
+    end = RoomUpdate()
     end.dissolve("conversation:removed", {})
     place.table.commit(end)
     place.table.ended = True

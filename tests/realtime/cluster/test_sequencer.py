@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from chatserver.realtime.cluster import catch_up
 from chatserver.realtime.rooms import sequencer
-from chatserver.realtime.rooms.update import Steps
+from chatserver.realtime.rooms.update import RoomUpdate
 from tests.support.nodes_in_memory import TALK, Place, come, joins, news, said
 from tests.support.raw import when
 
@@ -24,14 +24,14 @@ async def test_one_bad_change_does_not_stop_its_room(place: Place) -> None:
         raise ValueError("bad")
 
     here.on("bad", fail)
-    bad = Steps()
+    bad = RoomUpdate()
     bad.signal("bad", None)
     with capture_logs() as logs:
-        for steps in (said("1"), bad, said("2")):
-            there.tell(TALK, place.table.commit(steps), steps)
+        for update in (said("1"), bad, said("2")):
+            there.tell(TALK, place.table.commit(update), update)
         assert news(bob) == ["1", "2"]
         # As well when they come in the wrong order, and when they are read.
-        last = [place.table.commit(steps) for steps in (bad, said("3"), said("4"))]
+        last = [place.table.commit(update) for update in (bad, said("3"), said("4"))]
         here.order.offer(TALK, last[1], said("3"))
         here.order.offer(TALK, last[0], bad)
         place.table.commit(bad)
@@ -88,8 +88,8 @@ async def test_a_lively_room_is_not_read_forever_and_keeps_nothing(place: Place)
     place.table.commit(said("lost on the way"))
     # From now on each reading finds something new, which is heard as well.
     for n in range(400):
-        steps = said(f"{n}")
-        here.order.offer(TALK, place.table.commit(steps), steps)
+        update = said(f"{n}")
+        here.order.offer(TALK, place.table.commit(update), update)
         if n == 0:
             here.order.look(TALK)
         await asyncio.sleep(0)
