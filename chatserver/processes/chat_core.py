@@ -54,7 +54,7 @@ async def build(
     record = Record(mongo, views, recency)
     cluster = Cluster(record, node) if settings.redis_url else None
     rooms = cluster or Rooms(record)
-    undo.push_async_callback(rooms.order.close)
+    undo.push_async_callback(rooms.sequencer.close)
     # Closed after the log: what it commits at last is told.
     bus = _bus(undo, cluster, settings, metrics) if cluster else None
     members = Members(mongo, rooms)

@@ -49,12 +49,12 @@ def watch_rooms(metrics: Families, rooms: Rooms) -> None:
     metrics.gauge(
         "chat_rooms_lacking",
         "Conversations that wait for a change to come from another node or from MongoDB.",
-        lambda: rooms.order.lacking,
+        lambda: rooms.sequencer.lacking,
     )
     metrics.counter(
         "chat_room_readings_total",
         "How often changes of a conversation were read from MongoDB because they did not come.",
-        lambda: rooms.order.readings,
+        lambda: rooms.sequencer.readings,
     )
 
 

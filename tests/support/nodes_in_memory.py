@@ -150,7 +150,7 @@ class Place:
             task.cancel()
         await asyncio.gather(*self.keeping, return_exceptions=True)
         for one in self.air.nodes:
-            await one.order.close()
+            await one.sequencer.close()
 
 
 def enter(node: Cluster, user: str, rooms: list[str], arrival: Arrival) -> Ear:

@@ -17,7 +17,7 @@ from ..views import LAST_ENTRY, Views
 
 
 class Record:
-    """Reads the log for whoever keeps rooms in order (realtime.order.Record)."""
+    """Reads the log for whoever keeps rooms in order (realtime.rooms.sequencer.LogSource)."""
 
     def __init__(self, mongo: Mongo, views: Views, recency: Recency) -> None:
         self._mongo = mongo

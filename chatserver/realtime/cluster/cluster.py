@@ -18,7 +18,7 @@ from ..bus.pubsub import PubSub
 from ..bus.subscriptions import LINGER_S, Subscriptions, settled
 from ..engine.packet import Packet, event
 from ..rooms.rooms import Arrival, Rooms
-from ..rooms.sequencer import Record
+from ..rooms.sequencer import LogSource
 from ..rooms.update import RoomUpdate
 from ..server.fast_path import Connection
 from . import messages
@@ -49,14 +49,14 @@ class Cluster(Rooms):
     on_lost: Callable[[], None] = staticmethod(lambda: None)
     """Called when this node is cut off."""
 
-    def __init__(self, record: Record, node: str) -> None:
+    def __init__(self, source: LogSource, node: str) -> None:
         self._confirmations = Confirmations(node)
-        super().__init__(record, self._has_reached)
+        super().__init__(source, self._has_reached)
         self._level = Level()
         self._notices = Notices()
         self._states = States()
         self._catch_up = CatchUp(self._look, lambda: self._bus.up)
-        self._record = record
+        self._source = source
         self._node = node
         self._me = node.encode()
         self._loop = asyncio.get_running_loop()
@@ -105,14 +105,14 @@ class Cluster(Rooms):
 
     async def _look(self, seconds: float) -> None:
         await self.look_again(seconds)
-        rooms, level_at = self.order.rooms(), time.monotonic()
-        positions = await self._record.positions(rooms)
+        rooms, level_at = self.sequencer.rooms(), time.monotonic()
+        positions = await self._source.positions(rooms)
         behind: dict[str, int] = {}
         for room in rooms:
-            last, place = self.order.last(room), positions.get(room)
+            last, place = self.sequencer.last(room), positions.get(room)
             # One that is not there has ended: its last change tells so.
             if last is not None and (place is None or place > last):
-                self.order.look(room, place or 0)
+                self.sequencer.look(room, place or 0)
                 if place is not None:
                     behind[room] = place
         # Who was removed is out of the room before anything else is said in it.
@@ -129,19 +129,19 @@ class Cluster(Rooms):
 
     def followed(self) -> list[str]:
         """The rooms that are heard here."""
-        return self.order.rooms()
+        return self.sequencer.rooms()
 
     def reached(self, room: str, place: int) -> bool | None:
         """Whether the changes of the room up to `place` count as applied here; None when the room is
         not followed here."""
-        if room not in self.order:
+        if room not in self.sequencer:
             return None
-        last = self.order.last(room)
+        last = self.sequencer.last(room)
         return last is not None and last >= place
 
     def found(self, room: str, place: int, update: RoomUpdate) -> None:
         """Perform here what is on record, of users whom nobody told."""
-        if room in self.order:
+        if room in self.sequencer:
             update.apply(self, room)
         else:
             self._offer(room, place, update)
@@ -169,20 +169,20 @@ class Cluster(Rooms):
         rooms = list(rooms)
         for room in rooms:
             if room not in self._heard_rooms:
-                self.order.expect(room)
+                self.sequencer.expect(room)
         heard = {room: self._heard_rooms.hear(room) for room in rooms}
         await settled(heard.values())
         for room, subscribed in heard.items():
             if not subscribed.done():
                 subscribed.add_done_callback(partial(self._heard_late, room))
-        unknown = [room for room in rooms if self.order.last(room) is None]
+        unknown = [room for room in rooms if self.sequencer.last(room) is None]
         if unknown:
             # After the channel is heard: what is not in the record yet will be heard.
-            positions = await self._record.positions(unknown)
+            positions = await self._source.positions(unknown)
             for room in unknown:
                 if room in positions:
-                    self.order.begin(room, positions[room])
-                elif self.order.last(room) is None:
+                    self.sequencer.begin(room, positions[room])
+                elif self.sequencer.last(room) is None:
                     self._has_ended(room)
 
     def _has_ended(self, room: str) -> None:
@@ -217,17 +217,17 @@ class Cluster(Rooms):
     def _heard_late(self, room: str, subscribed: asyncio.Future[bool]) -> None:
         """The channel is heard only now: what was said before is on record."""
         if not subscribed.cancelled() and subscribed.result():
-            self.order.look(room)
+            self.sequencer.look(room)
 
     def _left_room(self, room: str) -> None:
-        self.order.forget(room)
+        self.sequencer.forget(room)
         self._level.left(room)
         self._confirmations.left(room)
 
     # --- changes --------------------------------------------------------------------------------
 
     def tell(self, room: str, place: int, update: RoomUpdate, *, seq: int = 0) -> None:
-        began = self.order.last(room)
+        began = self.sequencer.last(room)
         self._offer(room, place, update)
         if (packet := update.only) is not None:
             message = messages.encode_packet(self._me, place, seq, packet)
@@ -245,32 +245,32 @@ class Cluster(Rooms):
             self._bus.publish(channel, message)
 
     def _offer(self, room: str, place: int, update: RoomUpdate) -> None:
-        if room in self.order or update.only is None:
-            self.order.offer(room, place, update)
+        if room in self.sequencer or update.only is None:
+            self.sequencer.offer(room, place, update)
             if room not in self._heard_rooms:
-                self.order.forget(room)
+                self.sequencer.forget(room)
 
     def told_of_users(self, room: str, place: int, update: RoomUpdate) -> None:
         """A change that was told on the channels of users, for a room that may not be heard here."""
         if any(self.sockets_of(one) for one in update.concerning()):
             # They are looking up their rooms just now, and may have looked before this.
             update.mark(room, self._arrivals)
-            began = self.order.last(room)
+            began = self.sequencer.last(room)
             self._offer(room, place, update)
             self._see_to_skipped(room, place, update, began)
 
     def _see_to_skipped(self, room: str, place: int, update: RoomUpdate, began: int | None) -> None:
         """A room that began here for somebody else began behind this change, or is about to: whom it
         brings in is found on record."""
-        skipped = room in self.order and (began is None or began >= place)
+        skipped = room in self.sequencer and (began is None or began >= place)
         if skipped and any(
             one in self._sockets and not self.hosts(one, room) for one in update.brought_in()
         ):
             self.missed()
 
     def behind(self, room: str, after: int, known: int) -> None:
-        if room in self.order:
-            self.order.behind(room, after, known)
+        if room in self.sequencer:
+            self.sequencer.behind(room, after, known)
 
     async def confirmed(self, room: str, place: int) -> None:
         await self._confirmations.moved(room, place)

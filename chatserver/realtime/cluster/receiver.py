@@ -24,7 +24,7 @@ COMPLAIN_S = 10.0
 class Hearing:
     def __init__(self, rooms: Cluster, node: str, confirmations: Confirmations) -> None:
         self._rooms = rooms
-        self._order = rooms.order
+        self._sequencer = rooms.sequencer
         self._me = node.encode()
         self._confirmations = confirmations
         self._complain_at = 0.0
@@ -57,12 +57,12 @@ class Hearing:
         place, seq, packet = messages.decode_packet(message)
         if seq:
             self._rooms.elsewhere(room, place, seq)
-        if room in self._order:
-            self._order.offer(room, place, RoomUpdate.of_packet(packet))
+        if room in self._sequencer:
+            self._sequencer.offer(room, place, RoomUpdate.of_packet(packet))
 
     def _update(self, channel: str, message: bytes) -> None:
-        if (room := channel[SUBJECT]) in self._order:
-            self._order.offer(room, *messages.decode_update(message))
+        if (room := channel[SUBJECT]) in self._sequencer:
+            self._sequencer.offer(room, *messages.decode_update(message))
         if message[QUESTION] != NO_QUESTION:
             self._confirm(channel, message)
 

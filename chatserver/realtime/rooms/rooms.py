@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ..engine.packet import Packet, event
 from ..server.fast_path import Connection
-from .sequencer import Order, Record
+from .sequencer import LogSource, Sequencer
 from .update import RoomUpdate
 
 _DISCONNECT = Packet(b"1")
@@ -44,10 +44,10 @@ class Rooms:
     """
 
     def __init__(
-        self, record: Record, reached: Callable[[str, int], None] = lambda room, place: None
+        self, source: LogSource, reached: Callable[[str, int], None] = lambda room, place: None
     ) -> None:
         """`reached(room, place)` is called when all up to `place` has been applied."""
-        self.order = Order(self, record, reached)
+        self.sequencer = Sequencer(self, source, reached)
         self._rooms: dict[str, set[Connection]] = {}
         self._sockets: dict[str, set[Connection]] = {}
         self._memberships: dict[str, set[str]] = {}
@@ -169,7 +169,7 @@ class Rooms:
 
     def _leave_off(self, room: str) -> None:
         """The last member of the room has gone."""
-        self.order.forget(room)
+        self.sequencer.forget(room)
 
     def disconnect(self, user_id: str, reason: Reason) -> None:
         for arrival in self._arrivals.get(user_id, ()):
@@ -222,14 +222,14 @@ class Rooms:
 
     def _offer(self, room: str, place: int, update: RoomUpdate) -> None:
         if room in self._members or update.only is None:
-            self.order.offer(room, place, update)
+            self.sequencer.offer(room, place, update)
             if room not in self._members:
-                self.order.forget(room)
+                self.sequencer.forget(room)
 
     def behind(self, room: str, after: int, known: int) -> None:
         """The record has changes up to `known`; up to `after` all that happens here was told."""
         if room in self._members:
-            self.order.behind(room, after, known)
+            self.sequencer.behind(room, after, known)
 
     async def confirmed(self, room: str, place: int) -> None:
         """Return when `place` has been applied wherever somebody hears the room; or nearly: within

@@ -1,8 +1,8 @@
-"""The changes of each room, in the order of their places: none is missing, none is heard twice.
+"""Delivers the changes of each room in the order of its log: none is missing, none comes twice.
 
-What comes too early waits a moment for what is on its way; what does not come is read from where it
-is on record. That is all the same whether a change was made here, was told by another node, or was
-found in the record.
+A change that comes too early waits in a reorder buffer for those before it. What does not come within
+REORDER_WAIT_S is read from the log. It makes no difference whether a change was made here, was announced
+by another node, or was read from the log.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .update import RoomState, RoomUpdate
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_S = 0.05
-"""How long a gap may last before the record is asked: a change and what overtook it are milliseconds
-apart."""
+REORDER_WAIT_S = 0.05
+"""How long a gap may last before the log is read: a change and what overtook it are milliseconds apart."""
 RETRY_S = 0.5
 PAGE = 500
 """Changes in one reading."""
-VAIN = 9
-"""Readings, each after twice the time, after which something that was told of and is not on record is
-taken for what has never been: a database that was put back, or nonsense. About 25 s."""
+MAX_EMPTY_READS = 9
+"""Reads that find nothing, each after twice the time of the last. When one more finds nothing, the
+announcement is discarded: the database was restored to an earlier state, or the announcement was wrong.
+About 25 s."""
 READERS = 32
 """Gaps that are read at once: after an outage many rooms have one."""
 
 
-class Record(Protocol):
-    """Where all changes are on record."""
+class LogSource(Protocol):
+    """Reads the log of rooms."""
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
         """The place of each room; those that have ended are left out. Raises Unreadable."""
@@ -40,16 +40,16 @@ class Record(Protocol):
     async def after(self, room: str, place: int) -> list[tuple[int, RoomUpdate]]:
         """The changes with a higher place, in order: the first PAGE of them.
 
-        Raises Unreadable when the record cannot be read now.
+        Raises Unreadable when the log cannot be read now.
         """
 
 
 class Unreadable(Exception):
-    """The record cannot be read now."""
+    """The log cannot be read now."""
 
 
 class _Sequence:
-    __slots__ = ("again", "early", "filling", "known", "last", "timer", "vain")
+    __slots__ = ("again", "early", "empty_reads", "filling", "known", "last", "timer")
 
     def __init__(self, last: int | None) -> None:
         self.last = last
@@ -61,8 +61,8 @@ class _Sequence:
         self.filling = False
         self.again = False
         """Read once more: what is being read now may have been read too early."""
-        self.vain = 0
-        """How often nothing was found of what there should be."""
+        self.empty_reads = 0
+        """How often in a row a read did not find what should be there."""
 
     @property
     def lacks(self) -> bool:
@@ -70,14 +70,16 @@ class _Sequence:
         return bool(self.early) or (self.last is not None and self.known > self.last)
 
 
-class Order:
-    """One sequence per room that has listeners here."""
+class Sequencer:
+    """One sequence of changes for each room that is followed here."""
 
-    def __init__(self, state: RoomState, record: Record, heard: Callable[[str, int], None]) -> None:
-        """`heard(room, place)` is called when all up to `place` has been applied."""
+    def __init__(
+        self, state: RoomState, source: LogSource, reached: Callable[[str, int], None]
+    ) -> None:
+        """`reached(room, place)` is called when all up to `place` has been applied."""
         self._state = state
-        self._record = record
-        self._heard = heard
+        self._source = source
+        self._reached = reached
         self._sequences: dict[str, _Sequence] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers = asyncio.Semaphore(READERS)
@@ -111,7 +113,7 @@ class Order:
         sequence = self._sequences.setdefault(room, _Sequence(None))
         if sequence.last is None:
             sequence.last = last
-            self._heard(room, last)
+            self._reached(room, last)
             self._go_on(room, sequence)
             if sequence.again:
                 self._fill(room)
@@ -154,7 +156,7 @@ class Order:
             self._wait(room, sequence)
 
     def look(self, room: str, known: int = 0) -> None:
-        """Read at once what the record has beyond what was heard, up to `known` at least."""
+        """Read at once what the log has beyond what was applied, up to `known` at least."""
         sequence = self._sequences.get(room)
         if sequence is not None:
             sequence.known = max(sequence.known, known)
@@ -185,17 +187,17 @@ class Order:
 
     def _apply(self, room: str, sequence: _Sequence, place: int, update: RoomUpdate) -> None:
         sequence.last = place
-        sequence.vain = 0
+        sequence.empty_reads = 0
         try:
             update.apply(self._state, room)
         except Exception:  # the room goes on with the next
             log.exception("a change could not be told", room=room, place=place)
-        self._heard(room, place)
+        self._reached(room, place)
 
     # --- gaps -----------------------------------------------------------------------------------
 
     def _wait(self, room: str, sequence: _Sequence, seconds: float | None = None) -> None:
-        seconds = PATIENCE_S if seconds is None else seconds
+        seconds = REORDER_WAIT_S if seconds is None else seconds
         if sequence.timer is None and not sequence.filling and sequence.last is not None:
             sequence.timer = asyncio.get_running_loop().call_later(seconds, self._fill, room)
 
@@ -219,7 +221,7 @@ class Order:
                 async with self._readers:
                     sequence.again = False
                     self.readings += 1
-                    found = await self._record.after(room, sequence.last)
+                    found = await self._source.after(room, sequence.last)
                 for place, update in found:
                     if place > sequence.last and self._sequences.get(room) is sequence:
                         self._apply(room, sequence, place, update)
@@ -246,10 +248,10 @@ class Order:
         if pause:
             self._wait(room, sequence, pause)
         elif self._apply_waiting(room, sequence) and sequence.lacks:
-            sequence.vain += 1
-            if sequence.vain > VAIN:
+            sequence.empty_reads += 1
+            if sequence.empty_reads > MAX_EMPTY_READS:
                 log.warning("what was told of is not on record", room=room, after=sequence.last)
                 sequence.early.clear()
-                sequence.known = sequence.vain = 0
+                sequence.known = sequence.empty_reads = 0
             else:
-                self._wait(room, sequence, PATIENCE_S * 2 ** (sequence.vain - 1))
+                self._wait(room, sequence, REORDER_WAIT_S * 2 ** (sequence.empty_reads - 1))

@@ -81,7 +81,7 @@ async def test_what_is_not_wanted_any_more_leaves_nothing_behind(
     update = goes("zoe")
     there._confirmations.move("room7", 9, update.encode())
     await when(lambda: place.air.ends[0].channels == {"all", "n:" + "a" * 16})
-    assert here.order.rooms() == []
+    assert here.sequencer.rooms() == []
     assert (len(here._heard_rooms), len(here._heard_users)) == (0, 0)
     assert (here._confirmations._owed, here._arrivals) == ({}, {})
 
@@ -113,7 +113,7 @@ async def test_what_ended_while_somebody_came_in_is_not_told_from_its_beginning(
     place.table.before_answering = lambda: there.tell(TALK, 5, end)
     await here.prepare([TALK])
     bob = enter(here, "bob", [TALK], arrival)
-    await asyncio.sleep(2 * sequencer.PATIENCE_S)
+    await asyncio.sleep(2 * sequencer.REORDER_WAIT_S)
     assert bob.heard == []
     assert not here.hosts("bob", TALK)
 
@@ -148,7 +148,7 @@ async def test_a_removal_is_confirmed_when_it_was_performed_everywhere(place: Pl
     await come(there, "alice", TALK)
     place.table.away = True  # so that the gap stays
     place.table.commit(said("not heard"))
-    there.order.offer(TALK, 2, said("not heard"))
+    there.sequencer.offer(TALK, 2, said("not heard"))
     there.tell(TALK, place.table.commit(goes("bob")), place.table.changes[-1])
     asked = asyncio.ensure_future(there.confirmed(TALK, 3))
     await asyncio.sleep(0.1)

@@ -32,11 +32,11 @@ async def test_one_bad_change_does_not_stop_its_room(place: Place) -> None:
         assert news(bob) == ["1", "2"]
         # As well when they come in the wrong order, and when they are read.
         last = [place.table.commit(update) for update in (bad, said("3"), said("4"))]
-        here.order.offer(TALK, last[1], said("3"))
-        here.order.offer(TALK, last[0], bad)
+        here.sequencer.offer(TALK, last[1], said("3"))
+        here.sequencer.offer(TALK, last[0], bad)
         place.table.commit(bad)
         place.table.commit(said("5"))
-        here.order.look(TALK)
+        here.sequencer.look(TALK)
         await when(lambda: news(bob) == ["1", "2", "3", "4", "5"])
     assert [one["event"] for one in logs] == ["a change could not be told"] * 3
 
@@ -65,19 +65,19 @@ async def test_what_is_not_understood_is_logged_now_and_then_and_the_node_goes_o
 async def test_what_was_told_of_and_never_was_is_given_up(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequencer, "PATIENCE_S", 0.002)
+    monkeypatch.setattr(sequencer, "REORDER_WAIT_S", 0.002)
     here = place.node("a")
     place.table.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
     with capture_logs() as logs:
-        here.order.offer(TALK, 1000, said("nonsense"))
+        here.sequencer.offer(TALK, 1000, said("nonsense"))
         await when(lambda: logs)
     readings = place.table.readings
-    assert readings <= sequencer.VAIN + 2
+    assert readings <= sequencer.MAX_EMPTY_READS + 2
     await asyncio.sleep(0.1)
     assert place.table.readings == readings
     place.table.commit(said("hi"))
-    here.order.offer(TALK, 2, said("hi"))
+    here.sequencer.offer(TALK, 2, said("hi"))
     assert news(bob) == ["hi"]
 
 
@@ -89,29 +89,29 @@ async def test_a_lively_room_is_not_read_forever_and_keeps_nothing(place: Place)
     # From now on each reading finds something new, which is heard as well.
     for n in range(400):
         update = said(f"{n}")
-        here.order.offer(TALK, place.table.commit(update), update)
+        here.sequencer.offer(TALK, place.table.commit(update), update)
         if n == 0:
-            here.order.look(TALK)
+            here.sequencer.look(TALK)
         await asyncio.sleep(0)
     await when(lambda: len(news(bob)) == 401)
     assert news(bob)[1:] == [f"{n}" for n in range(400)]
     assert place.table.readings < 10
-    assert here.order._sequences[TALK].early == {}
+    assert here.sequencer._sequences[TALK].early == {}
 
 
 async def test_a_gap_that_closes_in_time_is_not_read(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequencer, "PATIENCE_S", 0.4)
+    monkeypatch.setattr(sequencer, "REORDER_WAIT_S", 0.4)
     here = place.node("a")
     place.table.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
     for n in range(0, 20, 2):
-        here.order.offer(TALK, n + 3, said(f"{n + 1}"))
-        here.order.behind(TALK, n + 1, n + 3)
-        await asyncio.sleep(sequencer.PATIENCE_S / 8)
-        here.order.offer(TALK, n + 2, said(f"{n}"))
-    await asyncio.sleep(1.5 * sequencer.PATIENCE_S)
+        here.sequencer.offer(TALK, n + 3, said(f"{n + 1}"))
+        here.sequencer.behind(TALK, n + 1, n + 3)
+        await asyncio.sleep(sequencer.REORDER_WAIT_S / 8)
+        here.sequencer.offer(TALK, n + 2, said(f"{n}"))
+    await asyncio.sleep(1.5 * sequencer.REORDER_WAIT_S)
     assert news(bob) == [f"{n}" for n in range(20)]
     assert place.table.readings == 0
 
@@ -127,11 +127,11 @@ async def test_a_fault_in_reading_tells_nothing_twice(place: Place) -> None:
 
     sound, place.table.after = place.table.after, broken  # type: ignore[method-assign]
     with capture_logs():
-        here.order.look(TALK)
+        here.sequencer.look(TALK)
         await asyncio.sleep(0.02)
     place.table.after = sound  # type: ignore[method-assign]
     place.table.commit(said("new"))
-    here.order.look(TALK)
+    here.sequencer.look(TALK)
     await when(lambda: news(bob) == ["new"])
 
 
