@@ -17,8 +17,8 @@ class Rooms(Protocol):
     def whole(self) -> bool:
         """Whether all that happens on other nodes is heard of here: what this node remembers counts."""
 
-    def tell(self, room: str, place: int, update: RoomUpdate, *, seq: int = 0) -> None:
-        """A change that was committed here; it is applied after all that has a lower place.
+    def tell(self, room: str, offset: int, update: RoomUpdate, *, seq: int = 0) -> None:
+        """A change that was committed here; it is applied after all that has a lower offset.
 
         `seq`: that of the message, if it is one.
         """
@@ -26,8 +26,8 @@ class Rooms(Protocol):
     def behind(self, room: str, after: int, known: int) -> None:
         """Changes up to `known` are on record that were not told here; those up to `after` were."""
 
-    async def confirmed(self, room: str, place: int) -> None:
-        """Return when `place` has been applied on every node, or nearly: within a second."""
+    async def confirmed(self, room: str, offset: int) -> None:
+        """Return when `offset` has been applied on every node, or nearly: within a second."""
 
     def emit(self, room: str, event: str, payload: Any, *, notice: str) -> None:
         """To every socket in the room, in no order with changes; once, by the id `notice`."""

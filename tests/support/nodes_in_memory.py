@@ -1,5 +1,5 @@
-"""Nodes in this process, with the bus and the record between them: what happens at the worst moment can
-be had to the millisecond. Everything else is as in the server."""
+"""Nodes in this process, with a simulated bus and log between them, so that a test can produce the worst
+moment to the millisecond. Everything else is as in the server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .raw import when
 TALK = "talk"
 
 
-class Ear:
+class FakeSession:
     """A session, as far as rooms use one."""
 
     def __init__(self) -> None:
@@ -32,8 +32,8 @@ class Ear:
         self.heard.append(packet.payload.decode())
 
 
-class Table:
-    """What is on record, of one room."""
+class InMemoryLog:
+    """The log of one room."""
 
     def __init__(self) -> None:
         self.changes: list[RoomUpdate] = []
@@ -54,40 +54,42 @@ class Table:
         self.before_answering()
         return found
 
-    async def after(self, room: str, place: int) -> list[tuple[int, RoomUpdate]]:
+    async def after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
         self.readings += 1
         await asyncio.sleep(0)
         if self.away:
             raise Unreadable
-        return list(enumerate(self.changes, 1))[place:][: sequencer.PAGE]
+        return list(enumerate(self.changes, 1))[offset:][: sequencer.PAGE]
 
 
-class Air:
-    """The bus: what is said is heard by the others when the test lets it pass."""
+class InMemoryBus:
+    """The bus: the nodes receive what is published when the test lets it pass."""
 
     def __init__(self) -> None:
         self.nodes: list[Cluster] = []
-        self.ends: list[End] = []
+        self.ends: list[BusOfNode] = []
         self.held: list[tuple[str, bytes]] | None = None
 
     def say(self, channel: str, message: bytes) -> int:
-        hearing = [one for one in self.ends if channel in one.channels]
+        subscribed = [end for end in self.ends if channel in end.channels]
         if self.held is not None:
             self.held.append((channel, message))
         else:
-            for one in hearing:
-                one.node.hearing.hear(channel, message)
-        return len(hearing)
+            for end in subscribed:
+                end.node.hearing.hear(channel, message)
+        return len(subscribed)
 
     def let_pass(self) -> None:
         held, self.held = self.held or [], None
-        for one in held:
-            self.say(*one)
+        for channel, message in held:
+            self.say(channel, message)
 
 
-class End:
-    def __init__(self, air: Air) -> None:
-        self.air = air
+class BusOfNode:
+    """The bus as one node sees it."""
+
+    def __init__(self, bus: InMemoryBus) -> None:
+        self.bus = bus
         self.up = True
         self.channels: set[str] = set()
         self.confirms = True
@@ -98,7 +100,7 @@ class End:
         self, channel: str, message: bytes, heard: Callable[[int], None] | None = None
     ) -> None:
         if self.up:
-            count = self.air.say(channel, message)
+            count = self.bus.say(channel, message)
             if heard:
                 heard(count)
 
@@ -115,25 +117,25 @@ class End:
         self.channels.discard(channel)
 
 
-class Place:
-    """Two nodes, N1 and N2, with a bus and a record between them."""
+class Simulation:
+    """Several nodes, with a bus and a log between them."""
 
     def __init__(self) -> None:
-        self.table = Table()
-        self.air = Air()
+        self.log = InMemoryLog()
+        self.bus = InMemoryBus()
         self.looked = 0
         self.keeping: list[asyncio.Task[None]] = []
 
     def node(self, name: str) -> Cluster:
-        one, end = Cluster(self.table, name * 16), End(self.air)
-        end.node = one
-        one.elsewhere = lambda room, place, seq: None
-        one.look_again = self._look
-        one.look_aside = self._look_aside
-        self.air.nodes.append(one)
-        self.air.ends.append(end)
-        one.connect(end)
-        return one
+        node, end = Cluster(self.log, name * 16), BusOfNode(self.bus)
+        end.node = node
+        node.elsewhere = lambda room, offset, seq: None
+        node.look_again = self._look
+        node.look_aside = self._look_aside
+        self.bus.nodes.append(node)
+        self.bus.ends.append(end)
+        node.connect(end)
+        return node
 
     async def _look(self, seconds: float) -> None:
         self.looked += 1
@@ -142,24 +144,24 @@ class Place:
         """All has been told."""
 
     async def keep_up(self, *nodes: Cluster) -> None:
-        self.keeping += [asyncio.create_task(one.keep_up()) for one in nodes]
-        await when(lambda: all(one.whole for one in nodes))
+        self.keeping += [asyncio.create_task(node.keep_up()) for node in nodes]
+        await when(lambda: all(node.whole for node in nodes))
 
     async def close(self) -> None:
         for task in self.keeping:
             task.cancel()
         await asyncio.gather(*self.keeping, return_exceptions=True)
-        for one in self.air.nodes:
-            await one.sequencer.close()
+        for node in self.bus.nodes:
+            await node.sequencer.close()
 
 
-def enter(node: Cluster, user: str, rooms: list[str], arrival: Arrival) -> Ear:
-    ear = Ear()
-    node.enter(Connection(cast(Any, ear), f"sid of {user}", user), rooms, arrival)
-    return ear
+def enter(node: Cluster, user: str, rooms: list[str], arrival: Arrival) -> FakeSession:
+    session = FakeSession()
+    node.enter(Connection(cast(Any, session), f"sid of {user}", user), rooms, arrival)
+    return session
 
 
-async def come(node: Cluster, user: str, *rooms: str) -> Ear:
+async def come(node: Cluster, user: str, *rooms: str) -> FakeSession:
     arrival = node.arriving(user)
     await node.reachable(user)
     await node.prepare(rooms)
@@ -187,12 +189,12 @@ def goes(user: str) -> RoomUpdate:
     return update
 
 
-def news(ear: Ear) -> list[str]:
-    return [one.split('"')[3] for one in ear.heard if "message:new" in one]
+def news(session: FakeSession) -> list[str]:
+    return [packet.split('"')[3] for packet in session.heard if "message:new" in packet]
 
 
 @pytest_asyncio.fixture
-async def place() -> AsyncIterator[Place]:
-    one = Place()
-    yield one
-    await one.close()
+async def simulation() -> AsyncIterator[Simulation]:
+    simulation = Simulation()
+    yield simulation
+    await simulation.close()

@@ -73,7 +73,9 @@ class Record:
         sent = {doc["_id"] for doc in docs if doc["kind"] == "message"}
         return [(offset_of(doc["_id"]), await self._update_of(doc, messages, sent)) for doc in docs]
 
-    async def _update_of(self, doc: Document, messages: dict[str, Message], sent: set[str]) -> RoomUpdate:
+    async def _update_of(
+        self, doc: Document, messages: dict[str, Message], sent: set[str]
+    ) -> RoomUpdate:
         update = RoomUpdate()
         kind = doc["kind"]
         if kind == "message":

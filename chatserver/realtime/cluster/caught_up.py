@@ -18,15 +18,15 @@ class Level:
         return room not in self._behind
 
     async def settled(self, behind: Mapping[str, int]) -> None:
-        """Return when each of these rooms has reached its place, or after a moment; the others are level."""
+        """Return when each of these rooms has reached its offset, or after a moment; the others are level."""
         self._behind = dict(behind)
         self._reached.clear()
         if behind:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._reached.wait(), WAIT_S)
 
-    def reached(self, room: str, place: int) -> None:
-        if self._behind and self._behind.get(room, place + 1) <= place:
+    def reached(self, room: str, offset: int) -> None:
+        if self._behind and self._behind.get(room, offset + 1) <= offset:
             self.left(room)
 
     def left(self, room: str) -> None:

@@ -1,7 +1,7 @@
 """Rooms whose members are connected to several nodes.
 
 A node hears the channels of those rooms that have members on it, and of the users who are connected to
-it; a change is told on the channel of its room, and by its place every node puts it in order. What the
+it; a change is told on the channel of its room, and by its offset every node puts it in order. What the
 bus loses, and what happens while there is none, is read from where it is on record: nothing but speed
 depends on the bus. What is said on the channels: see messages.py.
 """
@@ -36,10 +36,10 @@ SINGLY = 8
 class Cluster(Rooms):
     """As Rooms, over all nodes. `node`: 16 hexadecimal characters, of this life of this process.
 
-    `elsewhere(room, place, seq)` is called for every message that another node has committed to a room
+    `elsewhere(room, offset, seq)` is called for every message that another node has committed to a room
     that is heard here; `look_again(seconds)` when something may have been missed about users: it is to
     look for what is on record, since that long. `look_aside(seconds, level_at)` afterwards, for what has
-    no place: the rooms that are `level` have applied all that was on record at that moment (by the
+    no offset: the rooms that are `level` have applied all that was on record at that moment (by the
     monotonic clock). Both may raise Unreadable.
     """
 
@@ -109,19 +109,19 @@ class Cluster(Rooms):
         positions = await self._source.positions(rooms)
         behind: dict[str, int] = {}
         for room in rooms:
-            last, place = self.sequencer.last(room), positions.get(room)
+            last, offset = self.sequencer.last(room), positions.get(room)
             # One that is not there has ended: its last change tells so.
-            if last is not None and (place is None or place > last):
-                self.sequencer.look(room, place or 0)
-                if place is not None:
-                    behind[room] = place
+            if last is not None and (offset is None or offset > last):
+                self.sequencer.look(room, offset or 0)
+                if offset is not None:
+                    behind[room] = offset
         # Who was removed is out of the room before anything else is said in it.
         await self._level.settled(behind)
         await self.look_aside(seconds, level_at)
 
-    def _has_reached(self, room: str, place: int) -> None:
-        self._level.reached(room, place)
-        self._confirmations.reached(room, place)
+    def _has_reached(self, room: str, offset: int) -> None:
+        self._level.reached(room, offset)
+        self._confirmations.reached(room, offset)
 
     def level(self, room: str) -> bool:
         """Whether what was on record of the room, when it was looked last, is applied here."""
@@ -131,20 +131,20 @@ class Cluster(Rooms):
         """The rooms that are heard here."""
         return self.sequencer.rooms()
 
-    def reached(self, room: str, place: int) -> bool | None:
-        """Whether the changes of the room up to `place` count as applied here; None when the room is
+    def reached(self, room: str, offset: int) -> bool | None:
+        """Whether the changes of the room up to `offset` count as applied here; None when the room is
         not followed here."""
         if room not in self.sequencer:
             return None
         last = self.sequencer.last(room)
-        return last is not None and last >= place
+        return last is not None and last >= offset
 
-    def found(self, room: str, place: int, update: RoomUpdate) -> None:
+    def found(self, room: str, offset: int, update: RoomUpdate) -> None:
         """Perform here what is on record, of users whom nobody told."""
         if room in self.sequencer:
             update.apply(self, room)
         else:
-            self._offer(room, place, update)
+            self._offer(room, offset, update)
 
     # --- coming and going -----------------------------------------------------------------------
 
@@ -226,43 +226,45 @@ class Cluster(Rooms):
 
     # --- changes --------------------------------------------------------------------------------
 
-    def tell(self, room: str, place: int, update: RoomUpdate, *, seq: int = 0) -> None:
+    def tell(self, room: str, offset: int, update: RoomUpdate, *, seq: int = 0) -> None:
         began = self.sequencer.last(room)
-        self._offer(room, place, update)
+        self._offer(room, offset, update)
         if (packet := update.only) is not None:
-            message = messages.encode_packet(self._me, place, seq, packet)
+            message = messages.encode_packet(self._me, offset, seq, packet)
             self._bus.publish(of_room(room), message)
             return
         body = update.encode()
         if not update.moves:
-            self._bus.publish(of_room(room), messages.encode_update(self._me, place, body))
+            self._bus.publish(of_room(room), messages.encode_update(self._me, offset, body))
             return
-        self._see_to_skipped(room, place, update, began)
-        self._confirmations.move(room, place, body)
+        self._see_to_skipped(room, offset, update, began)
+        self._confirmations.move(room, offset, body)
         users = update.concerning()
-        message = messages.encode_update_of_users(self._me, room, place, body)
+        message = messages.encode_update_of_users(self._me, room, offset, body)
         for channel in [of_user(one) for one in users] if len(users) <= SINGLY else [ALL]:
             self._bus.publish(channel, message)
 
-    def _offer(self, room: str, place: int, update: RoomUpdate) -> None:
+    def _offer(self, room: str, offset: int, update: RoomUpdate) -> None:
         if room in self.sequencer or update.only is None:
-            self.sequencer.offer(room, place, update)
+            self.sequencer.offer(room, offset, update)
             if room not in self._heard_rooms:
                 self.sequencer.forget(room)
 
-    def told_of_users(self, room: str, place: int, update: RoomUpdate) -> None:
+    def told_of_users(self, room: str, offset: int, update: RoomUpdate) -> None:
         """A change that was told on the channels of users, for a room that may not be heard here."""
         if any(self.sockets_of(one) for one in update.concerning()):
             # They are looking up their rooms just now, and may have looked before this.
             update.mark(room, self._arrivals)
             began = self.sequencer.last(room)
-            self._offer(room, place, update)
-            self._see_to_skipped(room, place, update, began)
+            self._offer(room, offset, update)
+            self._see_to_skipped(room, offset, update, began)
 
-    def _see_to_skipped(self, room: str, place: int, update: RoomUpdate, began: int | None) -> None:
+    def _see_to_skipped(
+        self, room: str, offset: int, update: RoomUpdate, began: int | None
+    ) -> None:
         """A room that began here for somebody else began behind this change, or is about to: whom it
         brings in is found on record."""
-        skipped = room in self.sequencer and (began is None or began >= place)
+        skipped = room in self.sequencer and (began is None or began >= offset)
         if skipped and any(
             one in self._sockets and not self.hosts(one, room) for one in update.brought_in()
         ):
@@ -272,10 +274,10 @@ class Cluster(Rooms):
         if room in self.sequencer:
             self.sequencer.behind(room, after, known)
 
-    async def confirmed(self, room: str, place: int) -> None:
-        await self._confirmations.moved(room, place)
+    async def confirmed(self, room: str, offset: int) -> None:
+        await self._confirmations.moved(room, offset)
 
-    # --- what has no place ----------------------------------------------------------------------
+    # --- notices: what has no offset -------------------------------------------------------------
 
     def emit(self, room: str, event_name: str, payload: Any, *, notice: str) -> None:
         packet = event(event_name, payload)

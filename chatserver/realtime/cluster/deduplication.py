@@ -1,4 +1,4 @@
-"""What was told lately of what has no place in the order of a room, so that nothing of it is told again
+"""What was told lately of what has no offset in the order of a room, so that nothing of it is told again
 by who finds it on record, and nothing older comes after it."""
 
 from __future__ import annotations

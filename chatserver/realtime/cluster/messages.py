@@ -6,10 +6,10 @@ digits. Updates are JSON, as RoomUpdate encodes them; packets are the bytes that
 
 | kind | channel | behind the head | |
 |---|---|---|---|
-| `m` | `r:<room>` | place, seq, packet | a change of the room that is nothing but a packet |
-| `s` | `r:<room>` | place, update | any other change; it asks if anybody is moved |
-| `u` | `u:<user>`, `all` | room, new line, place, update | the same, for nodes that do not hear the room |
-| `e` | `r:<room>` | notice, new line, packet | what has no place, and its id |
+| `m` | `r:<room>` | offset, seq, packet | a change of the room that is nothing but a packet |
+| `s` | `r:<room>` | offset, update | any other change; it asks if anybody is moved |
+| `u` | `u:<user>`, `all` | room, new line, offset, update | the same, for nodes that do not hear the room |
+| `e` | `r:<room>` | notice, new line, packet | what has no offset, and its id |
 | `g` | `r:<room>`, `all` | name and data, as JSON | a signal for handlers; on `all` it asks |
 | `p` | `all` | rooms, event, payload, whom not, and a number; as JSON, any number | what is told to neighbours |
 | `y` | `n:<node>` | number | the question of this number is answered |
@@ -30,7 +30,7 @@ from ..rooms.update import RoomUpdate
 KIND = slice(0, 1)
 NODE = slice(1, 17)
 QUESTION = slice(17, 25)
-PLACE = slice(25, 33)
+OFFSET = slice(25, 33)
 """Of those kinds that begin with one."""
 _SEQ = slice(33, 41)
 _BODY = 25
@@ -60,24 +60,24 @@ def of_node(node: str) -> str:
     return f"n:{node}"
 
 
-def encode_packet(node: bytes, place: int, seq: int, packet: Packet) -> bytes:
-    return b"m%b00000000%08x%08x%b" % (node, place, seq, packet.payload)
+def encode_packet(node: bytes, offset: int, seq: int, packet: Packet) -> bytes:
+    return b"m%b00000000%08x%08x%b" % (node, offset, seq, packet.payload)
 
 
 def decode_packet(message: bytes) -> tuple[int, int, Packet]:
-    return int(message[PLACE], 16), int(message[_SEQ], 16), Packet(message[_PACKET:])
+    return int(message[OFFSET], 16), int(message[_SEQ], 16), Packet(message[_PACKET:])
 
 
-def encode_update(node: bytes, place: int, update: bytes, question: int = 0) -> bytes:
-    return b"s%b%08x%08x%b" % (node, question, place, update)
+def encode_update(node: bytes, offset: int, update: bytes, question: int = 0) -> bytes:
+    return b"s%b%08x%08x%b" % (node, question, offset, update)
 
 
 def decode_update(message: bytes) -> tuple[int, RoomUpdate]:
-    return int(message[PLACE], 16), RoomUpdate.decode(message[_UPDATE:])
+    return int(message[OFFSET], 16), RoomUpdate.decode(message[_UPDATE:])
 
 
-def encode_update_of_users(node: bytes, room: str, place: int, update: bytes) -> bytes:
-    return b"u%b00000000%b\n%08x%b" % (node, room.encode(), place, update)
+def encode_update_of_users(node: bytes, room: str, offset: int, update: bytes) -> bytes:
+    return b"u%b00000000%b\n%08x%b" % (node, room.encode(), offset, update)
 
 
 def decode_update_of_users(message: bytes) -> tuple[str, int, RoomUpdate]:

@@ -11,7 +11,7 @@ import structlog
 from ..rooms.update import RoomUpdate
 from . import messages
 from .confirmations import Confirmations
-from .messages import KIND, NO_QUESTION, NODE, PLACE, QUESTION, SUBJECT
+from .messages import KIND, NO_QUESTION, NODE, OFFSET, QUESTION, SUBJECT
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -54,11 +54,11 @@ class Hearing:
 
     def _packet(self, channel: str, message: bytes) -> None:
         room = channel[SUBJECT]
-        place, seq, packet = messages.decode_packet(message)
+        offset, seq, packet = messages.decode_packet(message)
         if seq:
-            self._rooms.elsewhere(room, place, seq)
+            self._rooms.elsewhere(room, offset, seq)
         if room in self._sequencer:
-            self._sequencer.offer(room, place, RoomUpdate.of_packet(packet))
+            self._sequencer.offer(room, offset, RoomUpdate.of_packet(packet))
 
     def _update(self, channel: str, message: bytes) -> None:
         if (room := channel[SUBJECT]) in self._sequencer:
@@ -88,8 +88,8 @@ class Hearing:
         """Answer what a message asks: of a change, when it has been applied here."""
         node, question = message[NODE].decode(), message[QUESTION]
         if message[KIND] == b"s":
-            room, place = channel[SUBJECT], int(message[PLACE], 16)
-            if self._rooms.reached(room, place) is False:
-                self._confirmations.owe(room, place, node, question)
+            room, offset = channel[SUBJECT], int(message[OFFSET], 16)
+            if self._rooms.reached(room, offset) is False:
+                self._confirmations.owe(room, offset, node, question)
                 return
         self._confirmations.answer(node, question)

@@ -1,4 +1,4 @@
-"""Where clients come from, and how many sessions each place has."""
+"""Where clients come from, and how many sessions each of them has."""
 
 from __future__ import annotations
 
@@ -48,26 +48,26 @@ class Addresses:
         is to be counted out by `leave`, with the same address."""
         if not self._most or not address:
             return True
-        place = _place(address)
-        count = self._sessions.get(place, 0)
+        network = _network(address)
+        count = self._sessions.get(network, 0)
         if count >= self._most:
             return False
-        self._sessions[place] = count + 1
+        self._sessions[network] = count + 1
         return True
 
     def leave(self, address: str) -> None:
         if not self._most or not address:
             return
-        place = _place(address)
-        self._sessions[place] -= 1
-        if not self._sessions[place]:
-            del self._sessions[place]
+        network = _network(address)
+        self._sessions[network] -= 1
+        if not self._sessions[network]:
+            del self._sessions[network]
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._proxies)
 
 
-def _place(address: str) -> str:
+def _network(address: str) -> str:
     known = ip_address(address)
     if isinstance(known, IPv4Address):
         return address

@@ -44,9 +44,9 @@ class Rooms:
     """
 
     def __init__(
-        self, source: LogSource, reached: Callable[[str, int], None] = lambda room, place: None
+        self, source: LogSource, reached: Callable[[str, int], None] = lambda room, offset: None
     ) -> None:
-        """`reached(room, place)` is called when all up to `place` has been applied."""
+        """`reached(room, offset)` is called when all up to `offset` has been applied."""
         self.sequencer = Sequencer(self, source, reached)
         self._rooms: dict[str, set[Connection]] = {}
         self._sockets: dict[str, set[Connection]] = {}
@@ -213,16 +213,16 @@ class Rooms:
 
     # --- what they hear -------------------------------------------------------------------------
 
-    def tell(self, room: str, place: int, update: RoomUpdate, *, seq: int = 0) -> None:
-        """What has changed in the room, by `place`: applied after all that has a lower one.
+    def tell(self, room: str, offset: int, update: RoomUpdate, *, seq: int = 0) -> None:
+        """What has changed in the room, by `offset`: applied after all that has a lower one.
 
         `seq`: how many messages there are by then, if that is what changed.
         """
-        self._offer(room, place, update)
+        self._offer(room, offset, update)
 
-    def _offer(self, room: str, place: int, update: RoomUpdate) -> None:
+    def _offer(self, room: str, offset: int, update: RoomUpdate) -> None:
         if room in self._members or update.only is None:
-            self.sequencer.offer(room, place, update)
+            self.sequencer.offer(room, offset, update)
             if room not in self._members:
                 self.sequencer.forget(room)
 
@@ -231,8 +231,8 @@ class Rooms:
         if room in self._members:
             self.sequencer.behind(room, after, known)
 
-    async def confirmed(self, room: str, place: int) -> None:
-        """Return when `place` has been applied wherever somebody hears the room; or nearly: within
+    async def confirmed(self, room: str, offset: int) -> None:
+        """Return when `offset` has been applied wherever somebody hears the room; or nearly: within
         a second."""
 
     def on(self, name: str, handler: Callable[[Any], None]) -> None:

@@ -35,10 +35,10 @@ class LogSource(Protocol):
     """Reads the log of rooms."""
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
-        """The place of each room; those that have ended are left out. Raises Unreadable."""
+        """The offset of each room; those that have ended are left out. Raises Unreadable."""
 
-    async def after(self, room: str, place: int) -> list[tuple[int, RoomUpdate]]:
-        """The changes with a higher place, in order: the first PAGE of them.
+    async def after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
+        """The changes with a higher offset, in order: the first PAGE of them.
 
         Raises Unreadable when the log cannot be read now.
         """
@@ -53,9 +53,9 @@ class _Sequence:
 
     def __init__(self, last: int | None) -> None:
         self.last = last
-        """The place that was heard last; None until it is known where the room stands."""
+        """The offset that was heard last; None until it is known where the room stands."""
         self.known = 0
-        """The highest place that is known to exist."""
+        """The highest offset that is known to exist."""
         self.early: dict[int, RoomUpdate] = {}
         self.timer: asyncio.TimerHandle | None = None
         self.filling = False
@@ -76,7 +76,7 @@ class Sequencer:
     def __init__(
         self, state: RoomState, source: LogSource, reached: Callable[[str, int], None]
     ) -> None:
-        """`reached(room, place)` is called when all up to `place` has been applied."""
+        """`reached(room, offset)` is called when all up to `offset` has been applied."""
         self._state = state
         self._source = source
         self._reached = reached
@@ -132,18 +132,18 @@ class Sequencer:
 
     # --- changes come ---------------------------------------------------------------------------
 
-    def offer(self, room: str, place: int, update: RoomUpdate) -> None:
+    def offer(self, room: str, offset: int, update: RoomUpdate) -> None:
         """A change. A room that was not heard of begins with it."""
         sequence = self._sequences.get(room)
         if sequence is None:
-            sequence = self._sequences[room] = _Sequence(place - 1)
+            sequence = self._sequences[room] = _Sequence(offset - 1)
         last = sequence.last
-        if last is not None and place == last + 1 and not sequence.filling:
-            self._apply(room, sequence, place, update)
+        if last is not None and offset == last + 1 and not sequence.filling:
+            self._apply(room, sequence, offset, update)
             if sequence.timer is not None or sequence.early:
                 self._go_on(room, sequence)
-        elif last is None or place > last:
-            sequence.early[place] = update
+        elif last is None or offset > last:
+            sequence.early[offset] = update
             self._wait(room, sequence)
 
     def behind(self, room: str, after: int, known: int) -> None:
@@ -181,18 +181,18 @@ class Sequencer:
             self._apply(room, sequence, sequence.last + 1, update)
             if self._sequences.get(room) is not sequence:
                 return False
-        for place in [one for one in early if one <= sequence.last]:
-            del early[place]
+        for offset in [one for one in early if one <= sequence.last]:
+            del early[offset]
         return True
 
-    def _apply(self, room: str, sequence: _Sequence, place: int, update: RoomUpdate) -> None:
-        sequence.last = place
+    def _apply(self, room: str, sequence: _Sequence, offset: int, update: RoomUpdate) -> None:
+        sequence.last = offset
         sequence.empty_reads = 0
         try:
             update.apply(self._state, room)
         except Exception:  # the room goes on with the next
-            log.exception("a change could not be told", room=room, place=place)
-        self._reached(room, place)
+            log.exception("a change could not be told", room=room, offset=offset)
+        self._reached(room, offset)
 
     # --- gaps -----------------------------------------------------------------------------------
 
@@ -222,9 +222,9 @@ class Sequencer:
                     sequence.again = False
                     self.readings += 1
                     found = await self._source.after(room, sequence.last)
-                for place, update in found:
-                    if place > sequence.last and self._sequences.get(room) is sequence:
-                        self._apply(room, sequence, place, update)
+                for offset, update in found:
+                    if offset > sequence.last and self._sequences.get(room) is sequence:
+                        self._apply(room, sequence, offset, update)
                 if self._sequences.get(room) is not sequence:
                     return
                 if not self._apply_waiting(room, sequence):

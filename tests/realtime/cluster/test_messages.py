@@ -61,12 +61,12 @@ def test_it_is_understood() -> None:
         }[kind]
         return decode(next(said for said, _ in SAID if said[messages.KIND] == kind))
 
-    place, seq, packet = read(b"m")
-    assert (place, seq, packet.payload) == (258, 17, b'2["message:new",{}]')
-    place, update = read(b"s")
-    assert (place, update.encode()) == (258, BODY)
-    room, place, update = read(b"u")
-    assert (room, place, update.encode()) == ("talk", 258, BODY)
+    offset, seq, packet = read(b"m")
+    assert (offset, seq, packet.payload) == (258, 17, b'2["message:new",{}]')
+    offset, update = read(b"s")
+    assert (offset, update.encode()) == (258, BODY)
+    room, offset, update = read(b"u")
+    assert (room, offset, update.encode()) == ("talk", 258, BODY)
     notice, packet = read(b"e")
     assert (notice, packet.payload) == ("5f", b'2["message:read",{}]')
     assert read(b"g") == ("turns", "talk")

@@ -11,51 +11,55 @@ from chatserver.realtime.bus.expiry_queue import Linger
 from chatserver.realtime.cluster import cluster
 from chatserver.realtime.rooms import sequencer
 from chatserver.realtime.rooms.update import RoomUpdate
-from tests.support.nodes_in_memory import TALK, Place, come, enter, goes, joins, news, said
+from tests.support.nodes_in_memory import TALK, Simulation, come, enter, goes, joins, news, said
 from tests.support.raw import when
 
 
-async def test_who_is_added_by_this_node_while_coming_in_hears_the_room(place: Place) -> None:
-    node = place.node("a")
+async def test_who_is_added_by_this_node_while_coming_in_hears_the_room(
+    simulation: Simulation,
+) -> None:
+    node = simulation.node("a")
     arrival = node.arriving("bob")
-    node.tell(TALK, place.table.commit(joins("bob")), place.table.changes[-1])
+    node.tell(TALK, simulation.log.commit(joins("bob")), simulation.log.changes[-1])
     bob = enter(node, "bob", [], arrival)
-    node.tell(TALK, place.table.commit(said("hi")), place.table.changes[-1])
+    node.tell(TALK, simulation.log.commit(said("hi")), simulation.log.changes[-1])
     assert news(bob) == ["hi"]
 
 
-async def test_who_is_added_by_another_node_while_coming_in_hears_the_room(place: Place) -> None:
-    here, there = place.node("a"), place.node("b")
+async def test_who_is_added_by_another_node_while_coming_in_hears_the_room(
+    simulation: Simulation,
+) -> None:
+    here, there = simulation.node("a"), simulation.node("b")
     arrival = here.arriving("bob")
-    there.tell(TALK, place.table.commit(joins("bob")), place.table.changes[-1])
+    there.tell(TALK, simulation.log.commit(joins("bob")), simulation.log.changes[-1])
     bob = enter(here, "bob", [], arrival)
-    there.tell(TALK, place.table.commit(said("hi")), place.table.changes[-1])
+    there.tell(TALK, simulation.log.commit(said("hi")), simulation.log.changes[-1])
     assert news(bob) == ["hi"]
 
 
 async def test_the_second_device_of_who_was_just_removed_shuts_the_first_one_out(
-    place: Place,
+    simulation: Simulation,
 ) -> None:
     """The database says so to the second one before this node has heard of it."""
-    here, there = place.node("a"), place.node("b")
-    place.table.commit(joins("bob", "carol"))
+    here, there = simulation.node("a"), simulation.node("b")
+    simulation.log.commit(joins("bob", "carol"))
     first, carol = await come(here, "bob", TALK), await come(here, "carol", TALK)
-    place.air.held = []
-    there.tell(TALK, place.table.commit(goes("bob")), place.table.changes[-1])
+    simulation.bus.held = []
+    there.tell(TALK, simulation.log.commit(goes("bob")), simulation.log.changes[-1])
     await come(here, "bob")
-    place.air.let_pass()
-    there.tell(TALK, place.table.commit(said("among us")), place.table.changes[-1])
+    simulation.bus.let_pass()
+    there.tell(TALK, simulation.log.commit(said("among us")), simulation.log.changes[-1])
     assert news(carol) == ["among us"]
     assert news(first) == []
 
 
 async def test_a_room_is_kept_for_who_comes_back_just_when_it_would_be_forgotten(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "LINGER_S", 0.3)
-    here, there = place.node("a"), place.node("b")
-    place.table.commit(joins("bob"))
-    ear = await come(here, "bob", TALK)
+    here, there = simulation.node("a"), simulation.node("b")
+    simulation.log.commit(joins("bob"))
+    session = await come(here, "bob", TALK)
     ((connection,),) = [tuple(one) for one in here._sockets.values()]
     here.leave(connection)
     await asyncio.sleep(0.25)
@@ -63,24 +67,24 @@ async def test_a_room_is_kept_for_who_comes_back_just_when_it_would_be_forgotten
     await here.prepare([TALK])
     await asyncio.sleep(0.2)
     again = enter(here, "bob", [TALK], arrival)
-    there.tell(TALK, place.table.commit(said("hi")), place.table.changes[-1])
-    assert (news(ear), news(again)) == ([], ["hi"])
+    there.tell(TALK, simulation.log.commit(said("hi")), simulation.log.changes[-1])
+    assert (news(session), news(again)) == ([], ["hi"])
 
 
 async def test_what_is_not_wanted_any_more_leaves_nothing_behind(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "LINGER_S", 0.1)
-    here, there = place.node("a"), place.node("b")
+    here, there = simulation.node("a"), simulation.node("b")
     rooms = [f"room{n}" for n in range(5000)]
     await come(here, "bob", *rooms)
     ((connection,),) = [tuple(one) for one in here._sockets.values()]
     here.leave(connection)
     # Asked of somebody who waits for a change that never comes.
-    place.table.changes = []
+    simulation.log.changes = []
     update = goes("zoe")
     there._confirmations.move("room7", 9, update.encode())
-    await when(lambda: place.air.ends[0].channels == {"all", "n:" + "a" * 16})
+    await when(lambda: simulation.bus.ends[0].channels == {"all", "n:" + "a" * 16})
     assert here.sequencer.rooms() == []
     assert (len(here._heard_rooms), len(here._heard_users)) == (0, 0)
     assert (here._confirmations._owed, here._arrivals) == ({}, {})
@@ -99,18 +103,18 @@ async def test_the_end_of_a_linger_is_counted_from_the_last_use() -> None:
 
 
 async def test_what_ended_while_somebody_came_in_is_not_told_from_its_beginning(
-    place: Place,
+    simulation: Simulation,
 ) -> None:
-    here, there = place.node("a"), place.node("b")
-    place.table.commit(joins("bob"))
+    here, there = simulation.node("a"), simulation.node("b")
+    simulation.log.commit(joins("bob"))
     for n in range(3):
-        place.table.commit(said(f"{n}"))
+        simulation.log.commit(said(f"{n}"))
     arrival = here.arriving("bob")
     end = RoomUpdate()
     end.dissolve("conversation:removed", {})
-    place.table.commit(end)
-    place.table.ended = True
-    place.table.before_answering = lambda: there.tell(TALK, 5, end)
+    simulation.log.commit(end)
+    simulation.log.ended = True
+    simulation.log.before_answering = lambda: there.tell(TALK, 5, end)
     await here.prepare([TALK])
     bob = enter(here, "bob", [TALK], arrival)
     await asyncio.sleep(2 * sequencer.REORDER_WAIT_S)
@@ -118,22 +122,26 @@ async def test_what_ended_while_somebody_came_in_is_not_told_from_its_beginning(
     assert not here.hosts("bob", TALK)
 
 
-async def test_who_was_brought_in_before_the_room_began_here_is_looked_for(place: Place) -> None:
+async def test_who_was_brought_in_before_the_room_began_here_is_looked_for(
+    simulation: Simulation,
+) -> None:
     """The room begins for carol behind the change that brings bob in, which is heard after that."""
-    here, there = place.node("a"), place.node("b")
+    here, there = simulation.node("a"), simulation.node("b")
     await come(here, "bob")
-    await place.keep_up(here)
-    looked = place.looked
-    place.air.held = []
-    there.tell(TALK, place.table.commit(joins("bob", "carol")), place.table.changes[-1])
+    await simulation.keep_up(here)
+    looked = simulation.looked
+    simulation.bus.held = []
+    there.tell(TALK, simulation.log.commit(joins("bob", "carol")), simulation.log.changes[-1])
     await come(here, "carol", TALK)
-    place.air.let_pass()
-    await when(lambda: place.looked > looked)
+    simulation.bus.let_pass()
+    await when(lambda: simulation.looked > looked)
 
 
-async def test_who_comes_in_while_something_is_missed_is_known_to_be_unsure(place: Place) -> None:
-    node = place.node("a")
-    await place.keep_up(node)
+async def test_who_comes_in_while_something_is_missed_is_known_to_be_unsure(
+    simulation: Simulation,
+) -> None:
+    node = simulation.node("a")
+    await simulation.keep_up(node)
     arrival = node.arriving("bob")
     assert arrival.sure
     node.lost()
@@ -141,37 +149,41 @@ async def test_who_comes_in_while_something_is_missed_is_known_to_be_unsure(plac
     assert not node.arriving("carol").sure
 
 
-async def test_a_removal_is_confirmed_when_it_was_performed_everywhere(place: Place) -> None:
-    here, there = place.node("a"), place.node("b")
-    place.table.commit(joins("alice", "bob"))
+async def test_a_removal_is_confirmed_when_it_was_performed_everywhere(
+    simulation: Simulation,
+) -> None:
+    here, there = simulation.node("a"), simulation.node("b")
+    simulation.log.commit(joins("alice", "bob"))
     await come(here, "bob", TALK)
     await come(there, "alice", TALK)
-    place.table.away = True  # so that the gap stays
-    place.table.commit(said("not heard"))
+    simulation.log.away = True  # so that the gap stays
+    simulation.log.commit(said("not heard"))
     there.sequencer.offer(TALK, 2, said("not heard"))
-    there.tell(TALK, place.table.commit(goes("bob")), place.table.changes[-1])
+    there.tell(TALK, simulation.log.commit(goes("bob")), simulation.log.changes[-1])
     asked = asyncio.ensure_future(there.confirmed(TALK, 3))
     await asyncio.sleep(0.1)
     assert here.hosts("bob", TALK)
     assert not asked.done()
-    place.table.away = False
+    simulation.log.away = False
     await asyncio.wait_for(asked, 0.9)
     assert not here.hosts("bob", TALK)
 
 
-async def test_a_removal_is_confirmed_at_once_by_a_room_that_begins_behind_it(place: Place) -> None:
-    here, there = place.node("a"), place.node("b")
-    place.table.commit(joins("alice", "bob"))
+async def test_a_removal_is_confirmed_at_once_by_a_room_that_begins_behind_it(
+    simulation: Simulation,
+) -> None:
+    here, there = simulation.node("a"), simulation.node("b")
+    simulation.log.commit(joins("alice", "bob"))
     await come(there, "alice", TALK)
     arrival = here.arriving("bob")
     asked: list[asyncio.Future[None]] = []
 
     def remove() -> None:
-        there.tell(TALK, place.table.commit(goes("bob")), place.table.changes[-1])
+        there.tell(TALK, simulation.log.commit(goes("bob")), simulation.log.changes[-1])
         asked.append(asyncio.ensure_future(there.confirmed(TALK, 2)))
-        place.table.before_answering = lambda: None
+        simulation.log.before_answering = lambda: None
 
-    place.table.before_answering = remove
+    simulation.log.before_answering = remove
     await here.prepare([TALK])
     bob = enter(here, "bob", [TALK], arrival)
     await asyncio.wait_for(asked[0], 0.9)
@@ -180,35 +192,35 @@ async def test_a_removal_is_confirmed_at_once_by_a_room_that_begins_behind_it(pl
 
 
 async def test_a_channel_that_is_confirmed_late_is_looked_at_again(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriptions, "CONFIRM_S", 0.01)
-    here = place.node("a")
-    place.table.commit(joins("bob"))
-    end = place.air.ends[0]
+    here = simulation.node("a")
+    simulation.log.commit(joins("bob"))
+    end = simulation.bus.ends[0]
     end.confirms = False
 
     def too_early() -> None:
-        place.table.commit(said("said before it was heard"))
+        simulation.log.commit(said("said before it was heard"))
         for one in end.waiting:
             if not one.done():
                 one.set_result(True)
 
-    place.table.before_answering = too_early
+    simulation.log.before_answering = too_early
     bob = await come(here, "bob", TALK)
     await when(lambda: news(bob) == ["said before it was heard"])
 
 
 async def test_what_moved_a_user_whose_channel_is_confirmed_late_is_looked_for(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriptions, "CONFIRM_S", 0.01)
-    here = place.node("a")
-    await place.keep_up(here)
-    end = place.air.ends[0]
+    here = simulation.node("a")
+    await simulation.keep_up(here)
+    end = simulation.bus.ends[0]
     end.confirms = False
     await come(here, "bob")
-    looked = place.looked
+    looked = simulation.looked
     for one in end.waiting:
         one.set_result(True)
-    await when(lambda: place.looked > looked)
+    await when(lambda: simulation.looked > looked)

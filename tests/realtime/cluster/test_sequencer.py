@@ -11,13 +11,13 @@ from structlog.testing import capture_logs
 from chatserver.realtime.cluster import catch_up
 from chatserver.realtime.rooms import sequencer
 from chatserver.realtime.rooms.update import RoomUpdate
-from tests.support.nodes_in_memory import TALK, Place, come, joins, news, said
+from tests.support.nodes_in_memory import TALK, Simulation, come, joins, news, said
 from tests.support.raw import when
 
 
-async def test_one_bad_change_does_not_stop_its_room(place: Place) -> None:
-    here, there = place.node("a"), place.node("b")
-    place.table.commit(joins("bob"))
+async def test_one_bad_change_does_not_stop_its_room(simulation: Simulation) -> None:
+    here, there = simulation.node("a"), simulation.node("b")
+    simulation.log.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
 
     def fail(data: Any) -> None:
@@ -28,27 +28,27 @@ async def test_one_bad_change_does_not_stop_its_room(place: Place) -> None:
     bad.signal("bad", None)
     with capture_logs() as logs:
         for update in (said("1"), bad, said("2")):
-            there.tell(TALK, place.table.commit(update), update)
+            there.tell(TALK, simulation.log.commit(update), update)
         assert news(bob) == ["1", "2"]
         # As well when they come in the wrong order, and when they are read.
-        last = [place.table.commit(update) for update in (bad, said("3"), said("4"))]
+        last = [simulation.log.commit(update) for update in (bad, said("3"), said("4"))]
         here.sequencer.offer(TALK, last[1], said("3"))
         here.sequencer.offer(TALK, last[0], bad)
-        place.table.commit(bad)
-        place.table.commit(said("5"))
+        simulation.log.commit(bad)
+        simulation.log.commit(said("5"))
         here.sequencer.look(TALK)
         await when(lambda: news(bob) == ["1", "2", "3", "4", "5"])
     assert [one["event"] for one in logs] == ["a change could not be told"] * 3
 
 
 async def test_what_is_not_understood_is_logged_now_and_then_and_the_node_goes_on(
-    place: Place,
+    simulation: Simulation,
 ) -> None:
-    here, there = place.node("a"), place.node("b")
-    place.table.commit(joins("bob"))
+    here, there = simulation.node("a"), simulation.node("b")
+    simulation.log.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
-    await place.keep_up(here)
-    looked = place.looked
+    await simulation.keep_up(here)
+    looked = simulation.looked
     with capture_logs() as logs:
         for n in range(300):
             for garbage in (b"", b"\xff" * n, b"m" + b"b" * 16 + b"x" * n, b"s" + b"b" * 16 + b"{"):
@@ -57,54 +57,54 @@ async def test_what_is_not_understood_is_logged_now_and_then_and_the_node_goes_o
                 here.hearing.hear("n:" + "a" * 16, garbage)
             await asyncio.sleep(0.001)
     assert len(logs) == 1
-    assert place.looked - looked < 100, "it takes a fifth of the time at most"
-    there.tell(TALK, place.table.commit(said("hi")), place.table.changes[-1])
+    assert simulation.looked - looked < 100, "it takes a fifth of the time at most"
+    there.tell(TALK, simulation.log.commit(said("hi")), simulation.log.changes[-1])
     assert news(bob) == ["hi"]
 
 
 async def test_what_was_told_of_and_never_was_is_given_up(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sequencer, "REORDER_WAIT_S", 0.002)
-    here = place.node("a")
-    place.table.commit(joins("bob"))
+    here = simulation.node("a")
+    simulation.log.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
     with capture_logs() as logs:
         here.sequencer.offer(TALK, 1000, said("nonsense"))
         await when(lambda: logs)
-    readings = place.table.readings
+    readings = simulation.log.readings
     assert readings <= sequencer.MAX_EMPTY_READS + 2
     await asyncio.sleep(0.1)
-    assert place.table.readings == readings
-    place.table.commit(said("hi"))
+    assert simulation.log.readings == readings
+    simulation.log.commit(said("hi"))
     here.sequencer.offer(TALK, 2, said("hi"))
     assert news(bob) == ["hi"]
 
 
-async def test_a_lively_room_is_not_read_forever_and_keeps_nothing(place: Place) -> None:
-    here = place.node("a")
-    place.table.commit(joins("bob"))
+async def test_a_lively_room_is_not_read_forever_and_keeps_nothing(simulation: Simulation) -> None:
+    here = simulation.node("a")
+    simulation.log.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
-    place.table.commit(said("lost on the way"))
+    simulation.log.commit(said("lost on the way"))
     # From now on each reading finds something new, which is heard as well.
     for n in range(400):
         update = said(f"{n}")
-        here.sequencer.offer(TALK, place.table.commit(update), update)
+        here.sequencer.offer(TALK, simulation.log.commit(update), update)
         if n == 0:
             here.sequencer.look(TALK)
         await asyncio.sleep(0)
     await when(lambda: len(news(bob)) == 401)
     assert news(bob)[1:] == [f"{n}" for n in range(400)]
-    assert place.table.readings < 10
+    assert simulation.log.readings < 10
     assert here.sequencer._sequences[TALK].early == {}
 
 
 async def test_a_gap_that_closes_in_time_is_not_read(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sequencer, "REORDER_WAIT_S", 0.4)
-    here = place.node("a")
-    place.table.commit(joins("bob"))
+    here = simulation.node("a")
+    simulation.log.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
     for n in range(0, 20, 2):
         here.sequencer.offer(TALK, n + 3, said(f"{n + 1}"))
@@ -113,33 +113,33 @@ async def test_a_gap_that_closes_in_time_is_not_read(
         here.sequencer.offer(TALK, n + 2, said(f"{n}"))
     await asyncio.sleep(1.5 * sequencer.REORDER_WAIT_S)
     assert news(bob) == [f"{n}" for n in range(20)]
-    assert place.table.readings == 0
+    assert simulation.log.readings == 0
 
 
-async def test_a_fault_in_reading_tells_nothing_twice(place: Place) -> None:
-    here = place.node("a")
-    place.table.commit(joins("bob"))
-    place.table.commit(said("old"))
+async def test_a_fault_in_reading_tells_nothing_twice(simulation: Simulation) -> None:
+    here = simulation.node("a")
+    simulation.log.commit(joins("bob"))
+    simulation.log.commit(said("old"))
     bob = await come(here, "bob", TALK)
 
-    async def broken(room: str, place: int) -> Any:
+    async def broken(room: str, offset: int) -> Any:
         raise KeyError("messageId")
 
-    sound, place.table.after = place.table.after, broken  # type: ignore[method-assign]
+    sound, simulation.log.after = simulation.log.after, broken  # type: ignore[method-assign]
     with capture_logs():
         here.sequencer.look(TALK)
         await asyncio.sleep(0.02)
-    place.table.after = sound  # type: ignore[method-assign]
-    place.table.commit(said("new"))
+    simulation.log.after = sound  # type: ignore[method-assign]
+    simulation.log.commit(said("new"))
     here.sequencer.look(TALK)
     await when(lambda: news(bob) == ["new"])
 
 
 async def test_a_fault_in_looking_does_not_end_the_looking(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catch_up, "POLL_S", 0.02)
-    node = place.node("a")
+    node = simulation.node("a")
     faults = [ValueError("one"), ValueError("two")]
 
     async def look(seconds: float) -> None:
@@ -148,16 +148,16 @@ async def test_a_fault_in_looking_does_not_end_the_looking(
 
     node.look_again = look
     with capture_logs():
-        await place.keep_up(node)
+        await simulation.keep_up(node)
     assert faults == []
 
 
 async def test_a_look_that_had_to_wait_is_not_followed_by_a_rest_of_four_times_as_long(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catch_up, "POLL_S", 0.02)
     monkeypatch.setattr(catch_up, "LONGEST_PAUSE_S", 0.1)
-    node = place.node("a")
+    node = simulation.node("a")
     ended: list[float] = []
 
     async def look(seconds: float) -> None:
@@ -168,20 +168,20 @@ async def test_a_look_that_had_to_wait_is_not_followed_by_a_rest_of_four_times_a
 
     node.look_again = look
     with capture_logs():
-        await place.keep_up(node)
+        await simulation.keep_up(node)
     assert asyncio.get_running_loop().time() - ended[0] < 1
     assert node.whole
 
 
 async def test_a_process_that_stood_still_does_not_go_by_what_it_remembers(
-    place: Place,
+    simulation: Simulation,
 ) -> None:
-    node = place.node("a")
-    await place.keep_up(node)
-    looked = place.looked
+    node = simulation.node("a")
+    await simulation.keep_up(node)
+    looked = simulation.looked
     node._catch_up._beat_at -= 1.0  # as if it had been stopped for that long
     assert not node.whole
     with capture_logs() as logs:
-        await when(lambda: place.looked > looked and node.whole)
+        await when(lambda: simulation.looked > looked and node.whole)
     assert node.whole
     assert [one["event"] for one in logs] == ["the node stood still"]
