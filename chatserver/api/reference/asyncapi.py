@@ -17,7 +17,7 @@ from ...errors import (
 from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens
 from ..sockets.client_events import rows
-from ..sockets.event import Event
+from ..sockets.event import ClientEvent
 from ..sockets.server_events import HEARD, Heard
 from ..sockets.token_expiry import Expiry
 from .json_schema import Document, Shapes
@@ -40,7 +40,7 @@ ALWAYS = (ValidationFailed, PayloadTooLarge, RateLimited, Internal, Unavailable)
 """What any event may be refused for."""
 
 
-def events() -> list[Event]:
+def events() -> list[ClientEvent]:
     """The rows, of a server that has no sockets."""
     nothing: Any = None
     rooms = Rooms(nothing)
@@ -106,7 +106,7 @@ def asyncapi() -> Document:
     }
 
 
-def _sent(shapes: Shapes, event: Event) -> Document:
+def _sent(shapes: Shapes, event: ClientEvent) -> Document:
     """The message of an event, and that of its acknowledgement."""
     kind = event.request
     payload = shapes.keep(kind.__name__, shapes.request(kind))
@@ -136,11 +136,11 @@ def _sent(shapes: Shapes, event: Event) -> Document:
     }
 
 
-def refusals(event: Event) -> Sequence[type[ChatError]]:
+def refusals(event: ClientEvent) -> Sequence[type[ChatError]]:
     return sorted({*ALWAYS, *event.refuses}, key=lambda kind: (kind.status, kind.code))
 
 
-def _sending(event: Event) -> Document:
+def _sending(event: ClientEvent) -> Document:
     key = _key("send", event.name)
     made: Document = {
         "action": "receive",

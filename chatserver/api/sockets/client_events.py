@@ -5,11 +5,11 @@ from __future__ import annotations
 from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens
 from . import connection_events, messages, reactions, receipts, typing_events
-from .event import Event
+from .event import ClientEvent
 from .token_expiry import Expiry
 
 
-def rows(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Event]:
+def rows(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[ClientEvent]:
     return [
         *messages.EVENTS,
         *reactions.EVENTS,

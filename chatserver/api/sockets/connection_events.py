@@ -16,11 +16,11 @@ from ..requests.conversations import OfConversation
 from ..requests.users import FreshToken, RefreshToken
 from ..responses.conversations import OneRoom
 from ..responses.users import FreshUntil
-from .event import Event
+from .event import ClientEvent
 from .token_expiry import Expiry
 
 
-def events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Event]:
+def events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[ClientEvent]:
     def join(chat: Chat, connection: Connection, one: OneConversation) -> Any:
         """Hear a conversation again."""
         if not rooms.hosts(connection.user_id, one.conversation_id):
@@ -44,9 +44,9 @@ def events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Event]:
         return {"expiresAt": iso(from_unix(identity.expires_at))}
 
     return [
-        Event("room:join", OfConversation, join, Rate(50), OneRoom, (NotFound,)),
-        Event("room:leave", OfConversation, leave, Rate(50), OneRoom, (NotFound,)),
-        Event(
+        ClientEvent("room:join", OfConversation, join, Rate(50), OneRoom, (NotFound,)),
+        ClientEvent("room:leave", OfConversation, leave, Rate(50), OneRoom, (NotFound,)),
+        ClientEvent(
             "auth:refresh",
             RefreshToken,
             refresh,

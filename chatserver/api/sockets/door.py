@@ -22,7 +22,7 @@ from ..rate_limits import Limits, Rate
 from ..requests.parse import parse
 from . import decoding
 from .client_events import rows
-from .event import Event
+from .event import ClientEvent
 from .event_queue import HANDLER_S, Lane
 from .responder import Call, Handling
 from .token_expiry import Expiry
@@ -69,9 +69,9 @@ class Door:
         self._metrics = metrics
         self._expiry = Expiry(rooms)
         self._handling = Handling(chat, metrics, tracing)
-        self._known: dict[bytes, tuple[Event, Any]] = {}
+        self._known: dict[bytes, tuple[ClientEvent, Any]] = {}
         """What recurring events have been read to: typing is said a few times a minute by everybody."""
-        self.events: Mapping[str, Event] = {
+        self.events: Mapping[str, ClientEvent] = {
             row.name: row for row in rows(rooms, tokens, self._expiry)
         }
         metrics.expect("socket", ["connect", *self.events])
@@ -155,7 +155,7 @@ class Door:
 
     def event(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
         started = time.perf_counter()
-        row: Event | None
+        row: ClientEvent | None
         if (known := self._known.get(text)) is not None:
             row, request = known
             name, event = row.name, []
@@ -184,7 +184,7 @@ class Door:
             call = Call(row, request, packet_id, started)
             connection.of.put(self._handling.arrived(connection, call))
 
-    def _parse(self, row: Event, event: list[Any], text: bytes) -> Any:
+    def _parse(self, row: ClientEvent, event: list[Any], text: bytes) -> Any:
         if len(event) > 2:
             raise ValidationFailed("An event has one payload.")
         request = parse(row.request, event[1] if len(event) == 2 else {})

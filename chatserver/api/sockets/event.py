@@ -25,7 +25,7 @@ Its docstring says what the event is for.
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ClientEvent:
     name: str
     request: type[Request]
     handler: Handler

@@ -12,7 +12,7 @@ from ...realtime import Connection
 from ..rate_limits import Rate
 from ..requests.messages import DeleteMessage, EditMessage, SendMessage, SyncMessages
 from ..responses import messages as answers
-from .event import Event
+from .event import ClientEvent
 
 
 def send(chat: Chat, connection: Connection, new: NewMessage) -> Awaitable[Any]:
@@ -46,8 +46,8 @@ def synced(found: Synced) -> dict[str, Any]:
 
 
 EVENTS = [
-    Event("message:send", SendMessage, send, Rate(20), answers.Message, (NotFound,)),
-    Event(
+    ClientEvent("message:send", SendMessage, send, Rate(20), answers.Message, (NotFound,)),
+    ClientEvent(
         "message:edit",
         EditMessage,
         edit,
@@ -55,10 +55,10 @@ EVENTS = [
         answers.Message,
         (Forbidden, NotFound, Conflict),
     ),
-    Event(
+    ClientEvent(
         "message:delete", DeleteMessage, delete, Rate(10), answers.Deletion, (Forbidden, NotFound)
     ),
-    Event(
+    ClientEvent(
         "messages:sync",
         SyncMessages,
         sync,

@@ -11,7 +11,7 @@ from ...realtime import Connection
 from ..rate_limits import Rate
 from ..requests.messages import React
 from ..responses.messages import Reacted
-from .event import Event
+from .event import ClientEvent
 
 
 async def add(chat: Chat, connection: Connection, reaction: Reaction) -> Any:
@@ -25,6 +25,6 @@ async def remove(chat: Chat, connection: Connection, reaction: Reaction) -> Any:
 
 
 EVENTS = [
-    Event("reaction:add", React, add, Rate(20), Reacted, (NotFound, Conflict)),
-    Event("reaction:remove", React, remove, Rate(20), Reacted, (NotFound,)),
+    ClientEvent("reaction:add", React, add, Rate(20), Reacted, (NotFound, Conflict)),
+    ClientEvent("reaction:remove", React, remove, Rate(20), Reacted, (NotFound,)),
 ]

@@ -12,7 +12,7 @@ from ...realtime import Connection
 from ..rate_limits import Rate
 from ..requests.messages import OfMessage, ReadConversation
 from ..responses.messages import ConversationRead, MessageRead
-from .event import Event
+from .event import ClientEvent
 
 
 async def read_message(chat: Chat, connection: Connection, one: OneMessage) -> Any:
@@ -28,8 +28,8 @@ async def read_conversation(chat: Chat, connection: Connection, asked: ReadUpTo)
 _REFUSES = (NotFound, Conflict)
 
 EVENTS = [
-    Event("message:read", OfMessage, read_message, Rate(50), MessageRead, _REFUSES),
-    Event(
+    ClientEvent("message:read", OfMessage, read_message, Rate(50), MessageRead, _REFUSES),
+    ClientEvent(
         "conversation:read",
         ReadConversation,
         read_conversation,

@@ -16,7 +16,7 @@ from ...observability.spans import Span, enter, traced
 from ...realtime import Connection
 from ..error_mapping import refusal
 from ..requests.parse import ids_of, printable
-from .event import Event
+from .event import ClientEvent
 
 if TYPE_CHECKING:
     from ...observability.tracing import Tracing
@@ -29,7 +29,9 @@ class Call:
 
     __slots__ = ("event", "packet_id", "request", "span", "started")
 
-    def __init__(self, event: Event, request: Any, packet_id: int | None, started: float) -> None:
+    def __init__(
+        self, event: ClientEvent, request: Any, packet_id: int | None, started: float
+    ) -> None:
         self.event = event
         self.request = request
         self.packet_id = packet_id

@@ -15,7 +15,7 @@ from ..requests.conversations import OfConversation
 from ..requests.users import EmptyPayload, NoPayload
 from ..responses.response import NothingResponse
 from ..responses.users import Now
-from .event import Event, Handler
+from .event import ClientEvent, Handler
 
 
 def _starting(kind: Kind) -> Handler:
@@ -58,14 +58,18 @@ def ping(chat: Chat, connection: Connection, _: EmptyPayload) -> Any:
 _GONE = (NotFound,)
 
 EVENTS = [
-    Event("typing:start", OfConversation, _starting("typing"), Rate(10), NothingResponse, _GONE),
-    Event("typing:stop", OfConversation, _stopping("typing"), Rate(10), NothingResponse, _GONE),
-    Event(
+    ClientEvent(
+        "typing:start", OfConversation, _starting("typing"), Rate(10), NothingResponse, _GONE
+    ),
+    ClientEvent(
+        "typing:stop", OfConversation, _stopping("typing"), Rate(10), NothingResponse, _GONE
+    ),
+    ClientEvent(
         "recording:start", OfConversation, _starting("recording"), Rate(10), NothingResponse, _GONE
     ),
-    Event(
+    ClientEvent(
         "recording:stop", OfConversation, _stopping("recording"), Rate(10), NothingResponse, _GONE
     ),
-    Event("activity:ping", NoPayload, keep_active, Rate(5), Now),
-    Event("ping", NoPayload, ping, Rate(10), Now, reply="pong"),
+    ClientEvent("activity:ping", NoPayload, keep_active, Rate(5), Now),
+    ClientEvent("ping", NoPayload, ping, Rate(10), Now, reply="pong"),
 ]
