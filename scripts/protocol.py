@@ -22,7 +22,7 @@ from chatserver.api.requests.parse import Request
 from chatserver.api.requests.webhooks import EndpointName, EventType, Flag, Moment
 from chatserver.api.responses.response import Answer
 from chatserver.api.rest.door import ROUTES as REST
-from chatserver.api.sockets.server_events import HEARD
+from chatserver.api.sockets.server_events import SERVER_EVENTS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "protocol.md"
@@ -124,7 +124,7 @@ def tables() -> str:
         for one in events()
     ]
     lines += ["\n### Server to client\n", "| event | payload | to whom |", "|---|---|---|"]
-    lines += [f"| `{one.name}` | {answer(one.payload)} | {one.to} |" for one in HEARD]
+    lines += [f"| `{one.name}` | {answer(one.payload)} | {one.to} |" for one in SERVER_EVENTS]
     lines += [
         "\n### REST, on `PORT`\n",
         "| request | payload | answer | limit |",

@@ -18,7 +18,7 @@ from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens
 from ..sockets.client_events import rows
 from ..sockets.event import ClientEvent
-from ..sockets.server_events import HEARD, Heard
+from ..sockets.server_events import SERVER_EVENTS, ServerEvent
 from ..sockets.token_expiry import Expiry
 from .json_schema import Document, Shapes
 from .openapi import rate
@@ -54,14 +54,14 @@ def asyncapi() -> Document:
     for event in events():
         messages |= _sent(shapes, event)
         operations[_key("send", event.name)] = _sending(event)
-    for heard in HEARD:
-        key = _key("hear", heard.name)
-        messages[key] = _heard(shapes, heard)
+    for server_event in SERVER_EVENTS:
+        key = _key("hear", server_event.name)
+        messages[key] = _received(shapes, server_event)
         operations[key] = {
             "action": "send",
             "channel": {"$ref": "#/channels/chat"},
-            "title": heard.name,
-            "summary": f"To {heard.to}.",
+            "title": server_event.name,
+            "summary": f"To {server_event.to}.",
             "messages": [_on_channel(key)],
         }
     return {
@@ -159,11 +159,11 @@ def _sending(event: ClientEvent) -> Document:
     return made
 
 
-def _heard(shapes: Shapes, heard: Heard) -> Document:
-    payload = shapes.answer(heard.payload)
+def _received(shapes: Shapes, server_event: ServerEvent) -> Document:
+    payload = shapes.answer(server_event.payload)
     return {
-        "name": heard.name,
-        "title": heard.name,
+        "name": server_event.name,
+        "title": server_event.name,
         "payload": payload,
         "examples": [{"payload": shapes.example(payload)}],
     }

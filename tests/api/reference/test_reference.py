@@ -19,7 +19,7 @@ from referencing.exceptions import PointerToNowhere
 from chatserver.api.reference.asyncapi import asyncapi
 from chatserver.api.reference.openapi import openapi
 from chatserver.api.responses.webhooks import DATA
-from chatserver.api.sockets.server_events import HEARD
+from chatserver.api.sockets.server_events import SERVER_EVENTS
 from chatserver.outbox.event import TYPES
 from tests.conftest import Starter
 from tests.support.documented import Document
@@ -208,4 +208,4 @@ async def test_every_event_of_the_table_is_heard_when_everything_happens(people:
     await phone.hears("user:online")
 
     heard = {event for device in (phone, laptop, tablet) for event, _ in device.heard}
-    assert heard == {row.name for row in HEARD}
+    assert heard == {row.name for row in SERVER_EVENTS}
