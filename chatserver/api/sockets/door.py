@@ -23,7 +23,7 @@ from ..requests.parse import parse
 from . import decoding
 from .client_events import rows
 from .event import ClientEvent
-from .event_queue import HANDLER_S, Lane
+from .event_queue import HANDLER_S, EventQueue
 from .responder import Call, Handling
 from .token_expiry import Expiry
 
@@ -125,7 +125,7 @@ class Door:
         if coming.arrival.barred is not None:
             self._rooms.dismiss(connection, coming.arrival.barred)
             return
-        connection.of = Lane(self._handling, connection)
+        connection.of = EventQueue(self._handling, connection)
         self._rooms.enter(connection, coming.rooms, coming.arrival)
         self._expiry.set(connection, coming.expires_at)
         self._chat.presence.connected(connection.user_id)
@@ -140,11 +140,11 @@ class Door:
         )
 
     def disconnected(self, connection: Connection) -> None:
-        lane = connection.of
-        if isinstance(lane, _Coming):
-            self._rooms.turned_back(connection.user_id, lane.arrival)
+        state = connection.of
+        if isinstance(state, _Coming):
+            self._rooms.turned_back(connection.user_id, state.arrival)
             return
-        lane.end()
+        state.end()
         self._expiry.cancel(connection)
         self._chat.activity.gone(connection)
         self._rooms.leave(connection)
@@ -180,7 +180,7 @@ class Door:
             )
             return
         # Else it was not told yet that it is connected, or was sent away at that moment.
-        if isinstance(connection.of, Lane):
+        if isinstance(connection.of, EventQueue):
             call = Call(row, request, packet_id, started)
             connection.of.put(self._handling.arrived(connection, call))
 

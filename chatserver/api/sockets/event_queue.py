@@ -18,9 +18,9 @@ BACKLOG = 128
 HANDLER_S = 4.5
 
 
-class Lane:
-    """The next event begins when the one before has ended, or has its place in the order of its
-    conversation."""
+class EventQueue:
+    """The events of one connection, first in, first out, with back-pressure: the next event begins when
+    the one before has ended, or has its place in the order of its conversation."""
 
     __slots__ = ("_backlog", "_busy", "_connection", "_gone", "_handling", "_paused", "_under_way")
 
