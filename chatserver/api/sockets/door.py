@@ -24,7 +24,7 @@ from . import decoding
 from .client_events import rows
 from .event import ClientEvent
 from .event_queue import HANDLER_S, EventQueue
-from .responder import Call, Handling
+from .responder import Call, Responder
 from .token_expiry import Expiry
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Door:
         self._limits = limits
         self._metrics = metrics
         self._expiry = Expiry(rooms)
-        self._handling = Handling(chat, metrics, tracing)
+        self._responder = Responder(chat, metrics, tracing)
         self._known: dict[bytes, tuple[ClientEvent, Any]] = {}
         """What recurring events have been read to: typing is said a few times a minute by everybody."""
         self.events: Mapping[str, ClientEvent] = {
@@ -90,7 +90,7 @@ class Door:
             self._metrics.observe("socket", "connect", refused.code, time.perf_counter() - started)
             log.info("refused", sid=sid, code=refused.code)
             raise Refused(refused.message, refused.wire()) from None
-        self._handling.note("connect", "OK", started, connection)
+        self._responder.note("connect", "OK", started, connection)
         return connection
 
     async def _let_in(
@@ -125,7 +125,7 @@ class Door:
         if coming.arrival.barred is not None:
             self._rooms.dismiss(connection, coming.arrival.barred)
             return
-        connection.of = EventQueue(self._handling, connection)
+        connection.of = EventQueue(self._responder, connection)
         self._rooms.enter(connection, coming.rooms, coming.arrival)
         self._expiry.set(connection, coming.expires_at)
         self._chat.presence.connected(connection.user_id)
@@ -175,14 +175,14 @@ class Door:
             if request is None:
                 request = self._parse(row, event, text)
         except ChatError as error:
-            self._handling.refuse(
+            self._responder.refuse(
                 connection, row.name if row else "unknown", error, packet_id, started, said=name
             )
             return
         # Else it was not told yet that it is connected, or was sent away at that moment.
         if isinstance(connection.of, EventQueue):
             call = Call(row, request, packet_id, started)
-            connection.of.put(self._handling.arrived(connection, call))
+            connection.of.put(self._responder.arrived(connection, call))
 
     def _parse(self, row: ClientEvent, event: list[Any], text: bytes) -> Any:
         if len(event) > 2:
@@ -211,11 +211,11 @@ class Door:
         except RateLimited as limited:
             error = limited
         said = decoding.name_of(text)
-        self._handling.refuse(connection, "unknown", error, packet_id, started, said=said)
+        self._responder.refuse(connection, "unknown", error, packet_id, started, said=said)
 
     async def close(self) -> None:
         """Wait for what is being handled."""
-        await self._handling.close()
+        await self._responder.close()
 
 
 def _token(environ: dict[str, Any], auth: Any) -> str:

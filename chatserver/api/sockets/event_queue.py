@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any
 
 from ...realtime import Connection
-from .responder import Call, Handling
+from .responder import Call, Responder
 
 UNDER_WAY = 64
 """Sends of one socket that are not answered yet; further events wait their turn."""
@@ -22,10 +22,10 @@ class EventQueue:
     """The events of one connection, first in, first out, with back-pressure: the next event begins when
     the one before has ended, or has its place in the order of its conversation."""
 
-    __slots__ = ("_backlog", "_busy", "_connection", "_gone", "_handling", "_paused", "_under_way")
+    __slots__ = ("_backlog", "_busy", "_connection", "_gone", "_paused", "_responder", "_under_way")
 
-    def __init__(self, handling: Handling, connection: Connection) -> None:
-        self._handling = handling
+    def __init__(self, responder: Responder, connection: Connection) -> None:
+        self._responder = responder
         self._connection = connection
         self._backlog: deque[Call] | None = None
         """None where none ever waited: most clients are silent."""
@@ -59,22 +59,22 @@ class EventQueue:
                 # After what came before it: a sync right after a send has the message in it.
                 self._wait(call)
                 return
-            self._take_turn(call, self._handling.begin(self._connection, call))
+            self._take_turn(call, self._responder.begin(self._connection, call))
             return
         if self._under_way >= UNDER_WAY:
             self._wait(call)
             return
         try:
-            result = self._handling.begin(self._connection, call)
+            result = self._responder.begin(self._connection, call)
         except Exception as error:  # the door always answers
-            self._handling.fail(self._connection, call, error)
+            self._responder.fail(self._connection, call, error)
             return
         if isinstance(result, asyncio.Future):
             self._launch(call, result)
         elif inspect.iscoroutine(result):
             self._take_turn(call, result)
         else:
-            self._handling.answer(self._connection, call, result)
+            self._responder.answer(self._connection, call, result)
 
     def _launch(self, call: Call, result: asyncio.Future[Any]) -> None:
         """It has its place: the next may begin."""
@@ -84,17 +84,17 @@ class EventQueue:
     def _landed(self, call: Call, done: asyncio.Future[Any]) -> None:
         self._under_way -= 1
         if (error := done.exception()) is not None:
-            self._handling.fail(self._connection, call, error)
+            self._responder.fail(self._connection, call, error)
         else:
-            self._handling.answer(self._connection, call, done.result().message.json)
+            self._responder.answer(self._connection, call, done.result().message.json)
         if self._backlog:
             self._go_on()
 
     def _take_turn(self, call: Call, work: Any) -> None:
         self._busy = True
         task = asyncio.get_running_loop().create_task(self._run(call, work))
-        self._handling.tasks.add(task)
-        task.add_done_callback(self._handling.tasks.discard)
+        self._responder.tasks.add(task)
+        task.add_done_callback(self._responder.tasks.discard)
 
     async def _run(self, call: Call, work: Any) -> None:
         # From its arrival: what had to wait for others has less time left, not more to wait.
@@ -103,13 +103,13 @@ class EventQueue:
             async with asyncio.timeout(max(left, 0.0)):
                 result = await work
         except Exception as error:  # the door always answers
-            self._handling.fail(self._connection, call, error)
+            self._responder.fail(self._connection, call, error)
         else:
             if isinstance(result, asyncio.Future):
                 self._launch(call, result)
                 return
             data = getattr(getattr(result, "message", None), "json", result)
-            self._handling.answer(self._connection, call, data)
+            self._responder.answer(self._connection, call, data)
             await self._let_read()
         finally:
             self._busy = False

@@ -39,7 +39,7 @@ class Call:
         self.span: Span | None = None
 
 
-class Handling:
+class Responder:
     """Every event is answered, in one shape, and noted."""
 
     def __init__(self, chat: Chat, metrics: Metrics, tracing: Tracing | None) -> None:
