@@ -15,7 +15,7 @@ from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, n
 from ..outbox.outbox import Outbox, OutboxRecord
 from ..realtime.rooms.update import RoomUpdate
 from .deletion import Ending
-from .log.entry import Act
+from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Members
 from .participants import Participants, participant
@@ -229,16 +229,16 @@ class Conversations:
             changes["metadata"] = json_codec.encode(changes["metadata"]).decode()
         at = now()
 
-        async def body(session: Session, offset: int) -> Act:
+        async def transaction(session: Session, offset: int) -> ConversationChange:
             await self._mongo.conversations.update_one(
                 {"_id": edit.conversation_id},
                 {"$set": {**changes, "updatedAt": at}},
                 session=session,
             )
             view = await self._views.one(edit.conversation_id, session=session)
-            return Act("conversation", at, {}, view)
+            return ConversationChange("conversation", at, {}, view)
 
-        await self._log.act(edit.conversation_id, actor_id, body)
+        await self._log.change_conversation(edit.conversation_id, actor_id, transaction)
         return await self._views.one(edit.conversation_id)
 
     async def delete(self, actor_id: str, conversation_id: str) -> None:

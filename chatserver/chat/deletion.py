@@ -10,7 +10,7 @@ import structlog
 from .. import tasks
 from ..clock import now
 from ..mongo import DEAD_RETENTION_S, RETENTION_S, Mongo, PyMongoError, Session, is_down
-from .log.entry import Act
+from .log.entry import ConversationChange
 from .log.log import Log
 from .rooms import Rooms
 
@@ -34,7 +34,7 @@ class Ending:
     async def end(self, actor_id: str, conversation_id: str) -> None:
         """End a conversation for all, and tell them; what is in it goes with it."""
 
-        async def body(session: Session, offset: int) -> Act:
+        async def transaction(session: Session, offset: int) -> ConversationChange:
             await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)
             await self._mongo.participants.delete_many(
                 {"conversationId": conversation_id}, session=session
@@ -43,9 +43,9 @@ class Ending:
             await self._mongo.ended.insert_one(
                 {"_id": conversation_id, "at": now()}, session=session
             )
-            return Act("end", now(), {})
+            return ConversationChange("end", now(), {})
 
-        offset = await self._log.act(conversation_id, actor_id, body)
+        offset = await self._log.change_conversation(conversation_id, actor_id, transaction)
         self._ended.set()
         await self._rooms.confirmed(conversation_id, offset or 0)
 

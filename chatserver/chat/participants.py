@@ -13,7 +13,7 @@ from ..errors import Conflict, Forbidden, NotFound
 from ..mongo import Document, Mongo, Session
 from ..outbox.outbox import Outbox, OutboxRecord
 from .deletion import Ending
-from .log.entry import Act
+from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Member, Members, member_id
 from .rooms import Rooms
@@ -89,7 +89,7 @@ class Participants:
         at = now()
         added: list[str] = []
 
-        async def body(session: Session, offset: int) -> Act | None:
+        async def transaction(session: Session, offset: int) -> ConversationChange | None:
             present = {
                 doc["userId"]
                 async for doc in self._mongo.participants.find(
@@ -110,9 +110,9 @@ class Participants:
                 session, "participant.added", conversation_id, (offset, number), at, payloads
             )
             view = await self._views.one(conversation_id, session=session)
-            return Act("members", at, {"added": added}, view)
+            return ConversationChange("members", at, {"added": added}, view)
 
-        await self._log.act(conversation_id, actor_id, body)
+        await self._log.change_conversation(conversation_id, actor_id, transaction)
         await self.without_deleted(conversation_id, added)
         return await self._views.one(conversation_id)
 
@@ -148,7 +148,7 @@ class Participants:
         at = now()
         last = False
 
-        async def body(session: Session, offset: int) -> Act | None:
+        async def transaction(session: Session, offset: int) -> ConversationChange | None:
             nonlocal last
             members = [
                 Member(doc)
@@ -177,9 +177,9 @@ class Participants:
             await self._record(
                 session, "participant.removed", conversation_id, (offset, number), at, [payload]
             )
-            return Act("members", at, keeps, view)
+            return ConversationChange("members", at, keeps, view)
 
-        offset = await self._log.act(conversation_id, actor_id, body)
+        offset = await self._log.change_conversation(conversation_id, actor_id, transaction)
         if last:
             await self._ending.end(actor_id, conversation_id)
         elif offset is not None:
@@ -198,7 +198,7 @@ class Participants:
 
         at = now()
 
-        async def body(session: Session, offset: int) -> Act:
+        async def transaction(session: Session, offset: int) -> ConversationChange:
             await self._touch(change.conversation_id, at, session)
             # Found with the role that was seen: whoever was quicker wins, and this one is told.
             mine = await self._mongo.participants.update_one(
@@ -214,9 +214,9 @@ class Participants:
             if not theirs.matched_count:
                 raise NotFound()
             view = await self._views.one(change.conversation_id, session=session)
-            return Act("members", at, {"roles": True}, view)
+            return ConversationChange("members", at, {"roles": True}, view)
 
-        await self._log.act(change.conversation_id, actor_id, body)
+        await self._log.change_conversation(change.conversation_id, actor_id, transaction)
         return participant_view({**target.doc, "role": change.role})
 
     async def _touch(

@@ -24,7 +24,7 @@ from ..message import Message, entry_id
 from .contention import Turns
 from .entry import Entry, Outcome
 from .position import Position
-from .tail import ATTEMPTS, ActOp, ChangeOp, Tail, living, refuse
+from .tail import ATTEMPTS, ChangeOp, ConversationChangeOp, Tail, living, refuse
 
 
 class Changes:
@@ -143,8 +143,8 @@ class Changes:
         found = await self._mongo.log.find_one({"hiddenFor": user_id, **where}, session=session)
         return found is not None
 
-    async def act(self, tail: Tail, op: ActOp) -> None:
-        """A change of the conversation itself."""
+    async def change_conversation(self, tail: Tail, op: ConversationChangeOp) -> None:
+        """Commit a change of the conversation itself."""
         removed: Collection[str] = ()
         # What was entered here, if anything, is of whoever woke the log.
         enter(op.trail.of if op.trail is not None else None)
@@ -154,7 +154,9 @@ class Changes:
             if not living(tail, [op], removed):
                 return
             try:
-                entry = await self._mongo.transaction(partial(self._act, tail, op))
+                entry = await self._mongo.transaction(
+                    partial(self._store_conversation_change, tail, op)
+                )
             except ChatError as refusal:
                 refuse(op, refusal)
                 return
@@ -168,21 +170,23 @@ class Changes:
             return
         raise Unavailable("This conversation is too busy.")
 
-    async def _act(self, tail: Tail, op: ActOp, session: Session) -> Entry | None:
+    async def _store_conversation_change(
+        self, tail: Tail, op: ConversationChangeOp, session: Session
+    ) -> Entry | None:
         offset = tail.offset + 1
-        act = await op.body(session, offset)
-        if act is None:
+        change = await op.transaction(session, offset)
+        if change is None:
             return None
         doc = {
             "_id": entry_id(tail.id, offset),
-            "kind": act.kind,
+            "kind": change.kind,
             "conversationId": tail.id,
             "lastSeq": tail.seq,
             "lastRev": tail.rev,
             "userId": op.user_id,
-            "at": act.at,
-            **act.keeps,
+            "at": change.at,
+            **change.keeps,
         }
         self._address(doc, op.trail)
         await self._mongo.log.insert_one(doc, session=session)
-        return Entry(doc, None, act.view, op.trail)
+        return Entry(doc, None, change.view, op.trail)

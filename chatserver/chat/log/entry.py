@@ -53,7 +53,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class ConversationChange:
     """A change of a conversation itself, as its transaction has made it."""
 
     kind: str

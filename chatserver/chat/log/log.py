@@ -18,10 +18,10 @@ from ..message import conversation_of
 from .batch_metrics import Batches
 from .changes import Changes
 from .contention import Turns, Word
-from .entry import Act, Change, Entry, Outcome
+from .entry import Change, ConversationChange, Entry, Outcome
 from .position import Position
 from .sends import Sends
-from .tail import ActOp, ChangeOp, Op, Send, Tail, refuse, take
+from .tail import ChangeOp, ConversationChangeOp, Op, Send, Tail, refuse, take
 
 log = structlog.get_logger(__name__)
 
@@ -102,20 +102,20 @@ class Log:
         self._enqueue(conversation_of(change.message_id), ChangeOp(actor_id, change, future))
         return future
 
-    def act(
+    def change_conversation(
         self,
         conversation_id: str,
         actor_id: str,
-        body: Callable[[Session, int], Awaitable[Act | None]],
+        transaction: Callable[[Session, int], Awaitable[ConversationChange | None]],
     ) -> asyncio.Future[int | None]:
         """Take a change of the conversation itself into its order; the future is for its offset.
 
-        `body` makes it, in the transaction that also writes its log entry, in the offset that it is
-        given; it may run several times. None: there is nothing to change. What it raises refuses it.
-        After an act of the kind `end`, whatever comes later, on any node, is refused with NotFound.
+        `transaction` makes the change, in the transaction that also writes its log entry, at the offset that
+        it is given; it may run several times. None: there is nothing to change. An error that it raises
+        refuses the change. After a change of the kind `end`, whatever comes later, on any node, is refused with NotFound.
         """
         future: asyncio.Future[int | None] = self._loop.create_future()
-        self._enqueue(conversation_id, ActOp(actor_id, body, future))
+        self._enqueue(conversation_id, ConversationChangeOp(actor_id, transaction, future))
         return future
 
     def heard(self, conversation_id: str, offset: int, seq: int) -> None:
@@ -207,9 +207,11 @@ class Log:
             tail = self._ready_changes.popleft()
             self._begin(tail)
             self._changers += 1
-            if isinstance(tail.queue[0], ActOp):
-                (act,) = take(tail.queue, ActOp, 1)
-                work = self._guard("acts", [tail], [act], self._changes.act(tail, act))
+            if isinstance(tail.queue[0], ConversationChangeOp):
+                (op,) = take(tail.queue, ConversationChangeOp, 1)
+                work = self._guard(
+                    "acts", [tail], [op], self._changes.change_conversation(tail, op)
+                )
             else:
                 changes = take(tail.queue, ChangeOp, RUN)
                 work = self._guard("changes", [tail], changes, self._changes.commit(tail, changes))

@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import ChatError, NotFound
 from ...mongo import Document, Session
 from ...observability.spans import trail
-from .entry import Act, Change, Outcome
+from .entry import Change, ConversationChange, Outcome
 
 POSITION_AGE_S = 600.0
 """A conversation's position is read again when this old, however busy the conversation."""
@@ -50,24 +50,24 @@ class ChangeOp:
         self.trail = trail()
 
 
-class ActOp:
-    """A change of the conversation itself, by `body` in the transaction of its log entry."""
+class ConversationChangeOp:
+    """A change of the conversation itself; `transaction` makes it, together with its log entry."""
 
-    __slots__ = ("body", "future", "trail", "user_id")
+    __slots__ = ("future", "trail", "transaction", "user_id")
 
     def __init__(
         self,
         user_id: str,
-        body: Callable[[Session, int], Awaitable[Act | None]],
+        transaction: Callable[[Session, int], Awaitable[ConversationChange | None]],
         future: asyncio.Future[int | None],
     ) -> None:
         self.user_id = user_id
-        self.body = body
+        self.transaction = transaction
         self.future = future
         self.trail = trail()
 
 
-Op = Send | ChangeOp | ActOp
+Op = Send | ChangeOp | ConversationChangeOp
 
 
 class Tail:
