@@ -347,9 +347,9 @@ class _Hide:
     def apply(self, message: Message, at: datetime) -> Applied | None:
         if message.deleted_at:
             return None
-        keeps: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "hiddenFor": self.user_id,
             "hiddenSeq": message.seq,
             "hiddenSender": message.sender_id,
         }
-        return Applied(message.emptied(at), "hide", keeps, for_all=False)
+        return Applied(message.emptied(at), "hide", fields, for_all=False)

@@ -164,20 +164,20 @@ class Participants:
                 return None
             number = await self._touch(conversation_id, at, session, events=1)
             await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)
-            keeps: dict[str, Any] = {"removed": [user_id]}
+            fields: dict[str, Any] = {"removed": [user_id]}
             view = None
             if leaving.role == "owner":
                 heir = next((one for one in rest if one.role == "admin"), rest[0])
                 await self._mongo.participants.update_one(
                     {"_id": heir.doc["_id"]}, {"$set": {"role": "owner"}}, session=session
                 )
-                keeps["roles"] = True
+                fields["roles"] = True
                 view = await self._views.one(conversation_id, session=session)
             payload = {**_who(conversation_id, user_id, at), "removedBy": actor_id}
             await self._record(
                 session, "participant.removed", conversation_id, (offset, number), at, [payload]
             )
-            return ConversationChange("members", at, keeps, view)
+            return ConversationChange("members", at, fields, view)
 
         offset = await self._log.change_conversation(conversation_id, actor_id, transaction)
         if last:

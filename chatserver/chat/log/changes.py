@@ -116,7 +116,7 @@ class Changes:
                 "messageId": message.id,
                 "userId": op.user_id,
                 "at": at,
-                **applied.keeps,
+                **applied.fields,
             }
             self._address(doc, op.trail)
             entries.append(Entry(doc, after, trail=op.trail))
@@ -185,7 +185,7 @@ class Changes:
             "lastRev": tail.rev,
             "userId": op.user_id,
             "at": change.at,
-            **change.keeps,
+            **change.fields,
         }
         self._address(doc, op.trail)
         await self._mongo.log.insert_one(doc, session=session)

@@ -43,11 +43,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a change makes of a message, and what the log keeps of the change."""
+    """A message after a change, and the log entry of the change: its kind, and `fields` that only such
+    entries have."""
 
     message: Message
     kind: str
-    keeps: Mapping[str, Any]
+    fields: Mapping[str, Any]
     for_all: bool = True
     """False: the message itself stays as it is (it was hidden from one user)."""
 
@@ -58,8 +59,8 @@ class ConversationChange:
 
     kind: str
     at: datetime
-    keeps: Mapping[str, Any]
-    """What the log keeps of it."""
+    fields: Mapping[str, Any]
+    """Of the log entry: those that only entries of this kind have."""
     view: Mapping[str, Any] | None = None
     """The conversation after it."""
 
