@@ -63,15 +63,15 @@ async def build(
         mongo,
         Announcements(rooms, recency).tell,
         rooms.behind,
-        lambda conversation_id, word: rooms.signal(
+        lambda conversation_id, signal: rooms.signal(
             "turns",
-            [conversation_id, word],
-            room=conversation_id if word == "lost" else None,
+            [conversation_id, signal],
+            room=conversation_id if signal == "lost" else None,
         ),
         lambda: rooms.whole,
         routes,
     )
-    rooms.on("turns", lambda said: changes.said(*said))
+    rooms.on("turns", lambda signal: changes.on_signal(*signal))
     undo.push_async_callback(changes.close)
 
     outbox = Outbox(mongo, routes)
@@ -98,7 +98,7 @@ async def build(
         watched.watch(metrics)
     watch_rooms(metrics, rooms)
     if cluster and bus:
-        cluster.elsewhere = changes.heard
+        cluster.elsewhere = changes.on_remote_message
         cluster.look_again = Missed(mongo, record, users, views, cluster).look
         cluster.look_aside = Untold(mongo, members, cluster).look
         await _join(undo, cluster, bus, nodes)

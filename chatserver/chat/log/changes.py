@@ -21,7 +21,7 @@ from ...observability.spans import Trail, enter
 from ...outbox.endpoints import Routes
 from ...outbox.event import TYPE_OF_ENTRY
 from ..message import Message, entry_id
-from .contention import Turns
+from .contention import Contention
 from .entry import Entry, Outcome
 from .position import Position
 from .tail import ATTEMPTS, ChangeOp, ConversationChangeOp, Tail, living, refuse
@@ -30,10 +30,12 @@ from .tail import ATTEMPTS, ChangeOp, ConversationChangeOp, Tail, living, refuse
 class Changes:
     """Commits changes of messages, and of the conversations themselves."""
 
-    def __init__(self, mongo: Mongo, position: Position, turns: Turns, routes: Routes) -> None:
+    def __init__(
+        self, mongo: Mongo, position: Position, contention: Contention, routes: Routes
+    ) -> None:
         self._mongo = mongo
         self._position = position
-        self._turns = turns
+        self._contention = contention
         self._routes = routes
 
     async def commit(self, tail: Tail, ops: list[ChangeOp]) -> None:
@@ -51,7 +53,7 @@ class Changes:
             except (DuplicateKeyError, BulkWriteError) as error:
                 if duplicate_of(error) is None:
                     raise
-                await self._turns.lost(tail, attempt)
+                await self._contention.lost_race(tail, attempt)
                 continue
             for entry in entries:
                 self._position.committed(tail, entry)
@@ -161,7 +163,7 @@ class Changes:
                 refuse(op, refusal)
                 return
             except DuplicateKeyError:
-                removed = await self._turns.lost(tail, attempt)
+                removed = await self._contention.lost_race(tail, attempt)
                 continue
             if entry is not None:
                 self._position.committed(tail, entry)

@@ -17,7 +17,7 @@ from ...outbox.endpoints import Routes
 from ..message import conversation_of
 from .batch_metrics import Batches
 from .changes import Changes
-from .contention import Turns, Word
+from .contention import Contention, Signal
 from .entry import Change, ConversationChange, Entry, Outcome
 from .position import Position
 from .sends import Sends
@@ -43,7 +43,7 @@ class Log:
     """Appends changes and announces them.
 
     `announce` is called once per entry that was committed here, in order per conversation, right
-    after the commit; `behind` when there are others (see Position). `say` and `whole`: see Turns.
+    after the commit; `behind` when there are others (see Position). `send_signal` and `in_sync`: see Contention.
     `routes`: which webhook endpoints an entry is due for.
     """
 
@@ -52,14 +52,14 @@ class Log:
         mongo: Mongo,
         announce: Callable[[Entry], None],
         behind: Callable[[str, int, int], None],
-        say: Callable[[str, Word], None],
-        whole: Callable[[], bool],
+        send_signal: Callable[[str, Signal], None],
+        in_sync: Callable[[], bool],
         routes: Routes,
     ) -> None:
         self._position = Position(mongo, announce, behind)
-        self._turns = Turns(self._position, say, whole, self._wake)
-        self._sends = Sends(mongo, self._position, self._turns, routes)
-        self._changes = Changes(mongo, self._position, self._turns, routes)
+        self._contention = Contention(self._position, send_signal, in_sync, self._wake)
+        self._sends = Sends(mongo, self._position, self._contention, routes)
+        self._changes = Changes(mongo, self._position, self._contention, routes)
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop = asyncio.get_running_loop()
         self._tails: OrderedDict[str, Tail] = OrderedDict()
@@ -118,15 +118,15 @@ class Log:
         self._enqueue(conversation_id, ConversationChangeOp(actor_id, transaction, future))
         return future
 
-    def heard(self, conversation_id: str, offset: int, seq: int) -> None:
-        """Another node has committed a message: the next one of ours need not find out."""
+    def on_remote_message(self, conversation_id: str, offset: int, seq: int) -> None:
+        """Another node has committed a message: the next batch here need not read it."""
         if (tail := self._tails.get(conversation_id)) is not None:
-            self._turns.heard(tail, offset, seq)
+            self._contention.on_remote_message(tail, offset, seq)
 
-    def said(self, conversation_id: str, word: Word) -> None:
-        """Another node says so (see Turns)."""
+    def on_signal(self, conversation_id: str, signal: Signal) -> None:
+        """Another node has sent a signal of this conversation (see Contention)."""
         if (tail := self._tails.get(conversation_id)) is not None:
-            self._turns.said(tail, word)
+            self._contention.on_signal(tail, signal)
 
     async def position(self, conversation_id: str) -> tuple[int, int]:
         """(lastSeq, lastRev) as the database has them."""
@@ -154,13 +154,13 @@ class Log:
         metrics.counter(
             "chat_log_races_lost_total",
             "Places in a conversation's order that another node took first.",
-            lambda: self._turns.lost_races,
+            lambda: self._contention.lost_races,
         )
 
     async def close(self) -> None:
         """Finish what was taken in, then refuse the rest."""
         self._closing = True
-        self._turns.close()
+        self._contention.close()
         for settling in self._settling:
             # There will be nobody left to be told; whoever writes next finds out.
             settling.cancel()
@@ -191,7 +191,12 @@ class Log:
             del self._tails[oldest.id]
 
     def _wake(self, tail: Tail) -> None:
-        if tail.queue and not tail.busy and not tail.ready and not self._turns.pausing(tail):
+        if (
+            tail.queue
+            and not tail.busy
+            and not tail.ready
+            and not self._contention.is_pausing(tail)
+        ):
             tail.ready = True
             (self._ready if isinstance(tail.queue[0], Send) else self._ready_changes).append(tail)
         if (self._ready or self._ready_changes) and not self._scheduled:
@@ -273,7 +278,7 @@ class Log:
                     self._settling.add(settling)
                     settling.add_done_callback(self._settling.discard)
                 else:
-                    self._turns.over(tail)
+                    self._contention.batch_ended(tail)
                 self._wake(tail)
 
     def _fail(self, tails: list[Tail], ops: list[Any], error: Exception) -> None:

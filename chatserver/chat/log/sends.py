@@ -21,7 +21,7 @@ from ...mongo import (
 )
 from ...outbox.endpoints import Routes
 from ..message import Message, entry_id
-from .contention import Turns
+from .contention import Contention
 from .entry import Entry, Outcome
 from .position import Position
 from .tail import ATTEMPTS, Send, Tail, living, refuse
@@ -38,10 +38,12 @@ Key = tuple[str, str, str]
 class Sends:
     """Commits sends, and marks them for the endpoints that want to hear of them."""
 
-    def __init__(self, mongo: Mongo, position: Position, turns: Turns, routes: Routes) -> None:
+    def __init__(
+        self, mongo: Mongo, position: Position, contention: Contention, routes: Routes
+    ) -> None:
         self._mongo = mongo
         self._position = position
-        self._turns = turns
+        self._contention = contention
         self._routes = routes
         self._remembered: OrderedDict[Key, str] = OrderedDict()
 
@@ -90,7 +92,7 @@ class Sends:
                     attempt += 1
             else:
                 # Another node was first: learn what it wrote, then number again.
-                await self._turns.lost(tail, attempt)
+                await self._contention.lost_race(tail, attempt)
                 living(tail, [one for at, one in sends[written:] if at is tail])
                 attempt += 1
         raise Unavailable("This conversation is too busy.")

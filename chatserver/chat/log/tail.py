@@ -76,12 +76,12 @@ class Tail:
     __slots__ = (
         "busy",
         "contended",
-        "heard",
-        "hears",
         "id",
         "offset",
         "queue",
         "ready",
+        "remote_message",
+        "remote_seqs",
         "removed",
         "rev",
         "seen_at",
@@ -111,9 +111,10 @@ class Tail:
         """This node has asked the others to be let first."""
         self.yields_until = 0.0
         """Another node is to be first until then, by the loop's clock."""
-        self.heard: dict[int, int] = {}
+        self.remote_seqs: dict[int, int] = {}
         """Messages of other nodes that may come next: the seq of each offset."""
-        self.hears: asyncio.Future[None] | None = None
+        self.remote_message: asyncio.Future[None] | None = None
+        """Done when another node's message arrives; None while nobody waits for one."""
 
     @property
     def known(self) -> bool:
