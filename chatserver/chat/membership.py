@@ -73,7 +73,7 @@ class Members:
 
     def known(self, user_id: str, conversation_id: str) -> bool:
         """Whether the rooms vouch for the user."""
-        return self._rooms.whole and self._rooms.hosts(user_id, conversation_id)
+        return self._rooms.in_sync and self._rooms.hosts(user_id, conversation_id)
 
     async def require(self, user_id: str, conversation_id: str) -> Member:
         """The member. Raises NotFound."""

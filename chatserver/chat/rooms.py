@@ -14,8 +14,9 @@ class Rooms(Protocol):
     """The way to every socket, on every node. What does not wait is on its way, in order."""
 
     @property
-    def whole(self) -> bool:
-        """Whether all that happens on other nodes is heard of here: what this node remembers counts."""
+    def in_sync(self) -> bool:
+        """Whether this node knows everything that happened on the other nodes, so that what it remembers
+        counts."""
 
     def tell(self, room: str, offset: int, update: RoomUpdate, *, seq: int = 0) -> None:
         """A change that was committed here; it is applied after all that has a lower offset.
@@ -38,7 +39,7 @@ class Rooms(Protocol):
     def hosts(self, user_id: str, room: str) -> bool:
         """Whether the user is connected here and a member of the room.
 
-        While the rooms are `whole`, true is as good as the database's word; false says nothing.
+        While the rooms are `in_sync`, true is as good as the database's word; false says nothing.
         """
 
     def sockets_of(self, user_id: str) -> int:

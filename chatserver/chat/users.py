@@ -59,7 +59,7 @@ class Users:
         Raises Forbidden for a blocked or deleted user, Unauthenticated for an unknown one where
         users have to be known.
         """
-        if user_id in self._admitted and self._rooms.whole:
+        if user_id in self._admitted and self._rooms.in_sync:
             return
         shut_outs = self._shut_outs
         doc = await self._mongo.users.find_one({"_id": user_id}, {"status": 1})

@@ -68,7 +68,7 @@ async def build(
             [conversation_id, signal],
             room=conversation_id if signal == "lost" else None,
         ),
-        lambda: rooms.whole,
+        lambda: rooms.in_sync,
         routes,
     )
     rooms.on("turns", lambda signal: changes.on_signal(*signal))

@@ -63,7 +63,7 @@ def watch_bus(metrics: Families, bus: Bus, cluster: Cluster) -> None:
     metrics.gauge(
         "chat_catching_up",
         "1 while this node looks for what it may not have heard from the others.",
-        lambda: float(not cluster.whole),
+        lambda: float(not cluster.in_sync),
     )
     round_trip = Histogram()
     bus.went_round = round_trip.observe

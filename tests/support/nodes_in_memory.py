@@ -145,7 +145,7 @@ class Simulation:
 
     async def keep_up(self, *nodes: Cluster) -> None:
         self.keeping += [asyncio.create_task(node.keep_up()) for node in nodes]
-        await when(lambda: all(node.whole for node in nodes))
+        await when(lambda: all(node.in_sync for node in nodes))
 
     async def close(self) -> None:
         for task in self.keeping:

@@ -105,7 +105,7 @@ class Door:
             await self._chat.users.admit(identity.user_id, identity.name)
             rooms = await self._chat.members.arrive(identity.user_id)
             await self._rooms.prepare(rooms)
-            if not arrival.sure:
+            if not arrival.complete:
                 # From the rooms prepared onwards everything is found; what came before, while they
                 # were, may have been told to nobody.
                 await self._chat.users.admit(identity.user_id, identity.name)

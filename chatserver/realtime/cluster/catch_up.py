@@ -39,16 +39,16 @@ class CatchUp:
         self._up = up
         self._missed = asyncio.Event()
         self._heard_all = False
-        self._beat_at = self._sure_at = time.monotonic()
+        self._beat_at = self._complete_until = time.monotonic()
 
     @property
     def forgets(self) -> float:
         """What was heard before (by the monotonic clock) is not looked for any more."""
-        return self._sure_at - LATE_S
+        return self._complete_until - LATE_S
 
     @property
-    def whole(self) -> bool:
-        """Whether all that happens on other nodes is heard of here.
+    def in_sync(self) -> bool:
+        """Whether this node knows everything that happened on the other nodes.
 
         Not so in a process that has just been woken up, until it has heard what it slept through: the
         others have not waited for it.
@@ -69,9 +69,9 @@ class CatchUp:
                 await self._missed.wait()
                 self._missed.clear()
                 began = time.monotonic()
-                read = await self._try_to_look(began - self._sure_at + LATE_S)
+                read = await self._try_to_look(began - self._complete_until + LATE_S)
                 if read:
-                    self._sure_at = max(self._sure_at, began)
+                    self._complete_until = max(self._complete_until, began)
                 # However often something is missed, about a fifth of the time goes into it at most.
                 took = time.monotonic() - began
                 pause = min(max(PAUSE_S, 4 * took), LONGEST_PAUSE_S)
@@ -105,5 +105,5 @@ class CatchUp:
                 missed()
             self._beat_at = time.monotonic()
             if self._heard_all:
-                self._sure_at = max(self._sure_at, self._beat_at - UNNOTICED_S)
+                self._complete_until = max(self._complete_until, self._beat_at - UNNOTICED_S)
             await asyncio.sleep(BEAT_S)

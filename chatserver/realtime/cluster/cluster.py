@@ -83,8 +83,8 @@ class Cluster(Rooms):
     # --- catching up ----------------------------------------------------------------------------
 
     @property
-    def whole(self) -> bool:
-        return self._catch_up.whole
+    def in_sync(self) -> bool:
+        return self._catch_up.in_sync
 
     async def keep_up(self) -> None:
         """Look for what was missed whenever something may have been, until cancelled."""
@@ -94,7 +94,7 @@ class Cluster(Rooms):
         """Something may have been said that was not heard here."""
         for arrivals in self._arrivals.values():
             for arrival in arrivals:
-                arrival.sure = False
+                arrival.complete = False
         self._catch_up.missed()
 
     def lost(self) -> None:
@@ -151,7 +151,7 @@ class Cluster(Rooms):
     def arriving(self, user_id: str) -> Arrival:
         self._heard_users.hear(user_id)
         arrival = super().arriving(user_id)
-        arrival.sure = self.whole
+        arrival.complete = self.in_sync
         return arrival
 
     async def reachable(self, user_id: str) -> None:

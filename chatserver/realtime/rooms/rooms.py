@@ -26,14 +26,14 @@ class Reason(Protocol):
 class Arrival:
     """A user on the way in: what changes for the user while being looked up."""
 
-    __slots__ = ("barred", "changes", "sure")
+    __slots__ = ("barred", "changes", "complete")
 
     def __init__(self) -> None:
         self.changes: dict[str, bool] = {}
         self.barred: Reason | None = None
         """Why the user may not come in after all."""
-        self.sure = True
-        """Whether all changes since the beginning have been heard of."""
+        self.complete = True
+        """Whether `changes` has every change since the user began to arrive."""
 
 
 class Rooms:
@@ -57,8 +57,8 @@ class Rooms:
         self._handlers: dict[str, Callable[[Any], None]] = {}
 
     @property
-    def whole(self) -> bool:
-        """Whether all that happens on other nodes is heard of here."""
+    def in_sync(self) -> bool:
+        """Whether this node knows everything that happened on the other nodes."""
         return True
 
     # --- coming and going -----------------------------------------------------------------------

@@ -143,10 +143,10 @@ async def test_who_comes_in_while_something_is_missed_is_known_to_be_unsure(
     node = simulation.node("a")
     await simulation.keep_up(node)
     arrival = node.arriving("bob")
-    assert arrival.sure
+    assert arrival.complete
     node.lost()
-    assert not arrival.sure
-    assert not node.arriving("carol").sure
+    assert not arrival.complete
+    assert not node.arriving("carol").complete
 
 
 async def test_a_removal_is_confirmed_when_it_was_performed_everywhere(

@@ -170,7 +170,7 @@ async def test_a_look_that_had_to_wait_is_not_followed_by_a_rest_of_four_times_a
     with capture_logs():
         await simulation.keep_up(node)
     assert asyncio.get_running_loop().time() - ended[0] < 1
-    assert node.whole
+    assert node.in_sync
 
 
 async def test_a_process_that_stood_still_does_not_go_by_what_it_remembers(
@@ -180,8 +180,8 @@ async def test_a_process_that_stood_still_does_not_go_by_what_it_remembers(
     await simulation.keep_up(node)
     looked = simulation.looked
     node._catch_up._beat_at -= 1.0  # as if it had been stopped for that long
-    assert not node.whole
+    assert not node.in_sync
     with capture_logs() as logs:
-        await when(lambda: simulation.looked > looked and node.whole)
-    assert node.whole
+        await when(lambda: simulation.looked > looked and node.in_sync)
+    assert node.in_sync
     assert [one["event"] for one in logs] == ["the node stood still"]
