@@ -39,8 +39,8 @@ KNOWN = 4096
 KNOWN_BYTES = 256
 
 
-class _Coming:
-    """A client that is let in, and has not been told so yet."""
+class PendingConnection:
+    """A client that the server has let in, but not told so yet."""
 
     __slots__ = ("arrival", "expires_at", "rooms")
 
@@ -112,22 +112,22 @@ class Door:
                 still = set(await self._chat.members.arrive(identity.user_id))
                 rooms = [room for room in rooms if room in still]
         except BaseException:  # timed out or refused: nobody is arriving any more
-            self._rooms.turned_back(identity.user_id, arrival)
+            self._rooms.abort_arrival(identity.user_id, arrival)
             raise
         connection = Connection(session, sid, identity.user_id)
-        connection.of = _Coming(arrival, identity.expires_at, rooms)
+        connection.of = PendingConnection(arrival, identity.expires_at, rooms)
         return connection
 
     def connected(self, connection: Connection) -> None:
-        coming = connection.of
-        if not isinstance(coming, _Coming):
+        pending = connection.of
+        if not isinstance(pending, PendingConnection):
             return
-        if coming.arrival.barred is not None:
-            self._rooms.dismiss(connection, coming.arrival.barred)
+        if pending.arrival.revoked is not None:
+            self._rooms.dismiss(connection, pending.arrival.revoked)
             return
         connection.of = EventQueue(self._responder, connection)
-        self._rooms.enter(connection, coming.rooms, coming.arrival)
-        self._expiry.set(connection, coming.expires_at)
+        self._rooms.enter(connection, pending.rooms, pending.arrival)
+        self._expiry.set(connection, pending.expires_at)
         self._chat.presence.connected(connection.user_id)
         connection.emit(
             "connected",
@@ -141,8 +141,8 @@ class Door:
 
     def disconnected(self, connection: Connection) -> None:
         state = connection.of
-        if isinstance(state, _Coming):
-            self._rooms.turned_back(connection.user_id, state.arrival)
+        if isinstance(state, PendingConnection):
+            self._rooms.abort_arrival(connection.user_id, state.arrival)
             return
         state.end()
         self._expiry.cancel(connection)

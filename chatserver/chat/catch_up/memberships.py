@@ -27,9 +27,9 @@ class Here(Protocol):
     def user_ids(self) -> list[str]: ...
     def hosts(self, user_id: str, room: str) -> bool: ...
     def arriving(self, user_id: str) -> Arrival:
-        """Note what is performed of the user from now on, until `turned_back`."""
+        """Note what is performed of the user from now on, until `abort_arrival`."""
 
-    def turned_back(self, user_id: str, arrival: Arrival) -> None: ...
+    def abort_arrival(self, user_id: str, arrival: Arrival) -> None: ...
     def missed(self) -> None:
         """Look again."""
 
@@ -81,7 +81,7 @@ class Missed:
                 await self._bring_in(room, offset, joined[room], watches)
         finally:
             for user_id, watch in watches.items():
-                self._here.turned_back(user_id, watch)
+                self._here.abort_arrival(user_id, watch)
 
     async def _joined(self, user_ids: set[str], which: Document) -> list[Document]:
         """Those who are here and not in the rooms of these participations."""

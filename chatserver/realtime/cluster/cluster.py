@@ -192,8 +192,8 @@ class Cluster(Rooms):
                 arrival.changes[room] = False
         self._heard_rooms.leave(room)
 
-    def turned_back(self, user_id: str, arrival: Arrival) -> None:
-        super().turned_back(user_id, arrival)
+    def abort_arrival(self, user_id: str, arrival: Arrival) -> None:
+        super().abort_arrival(user_id, arrival)
         self._heard_users.keep(user_id)
 
     def leave(self, connection: Connection) -> None:

@@ -24,14 +24,14 @@ class Reason(Protocol):
 
 
 class Arrival:
-    """A user on the way in: what changes for the user while being looked up."""
+    """A user who is connecting: what changes for the user while the server reads the user's rooms."""
 
-    __slots__ = ("barred", "changes", "complete")
+    __slots__ = ("changes", "complete", "revoked")
 
     def __init__(self) -> None:
         self.changes: dict[str, bool] = {}
-        self.barred: Reason | None = None
-        """Why the user may not come in after all."""
+        self.revoked: Reason | None = None
+        """Why the user may not come in after all; None while nothing forbids it."""
         self.complete = True
         """Whether `changes` has every change since the user began to arrive."""
 
@@ -64,8 +64,8 @@ class Rooms:
     # --- coming and going -----------------------------------------------------------------------
 
     def arriving(self, user_id: str) -> Arrival:
-        """To be called before the user and the user's rooms are read from the database, so that no
-        change of them falls between the reading and `enter`; ended by `enter` or `turned_back`."""
+        """Note all changes for the user from now until `enter` or `abort_arrival`. To be called before
+        the user and the user's rooms are read from the database, so that no change is lost between."""
         arrival = Arrival()
         self._arrivals.setdefault(user_id, []).append(arrival)
         return arrival
@@ -77,7 +77,8 @@ class Rooms:
     async def prepare(self, rooms: Iterable[str]) -> None:
         """Return when all changes of these rooms reach this node; to be awaited before `enter`."""
 
-    def turned_back(self, user_id: str, arrival: Arrival) -> None:
+    def abort_arrival(self, user_id: str, arrival: Arrival) -> None:
+        """The user did not come in."""
         arrivals = self._arrivals[user_id]
         arrivals.remove(arrival)
         if not arrivals:
@@ -85,7 +86,7 @@ class Rooms:
 
     def enter(self, connection: Connection, rooms: Iterable[str], arrival: Arrival) -> None:
         user_id = connection.user_id
-        self.turned_back(user_id, arrival)
+        self.abort_arrival(user_id, arrival)
         now = set(rooms)
         now.update(room for room, joined in arrival.changes.items() if joined)
         now.difference_update(room for room, joined in arrival.changes.items() if not joined)
@@ -173,7 +174,7 @@ class Rooms:
 
     def disconnect(self, user_id: str, reason: Reason) -> None:
         for arrival in self._arrivals.get(user_id, ()):
-            arrival.barred = reason
+            arrival.revoked = reason
         for connection in tuple(self._sockets.get(user_id, ())):
             self.dismiss(connection, reason)
 

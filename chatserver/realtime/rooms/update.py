@@ -21,8 +21,8 @@ class RoomState(Protocol):
     def handle(self, name: str, data: Any) -> None: ...
 
 
-class Arrival(Protocol):
-    """A user on the way in (see rooms.Arrival)."""
+class PendingChanges(Protocol):
+    """The changes for a user who is connecting (see rooms.Arrival)."""
 
     changes: dict[str, bool]
 
@@ -99,7 +99,7 @@ class RoomUpdate:
             else:
                 state.handle(*whom)
 
-    def mark(self, room: str, arrivals: Mapping[str, Sequence[Arrival]]) -> None:
+    def mark(self, room: str, arrivals: Mapping[str, Sequence[PendingChanges]]) -> None:
         """Note for those who are on their way in whether they come into this room."""
         for name, whom, _ in self._effects:
             if name in ("admit", "expel"):
