@@ -16,7 +16,7 @@ from aiohttp import web
 from .. import json_codec
 from ..errors import ChatError, NotFound, PayloadTooLarge, RateLimited, ValidationFailed
 from ..observability.metrics import Metrics
-from ..observability.spans import Span, enter, traced
+from ..observability.spans import Span, set_current_span, traced
 from .error_mapping import refusal
 from .requests.parse import Request, parse
 
@@ -74,7 +74,7 @@ async def answer(
             "http.route": name.partition(" ")[2],
         }
         span = tracing.arrived(name, started, about, request.headers)
-        enter(span)
+        set_current_span(span)
         whose |= traced(span)
     try:
         async with asyncio.timeout(HANDLER_S):

@@ -1,7 +1,7 @@
 """What follows an event or request through the server: for traces, when they are on.
 
-Who works on a request finds its span `here`; what waits in the log for its turn carries a Trail. Without
-tracing there is neither, and finding that out costs some nanoseconds.
+`current_span` is the span of the request that is being worked on; a change that waits in the log carries a
+ChangeTrace. Without tracing there is neither, and finding that out costs some nanoseconds.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ class Span(Protocol):
         """`code`: OK, or an error code."""
 
 
-_here: ContextVar[Span | None] = ContextVar("here", default=None)
+_current: ContextVar[Span | None] = ContextVar("current_span", default=None)
 
 
-def enter(span: Span | None) -> None:
+def set_current_span(span: Span | None) -> None:
     """What is done in this context from now on is done for this span; None: for none."""
-    _here.set(span)
+    _current.set(span)
 
 
-def here() -> Span | None:
-    """The span of what is being worked on. None when it has ended: what a request has left behind, such
-    as a timer, is no part of it."""
-    span = _here.get()
+def current_span() -> Span | None:
+    """The span of the request that is being worked on. None when it has ended: a timer that a request
+    has left behind, for one, is no part of it."""
+    span = _current.get()
     return None if span is None or span.over else span
 
 
@@ -61,13 +61,13 @@ def traced(span: Span | None) -> dict[str, str]:
     return {} if span is None else {"trace": span.trace_id}
 
 
-def trail() -> Trail | None:
+def change_trace() -> ChangeTrace | None:
     """For what is put into the log's queue here."""
-    span = here()
-    return None if span is None else Trail(span)
+    span = current_span()
+    return None if span is None else ChangeTrace(span)
 
 
-class Trail:
+class ChangeTrace:
     """A change on its way: it waits, is committed together with others, and is announced."""
 
     __slots__ = ("_part", "of")
@@ -76,10 +76,10 @@ class Trail:
         self.of = of
         self._part: Span | None = of.below("log wait")
 
-    def commit(self, together: Sequence[Trail], changes: int) -> None:
+    def commit(self, together: Sequence[ChangeTrace], changes: int) -> None:
         """`changes`: how many there are in the batch, followed or not."""
         self.done()
-        links = [one.of for one in together[:LINKS] if one is not self]
+        links = [trace.of for trace in together[:LINKS] if trace is not self]
         self._part = self.of.below("log commit", links, {"chat.batch.changes": changes})
 
     def announce(self) -> None:

@@ -34,7 +34,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class Traced:
-    """A span of OpenTelemetry (trail.Span)."""
+    """A span of OpenTelemetry (spans.Span)."""
 
     __slots__ = ("_span", "_tracer", "over")
 

@@ -69,7 +69,7 @@ class Outbox:
     async def append(self, session: Session, records: Sequence[OutboxRecord]) -> None:
         """Record events, in the transaction of the change that they tell of."""
         docs: list[Document] = []
-        span = spans.here()
+        span = spans.current_span()
         for record in records:
             doc = {
                 "_id": record.id,

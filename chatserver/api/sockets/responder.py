@@ -12,7 +12,7 @@ import structlog
 from ...chat.chat import Chat
 from ...errors import ChatError
 from ...observability.metrics import Metrics
-from ...observability.spans import Span, enter, traced
+from ...observability.spans import Span, set_current_span, traced
 from ...realtime import Connection
 from ..error_mapping import refusal
 from ..requests.parse import ids_of, printable
@@ -58,7 +58,7 @@ class Responder:
     def begin(self, connection: Connection, call: Call) -> Any:
         """Call its handler."""
         if self._tracing is not None:
-            enter(call.span)
+            set_current_span(call.span)
         return call.event.handler(self._chat, connection, call.request)
 
     def answer(self, connection: Connection, call: Call, data: Any) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from ...observability.metrics import Families, Histogram, Histograms
-from ...observability.spans import Trail
+from ...observability.spans import ChangeTrace
 from .tail import Op
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -14,22 +14,22 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 class Batch:
     # No generator as a context manager: that is 1.4 µs, and a lone send is a batch.
-    __slots__ = ("_began", "_size", "_took", "_trails")
+    __slots__ = ("_began", "_size", "_took", "_traces")
 
-    def __init__(self, took: Histogram, trails: Sequence[Trail], size: int) -> None:
+    def __init__(self, took: Histogram, traces: Sequence[ChangeTrace], size: int) -> None:
         self._took = took
-        self._trails = trails
+        self._traces = traces
         self._size = size
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()
-        for trail in self._trails:
-            trail.commit(self._trails, self._size)
+        for trace in self._traces:
+            trace.commit(self._traces, self._size)
 
     def __exit__(self, *_: object) -> None:
         self._took.observe(time.perf_counter() - self._began)
-        for trail in self._trails:
-            trail.done()
+        for trace in self._traces:
+            trace.done()
 
 
 class Batches:
@@ -40,7 +40,7 @@ class Batches:
     def batch(self, kind: str, ops: Sequence[Op]) -> Batch:
         """`with` it while these are committed together. `kind`: sends, changes or acts."""
         self._sizes[kind].observe(len(ops))
-        return Batch(self._took[kind], [op.trail for op in ops if op.trail is not None], len(ops))
+        return Batch(self._took[kind], [op.trace for op in ops if op.trace is not None], len(ops))
 
     def watch(self, metrics: Families) -> None:
         metrics.histograms(

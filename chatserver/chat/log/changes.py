@@ -17,7 +17,7 @@ from ...mongo import (
     duplicate_of,
     replace_one,
 )
-from ...observability.spans import Trail, enter
+from ...observability.spans import ChangeTrace, set_current_span
 from ...outbox.endpoints import Routes
 from ...outbox.event import TYPE_OF_ENTRY
 from ..message import Message, entry_id
@@ -120,8 +120,8 @@ class Changes:
                 "at": at,
                 **applied.fields,
             }
-            self._address(doc, op.trail)
-            entries.append(Entry(doc, after, trail=op.trail))
+            self._address(doc, op.trace)
+            entries.append(Entry(doc, after, trace=op.trace))
             answers.append(Outcome(after, doc))
         if entries:
             await self._mongo.log.insert_many([entry.doc for entry in entries], session=session)
@@ -133,9 +133,9 @@ class Changes:
             await self._mongo.log.update_many(wanted, {"$unset": {"held": ""}}, session=session)
         return entries, answers
 
-    def _address(self, doc: Document, trail: Trail | None) -> None:
-        if trail is not None:
-            doc["trace"] = trail.of.traceparent
+    def _address(self, doc: Document, trace: ChangeTrace | None) -> None:
+        if trace is not None:
+            doc["trace"] = trace.of.traceparent
         event_type = TYPE_OF_ENTRY.get(doc["kind"])
         if event_type and (slots := self._routes.slots(event_type, doc["conversationId"])):
             doc["due"] = slots
@@ -149,7 +149,7 @@ class Changes:
         """Commit a change of the conversation itself."""
         removed: Collection[str] = ()
         # What was entered here, if anything, is of whoever woke the log.
-        enter(op.trail.of if op.trail is not None else None)
+        set_current_span(op.trace.of if op.trace is not None else None)
         for attempt in range(ATTEMPTS):
             if not tail.known:
                 await self._position.locate([tail])
@@ -189,6 +189,6 @@ class Changes:
             "at": change.at,
             **change.fields,
         }
-        self._address(doc, op.trail)
+        self._address(doc, op.trace)
         await self._mongo.log.insert_one(doc, session=session)
-        return Entry(doc, None, change.view, op.trail)
+        return Entry(doc, None, change.view, op.trace)

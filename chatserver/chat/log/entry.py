@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ...mongo import Document
-from ...observability.spans import Trail
+from ...observability.spans import ChangeTrace
 from ..message import Message, offset_of
 
 
@@ -21,7 +21,7 @@ class Entry:
     """None: the change is of the conversation itself."""
     view: Mapping[str, Any] | None = None
     """The conversation, when it or its members have changed."""
-    trail: Trail | None = None
+    trace: ChangeTrace | None = None
 
     @property
     def offset(self) -> int:

@@ -140,14 +140,14 @@ class Position:
         """The next entry of a tail was committed here."""
         _set(tail, entry.doc)
         tail.seen_at = time.monotonic()
-        if entry.trail is not None:
-            entry.trail.announce()
+        if entry.trace is not None:
+            entry.trace.announce()
         try:
             self._announce(entry)
         except Exception:  # it is committed: a fault in telling of it may not undo its batch
             log.exception("announcing failed", entry=entry.doc["_id"])
-        if entry.trail is not None:
-            entry.trail.done()
+        if entry.trace is not None:
+            entry.trace.done()
         if entry.doc["kind"] == "end":
             tail.offset = ENDED
 

@@ -126,8 +126,8 @@ class Sends:
                 doc["at"] = doc["updatedAt"] = at
                 if slots:
                     doc["due"] = slots
-                if send.trail is not None:
-                    doc["trace"] = send.trail.of.traceparent
+                if send.trace is not None:
+                    doc["trace"] = send.trace.of.traceparent
                 send.doc = doc
                 docs.append(doc)
                 sends.append((tail, send))
@@ -137,7 +137,7 @@ class Sends:
         message = Message(send.doc)
         if key := send.key:
             self._remember(key, message.id)
-        self._position.committed(tail, Entry(send.doc, message, trail=send.trail))
+        self._position.committed(tail, Entry(send.doc, message, trace=send.trace))
         if not send.future.done():
             send.future.set_result(Outcome(message, send.doc))
 

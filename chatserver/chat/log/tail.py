@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import ChatError, NotFound
 from ...mongo import Document, Session
-from ...observability.spans import trail
+from ...observability.spans import change_trace
 from .entry import Change, ConversationChange, Outcome
 
 POSITION_AGE_S = 600.0
@@ -23,12 +23,12 @@ ENDED = 2**31
 
 
 class Send:
-    __slots__ = ("doc", "future", "trail")
+    __slots__ = ("doc", "future", "trace")
 
     def __init__(self, doc: Document, future: asyncio.Future[Outcome]) -> None:
         self.doc = doc
         self.future = future
-        self.trail = trail()
+        self.trace = change_trace()
 
     @property
     def user_id(self) -> str:
@@ -41,19 +41,19 @@ class Send:
 
 
 class ChangeOp:
-    __slots__ = ("change", "future", "trail", "user_id")
+    __slots__ = ("change", "future", "trace", "user_id")
 
     def __init__(self, user_id: str, change: Change, future: asyncio.Future[Outcome]) -> None:
         self.user_id = user_id
         self.change = change
         self.future = future
-        self.trail = trail()
+        self.trace = change_trace()
 
 
 class ConversationChangeOp:
     """A change of the conversation itself; `transaction` makes it, together with its log entry."""
 
-    __slots__ = ("future", "trail", "transaction", "user_id")
+    __slots__ = ("future", "trace", "transaction", "user_id")
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class ConversationChangeOp:
         self.user_id = user_id
         self.transaction = transaction
         self.future = future
-        self.trail = trail()
+        self.trace = change_trace()
 
 
 Op = Send | ChangeOp | ConversationChangeOp
@@ -150,5 +150,5 @@ def living(tail: Tail, ops: list[Any], removed: Collection[str] | None = None) -
 def refuse(op: Any, refusal: ChatError) -> None:
     if not op.future.done():
         op.future.set_exception(refusal)
-    if op.trail is not None:
-        op.trail.done()
+    if op.trace is not None:
+        op.trace.done()
