@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from .event import TYPES
 
 PARTITIONS = 16
-"""Shares of the work: so many relays at most are busy at the same time. A lane is always in the same
-one, so this number cannot change while events are due."""
+"""Shares of the work: so many relays at most are busy at the same time. An ordering key is always in the
+same share, so this number cannot change while events are due."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,9 @@ def slot_of(endpoint_name: str, partition: int) -> str:
     return f"{endpoint_name}:{partition:02d}"
 
 
-def partition_of(lane: str) -> int:
-    """The share of a lane: of the events of one conversation or user, which are sent in order."""
-    return zlib.crc32(lane.encode()) % PARTITIONS
+def partition_of(ordering_key: str) -> int:
+    """The share of an ordering key: of the events of one conversation or user, which are sent in order."""
+    return zlib.crc32(ordering_key.encode()) % PARTITIONS
 
 
 def slots_of(endpoint_name: str) -> list[str]:
@@ -52,9 +52,9 @@ class Routes:
             for type_ in TYPES
         }
 
-    def slots(self, event_type: str, lane: str) -> list[str]:
+    def slots(self, event_type: str, ordering_key: str) -> list[str]:
         """What goes into `due` of an event's record; empty: nobody wants to hear of it.
 
         The list is shared: it must not be changed.
         """
-        return self._slots[event_type][partition_of(lane)]
+        return self._slots[event_type][partition_of(ordering_key)]

@@ -3,8 +3,8 @@
 Changes of messages and reactions, and the end of a conversation, are events by themselves: their log
 entry is their outbox record.
 
-The records of one lane (a conversation, or a user) are sent in the order of their ids, over both
-collections: a record of a conversation comes right behind the log entry that was the last one when it
+The records of one ordering key (a conversation, or a user) are sent in the order of their ids, over
+both collections: a record of a conversation comes right behind the log entry that was the last one when it
 was made.
 """
 
@@ -26,7 +26,7 @@ from .endpoints import Routes
 class OutboxRecord:
     id: str
     type: str
-    lane: str
+    ordering_key: str
     key: str
     """The conversation or the user that it is about."""
     at: datetime
@@ -54,9 +54,9 @@ class OutboxRecord:
         cls, event_type: str, user_id: str, number: int, at: datetime, data: Mapping[str, Any]
     ) -> OutboxRecord:
         """`number` grows from event to event of this user."""
-        # What a user id is made of is not ours to say; ids of lanes go into ids and headers.
-        lane = hashlib.blake2b(user_id.encode(), digest_size=12).hexdigest()
-        return cls(f"{lane}-{number:08x}", event_type, lane, user_id, at, data)
+        # What a user id is made of is not ours to say; ordering keys go into ids and headers.
+        ordering_key = hashlib.blake2b(user_id.encode(), digest_size=12).hexdigest()
+        return cls(f"{ordering_key}-{number:08x}", event_type, ordering_key, user_id, at, data)
 
 
 class Outbox:
@@ -74,7 +74,7 @@ class Outbox:
             doc = {
                 "_id": record.id,
                 "kind": record.type,
-                "lane": record.lane,
+                "lane": record.ordering_key,
                 "key": record.key,
                 "at": record.at,
                 # As text: no key that a client chose means anything to the database.
@@ -82,7 +82,7 @@ class Outbox:
             }
             if span is not None:
                 doc["trace"] = span.traceparent
-            if slots := self._routes.slots(record.type, record.lane):
+            if slots := self._routes.slots(record.type, record.ordering_key):
                 doc["due"] = slots
             else:
                 doc["expiresAt"] = record.at + timedelta(seconds=RETENTION_S)

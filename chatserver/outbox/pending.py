@@ -13,7 +13,7 @@ from .event import TYPE_OF_ENTRY
 PAGE = 200
 
 _BEHIND = "~"
-"""Sorts behind whatever an id can have after its lane."""
+"""Sorts behind whatever an id can have after its ordering key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,34 +41,36 @@ class Pending:
         return self.doc["conversationId"] if self.collection == "log" else self.doc["key"]
 
 
-def lane_of(record_id: str) -> str:
+def ordering_key_of(record_id: str) -> str:
+    """The key of a record: events that share it are sent in the order of their ids."""
     return record_id[: record_id.index("-")]
 
 
-async def due_in_lane(
-    mongo: Mongo, endpoint: str, partition: int, lane: str, most: int
+async def due_for_key(
+    mongo: Mongo, endpoint: str, partition: int, ordering_key: str, limit: int
 ) -> list[Pending]:
-    """The first of what is due for an endpoint in a lane, in order, at least one if there is any."""
-    where = {"due": slot_of(endpoint, partition), "_id": {"$gt": f"{lane}-", "$lt": f"{lane}."}}
+    """The first events of an ordering key that are due for an endpoint, in order; at least one, if any is due."""
+    ids = {"$gt": f"{ordering_key}-", "$lt": f"{ordering_key}."}
+    where = {"due": slot_of(endpoint, partition), "_id": ids}
     # As of one moment: else one that was recorded in between could hide the one before it.
-    both = await mongo.first_records(where, most)
+    both = await mongo.first_records(where, limit)
     found = sorted(
         (
-            Pending(one.name, doc)
-            for one, docs in zip((mongo.log, mongo.outbox), both, strict=True)
+            Pending(collection.name, doc)
+            for collection, docs in zip((mongo.log, mongo.outbox), both, strict=True)
             for doc in docs
         ),
         key=lambda pending: pending.id,
     )
     # Past the end of a list that was cut off, the other one may be ahead of what was not read.
-    ends = [docs[-1]["_id"] for docs in both if len(docs) == most]
-    return [one for one in found if not ends or one.id <= min(ends)]
+    ends = [docs[-1]["_id"] for docs in both if len(docs) == limit]
+    return [pending for pending in found if not ends or pending.id <= min(ends)]
 
 
-async def lanes_due(mongo: Mongo, endpoint: str, partitions: Iterable[int]) -> AsyncIterator[str]:
-    """The lanes in which something is due for an endpoint; a lane may come twice.
+async def keys_due(mongo: Mongo, endpoint: str, partitions: Iterable[int]) -> AsyncIterator[str]:
+    """The ordering keys with events that are due for an endpoint; a key may come twice.
 
-    A lane costs one look-up, however much is due in it.
+    A key costs one look-up, however many events it has.
     """
     for partition in partitions:
         for collection in (mongo.log, mongo.outbox):
@@ -76,13 +78,13 @@ async def lanes_due(mongo: Mongo, endpoint: str, partitions: Iterable[int]) -> A
             while True:
                 where = {"due": slot_of(endpoint, partition), "_id": {"$gt": after}}
                 ids = await _ids(collection, where, PAGE)
-                for lane in dict.fromkeys(map(lane_of, ids)):
-                    yield lane
+                for ordering_key in dict.fromkeys(map(ordering_key_of, ids)):
+                    yield ordering_key
                 if len(ids) < PAGE:
                     break
-                after = lane_of(ids[-1]) + _BEHIND
+                after = ordering_key_of(ids[-1]) + _BEHIND
 
 
-async def _ids(collection: Collection, where: Document, most: int) -> list[str]:
-    cursor = collection.find(where, {"_id": 1}).sort("_id", 1).limit(most).batch_size(most)
+async def _ids(collection: Collection, where: Document, limit: int) -> list[str]:
+    cursor = collection.find(where, {"_id": 1}).sort("_id", 1).limit(limit).batch_size(limit)
     return [doc["_id"] async for doc in cursor.hint("pending")]

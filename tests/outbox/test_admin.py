@@ -9,7 +9,7 @@ import pytest
 
 from chatserver.clock import iso, now
 from chatserver.outbox.endpoints import slot_of
-from chatserver.outbox.pending import lane_of
+from chatserver.outbox.pending import ordering_key_of
 from tests.support.endpoints_without_relay import Opener, talk_of
 from tests.support.people import People, ask
 from tests.support.shapes import A_TIME
@@ -57,15 +57,15 @@ async def test_what_fails_is_shown_with_its_reason(desk_at: Opener) -> None:
     for _ in range(7):
         _, talk, _ = await talk_of(desk)
         heads.append(talk)
-    by_lane = {lane_of(one.id): one for one in await desk.pending("default")}
+    by_key = {ordering_key_of(one.id): one for one in await desk.pending("default")}
     for number, talk in enumerate(heads):
-        await desk.hold("default", by_lane[talk["id"]], f"answered 50{number}")
+        await desk.hold("default", by_key[talk["id"]], f"answered 50{number}")
     shown = await desk.endpoint("default")
     assert (shown["failing"], len(shown["worst"])) == (7, 5)
     first = shown["worst"][0]
     assert first == {
         "key": heads[0]["id"],
-        "eventId": f"evt_{by_lane[heads[0]['id']].id}",
+        "eventId": f"evt_{by_key[heads[0]['id']].id}",
         "timestamp": heads[0]["createdAt"],
         "since": A_TIME,
         "attempts": 3,

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from chatserver.outbox.endpoints import partition_of, slot_of
-from chatserver.outbox.pending import lane_of
+from chatserver.outbox.pending import ordering_key_of
 from tests.support.endpoints_without_relay import Opener, talk_of
 from tests.support.receiver import Receiver
 from tests.support.shapes import A_TIME
@@ -116,7 +116,7 @@ async def test_a_letter_is_kept_while_its_event_is_being_given_up(desk_at: Opene
     desk = await desk_at()
     _, _, (said,) = await talk_of(desk, "Hello")
     await desk.give_up("default", "message.created")
-    slot = slot_of("default", partition_of(lane_of(said["id"])))
+    slot = slot_of("default", partition_of(ordering_key_of(said["id"])))
     await desk.mongo.log.update_one({"_id": said["id"]}, {"$set": {"due": [slot]}})
     assert (await desk.replay(dead=True))["replayed"] == 1
     assert (await desk.endpoint("default"))["dead"] == 1

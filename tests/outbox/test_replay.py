@@ -8,7 +8,7 @@ from typing import Any
 
 from chatserver.clock import iso, now
 from chatserver.outbox.endpoints import partition_of, slot_of
-from chatserver.outbox.pending import lane_of
+from chatserver.outbox.pending import ordering_key_of
 from tests.support.endpoints_without_relay import WEEK, Opener, talk_of
 
 
@@ -25,7 +25,7 @@ async def test_an_event_is_sent_again_to_whoever_wants_it(
         assert await desk.replay(ids=[message]) == {"replayed": 1, "gone": 0, "nextCursor": None}
         assert await desk.due("default") == await desk.due("crm") == [message]
         record = await desk.mongo.log.find_one({"_id": said["id"]})
-        partition = partition_of(lane_of(said["id"]))
+        partition = partition_of(ordering_key_of(said["id"]))
         assert sorted(record["due"]) == [slot_of(one, partition) for one in ("crm", "default")]
         assert "expiresAt" not in record  # or the message would vanish with it
     assert await desk.rings() == rings + 2
@@ -133,22 +133,22 @@ async def test_events_are_chosen_by_type_and_time(desk_at: Opener, crm: dict[str
 async def test_many_events_are_sent_again_bit_by_bit_and_each_once(desk_at: Opener) -> None:
     desk = await desk_at()
     begin = datetime(2026, 1, 1)  # noqa: DTZ001
-    lanes = [f"{one:024x}" for one in range(40)]
+    talks = [f"{n:024x}" for n in range(40)]
     log, outbox = [], []
     for number in range(12_000):
-        lane = lanes[number % 40]
+        talk_id = talks[number % 40]
         # 1,500 in the first millisecond, then some 20 in each.
         at = begin + timedelta(milliseconds=max(0, number - 1500) // 20)
         if number % 3 == 0:
-            record = {"_id": f"{lane}-{number:08x}.{number:08x}", "kind": "participant.added"}
-            outbox.append({**record, "lane": lane, "key": lane, "at": at, "data": "{}"})
+            record = {"_id": f"{talk_id}-{number:08x}.{number:08x}", "kind": "participant.added"}
+            outbox.append({**record, "lane": talk_id, "key": talk_id, "at": at, "data": "{}"})
         else:
             kind = "message" if number % 3 == 1 else "hide"
             log.append(
                 {
-                    "_id": f"{lane}-{number:08x}",
+                    "_id": f"{talk_id}-{number:08x}",
                     "kind": kind,
-                    "conversationId": lane,
+                    "conversationId": talk_id,
                     "at": at,
                     "rev": number,
                 }
@@ -175,7 +175,7 @@ async def test_many_events_are_sent_again_bit_by_bit_and_each_once(desk_at: Open
         since=iso(begin), until=iso(begin + timedelta(days=1)), type="message.created"
     )
     assert sum(counts) == len(await desk.deliver("default")) == 4000
-    counts = await calls(conversationId=lanes[7])
+    counts = await calls(conversationId=talks[7])
     assert sum(counts) == len(await desk.deliver("default")) == 200
 
     ran = await desk.run(

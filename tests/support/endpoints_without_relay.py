@@ -15,7 +15,7 @@ import pytest_asyncio
 from chatserver.clock import now
 from chatserver.mongo import Mongo
 from chatserver.outbox.endpoints import partition_of, slots_of
-from chatserver.outbox.pending import Pending, lane_of
+from chatserver.outbox.pending import Pending, ordering_key_of
 from chatserver.outbox.relay.results import Hold, Records
 
 from .command import Ran, run
@@ -77,7 +77,7 @@ class Desk:
     async def deliver(self, name: str) -> list[str]:
         """All that is due, as a relay would have delivered it."""
         due = await self.pending(name)
-        await asyncio.gather(*[self.records.delivered(name, one, held_lane=None) for one in due])
+        await asyncio.gather(*[self.records.delivered(name, one, held_key=None) for one in due])
         return [f"evt_{one.id}" for one in due]
 
     async def give_up(self, name: str, type_: str, error: str = "answered 410") -> list[str]:
@@ -88,9 +88,11 @@ class Desk:
         return [f"evt_{one.id}" for one in due]
 
     async def hold(self, name: str, one: Pending, error: str) -> None:
-        lane = lane_of(one.id)
+        ordering_key = ordering_key_of(one.id)
         at = now()
-        hold = Hold(name, lane, partition_of(lane), at, 3, at + timedelta(seconds=4), error)
+        hold = Hold(
+            name, ordering_key, partition_of(ordering_key), at, 3, at + timedelta(seconds=4), error
+        )
         await self.records.held(hold, one)
 
     async def rings(self) -> int:

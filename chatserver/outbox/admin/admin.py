@@ -36,7 +36,7 @@ class OneEndpoint:
 
 
 WORST = 5
-"""Failing lanes that are shown of each endpoint."""
+"""Failing ordering keys that are shown of each endpoint."""
 SWEEP = 1000
 BUDGET_S = 2.0
 """After this long the rest of a sweep is left to the next request."""

@@ -12,7 +12,7 @@ from ..endpoints import slots_of
 COUNT_MOST = 100_000
 """Events that are counted; 50 ms."""
 LOOK_AT_MOST = 10_000
-"""Events among which the oldest is looked for: the index has them by lane and not by time."""
+"""Events among which the oldest is looked for: the index has them by ordering key and not by time."""
 NAMES_MOST = 100
 
 
@@ -36,7 +36,7 @@ class Backlog:
         """When the oldest event happened that waits for the endpoint.
 
         Exact while at most LOOK_AT_MOST wait in each collection; else the oldest of so many, and of
-        the heads of the lanes that fail.
+        the first events of the ordering keys that fail.
         """
         first: list[datetime] = []
         for collection in self._collections:

@@ -12,7 +12,7 @@ from ...errors import NotFound, ValidationFailed
 from ...mongo import RETENTION_S, Collection, Document, Mongo
 from ..endpoints import Endpoint, Routes
 from ..event import TYPE_OF_ENTRY, event_id
-from ..pending import lane_of
+from ..pending import ordering_key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Search:
             kind = doc["kind"]
             type_ = TYPE_OF_ENTRY.get(kind) if collection == "log" else kind
             if type_ is not None:
-                slots = tuple(self._routes.slots(type_, lane_of(doc["_id"])))
+                slots = tuple(self._routes.slots(type_, ordering_key_of(doc["_id"])))
                 due = tuple(doc.get("due", ()))
                 message_id = doc.get("messageId")
                 found.append(

@@ -1,4 +1,4 @@
-"""The deliveries to one endpoint: lanes side by side, each in order, a failing one held alone."""
+"""The deliveries to one endpoint: ordering keys side by side, each in order, a failing key held alone."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import structlog
 from ...clock import now
 from ...mongo import Document, Mongo, PyMongoError, deadline, is_down
 from ..event import Event
-from ..pending import Pending, due_in_lane
+from ..pending import Pending, due_for_key
 from ..sinks.sink import Delivery, Sink
-from .key_queue import Lane
-from .key_queues import AHEAD, Lanes
+from .key_queue import KeyQueue
+from .key_queues import AHEAD, KeyQueues
 from .partition_leases import Leases
 from .results import Hold, Records
 
 log = structlog.get_logger(__name__)
 
-LANES_PER_PLACE = 4
-"""While one lane sends, others are read, and wait for the record of what they have sent."""
+QUEUES_PER_DELIVERY = 4
+"""While one queue sends, others are read, or wait for the record of what they have sent."""
 ALL_FAIL = 10
-"""So many failures after each other: it is not the lanes that fail but the endpoint."""
+"""So many failures after each other: it is not the keys that fail but the endpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,12 @@ class Retry:
 
 
 class Deliveries:
-    """An event is sent when the one before it in its lane was delivered, and that is on record. So a
-    crash repeats one event per lane at most, and LANES_PER_PLACE * `concurrency` in all: those that
+    """An event is sent when the one before it of its ordering key was delivered, and that is on record. So a
+    crash repeats one event per key at most, and QUEUES_PER_DELIVERY * `concurrency` in all: those that
     were in flight or not yet on record. `concurrency` are in flight at most.
 
     An event is given up at its first failure more than `retry.give_up_s` after it happened, or after
-    its lane began to fail, whichever is later.
+    its key began to fail, whichever is later.
     """
 
     def __init__(
@@ -80,34 +80,34 @@ class Deliveries:
         """For what is in flight."""
         self._observe = observe
         self._loop = asyncio.get_running_loop()
-        self.lanes = Lanes(self.pump)
-        self._at_work: dict[asyncio.Task[None], Lane] = {}
+        self.queues = KeyQueues(self.pump)
+        self._at_work: dict[asyncio.Task[None], KeyQueue] = {}
         self._failures = 0
-        """Since the last success, of whatever lane."""
+        """Since the last success, of whatever key."""
         self._stopping = False
 
-    # --- which lanes ----------------------------------------------------------------------------
+    # --- which keys -----------------------------------------------------------------------------
 
     def hold(self, hold: Hold) -> None:
         """Go on with a hold that another relay, or this one before, has put on record."""
-        if hold.partition not in self.lanes.partitions:
+        if hold.partition not in self.queues.partitions:
             return
-        if lane := self.lanes.get(hold.lane):
+        if queue := self.queues.get(hold.ordering_key):
             # It is still at work from before, and may have succeeded: then it removes what is on record.
-            lane.since, lane.behind = lane.since or hold.since, True
+            queue.since, queue.behind = queue.since or hold.since, True
             return
         self._failures += hold.attempts
-        lane = self.lanes.add(hold.lane)
-        lane.since, lane.attempts, lane.backoff = hold.since, hold.attempts, hold.attempts
-        self.lanes.hold(lane, (hold.next_at - now()).total_seconds())
+        queue = self.queues.add(hold.ordering_key)
+        queue.since, queue.attempts, queue.backoff = hold.since, hold.attempts, hold.attempts
+        self.queues.hold(queue, (hold.next_at - now()).total_seconds())
 
     def drop(self, held: frozenset[int]) -> None:
         """Begin afresh with these partitions: what is in flight ends, nothing else is remembered."""
-        self.lanes.drop(held, set(self._at_work.values()))
+        self.queues.drop(held, set(self._at_work.values()))
 
     def is_quiet(self, partition: int) -> bool:
         """Whether nothing of a partition is in flight."""
-        return all(lane.partition != partition for lane in self._at_work.values())
+        return all(queue.partition != partition for queue in self._at_work.values())
 
     @property
     def in_flight(self) -> int:
@@ -116,78 +116,80 @@ class Deliveries:
     async def stop(self) -> None:
         """Begin no new delivery; return when those under way have ended and are on record."""
         self._stopping = True
-        self.lanes.close()
+        self.queues.close()
         if self._at_work:
             await asyncio.wait(self._at_work)
 
     # --- sending it -----------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Give free places to lanes that are ready."""
+        """Give free places to queues that are ready."""
         while (
-            len(self._at_work) < LANES_PER_PLACE * self._concurrency
+            len(self._at_work) < QUEUES_PER_DELIVERY * self._concurrency
             and self._leases.valid
             and not self._stopping
-            and (lane := self.lanes.next())
+            and (queue := self.queues.next())
         ):
-            task = self._loop.create_task(self._work(lane))
-            self._at_work[task] = lane
+            task = self._loop.create_task(self._work(queue))
+            self._at_work[task] = queue
             task.add_done_callback(self._worked)
 
-    async def _work(self, lane: Lane) -> None:
-        """One lane's turn."""
+    async def _work(self, queue: KeyQueue) -> None:
+        """One queue's turn."""
         for _ in range(AHEAD):
-            if self._stopping or not self._is_ours(lane):
+            if self._stopping or not self._is_ours(queue):
                 return
-            if not lane.queue and lane.behind:
-                await self._read(lane)
+            if not queue.events and queue.behind:
+                await self._read(queue)
                 continue
-            if not lane.queue:
-                if lane.since is not None:
-                    await self._records.released(self.name, lane.id)
-                    lane.succeeded()
+            if not queue.events:
+                if queue.since is not None:
+                    await self._records.released(self.name, queue.ordering_key)
+                    queue.succeeded()
                 return
-            if not await self._send(lane, self.lanes.head(lane)):
+            if not await self._send(queue, self.queues.head(queue)):
                 return
 
-    def _is_ours(self, lane: Lane) -> bool:
-        return self._leases.valid and not lane.dropped
+    def _is_ours(self, queue: KeyQueue) -> bool:
+        return self._leases.valid and not queue.dropped
 
-    async def _read(self, lane: Lane) -> None:
-        lane.behind, lane.reading = False, True
-        most = self.lanes.room
+    async def _read(self, queue: KeyQueue) -> None:
+        queue.behind, queue.reading = False, True
+        limit = self.queues.room
         try:
             async with deadline():
-                found = await due_in_lane(self._mongo, self.name, lane.partition, lane.id, most)
+                found = await due_for_key(
+                    self._mongo, self.name, queue.partition, queue.ordering_key, limit
+                )
         except (PyMongoError, TimeoutError) as error:
-            lane.behind = True
+            queue.behind = True
             if not is_down(error):
                 raise
             await asyncio.sleep(1.0)
             return
         finally:
-            lane.reading = False
-        self.lanes.put(lane, found)
-        if len(found) >= most:
-            lane.behind = True
+            queue.reading = False
+        self.queues.put(queue, found)
+        if len(found) >= limit:
+            queue.behind = True
 
-    async def _send(self, lane: Lane, pending: Pending) -> bool:
-        """Send the head of a lane once. Whether the lane may go on."""
+    async def _send(self, queue: KeyQueue, pending: Pending) -> bool:
+        """Send the head of a queue once. Returns whether the queue may go on."""
         try:
             event = await self._event(pending)
         except (PyMongoError, TimeoutError) as error:
             if not is_down(error):
                 raise
-            self.lanes.put_back(lane, pending)
+            self.queues.put_back(queue, pending)
             await asyncio.sleep(1.0)
             return True
         except Exception:  # a record that cannot be told of must not hold up what is behind it
             log.exception("an event cannot be made of a record", record=pending.id)
-            await self._bury(lane, pending, "The record cannot be read.")
+            await self._bury(queue, pending, "The record cannot be read.")
             return True
         async with self._places:
-            if not self._is_ours(lane):
-                self.lanes.forget(lane)
+            if not self._is_ours(queue):
+                self.queues.forget(queue)
                 return False
             began = time.perf_counter()
             delivery = await self._sink.deliver(event)
@@ -195,20 +197,20 @@ class Deliveries:
             self._observe(self.name, delivery.outcome, time.perf_counter() - began, since)
         if delivery.outcome == "delivered":
             await self._records.delivered(
-                self.name, pending, held_lane=lane.id if lane.since else None
+                self.name, pending, held_key=queue.ordering_key if queue.since else None
             )
-            lane.succeeded()
+            queue.succeeded()
             self._succeeded()
             return True
         self._failures += 1
-        lane.attempts += 1
-        lane.backoff += 1
-        lane.since = lane.since or now()
-        too_old = now() - max(pending.at, lane.since) >= timedelta(seconds=self._retry.give_up_s)
-        if (delivery.outcome == "gone" or too_old) and self._is_ours(lane):
-            await self._bury(lane, pending, delivery.says)
+        queue.attempts += 1
+        queue.backoff += 1
+        queue.since = queue.since or now()
+        too_old = now() - max(pending.at, queue.since) >= timedelta(seconds=self._retry.give_up_s)
+        if (delivery.outcome == "gone" or too_old) and self._is_ours(queue):
+            await self._bury(queue, pending, delivery.says)
             return True
-        await self._hold(lane, pending, delivery)
+        await self._hold(queue, pending, delivery)
         return False
 
     async def _event(self, pending: Pending) -> Event:
@@ -216,27 +218,27 @@ class Deliveries:
             return Event.from_doc(pending.doc)
         return await self._describe(pending.doc)
 
-    async def _bury(self, lane: Lane, pending: Pending, says: str) -> None:
+    async def _bury(self, queue: KeyQueue, pending: Pending, says: str) -> None:
         log.error(
             "an event was given up",
             endpoint=self.name,
             record=pending.id,
-            attempts=lane.attempts,
+            attempts=queue.attempts,
             reason=says,
         )
         self._observe(self.name, "dead", 0.0, 0.0)
-        await self._records.dead(self.name, pending, lane.attempts, says)
-        lane.attempts = 0
+        await self._records.dead(self.name, pending, queue.attempts, says)
+        queue.attempts = 0
 
-    async def _hold(self, lane: Lane, head: Pending, delivery: Delivery) -> None:
-        pause = max(self._retry.pause(lane.backoff), delivery.retry_after_s)
-        lane.not_before = self._loop.time() + delivery.retry_after_s
+    async def _hold(self, queue: KeyQueue, head: Pending, delivery: Delivery) -> None:
+        pause = max(self._retry.pause(queue.backoff), delivery.retry_after_s)
+        queue.not_before = self._loop.time() + delivery.retry_after_s
         hold = Hold(
             endpoint=self.name,
-            lane=lane.id,
-            partition=lane.partition,
-            since=lane.since or now(),
-            attempts=lane.attempts,
+            ordering_key=queue.ordering_key,
+            partition=queue.partition,
+            since=queue.since or now(),
+            attempts=queue.attempts,
             next_at=now() + timedelta(seconds=pause),
             error=delivery.says,
         )
@@ -244,30 +246,35 @@ class Deliveries:
             log.warning("a delivery failed", endpoint=self.name, reason=delivery.says, again=pause)
         elif self._failures == ALL_FAIL:
             log.error("nothing can be delivered", endpoint=self.name, reason=delivery.says)
-        if self._is_ours(lane):
+        if self._is_ours(queue):
             # Else it is for the other relay to say: nobody would remove this one's record.
             await self._records.held(hold, head)
-        # A thousand failing lanes keep no events in memory.
-        self.lanes.forget(lane)
-        lane.pause = pause
+        # A thousand failing keys keep no events in memory.
+        self.queues.forget(queue)
+        queue.pause = pause
 
     def _succeeded(self) -> None:
         if self._failures >= ALL_FAIL:
             log.info("events can be delivered again", endpoint=self.name)
             # It is back: nobody need wait for the end of a pause that was made for its absence, now
             # or after the attempt that is under way.
-            for lane in self.lanes:
-                lane.backoff = 0
-                if lane.held:
-                    lane.let_go()
-                    self.lanes.hold(lane, lane.not_before - self._loop.time())
+            for queue in self.queues:
+                queue.backoff = 0
+                if queue.held:
+                    queue.let_go()
+                    self.queues.hold(queue, queue.not_before - self._loop.time())
         self._failures = 0
 
     def _worked(self, task: asyncio.Task[None]) -> None:
-        lane = self._at_work.pop(task)
+        queue = self._at_work.pop(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("a lane stopped", endpoint=self.name, lane=lane.id, exc_info=error)
-            self.lanes.forget(lane)
-            lane.pause = self._retry.pause(1)
-        self.lanes.done(lane)
+            log.error(
+                "the deliveries of an ordering key stopped",
+                endpoint=self.name,
+                ordering_key=queue.ordering_key,
+                exc_info=error,
+            )
+            self.queues.forget(queue)
+            queue.pause = self._retry.pause(1)
+        self.queues.done(queue)
         self.pump()

@@ -1,4 +1,4 @@
-"""A lane: the events of one conversation or user, on their way to one endpoint."""
+"""The undelivered events of one ordering key, a conversation or a user, for one endpoint."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from ..endpoints import partition_of
 from ..pending import Pending
 
 
-class Lane:
+class KeyQueue:
+    """Where the deliveries of one ordering key stand. Its events are sent after each other."""
+
     __slots__ = (
         "attempts",
         "backoff",
         "behind",
         "dropped",
-        "id",
+        "events",
         "not_before",
+        "ordering_key",
         "partition",
         "pause",
-        "queue",
         "reading",
         "since",
         "timer",
     )
 
-    def __init__(self, lane_id: str, *, behind: bool) -> None:
-        self.id = lane_id
-        self.partition = partition_of(lane_id)
-        self.queue: deque[Pending] = deque()
+    def __init__(self, ordering_key: str, *, behind: bool) -> None:
+        self.ordering_key = ordering_key
+        self.partition = partition_of(ordering_key)
+        self.events: deque[Pending] = deque()
         """What is sent next, in order."""
         self.behind = behind
         """More may be due than is in the queue: it is read when the queue is empty."""

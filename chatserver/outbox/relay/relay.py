@@ -19,7 +19,7 @@ from ... import tasks
 from ...mongo import Document, Mongo, PyMongoError
 from ..endpoints import Endpoint, slot_of
 from ..event import Event
-from ..pending import Pending, lane_of, lanes_due
+from ..pending import Pending, keys_due, ordering_key_of
 from ..sinks.sink import Sink
 from .deliveries import Deliveries, Retry
 from .partition_leases import LEASE_S, TICK_S, Leases
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 SCAN_EVERY_S = 60.0
 ROOM_AGAIN_S = 1.0
-"""How soon it is looked for lanes again after there was no room for all of them."""
+"""How soon the relay scans again after there was no room for all queues."""
 FINISH_S = LEASE_S - TICK_S
 """What is in flight at the end may take this long: as long as a lease lasts without a heart beat."""
 BELL = "bell"
@@ -151,7 +151,7 @@ class Relay:
 
     async def _hear(self, held: frozenset[int]) -> None:
         for one in self.deliveries:
-            one.lanes.scanning = True  # until the first scan has ended
+            one.queues.scanning = True  # until the first scan has ended
         # First the ear, then the eye: what is recorded in between is heard and seen.
         async with self._mongo.changes(self._wanted()) as changes:
             # Before anything is begun: who delivers without knowing of a hold is held after it.
@@ -187,7 +187,7 @@ class Relay:
         doc = change["fullDocument"]
         for slot in doc["due"]:
             if deliveries := self._of_slot.get(slot):
-                deliveries.lanes.take(lane_of(doc["_id"]), Pending(collection, doc))
+                deliveries.queues.take(ordering_key_of(doc["_id"]), Pending(collection, doc))
 
     # --- looking --------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ class Relay:
         while True:
             self._bell.clear()
             await self._insist(held)
-            more = any(one.lanes.more for one in self.deliveries)
+            more = any(one.queues.more for one in self.deliveries)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ROOM_AGAIN_S if more else SCAN_EVERY_S):
                     await self._bell.wait()
@@ -219,8 +219,8 @@ class Relay:
     async def _scan(self, held: frozenset[int]) -> None:
         for one in self.deliveries:
             # Who did not find room before may turn up now, with something older due.
-            lanes = one.lanes
-            lanes.scanning, lanes.more = True, False
-            async for lane in lanes_due(self._mongo, one.name, sorted(held)):
-                lanes.look(lane)
-            lanes.scanning = False
+            queues = one.queues
+            queues.scanning, queues.more = True, False
+            async for ordering_key in keys_due(self._mongo, one.name, sorted(held)):
+                queues.look(ordering_key)
+            queues.scanning = False

@@ -27,10 +27,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why, and until when, a lane is held for an endpoint. One per lane that fails."""
+    """Why, and until when, an ordering key is held for an endpoint. One per key that fails."""
 
     endpoint: str
-    lane: str
+    ordering_key: str
     partition: int
     since: datetime
     """The first failure since the last success."""
@@ -40,7 +40,7 @@ class Hold:
 
     @property
     def id(self) -> str:
-        return hold_id(self.endpoint, self.lane)
+        return hold_id(self.endpoint, self.ordering_key)
 
     @classmethod
     def from_doc(cls, doc: Document) -> Hold:
@@ -58,7 +58,7 @@ class Hold:
         return {
             "_id": self.id,
             "endpoint": self.endpoint,
-            "lane": self.lane,
+            "lane": self.ordering_key,
             "partition": self.partition,
             "since": self.since,
             "attempts": self.attempts,
@@ -70,8 +70,8 @@ class Hold:
         }
 
 
-def hold_id(endpoint: str, lane: str) -> str:
-    return f"{endpoint}|{lane}"
+def hold_id(endpoint: str, ordering_key: str) -> str:
+    return f"{endpoint}|{ordering_key}"
 
 
 class _Batch:
@@ -94,20 +94,20 @@ class Records:
         self._next = _Batch()
         self._writing: asyncio.Task[None] | None = None
 
-    async def delivered(self, endpoint: str, pending: Pending, *, held_lane: str | None) -> None:
-        """`held_lane`: the lane, when it had been held."""
+    async def delivered(self, endpoint: str, pending: Pending, *, held_key: str | None) -> None:
+        """`held_key`: the ordering key, if it was held."""
         self._next.done.setdefault((pending.collection, endpoint), []).append(pending.id)
-        if held_lane is not None:
-            self._next.holds[hold_id(endpoint, held_lane)] = None
+        if held_key is not None:
+            self._next.holds[hold_id(endpoint, held_key)] = None
         await self._write()
 
     async def held(self, hold: Hold, head: Pending) -> None:
         self._next.holds[hold.id] = hold.doc(head)
         await self._write()
 
-    async def released(self, endpoint: str, lane: str) -> None:
-        """There is nothing left in a lane that was held."""
-        self._next.holds[hold_id(endpoint, lane)] = None
+    async def released(self, endpoint: str, ordering_key: str) -> None:
+        """A key that was held has no event left."""
+        self._next.holds[hold_id(endpoint, ordering_key)] = None
         await self._write()
 
     async def dead(self, endpoint: str, pending: Pending, attempts: int, error: str) -> None:
