@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from .. import tasks
 from ..chat.announcements import Announcements
-from ..chat.catch_up.log_reader import Record
+from ..chat.catch_up.log_reader import LogReader
 from ..chat.catch_up.memberships import Missed
 from ..chat.catch_up.notices import Untold
 from ..chat.chat import Chat
@@ -51,9 +51,9 @@ async def build(
     await recency.repair()
     unread = Unread(mongo)
     views = Views(mongo, unread)
-    record = Record(mongo, views, recency)
-    cluster = Cluster(record, node) if settings.redis_url else None
-    rooms = cluster or Rooms(record)
+    log_reader = LogReader(mongo, views, recency)
+    cluster = Cluster(log_reader, node) if settings.redis_url else None
+    rooms = cluster or Rooms(log_reader)
     undo.push_async_callback(rooms.sequencer.close)
     # Closed after the log: what it commits at last is told.
     bus = _bus(undo, cluster, settings, metrics) if cluster else None
@@ -99,7 +99,7 @@ async def build(
     watch_rooms(metrics, rooms)
     if cluster and bus:
         cluster.elsewhere = changes.on_remote_message
-        cluster.look_again = Missed(mongo, record, users, views, cluster).look
+        cluster.look_again = Missed(mongo, log_reader, users, views, cluster).look
         cluster.look_aside = Untold(mongo, members, cluster).look
         await _join(undo, cluster, bus, nodes)
     return rooms, Chat(

@@ -1,4 +1,4 @@
-"""What the log has of a conversation beyond what its sockets have heard."""
+"""Reads from the log what a room is missing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..recency import Recency
 from ..views import LAST_ENTRY, Views
 
 
-class Record:
-    """Reads the log for whoever keeps rooms in order (realtime.rooms.sequencer.LogSource)."""
+class LogReader:
+    """The log as the sequencer of rooms reads it (`realtime.rooms.sequencer.LogSource`)."""
 
     def __init__(self, mongo: Mongo, views: Views, recency: Recency) -> None:
         self._mongo = mongo
@@ -39,7 +39,10 @@ class Record:
             raise Unreadable from error
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
-        """The offset that each of these conversations has reached; those that have ended are left out. Raises Unreadable."""
+        """The latest offset of each of these conversations; those that have ended are left out.
+
+        Raises Unreadable.
+        """
         wanted = list(rooms)
         found: dict[str, int] = {}
         try:

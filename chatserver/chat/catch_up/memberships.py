@@ -14,7 +14,7 @@ from ...realtime.rooms.sequencer import Unreadable
 from ...realtime.rooms.update import RoomUpdate
 from ..users import Users
 from ..views import Views
-from .log_reader import Record
+from .log_reader import LogReader
 
 MARGIN = timedelta(seconds=60)
 """How far the nodes' clocks may be apart, and how long a change may take to be on record."""
@@ -45,10 +45,10 @@ class Missed:
     else is a change of a room that is heard here, and is found by its offset.)"""
 
     def __init__(
-        self, mongo: Mongo, record: Record, users: Users, views: Views, here: Here
+        self, mongo: Mongo, log_reader: LogReader, users: Users, views: Views, here: Here
     ) -> None:
         self._mongo = mongo
-        self._record = record
+        self._log_reader = log_reader
         self._users = users
         self._views = views
         self._here = here
@@ -77,7 +77,7 @@ class Missed:
             joined: dict[str, list[Document]] = {}
             for doc in found:
                 joined.setdefault(doc["conversationId"], []).append(doc)
-            for room, offset in (await self._record.positions(joined)).items():
+            for room, offset in (await self._log_reader.positions(joined)).items():
                 await self._bring_in(room, offset, joined[room], watches)
         finally:
             for user_id, watch in watches.items():
