@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from .. import tasks
 from ..chat.announcements import Announcements
 from ..chat.catch_up.log_reader import LogReader
-from ..chat.catch_up.memberships import Missed
+from ..chat.catch_up.memberships import MembershipCatchUp
 from ..chat.catch_up.notices import Untold
 from ..chat.chat import Chat
 from ..chat.conversations import Conversations
@@ -99,7 +99,7 @@ async def build(
     watch_rooms(metrics, rooms)
     if cluster and bus:
         cluster.elsewhere = changes.on_remote_message
-        cluster.look_again = Missed(mongo, log_reader, users, views, cluster).look
+        cluster.look_again = MembershipCatchUp(mongo, log_reader, users, views, cluster).run
         cluster.look_aside = Untold(mongo, members, cluster).look
         await _join(undo, cluster, bus, nodes)
     return rooms, Chat(

@@ -1,4 +1,4 @@
-"""What became of the users who are connected here while nothing was heard of the other nodes."""
+"""Finds the changes of membership, and the blocked and deleted users, that this node missed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MARGIN = timedelta(seconds=60)
 AT_ONCE = 1000
 
 
-class Here(Protocol):
-    """Who is connected to this node, and where they are."""
+class LocalUsers(Protocol):
+    """The users who are connected to this node, and the rooms that they are in (see Cluster)."""
 
     def user_ids(self) -> list[str]: ...
     def hosts(self, user_id: str, room: str) -> bool: ...
@@ -40,24 +40,31 @@ class Here(Protocol):
         """Perform on this node what is on record."""
 
 
-class Missed:
-    """Users who were shut out, and those who came into a conversation that nobody here was in. (All
-    else is a change of a room that is heard here, and is found by its offset.)"""
+class MembershipCatchUp:
+    """Shuts out users who were blocked or deleted meanwhile, and brings users into the rooms of
+    conversations that they joined and that this node did not follow. Every other change of membership
+    has an offset in a room that this node follows, and is found by that.
+    """
 
     def __init__(
-        self, mongo: Mongo, log_reader: LogReader, users: Users, views: Views, here: Here
+        self,
+        mongo: Mongo,
+        log_reader: LogReader,
+        users: Users,
+        views: Views,
+        local_users: LocalUsers,
     ) -> None:
         self._mongo = mongo
         self._log_reader = log_reader
         self._users = users
         self._views = views
-        self._here = here
+        self._local_users = local_users
 
-    async def look(self, seconds: float) -> None:
-        """Look for what is on record since so long. Raises Unreadable."""
+    async def run(self, seconds: float) -> None:
+        """Catch up on the last `seconds`. Raises Unreadable."""
         since = now() - timedelta(seconds=seconds) - MARGIN
         try:
-            user_ids = self._here.user_ids()
+            user_ids = self._local_users.user_ids()
             for n in range(0, len(user_ids), AT_ONCE):
                 async with deadline():
                     await self._users.look_again(user_ids[n : n + AT_ONCE])
@@ -72,7 +79,10 @@ class Missed:
         found = await self._joined(user_ids, {"joinedAt": {"$gte": since}})
         if not found:
             return
-        watches = {one: self._here.arriving(one) for one in {doc["userId"] for doc in found}}
+        watches = {
+            user_id: self._local_users.arriving(user_id)
+            for user_id in {doc["userId"] for doc in found}
+        }
         try:
             joined: dict[str, list[Document]] = {}
             for doc in found:
@@ -81,7 +91,7 @@ class Missed:
                 await self._bring_in(room, offset, joined[room], watches)
         finally:
             for user_id, watch in watches.items():
-                self._here.abort_arrival(user_id, watch)
+                self._local_users.abort_arrival(user_id, watch)
 
     async def _joined(self, user_ids: set[str], which: Document) -> list[Document]:
         """Those who are here and not in the rooms of these participations."""
@@ -90,7 +100,7 @@ class Missed:
             doc
             async for doc in self._mongo.participants.find(which, fields)
             if doc["userId"] in user_ids
-            and not self._here.hosts(doc["userId"], doc["conversationId"])
+            and not self._local_users.hosts(doc["userId"], doc["conversationId"])
         ]
 
     async def _bring_in(
@@ -102,11 +112,11 @@ class Missed:
             return
         conversation = await self._mongo.conversations.find_one({"_id": room}, {"createdAt": 1})
         created_at: Any = conversation and conversation["createdAt"]
-        reached = self._here.reached(room, offset)
+        reached = self._local_users.reached(room, offset)
         # Who is still in since before the offset was read goes, if at all, by a later change: that is
         # to come, unless it was performed while this was read.
         still = await self._joined(set(watches), {"_id": {"$in": [doc["_id"] for doc in docs]}})
-        followed_since = reached is None and self._here.reached(room, offset) is not None
+        followed_since = reached is None and self._local_users.reached(room, offset) is not None
         update = RoomUpdate()
         for doc in still:
             user_id, founder = doc["userId"], doc["joinedAt"] == created_at
@@ -117,9 +127,9 @@ class Missed:
                 # Joining is a change of the room, and may be among those that are still to be told.
                 or (reached is False and not founder)
             ):
-                self._here.missed()
+                self._local_users.missed()
                 continue
             update.admit([user_id])
             update.emit_to(user_id, "conversation:new" if founder else "conversation:joined", view)
         if update.moves:
-            self._here.found(room, offset, update)
+            self._local_users.found(room, offset, update)
