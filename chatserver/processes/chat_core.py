@@ -9,7 +9,7 @@ from .. import tasks
 from ..chat.announcements import Announcements
 from ..chat.catch_up.log_reader import LogReader
 from ..chat.catch_up.memberships import MembershipCatchUp
-from ..chat.catch_up.notices import Untold
+from ..chat.catch_up.notices import NoticeCatchUp
 from ..chat.chat import Chat
 from ..chat.conversations import Conversations
 from ..chat.deletion import Ending
@@ -100,7 +100,7 @@ async def build(
     if cluster and bus:
         cluster.elsewhere = changes.on_remote_message
         cluster.look_again = MembershipCatchUp(mongo, log_reader, users, views, cluster).run
-        cluster.look_aside = Untold(mongo, members, cluster).look
+        cluster.look_aside = NoticeCatchUp(mongo, members, cluster).run
         await _join(undo, cluster, bus, nodes)
     return rooms, Chat(
         users=users,

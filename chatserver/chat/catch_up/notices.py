@@ -1,4 +1,4 @@
-"""What is told outside the order of the log and was not told here: who came and went, and what was read."""
+"""Finds the notices that have no offset (presence and read marks) and that this node missed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..presence.transitions import announced
 from ..read_state.receipts import announcement
 
 PAGE = 200
-"""Users or acts of reading at once: each page is told before the next one is read."""
+"""Users or receipts in one read: each page is delivered before the next one is read."""
 ROOMS = 1000
 
 
-class Here(Protocol):
-    """Who hears what on this node (see Cluster)."""
+class LocalRooms(Protocol):
+    """The rooms that this node follows, and the notices that they have received (see Cluster)."""
 
     def followed(self) -> list[str]: ...
     def level(self, room: str) -> bool: ...
@@ -31,60 +31,67 @@ class Here(Protocol):
     ) -> None: ...
 
 
-class Untold:
-    """Tells it to the sockets of this node, each thing once. It is found by the time that it has on
-    record, which is the database's."""
+class NoticeCatchUp:
+    """Delivers missed notices to the sockets of this node, each notice once. Notices are found by the
+    time of their documents, which is that of the database's clock."""
 
-    def __init__(self, mongo: Mongo, members: Members, here: Here) -> None:
+    def __init__(self, mongo: Mongo, members: Members, local_rooms: LocalRooms) -> None:
         self._mongo = mongo
         self._members = members
-        self._here = here
+        self._local_rooms = local_rooms
 
-    async def look(self, seconds: float, level_at: float) -> None:
-        """Tell what is on record since so long. Raises Unreadable, also when something waits for a room
-        that has not caught up."""
+    async def run(self, seconds: float, caught_up_at: float) -> None:
+        """Deliver the missed notices of the last `seconds`.
+
+        `caught_up_at`: when the rooms had caught up, by time.monotonic(). Raises Unreadable, also when a
+        notice has to wait for a room that has not caught up.
+        """
         try:
             async with deadline():
                 now = await self._mongo.now()
-            # What is later waits for the next look: somebody may have been removed before it.
-            until = now - timedelta(seconds=time.monotonic() - level_at)
+            # A later notice waits for the next run: somebody may have been removed before it.
+            until = now - timedelta(seconds=time.monotonic() - caught_up_at)
             within = {"$gte": now - timedelta(seconds=seconds), "$lte": until}
-            rooms = self._here.followed()
-            all_told = await self._presence(within, set(rooms))
+            rooms = self._local_rooms.followed()
+            complete = await self._presence(within, set(rooms))
             for n in range(0, len(rooms), ROOMS):
-                all_told &= await self._reading(within, rooms[n : n + ROOMS])
+                complete &= await self._reading(within, rooms[n : n + ROOMS])
         except (PyMongoError, TimeoutError) as error:
             if not is_down(error):
                 raise
             raise Unreadable from error
-        if not all_told:
+        if not complete:
             raise Unreadable
 
     async def _presence(self, within: Document, followed: set[str]) -> bool:
-        """Whether all could be told."""
-        all_told = True
+        """Returns whether all could be delivered."""
+        complete = True
         cursor = self._mongo.users.find(
             {"presenceAt": within},
             {"presenceAt": 1, "presenceChanges": 1, "on": 1, "lastSeenAt": 1},
         ).sort("presenceAt")
         while page := await self._page(cursor):
-            page = [doc for doc in page if not self._here.knows(doc["_id"], doc["presenceChanges"])]
+            page = [
+                doc
+                for doc in page
+                if not self._local_rooms.knows(doc["_id"], doc["presenceChanges"])
+            ]
             async with deadline():
                 where = await self._members.rooms_of_many([doc["_id"] for doc in page])
             for doc in page:
                 user_id = doc["_id"]
                 shared = followed.intersection(where.get(user_id, ()))
-                if all(map(self._here.level, shared)):
+                if all(map(self._local_rooms.level, shared)):
                     event, payload = announced(doc)
-                    self._here.found_state(
+                    self._local_rooms.found_state(
                         shared, event, payload, but=user_id, number=doc["presenceChanges"]
                     )
                 else:
-                    all_told = False
-        return all_told
+                    complete = False
+        return complete
 
     async def _reading(self, within: Document, rooms: list[str]) -> bool:
-        all_told = True
+        complete = True
         cursor = self._mongo.receipts.find(
             # In each room by itself: what is read elsewhere costs this node nothing.
             {"conversationId": {"$in": rooms}, "at": within, "place": {"$exists": True}},
@@ -92,14 +99,14 @@ class Untold:
         while page := await self._page(cursor):
             for doc in page:
                 room, notice = doc["conversationId"], str(doc["_id"])
-                if self._here.was_told(notice):
+                if self._local_rooms.was_told(notice):
                     continue
-                if self._here.level(room):
+                if self._local_rooms.level(room):
                     event, payload = announcement(doc)
-                    self._here.found_notice(room, event, payload, notice=notice)
+                    self._local_rooms.found_notice(room, event, payload, notice=notice)
                 else:
-                    all_told = False
-        return all_told
+                    complete = False
+        return complete
 
     async def _page(self, cursor: Any) -> list[Document]:
         async with deadline():
