@@ -71,10 +71,10 @@ class Changes:
         at = now()
         rev, offset = tail.rev, tail.offset
         wanted = {"_id": {"$in": list({op.change.message_id for op in ops})}, "kind": "message"}
-        hold = next(runs) > 0
-        if hold:
-            # The relay wrote that one was delivered, since it was read: it writes of each message, and
-            # would come between again. Now it waits.
+        is_repeated = next(runs) > 0
+        if is_repeated:
+            # The relay recorded the delivery of a message after that was read here. It does so for each
+            # message, and would come between again. With `held` it waits.
             await self._mongo.log.update_many(wanted, {"$set": {"held": True}}, session=session)
         messages = {
             doc["_id"]: Message(doc).with_(held=None)
@@ -129,7 +129,7 @@ class Changes:
             await self._mongo.log.bulk_write(
                 [replace_one(one.doc) for one in touched.values()], session=session
             )
-        if hold:
+        if is_repeated:
             await self._mongo.log.update_many(wanted, {"$unset": {"held": ""}}, session=session)
         return entries, answers
 

@@ -30,8 +30,8 @@ CLAIM_S = 6.0
 FAREWELL_S = 2.0
 """A courtesy: a lease that is not ended runs out."""
 
-Hold = Callable[[Session], Awaitable[None]]
-"""Makes sure, for the transaction, that one is still the one to do this. Raises LeaseLost."""
+LeaseGuard = Callable[[Session], Awaitable[None]]
+"""Makes sure, until the transaction ends, that the lease it guards has not been lost. Raises LeaseLost."""
 
 
 class LeaseLost(Exception):
@@ -54,14 +54,14 @@ class Nodes:
     have acted on its end. A node that was frozen, or could not reach the database, begins a new one.
 
     What was recorded under an ended lease is taken over by exactly one of the others, who calls
-    `inherit(ended, hold)`: after `restart_grace_s`, counted from the end of the lease and from the
+    `inherit(ended, guard)`: after `restart_grace_s`, counted from the end of the lease and from the
     start of this node, for where there was no node nobody could come back. It may be called again for
     the same lease, here or elsewhere, until it has returned once.
 
     `begun()` is called when this node has begun another lease than its first.
     """
 
-    inherit: Callable[[Ended, Hold], Awaitable[None]]
+    inherit: Callable[[Ended, LeaseGuard], Awaitable[None]]
     begun: Callable[[], None]
     cut_off: Callable[[], bool] = staticmethod(lambda: False)
     """Whether this node cannot tell the others what happens on it."""
@@ -124,7 +124,7 @@ class Nodes:
         """The next heart beat is now."""
         self._hurry.set()
 
-    async def hold(self, lease: str, session: Session) -> None:
+    async def guard(self, lease: str, session: Session) -> None:
         """Make sure that the lease is ours until the transaction ends. Raises LeaseLost."""
         if not await self._lease.renew(lease, session):
             self._hurry.set()
@@ -225,7 +225,7 @@ class Nodes:
                 async with deadline():
                     if not await self._claim(ended.lease, claimant):
                         continue
-                await self.inherit(ended, partial(self._hold_claim, ended.lease, claimant))
+                await self.inherit(ended, partial(self._guard_claim, ended.lease, claimant))
                 async with deadline():
                     await self._mongo.nodes.delete_one({"_id": ended.lease, "claimant": claimant})
             except LeaseLost:
@@ -245,11 +245,11 @@ class Nodes:
         )
         return claimed.matched_count == 1
 
-    async def _hold_claim(self, lease: str, claimant: str, session: Session) -> None:
-        held = await self._mongo.nodes.update_one(
+    async def _guard_claim(self, lease: str, claimant: str, session: Session) -> None:
+        guarded = await self._mongo.nodes.update_one(
             {"_id": lease, "claimant": claimant},
             [{"$set": {"claimedUntil": after(CLAIM_S)}}],
             session=session,
         )
-        if not held.matched_count:
+        if not guarded.matched_count:
             raise LeaseLost

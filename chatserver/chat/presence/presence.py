@@ -20,7 +20,7 @@ from ...clock import iso, now
 from ...mongo import Mongo, PyMongoError, deadline, is_down
 from ...mongo.write_behind import Dates
 from ..membership import Members
-from .node_leases import Ended, Hold, LeaseLost, Nodes
+from .node_leases import Ended, LeaseGuard, LeaseLost, Nodes
 from .transitions import BATCH, Sighting, Transitions
 
 log = structlog.get_logger(__name__)
@@ -51,8 +51,8 @@ class Presence:
         """When those who are here were last active."""
         self._active = Dates(mongo, "users", "lastSeenAt", pace_s=ACTIVE_S)
         self._leaving: dict[str, asyncio.TimerHandle] = {}
-        self._held: set[str] = set()
-        """Those who are on record as here."""
+        self._recorded: set[str] = set()
+        """Users who are recorded as online under the lease of this node."""
         self._changed: dict[str, None] = {}
         self._unsure: set[str] = set()
         """Those of whom the database did not say what is on record: whatever is known of them, it is
@@ -104,7 +104,7 @@ class Presence:
 
     def _note(self, user_id: str) -> None:
         here = self._is_here(user_id)
-        if here == (user_id in self._held) and user_id not in self._unsure:
+        if here == (user_id in self._recorded) and user_id not in self._unsure:
             self._changed.pop(user_id, None)
             if not here:
                 self._seen.pop(user_id, None)
@@ -139,12 +139,12 @@ class Presence:
         users = {one: Sighting(self._is_here(one), self._seen[one]) for one in batch}
         self._unsure.update(batch)
         await self._transitions.record(
-            users, lease, replaces=self._nodes.is_ours, hold=partial(self._nodes.hold, lease)
+            users, lease, replaces=self._nodes.is_ours, guard=partial(self._nodes.guard, lease)
         )
         if lease == self._nodes.lease:
             self._unsure.difference_update(batch)
-            self._held.difference_update(batch)
-            self._held.update(one for one, sighting in users.items() if sighting.here)
+            self._recorded.difference_update(batch)
+            self._recorded.update(one for one, sighting in users.items() if sighting.here)
         for user_id in batch:
             # It may have changed again while this was being recorded.
             self._note(user_id)
@@ -159,12 +159,12 @@ class Presence:
             timer.cancel()
         gone, self._leaving = self._leaving, {}
         # Nothing that is on record counts any more, whoever comes or goes before the next recording.
-        self._unsure |= self._held
-        self._held.clear()
+        self._unsure |= self._recorded
+        self._recorded.clear()
         for user_id in {*gone, *self._sockets, *self._unsure}:
             self._note(user_id)
 
-    async def take_over(self, ended: Ended, hold: Hold) -> None:
+    async def take_over(self, ended: Ended, guard: LeaseGuard) -> None:
         """Those who were here under a lease that ended, and did not come back, go offline."""
         while True:
             async with deadline():
@@ -173,7 +173,7 @@ class Presence:
                 if not users:
                     return
                 await self._transitions.record(
-                    users, self._nodes.lease, replaces=ended.lease.__eq__, hold=hold
+                    users, self._nodes.lease, replaces=ended.lease.__eq__, guard=guard
                 )
             log.info("users of an ended node are taken over", lease=ended.lease, users=len(users))
 

@@ -14,7 +14,7 @@ from ...mongo import Document, Mongo, Session
 from ...outbox.outbox import Outbox, OutboxRecord
 from ..membership import Members
 from ..rooms import Rooms
-from .node_leases import Hold
+from .node_leases import LeaseGuard
 
 BATCH = 250
 """Users per transaction: a small part of the two seconds that a transaction may take."""
@@ -58,7 +58,7 @@ class Transitions:
         lease: str,
         *,
         replaces: Callable[[str], bool],
-        hold: Hold,
+        guard: LeaseGuard,
     ) -> None:
         """Record at most BATCH users as here under `lease`, or as not here; under the leases that it
         `replaces` they are no longer. May be repeated when it failed.
@@ -98,7 +98,7 @@ class Transitions:
                 changed.append(doc)
             made.extend(news)
             where.update(await self._where([one.user_id for one in made]))
-            await hold(session)
+            await guard(session)
             await self._mongo.set_presence(changed, {one.user_id for one in news}, session)
             await self._outbox.append(session, [one.record(at) for one in news])
             tried.update({one.user_id: one.number for one in news})
