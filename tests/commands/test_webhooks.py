@@ -14,7 +14,7 @@ async def test_the_commands_do_the_same(desk_at: Opener, crm: dict[str, str]) ->
     desk = await desk_at(**crm)
     _, talk, said = await talk_of(desk, "One", "Two")
     held = (await desk.pending("default"))[0]
-    await desk.hold("default", held, "answered [bold]503")
+    await desk.back_off("default", held, "answered [bold]503")
     ran = await desk.run("status")
     assert ran.code == 0, ran.err
     lines = [line.split() for line in ran.out.splitlines()]

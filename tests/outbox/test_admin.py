@@ -59,7 +59,7 @@ async def test_what_fails_is_shown_with_its_reason(desk_at: Opener) -> None:
         heads.append(talk)
     by_key = {ordering_key_of(one.id): one for one in await desk.pending("default")}
     for number, talk in enumerate(heads):
-        await desk.hold("default", by_key[talk["id"]], f"answered 50{number}")
+        await desk.back_off("default", by_key[talk["id"]], f"answered 50{number}")
     shown = await desk.endpoint("default")
     assert (shown["failing"], len(shown["worst"])) == (7, 5)
     first = shown["worst"][0]
@@ -96,7 +96,7 @@ async def test_an_endpoint_that_is_configured_no_more_can_be_forgotten(
     desk = await desk_at(**crm)
     await talk_of(desk, "One", "Two", "Three")
     pending = await desk.pending("crm")
-    await desk.hold("crm", pending[0], "answered 500")
+    await desk.back_off("crm", pending[0], "answered 500")
     await desk.records.dead("crm", pending[2], 9, "answered 410")
     assert await desk.refused("DELETE", "/crm") == (409, "CONFLICT", [])
     assert await desk.refused("DELETE", "/nobody") == (404, "NOT_FOUND", [])

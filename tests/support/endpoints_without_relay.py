@@ -16,7 +16,7 @@ from chatserver.clock import now
 from chatserver.mongo import Mongo
 from chatserver.outbox.endpoints import partition_of, slots_of
 from chatserver.outbox.pending import Pending, ordering_key_of
-from chatserver.outbox.relay.results import Hold, Records
+from chatserver.outbox.relay.results import Backoff, Records
 
 from .command import Ran, run
 from .people import PATIENCE_S, People, Person
@@ -77,7 +77,9 @@ class Desk:
     async def deliver(self, name: str) -> list[str]:
         """All that is due, as a relay would have delivered it."""
         due = await self.pending(name)
-        await asyncio.gather(*[self.records.delivered(name, one, held_key=None) for one in due])
+        await asyncio.gather(
+            *[self.records.delivered(name, one, ends_backoff_of=None) for one in due]
+        )
         return [f"evt_{one.id}" for one in due]
 
     async def give_up(self, name: str, type_: str, error: str = "answered 410") -> list[str]:
@@ -87,13 +89,13 @@ class Desk:
             await self.records.dead(name, one, 17, error)
         return [f"evt_{one.id}" for one in due]
 
-    async def hold(self, name: str, one: Pending, error: str) -> None:
+    async def back_off(self, name: str, one: Pending, error: str) -> None:
         ordering_key = ordering_key_of(one.id)
         at = now()
-        hold = Hold(
+        backoff = Backoff(
             name, ordering_key, partition_of(ordering_key), at, 3, at + timedelta(seconds=4), error
         )
-        await self.records.held(hold, one)
+        await self.records.backing_off(backoff, one)
 
     async def rings(self) -> int:
         bell = await self.mongo.relays.find_one({"_id": "bell"})

@@ -74,7 +74,7 @@ class OutboxAdmin:
         endpoint = self._endpoints.get(name)
         of_it = {"endpoint": name}
         oldest = await self._backlog.oldest(name)
-        holds = self._mongo.holds.find(of_it).sort("eventAt", 1).limit(WORST)
+        worst = self._mongo.holds.find(of_it).sort("eventAt", 1).limit(WORST)
         return {
             "name": name,
             "configured": endpoint is not None,
@@ -84,7 +84,7 @@ class OutboxAdmin:
             "oldestPendingAt": iso(oldest) if oldest else None,
             "lag": max(0.0, (at - oldest).total_seconds()) if oldest else 0.0,
             "failing": await self._mongo.holds.count_documents(of_it, limit=COUNT_MOST),
-            "worst": [_failing(doc) async for doc in holds],
+            "worst": [_failing(doc) async for doc in worst],
             "dead": await self._mongo.deadletters.count_documents(of_it, limit=COUNT_MOST),
         }
 
@@ -178,15 +178,15 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-def _failing(hold: Document) -> Mapping[str, Any]:
+def _failing(backoff: Document) -> Mapping[str, Any]:
     return {
-        "key": hold["key"],
-        "eventId": event_id(hold["record"]),
-        "timestamp": iso(hold["eventAt"]),
-        "since": iso(hold["since"]),
-        "attempts": hold["attempts"],
-        "nextAt": iso(hold["nextAt"]),
-        "error": hold["error"],
+        "key": backoff["key"],
+        "eventId": event_id(backoff["record"]),
+        "timestamp": iso(backoff["eventAt"]),
+        "since": iso(backoff["since"]),
+        "attempts": backoff["attempts"],
+        "nextAt": iso(backoff["nextAt"]),
+        "error": backoff["error"],
     }
 
 

@@ -1,4 +1,4 @@
-"""The deliveries to one endpoint: ordering keys side by side, each in order, a failing key held alone."""
+"""The deliveries to one endpoint: ordering keys side by side, each in order, a failing key backs off alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..sinks.sink import Delivery, Sink
 from .key_queue import KeyQueue
 from .key_queues import AHEAD, KeyQueues
 from .partition_leases import Leases
-from .results import Hold, Records
+from .results import Backoff, Records
 
 log = structlog.get_logger(__name__)
 
@@ -88,18 +88,22 @@ class Deliveries:
 
     # --- which keys -----------------------------------------------------------------------------
 
-    def hold(self, hold: Hold) -> None:
-        """Go on with a hold that another relay, or this one before, has put on record."""
-        if hold.partition not in self.queues.partitions:
+    def resume_backoff(self, backoff: Backoff) -> None:
+        """Go on with a back-off that another relay, or this one before, has recorded."""
+        if backoff.partition not in self.queues.partitions:
             return
-        if queue := self.queues.get(hold.ordering_key):
+        if queue := self.queues.get(backoff.ordering_key):
             # It is still at work from before, and may have succeeded: then it removes what is on record.
-            queue.since, queue.behind = queue.since or hold.since, True
+            queue.since, queue.behind = queue.since or backoff.since, True
             return
-        self._failures += hold.attempts
-        queue = self.queues.add(hold.ordering_key)
-        queue.since, queue.attempts, queue.backoff = hold.since, hold.attempts, hold.attempts
-        self.queues.hold(queue, (hold.next_at - now()).total_seconds())
+        self._failures += backoff.attempts
+        queue = self.queues.add(backoff.ordering_key)
+        queue.since, queue.attempts, queue.backoff_attempts = (
+            backoff.since,
+            backoff.attempts,
+            backoff.attempts,
+        )
+        self.queues.back_off(queue, (backoff.next_at - now()).total_seconds())
 
     def drop(self, held: frozenset[int]) -> None:
         """Begin afresh with these partitions: what is in flight ends, nothing else is remembered."""
@@ -144,7 +148,7 @@ class Deliveries:
                 continue
             if not queue.events:
                 if queue.since is not None:
-                    await self._records.released(self.name, queue.ordering_key)
+                    await self._records.backoff_over(self.name, queue.ordering_key)
                     queue.succeeded()
                 return
             if not await self._send(queue, self.queues.head(queue)):
@@ -197,20 +201,20 @@ class Deliveries:
             self._observe(self.name, delivery.outcome, time.perf_counter() - began, since)
         if delivery.outcome == "delivered":
             await self._records.delivered(
-                self.name, pending, held_key=queue.ordering_key if queue.since else None
+                self.name, pending, ends_backoff_of=queue.ordering_key if queue.since else None
             )
             queue.succeeded()
             self._succeeded()
             return True
         self._failures += 1
         queue.attempts += 1
-        queue.backoff += 1
+        queue.backoff_attempts += 1
         queue.since = queue.since or now()
         too_old = now() - max(pending.at, queue.since) >= timedelta(seconds=self._retry.give_up_s)
         if (delivery.outcome == "gone" or too_old) and self._is_ours(queue):
             await self._bury(queue, pending, delivery.says)
             return True
-        await self._hold(queue, pending, delivery)
+        await self._back_off(queue, pending, delivery)
         return False
 
     async def _event(self, pending: Pending) -> Event:
@@ -230,10 +234,10 @@ class Deliveries:
         await self._records.dead(self.name, pending, queue.attempts, says)
         queue.attempts = 0
 
-    async def _hold(self, queue: KeyQueue, head: Pending, delivery: Delivery) -> None:
-        pause = max(self._retry.pause(queue.backoff), delivery.retry_after_s)
+    async def _back_off(self, queue: KeyQueue, head: Pending, delivery: Delivery) -> None:
+        pause = max(self._retry.pause(queue.backoff_attempts), delivery.retry_after_s)
         queue.not_before = self._loop.time() + delivery.retry_after_s
-        hold = Hold(
+        backoff = Backoff(
             endpoint=self.name,
             ordering_key=queue.ordering_key,
             partition=queue.partition,
@@ -248,7 +252,7 @@ class Deliveries:
             log.error("nothing can be delivered", endpoint=self.name, reason=delivery.says)
         if self._is_ours(queue):
             # Else it is for the other relay to say: nobody would remove this one's record.
-            await self._records.held(hold, head)
+            await self._records.backing_off(backoff, head)
         # A thousand failing keys keep no events in memory.
         self.queues.forget(queue)
         queue.pause = pause
@@ -259,10 +263,10 @@ class Deliveries:
             # It is back: nobody need wait for the end of a pause that was made for its absence, now
             # or after the attempt that is under way.
             for queue in self.queues:
-                queue.backoff = 0
-                if queue.held:
-                    queue.let_go()
-                    self.queues.hold(queue, queue.not_before - self._loop.time())
+                queue.backoff_attempts = 0
+                if queue.backing_off:
+                    queue.end_backoff()
+                    self.queues.back_off(queue, queue.not_before - self._loop.time())
         self._failures = 0
 
     def _worked(self, task: asyncio.Task[None]) -> None:

@@ -15,7 +15,7 @@ class KeyQueue:
 
     __slots__ = (
         "attempts",
-        "backoff",
+        "backoff_attempts",
         "behind",
         "dropped",
         "events",
@@ -40,25 +40,25 @@ class KeyQueue:
         """Another relay's from now on."""
         self.attempts = 0
         """Failed ones of the event that is next."""
-        self.backoff = 0
-        """How many of them make its pauses longer: those since the endpoint was last away."""
+        self.backoff_attempts = 0
+        """Those of them that make the next pause longer: the ones since the endpoint last came back."""
         self.since: datetime | None = None
         """The first failure since the last success; None: there was none."""
         self.pause: float | None = None
-        """Seconds to hold it for, when the work on it has ended."""
+        """Seconds to back off for, when the work on the queue has ended."""
         self.not_before = 0.0
         """The receiver asked not to be sent anything earlier, by the loop's clock."""
         self.timer: asyncio.TimerHandle | None = None
 
     @property
-    def held(self) -> bool:
-        """Whether it waits for its next attempt."""
+    def backing_off(self) -> bool:
+        """Whether the queue waits for the time of its next attempt."""
         return self.timer is not None
 
     def succeeded(self) -> None:
-        self.since, self.attempts, self.backoff = None, 0, 0
+        self.since, self.attempts, self.backoff_attempts = None, 0, 0
 
-    def let_go(self) -> None:
+    def end_backoff(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

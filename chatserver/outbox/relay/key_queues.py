@@ -21,7 +21,8 @@ MAX_KNOWN = 2 * MAX_EVENTS
 
 
 class KeyQueues:
-    """A queue is here while an event of its key is due, or it is held; it is `next` when its turn comes.
+    """A queue is here while an event of its key is due, or while the key backs off. It is `next` when its
+    turn comes.
 
     `ready` is called soon after there is one more whose turn it is.
     """
@@ -58,7 +59,7 @@ class KeyQueues:
         if (
             queue.behind
             or queue.reading
-            or queue.held
+            or queue.backing_off
             or len(queue.events) >= AHEAD
             or self._waiting >= MAX_EVENTS
         ):
@@ -76,7 +77,7 @@ class KeyQueues:
         return self._queues.get(ordering_key)
 
     def add(self, ordering_key: str) -> KeyQueue:
-        """A queue that is to be held: it has no turn yet."""
+        """A queue that is to back off: it has no turn yet."""
         queue = self._queues[ordering_key] = KeyQueue(ordering_key, behind=True)
         return queue
 
@@ -84,7 +85,7 @@ class KeyQueues:
         """Begin afresh with these partitions; of the queues only those at work are left."""
         self.partitions = partitions
         for queue in list(self):
-            queue.let_go()
+            queue.end_backoff()
             self.forget(queue)
             if queue in working:
                 queue.dropped = queue.partition not in partitions
@@ -93,10 +94,10 @@ class KeyQueues:
         self._ready.clear()
 
     def close(self) -> None:
-        """Nothing is held any more: no turn comes by itself."""
+        """No queue backs off any more: no turn comes by itself."""
         self._closed = True
         for queue in self:
-            queue.let_go()
+            queue.end_backoff()
 
     def _open(self, ordering_key: str, *, behind: bool) -> KeyQueue | None:
         """The queue, with a turn if it is new; None: it is not ours, or there is no room."""
@@ -125,18 +126,18 @@ class KeyQueues:
             del self._queues[queue.ordering_key]
         elif pause is not None:
             # Not before the work has ended: at no time do two work on one queue.
-            self.hold(queue, pause)
+            self.back_off(queue, pause)
         elif queue.events or queue.behind:
             self._ready.append(queue)
         else:
             del self._queues[queue.ordering_key]
 
-    def hold(self, queue: KeyQueue, seconds: float) -> None:
-        """Its turn comes after so long."""
+    def back_off(self, queue: KeyQueue, seconds: float) -> None:
+        """The turn of the queue comes after so long."""
         if not self._closed:
-            queue.timer = self._loop.call_later(max(0.0, seconds), self._let_go, queue)
+            queue.timer = self._loop.call_later(max(0.0, seconds), self._backoff_over, queue)
 
-    def _let_go(self, queue: KeyQueue) -> None:
+    def _backoff_over(self, queue: KeyQueue) -> None:
         queue.timer = None
         self._give_turn(queue)
 

@@ -23,7 +23,7 @@ from ..pending import Pending, keys_due, ordering_key_of
 from ..sinks.sink import Sink
 from .deliveries import Deliveries, Retry
 from .partition_leases import LEASE_S, TICK_S, Leases
-from .results import Hold, Records
+from .results import Backoff, Records
 
 log = structlog.get_logger(__name__)
 
@@ -154,8 +154,8 @@ class Relay:
             one.queues.scanning = True  # until the first scan has ended
         # First the ear, then the eye: what is recorded in between is heard and seen.
         async with self._mongo.changes(self._wanted()) as changes:
-            # Before anything is begun: who delivers without knowing of a hold is held after it.
-            await self._remember_holds(held)
+            # Before anything is begun: no key is sent before the end of its back-off.
+            await self._resume_backoffs(held)
             scanning = asyncio.create_task(self._keep_scanning(held))
             self._hearing = True
             try:
@@ -210,11 +210,11 @@ class Relay:
             else:
                 return
 
-    async def _remember_holds(self, held: frozenset[int]) -> None:
+    async def _resume_backoffs(self, held: frozenset[int]) -> None:
         for one in self.deliveries:
             where = {"endpoint": one.name, "partition": {"$in": sorted(held)}}
             async for doc in self._mongo.holds.find(where):
-                one.hold(Hold.from_doc(doc))
+                one.resume_backoff(Backoff.from_doc(doc))
 
     async def _scan(self, held: frozenset[int]) -> None:
         for one in self.deliveries:

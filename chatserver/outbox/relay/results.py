@@ -26,8 +26,11 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """Why, and until when, an ordering key is held for an endpoint. One per key that fails."""
+class Backoff:
+    """Why an ordering key backs off from an endpoint, and until when. One per key that fails.
+
+    It is stored in `holds`.
+    """
 
     endpoint: str
     ordering_key: str
@@ -40,10 +43,10 @@ class Hold:
 
     @property
     def id(self) -> str:
-        return hold_id(self.endpoint, self.ordering_key)
+        return backoff_id(self.endpoint, self.ordering_key)
 
     @classmethod
-    def from_doc(cls, doc: Document) -> Hold:
+    def from_doc(cls, doc: Document) -> Backoff:
         return cls(
             doc["endpoint"],
             doc["lane"],
@@ -70,7 +73,7 @@ class Hold:
         }
 
 
-def hold_id(endpoint: str, ordering_key: str) -> str:
+def backoff_id(endpoint: str, ordering_key: str) -> str:
     return f"{endpoint}|{ordering_key}"
 
 
@@ -78,7 +81,7 @@ class _Batch:
     def __init__(self) -> None:
         self.done: dict[tuple[str, str], list[str]] = {}
         """Ids of records that were delivered, by collection and endpoint."""
-        self.holds: dict[str, Document | None] = {}
+        self.backoffs: dict[str, Document | None] = {}
         """By id; None: removed."""
         self.dead: list[Document] = []
         """Letters; their records are no longer due either."""
@@ -94,20 +97,22 @@ class Records:
         self._next = _Batch()
         self._writing: asyncio.Task[None] | None = None
 
-    async def delivered(self, endpoint: str, pending: Pending, *, held_key: str | None) -> None:
-        """`held_key`: the ordering key, if it was held."""
+    async def delivered(
+        self, endpoint: str, pending: Pending, *, ends_backoff_of: str | None
+    ) -> None:
+        """`ends_backoff_of`: the ordering key, if it has failed before."""
         self._next.done.setdefault((pending.collection, endpoint), []).append(pending.id)
-        if held_key is not None:
-            self._next.holds[hold_id(endpoint, held_key)] = None
+        if ends_backoff_of is not None:
+            self._next.backoffs[backoff_id(endpoint, ends_backoff_of)] = None
         await self._write()
 
-    async def held(self, hold: Hold, head: Pending) -> None:
-        self._next.holds[hold.id] = hold.doc(head)
+    async def backing_off(self, backoff: Backoff, head: Pending) -> None:
+        self._next.backoffs[backoff.id] = backoff.doc(head)
         await self._write()
 
-    async def released(self, endpoint: str, ordering_key: str) -> None:
-        """A key that was held has no event left."""
-        self._next.holds[hold_id(endpoint, ordering_key)] = None
+    async def backoff_over(self, endpoint: str, ordering_key: str) -> None:
+        """A key that has failed has no event left."""
+        self._next.backoffs[backoff_id(endpoint, ordering_key)] = None
         await self._write()
 
     async def dead(self, endpoint: str, pending: Pending, attempts: int, error: str) -> None:
@@ -137,7 +142,7 @@ class Records:
         await self._next.written
 
     async def _keep_writing(self) -> None:
-        while self._next.done or self._next.holds or self._next.dead:
+        while self._next.done or self._next.backoffs or self._next.dead:
             batch, self._next = self._next, _Batch()
             pause = 0.1
             while True:
@@ -159,9 +164,9 @@ class Records:
         if batch.dead:
             await self._mongo.transaction(partial(self._bury, batch.dead))
         writes = [self._settle(*where, ids, RETENTION_S) for where, ids in batch.done.items()]
-        if batch.holds:
-            kept = [doc for doc in batch.holds.values() if doc is not None]
-            gone = [one for one, doc in batch.holds.items() if doc is None]
+        if batch.backoffs:
+            kept = [doc for doc in batch.backoffs.values() if doc is not None]
+            gone = [id_ for id_, doc in batch.backoffs.items() if doc is None]
             if kept:
                 writes.append(self._mongo.put("holds", kept))
             if gone:
