@@ -72,15 +72,15 @@ def serve(
 
 
 @commands.command(hidden=True)
-def worker(beside: Annotated[Path, typer.Option()]) -> None:
+def worker(metrics_socket: Annotated[Path, typer.Option()]) -> None:
     """One of the processes of `serve --workers`."""
     settings = terminal.settings()
-    logs.configure(settings.log_level, settings.log_format, process=beside.name)
-    _listen(_worker(settings, beside))
+    logs.configure(settings.log_level, settings.log_format, process=metrics_socket.name)
+    _listen(_worker(settings, metrics_socket))
 
 
 @commands.command()
-def relay(beside: Annotated[Path | None, typer.Option(hidden=True)] = None) -> None:
+def relay(metrics_socket: Annotated[Path | None, typer.Option(hidden=True)] = None) -> None:
     """Deliver webhooks until SIGINT or SIGTERM; `serve` starts one by itself unless WEBHOOK_RELAY=off.
 
     Health and metrics are on HOST and PORT.
@@ -97,7 +97,7 @@ def relay(beside: Annotated[Path | None, typer.Option(hidden=True)] = None) -> N
         terminal.fail(
             "There is nobody to tell: set WEBHOOK_URL or WEBHOOKS_FILE.", terminal.MISUSED
         )
-    _listen(_relay(settings, beside))
+    _listen(_relay(settings, metrics_socket))
 
 
 @commands.command()
@@ -173,32 +173,37 @@ async def _serve(settings: Settings, workers: int) -> None:
         return
 
 
-async def _worker(settings: Settings, beside: Path) -> None:
+async def _worker(settings: Settings, metrics_socket: Path) -> None:
     from .commands.doctor import words_of  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
     from .processes.child import end_with_server  # noqa: PLC0415
     from .processes.node import serve as serve_app  # noqa: PLC0415
 
-    end_with_server(beside, terminal.stop_on_signal())
+    end_with_server(metrics_socket, terminal.stop_on_signal())
     try:
-        await serve_app(settings, mongo_url=settings.mongo_url, started=lambda: None, beside=beside)
+        await serve_app(
+            settings,
+            mongo_url=settings.mongo_url,
+            started=lambda: None,
+            metrics_socket=metrics_socket,
+        )
     except (PyMongoError, TimeoutError) as error:
         terminal.fail(f"MongoDB does not serve: {words_of(error)}.", terminal.FAILED)
     except asyncio.CancelledError:
         return
 
 
-async def _relay(settings: Settings, beside: Path | None) -> None:
+async def _relay(settings: Settings, metrics_socket: Path | None) -> None:
     from .commands.doctor import words_of  # noqa: PLC0415
     from .mongo import PyMongoError  # noqa: PLC0415
     from .processes.child import end_with_server  # noqa: PLC0415
     from .processes.relay import relay as run_relay  # noqa: PLC0415
 
     stop = terminal.stop_on_signal()
-    if beside:
-        end_with_server(beside, stop)
+    if metrics_socket:
+        end_with_server(metrics_socket, stop)
     try:
-        await run_relay(settings, mongo_url=settings.mongo_url, beside=beside)
+        await run_relay(settings, mongo_url=settings.mongo_url, metrics_socket=metrics_socket)
     except PyMongoError as error:
         terminal.fail(
             f"MongoDB does not serve: {words_of(error)}. See chatserver doctor.", terminal.FAILED

@@ -32,11 +32,11 @@ ORPHAN_S = 1.5
 
 
 class Child:
-    """`chatserver COMMAND --beside SOCKET`, from `start` until `stop`; `env` is added to ours.
+    """`chatserver COMMAND --metrics-socket SOCKET`, from `start` until `stop`; `env` is added to ours.
 
-    It shares our output, and serves its metrics on the socket, which only our user can open: `beside`,
-    or one in a folder of its own. That it cannot run is logged, and tried again: nothing here raises
-    because of it. When it is asked to end it has `stop_s` to do so.
+    The child shares our output, and serves its metrics on the socket, which only our user can open:
+    `metrics_socket`, or a socket in a folder of its own. A child that cannot run is logged, and tried
+    again: nothing here raises because of it. When it is asked to end it has `stop_s` to do so.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Child:
         command: str,
         env: Mapping[str, str],
         *,
-        beside: Path | None = None,
+        metrics_socket: Path | None = None,
         stop_s: float = STOP_S,
     ) -> None:
         self._command = command
         self._env = env
-        self._beside = beside
-        self._name = beside.name if beside else command
+        self._metrics_socket = metrics_socket
+        self._name = metrics_socket.name if metrics_socket else command
         self._stop_s = stop_s
-        self._socket: Path | None = beside
+        self._socket: Path | None = metrics_socket
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -85,12 +85,12 @@ class Child:
         """One life of the child: how it ended, or why it did not begin."""
         try:
             with self._folder() as folder:
-                self._socket = self._beside or Path(folder) / self._command
+                self._socket = self._metrics_socket or Path(folder) / self._command
                 # Of an earlier life that was killed; nobody may take it for this one's.
                 self._socket.unlink(missing_ok=True)
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, *_no_other_code(), "-m", "chatserver", self._command),
-                    *("--beside", str(self._socket)),
+                    *("--metrics-socket", str(self._socket)),
                     env={**os.environ, **self._env},
                     stdin=PIPE,
                     # A terminal's Ctrl-C is for the server alone, which ends the child in its turn.
@@ -105,15 +105,15 @@ class Child:
             return {"reason": str(error)}
 
     def _folder(self) -> contextlib.AbstractContextManager[str]:
-        if self._beside:
+        if self._metrics_socket:
             return contextlib.nullcontext("")
         return TemporaryDirectory(prefix="chatserver-")
 
 
-async def exposition(beside: Path) -> bytes:
+async def exposition(metrics_socket: Path) -> bytes:
     """The metrics of the child with that socket. Raises OSError and aiohttp.ClientError."""
     async with (
-        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(beside))) as http,
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(metrics_socket))) as http,
         http.get("http://child/metrics", raise_for_status=True) as answer,
     ):
         return await answer.read()
@@ -137,7 +137,7 @@ async def _end(process: asyncio.subprocess.Process, stop_s: float) -> None:
         await process.wait()
 
 
-def end_with_server(beside: Path, stop: Callable[[], None]) -> None:
+def end_with_server(metrics_socket: Path, stop: Callable[[], None]) -> None:
     """In the child: call `stop` when the server is gone, and be gone soon after whatever it does."""
     loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
 
@@ -150,8 +150,8 @@ def end_with_server(beside: Path, stop: Callable[[], None]) -> None:
         signal.setitimer(signal.ITIMER_REAL, ORPHAN_S)
         stop()
         # Nobody else is left to clear it away.
-        beside.unlink(missing_ok=True)
+        metrics_socket.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
-            beside.parent.rmdir()
+            metrics_socket.parent.rmdir()
 
     loop.add_reader(stdin, read)

@@ -30,7 +30,7 @@ from ..settings import Settings
 from . import chat_core, gc_tuning
 from .child import Child
 from .instrumentation import begin_tracing, watch_process, watch_sockets
-from .worker_metrics import Fellows
+from .worker_metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -48,13 +48,13 @@ async def serve(
     *,
     mongo_url: str,
     started: Callable[[], None],
-    beside: Path | None = None,
+    metrics_socket: Path | None = None,
 ) -> None:
     """Serve until cancelled; `started` is called when both ports listen.
 
-    `beside`: this is one of several workers that share the ports, and has its own metrics on that
-    socket. The kernel deals out connections to them, so only what is a single one can be served:
-    WebSockets, and no polling.
+    `metrics_socket`: the Unix socket on which a worker serves its own metrics; workers share the ports. The
+    kernel deals out connections to them, so only what is a single one can be served: WebSockets, and no
+    polling.
 
     On the way out, over `drain_s`: not ready; once balancers know that, no new clients, and those that
     are here are sent away one after the other. What was taken in is finished.
@@ -88,18 +88,18 @@ async def serve(
         )
         door = Door(chat, rooms, tokens, limits, metrics, tracing)
         undo.push_async_callback(door.close)
-        sockets = _sockets(settings, transports=["websocket"] if beside else None)
+        sockets = _sockets(settings, transports=["websocket"] if metrics_socket else None)
         Direct(sockets, door)
         watch_sockets(metrics, sockets.eio)
         operations.watch(metrics)
         undo.callback(watch_process(metrics, "chat").close)
 
         waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
-        here = Fellows(beside.parent).exposition if beside else metrics.exposition
+        own = WorkerMetrics(metrics_socket.parent) if metrics_socket else metrics
         listening = asyncio.Event()
         health = Health(
             mongo,
-            [here, waiting.exposition, relay.exposition],
+            [own.exposition, waiting.exposition, relay.exposition],
             # Both ports: the private one, which is asked, is there first.
             {"sockets": listening.is_set},
         )
@@ -119,13 +119,13 @@ async def serve(
             health.add_public_to(public.router)
         sockets.attach(public)
 
-        shared = beside is not None
+        shared = metrics_socket is not None
         await _listen(undo, private, settings, settings.port, shared=shared)
         if public is not private:
             await _listen(undo, public, settings, settings.ws_port, shared=shared)
         listening.set()
-        if beside:
-            await Health(mongo, [metrics.exposition]).listen(undo, beside)
+        if metrics_socket:
+            await Health(mongo, [metrics.exposition]).listen(undo, metrics_socket)
         # Listening all the while: a client that polls, or comes through a balancer, needs a connection
         # for each step of its going, and whoever is new is told (503) to go elsewhere.
         undo.push_async_callback(sockets.drain, settings.drain_s * (1 - NOTICE))

@@ -26,11 +26,11 @@ from .instrumentation import begin_tracing, watch_process
 log = structlog.get_logger(__name__)
 
 
-async def relay(settings: Settings, *, mongo_url: str, beside: Path | None) -> None:
+async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | None) -> None:
     """Deliver what is due until cancelled.
 
-    Health and metrics are served on the socket `beside` for the server whose child this is, else on
-    HOST and PORT.
+    Health and metrics are served on the Unix socket `metrics_socket` for the server whose child this is,
+    else on HOST and PORT.
     On the way out: no new deliveries, what is in flight is finished, and others may take over.
     """
     async with AsyncExitStack() as undo:
@@ -74,7 +74,7 @@ async def relay(settings: Settings, *, mongo_url: str, beside: Path | None) -> N
         health = Health(mongo, [metrics.exposition], {"relay": lambda: relaying.healthy})
         app = web.Application(middlewares=[errors])
         health.add_private_to(app.router)
-        await _listen(undo, app, settings, beside)
+        await _listen(undo, app, settings, metrics_socket)
 
         running = asyncio.create_task(relaying.run())
         undo.push_async_callback(_finish, relaying, running)
@@ -90,12 +90,12 @@ async def _finish(relaying: Relay, running: asyncio.Task[None]) -> None:
 
 
 async def _listen(
-    undo: AsyncExitStack, app: web.Application, settings: Settings, beside: Path | None
+    undo: AsyncExitStack, app: web.Application, settings: Settings, metrics_socket: Path | None
 ) -> None:
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     undo.push_async_callback(runner.cleanup)
     await runner.setup()
-    if beside:
-        await web.UnixSite(runner, beside).start()
+    if metrics_socket:
+        await web.UnixSite(runner, metrics_socket).start()
     else:
         await web.TCPSite(runner, settings.host, settings.port).start()

@@ -20,9 +20,9 @@ ANSWER_S = 0.5
 """Half of what a scrape may take: a worker that hangs must not hide the others."""
 
 
-class Fellows:
-    """Those who have a socket in `folder`: the workers, whose samples get a label `worker`, and the
-    relay, whose do not."""
+class WorkerMetrics:
+    """The metrics of all processes that have a socket in `folder`: the workers, whose samples get a label
+    `worker`, and the relay, whose do not."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
