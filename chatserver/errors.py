@@ -15,8 +15,8 @@ class ChatError(Exception):
 
     code: ClassVar[str] = "INTERNAL"
     status: ClassVar[int] = 500
-    says: ClassVar[Mapping[str, Any]] = {}
-    """What JSON Schema says of the details; empty: there are none."""
+    json_schema: ClassVar[Mapping[str, Any]] = {}
+    """The JSON Schema of the details; empty: there are none."""
     explains: ClassVar[bool] = False
     """Whether there always are details."""
 
@@ -70,7 +70,7 @@ class ValidationFailed(ChatError):
 
     code = "VALIDATION_FAILED"
     status = 400
-    says: ClassVar[Mapping[str, Any]] = {
+    json_schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "description": "Each wrong field, with its reasons.",
         "additionalProperties": {"type": "array", "items": {"type": "string"}},
@@ -100,7 +100,7 @@ class RateLimited(ChatError):
 
     code = "RATE_LIMITED"
     status = 429
-    says: ClassVar[Mapping[str, Any]] = {
+    json_schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {"retryAfter": {"type": "number", "description": "In seconds."}},
         "required": ["retryAfter"],

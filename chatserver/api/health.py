@@ -80,20 +80,20 @@ class Health:
         except PyMongoError:
             return _json({"status": "unavailable", "mongo": "does not answer"}, 503)
         parts = {name: "ok" if well() else "is not ready" for name, well in self._parts.items()}
-        ready = all(says == "ok" for says in parts.values())
+        ready = all(state == "ok" for state in parts.values())
         status, code = ("ready", 200) if ready else ("unavailable", 503)
         return _json({"status": status, "mongo": "ok", **parts}, code)
 
     async def metrics(self, _: web.Request) -> web.Response:
         """What there is to measure, in the text format of Prometheus."""
-        parts = await asyncio.gather(*map(_said_by, self._expositions))
+        parts = await asyncio.gather(*map(_exposed, self._expositions))
         return web.Response(
             body=b"".join(parts),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
 
-async def _said_by(exposition: Exposition) -> bytes:
+async def _exposed(exposition: Exposition) -> bytes:
     try:
         async with asyncio.timeout(SCRAPE_S):
             return await exposition()

@@ -30,7 +30,7 @@ class Shapes:
         assert plugin.converter is not None  # noqa: S101
         self._converter = plugin.converter
         self._converter.map_to_openapi_type(fields.Url, "string", None)
-        self._converter.add_attribute_function(_says)
+        self._converter.add_attribute_function(_json_schema)
         self._more: dict[str, Document] = {}
 
     @property
@@ -63,7 +63,7 @@ class Shapes:
             made["required"] = [one for one in made.get("required", ()) if one in wanted]
         if not made.get("required"):
             made.pop("required", None)
-        return made | deepcopy(dict(kind.says))
+        return made | deepcopy(dict(kind.json_schema))
 
     def keep(self, name: str, schema: Document) -> Document:
         """Make a schema a component; a reference to it."""
@@ -83,8 +83,8 @@ class Shapes:
             },
             "required": ["code", "message", "timestamp"],
         }
-        if kind.says:
-            schema["properties"]["details"] = deepcopy(dict(kind.says))
+        if kind.json_schema:
+            schema["properties"]["details"] = deepcopy(dict(kind.json_schema))
             if kind.explains:
                 schema["required"].append("details")
         return self.keep(kind.__name__, schema)
@@ -109,9 +109,9 @@ def _text(kind: type[Schema]) -> str:
     return " ".join((kind.__dict__.get("__doc__") or "").split())
 
 
-def _says(_: OpenAPIConverter, field: fields.Field[Any], **__: Any) -> dict[str, Any]:
-    """What a kind of field says of itself, null included where that is allowed."""
-    said = dict(getattr(field, "says", {}))
-    if field.allow_none and isinstance(said.get("type"), str):
-        said["type"] = [said["type"], "null"]
-    return said
+def _json_schema(_: OpenAPIConverter, field: fields.Field[Any], **__: Any) -> dict[str, Any]:
+    """The JSON Schema of a field's kind, null included where that is allowed."""
+    schema = dict(getattr(field, "json_schema", {}))
+    if field.allow_none and isinstance(schema.get("type"), str):
+        schema["type"] = [schema["type"], "null"]
+    return schema

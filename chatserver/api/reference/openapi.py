@@ -193,7 +193,7 @@ def _body(shapes: Shapes, kind: type[Request], names: list[str], most: int) -> D
     schema = shapes.request(kind, names)
     reference = shapes.keep(kind.__name__, schema)
     return {
-        "required": bool(schema.get("required")) or bool(kind.says),
+        "required": bool(schema.get("required")) or bool(kind.json_schema),
         "description": f"At most {most // 1024} KiB.",
         "content": shapes.json(reference),
     }

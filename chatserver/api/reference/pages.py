@@ -114,11 +114,13 @@ def _response(status: str, answer: Document, components: Document) -> Markup:
         answer = components["responses"][ref.rpartition("/")[2]]
     phrase = HTTPStatus(int(status)).phrase if status.isdecimal() else ""
     content = answer.get("content", {}).get("application/json")
-    says = joined(tag("b", status), f" {phrase}".rstrip(), ": ", prose(answer["description"]))
+    summary = joined(tag("b", status), f" {phrase}".rstrip(), ": ", prose(answer["description"]))
     if content is None:
-        return tag("p", says)
+        return tag("p", summary)
     schema = content["schema"]["properties"]["error"] if ref else content["schema"]
-    return tag("details", tag("summary", says), tag("p", kind(schema)), example(content["example"]))
+    return tag(
+        "details", tag("summary", summary), tag("p", kind(schema)), example(content["example"])
+    )
 
 
 def _sending(key: str, one: Document, document: Document) -> Markup:

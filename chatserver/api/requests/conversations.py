@@ -36,7 +36,7 @@ class CreateConversation(Request):
 
 class EditConversation(Request):
     makes = ConversationEdit
-    says: ClassVar[Mapping[str, Any]] = {"minProperties": 1}
+    json_schema: ClassVar[Mapping[str, Any]] = {"minProperties": 1}
     conversation_id = Id(required=True)
     name = name_field()
     avatar_url = WebUrl({"https", "http"}, allow_none=True)

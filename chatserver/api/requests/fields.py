@@ -1,6 +1,6 @@
 """The kinds of fields that payloads are made of.
 
-What JSON Schema can say of a kind stands in its `says`, beside the check: the documents of the API are
+What JSON Schema can express of a kind stands in its `json_schema`, beside the check: the documents of the API are
 made of it.
 """
 
@@ -29,7 +29,7 @@ MAX_PAGE = 200
 class Text(fields.String):
     """A string that is valid Unicode: a lone surrogate cannot be sent to anybody as UTF-8."""
 
-    says: ClassVar[Mapping[str, Any]] = {}
+    json_schema: ClassVar[Mapping[str, Any]] = {}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if type(value) is not str:
@@ -45,7 +45,7 @@ class Text(fields.String):
 class Id(Text):
     """An identifier: 1..128 printable characters."""
 
-    says: ClassVar[Mapping[str, Any]] = {
+    json_schema: ClassVar[Mapping[str, Any]] = {
         "minLength": 1,
         "maxLength": MAX_ID,
         "pattern": r"^[^\u0000-\u001f\u007f]*$",
@@ -70,7 +70,7 @@ class Whole(fields.Integer):
 class Metadata(fields.Field[Mapping[str, Any]]):
     """A flat object of strings, finite numbers, booleans and nulls, at most 2 KiB of JSON."""
 
-    says: ClassVar[Mapping[str, Any]] = {
+    json_schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
         "description": f"A flat object of at most {MAX_METADATA_BYTES} bytes of JSON.",
@@ -101,7 +101,7 @@ _EMOJI = regex.compile(
 class Emoji(Text):
     """One emoji (a single grapheme), or a `:shortcode:`; at most 32 characters."""
 
-    says: ClassVar[Mapping[str, Any]] = {
+    json_schema: ClassVar[Mapping[str, Any]] = {
         "minLength": 1,
         "maxLength": 32,
         "description": "One emoji, or a `:shortcode:`.",
@@ -128,7 +128,7 @@ class WebUrl(fields.Url):
         longest = validate.Length(max=MAX_URL)
         super().__init__(schemes=schemes, require_tld=False, validate=longest, **kwargs)
         names = sorted(schemes)
-        self.says = {
+        self.json_schema = {
             "pattern": rf"^({'|'.join(names)})://\S+$",
             "description": f"A URL ({' or '.join(names)}).",
         }

@@ -52,7 +52,7 @@ class AttachmentSchema(Schema):
 
 class SendMessage(Request):
     makes = NewMessage
-    says: ClassVar[Mapping[str, Any]] = one_at_least("content", "attachments")
+    json_schema: ClassVar[Mapping[str, Any]] = one_at_least("content", "attachments")
     conversation_id = Id(required=True)
     content = Text(
         metadata={
@@ -96,7 +96,7 @@ class OfMessage(Request):
 
 class SyncMessages(Request):
     makes = SyncFrom
-    says: ClassVar[Mapping[str, Any]] = {
+    json_schema: ClassVar[Mapping[str, Any]] = {
         "oneOf": [{"required": [one]} for one in ("lastMessageId", "afterSeq", "afterRev")]
     }
     conversation_id = Id(required=True)

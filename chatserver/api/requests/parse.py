@@ -17,7 +17,7 @@ class Request(Schema):
     makes: ClassVar[type]
     recurs: ClassVar[bool] = False
     """Whether callers send the very same payload again and again: what it stands for may be kept."""
-    says: ClassVar[Mapping[str, Any]] = {}
+    json_schema: ClassVar[Mapping[str, Any]] = {}
     """What JSON Schema can say of rules between the fields."""
 
     class Meta:

@@ -18,7 +18,7 @@ from .parse import Request
 class Moment(Text):
     """A time as everywhere on the wire; another zone than UTC is converted."""
 
-    says: ClassVar[Mapping[str, Any]] = {"format": "date-time"}
+    json_schema: ClassVar[Mapping[str, Any]] = {"format": "date-time"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
@@ -43,7 +43,7 @@ class Flag(fields.Boolean):
 class EndpointName(Text):
     """The name of an endpoint, configured or not."""
 
-    says: ClassVar[Mapping[str, Any]] = {"pattern": "^[a-z0-9-]{1,32}$"}
+    json_schema: ClassVar[Mapping[str, Any]] = {"pattern": "^[a-z0-9-]{1,32}$"}
 
     def __init__(self, **kwargs: Any) -> None:
         check = validate.Regexp(r"[a-z0-9-]{1,32}\Z", error="Has 1 to 32 of a-z, 0-9 and -.")
@@ -70,7 +70,7 @@ class ListDeadLetters(Request):
 
 class Replay(Request):
     makes = Selection
-    says: ClassVar[Mapping[str, Any]] = {
+    json_schema: ClassVar[Mapping[str, Any]] = {
         **one_at_least("ids", "since", "type", "conversationId", "dead"),
         "dependentRequired": {"until": ["since"]},
     }

@@ -40,7 +40,7 @@ class NothingResponse(Answer):
 class Time(Text):
     """`2026-11-21T09:30:00.000Z`."""
 
-    says: ClassVar[Mapping[str, Any]] = {
+    json_schema: ClassVar[Mapping[str, Any]] = {
         "format": "date-time",
         "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$",
     }
