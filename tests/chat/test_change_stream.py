@@ -54,7 +54,7 @@ class Relay:
         self._looked.clear()
         async with asyncio.timeout(LEASE_S):
             await self._looked.wait()
-        return self.leases.held
+        return self.leases.partitions
 
 
 @asynccontextmanager

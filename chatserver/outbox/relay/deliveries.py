@@ -105,9 +105,9 @@ class Deliveries:
         )
         self.queues.back_off(queue, (backoff.next_at - now()).total_seconds())
 
-    def drop(self, held: frozenset[int]) -> None:
+    def drop(self, partitions: frozenset[int]) -> None:
         """Begin afresh with these partitions: what is in flight ends, nothing else is remembered."""
-        self.queues.drop(held, set(self._at_work.values()))
+        self.queues.drop(partitions, set(self._at_work.values()))
 
     def is_quiet(self, partition: int) -> bool:
         """Whether nothing of a partition is in flight."""

@@ -41,7 +41,7 @@ class Leases:
         self._quiet = quiet
         self._id = new_id()
         self._valid_until = 0.0
-        self.held: frozenset[int] = frozenset()
+        self.partitions: frozenset[int] = frozenset()
         """The partitions to work on."""
         self._leaving: frozenset[int] = frozenset()
         """Too many, since another relay came: given up as soon as nothing of them is in flight."""
@@ -49,7 +49,7 @@ class Leases:
     @property
     def term(self) -> tuple[str, frozenset[int]]:
         """What is held, and as whom: another term is to be begun afresh."""
-        return self._id, self.held
+        return self._id, self.partitions
 
     @property
     def valid(self) -> bool:
@@ -80,7 +80,7 @@ class Leases:
         if not await self._lease.renew(self._id):
             self._valid_until = 0.0
             self._id = new_id()
-            self.held = self._leaving = frozenset()
+            self.partitions = self._leaving = frozenset()
             await self._lease.begin(self._id)
         alive, expired, owners = await self._all()
         if not expired.isdisjoint(owners.values()):
@@ -96,10 +96,10 @@ class Leases:
             taken = [
                 one for one in free[: share - len(mine)] if await self._take(one, owners.get(one))
             ]
-            self.held, self._leaving = mine.union(taken), frozenset()
+            self.partitions, self._leaving = mine.union(taken), frozenset()
         else:
             leaving, left = frozenset(sorted(mine)[share:]), self._leaving
-            self.held, self._leaving = mine - leaving, leaving
+            self.partitions, self._leaving = mine - leaving, leaving
             # Only what was left at an earlier look: until `changed` is called, deliveries still begin.
             for one in leaving & left:
                 if self._quiet(one):

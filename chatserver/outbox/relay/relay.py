@@ -77,12 +77,12 @@ class Relay:
     @property
     def healthy(self) -> bool:
         """Whether it has its place among the relays, and hears of what is new in its share."""
-        return self._leases.valid and (self._hearing or not self._leases.held)
+        return self._leases.valid and (self._hearing or not self._leases.partitions)
 
     @property
     def share(self) -> int:
         """How many partitions are its own."""
-        return len(self._leases.held) if self._leases.valid else 0
+        return len(self._leases.partitions) if self._leases.valid else 0
 
     async def run(self) -> None:
         """Deliver until cancelled, whatever the database does."""
@@ -110,7 +110,7 @@ class Relay:
             # delivered.
             self._of_slot = {}
             for one in self.deliveries:
-                one.drop(self._leases.held)
+                one.drop(self._leases.partitions)
         for one in self.deliveries:
             one.pump()
 
@@ -130,18 +130,18 @@ class Relay:
             finally:
                 await tasks.end(serving)
 
-    async def _serve(self, held: frozenset[int]) -> None:
+    async def _serve(self, partitions: frozenset[int]) -> None:
         """Deliver what is due in these partitions."""
         self._of_slot = {
-            slot_of(one.name, partition): one for one in self.deliveries for partition in held
+            slot_of(one.name, partition): one for one in self.deliveries for partition in partitions
         }
         while True:
             for one in self.deliveries:
-                one.drop(held)
-            if not held:
+                one.drop(partitions)
+            if not partitions:
                 await asyncio.Event().wait()
             try:
-                await self._hear(held)
+                await self._hear(partitions)
                 reason = "the stream of changes ended"
             except PyMongoError as error:
                 # Also a place in the stream that is too old.
@@ -149,14 +149,14 @@ class Relay:
             log.warning("the relay lost touch with the database, and begins again", reason=reason)
             await asyncio.sleep(1.0)
 
-    async def _hear(self, held: frozenset[int]) -> None:
+    async def _hear(self, partitions: frozenset[int]) -> None:
         for one in self.deliveries:
             one.queues.scanning = True  # until the first scan has ended
         # First the ear, then the eye: what is recorded in between is heard and seen.
         async with self._mongo.changes(self._wanted()) as changes:
             # Before anything is begun: no key is sent before the end of its back-off.
-            await self._resume_backoffs(held)
-            scanning = asyncio.create_task(self._keep_scanning(held))
+            await self._resume_backoffs(partitions)
+            scanning = asyncio.create_task(self._keep_scanning(partitions))
             self._hearing = True
             try:
                 async for change in changes:
@@ -191,36 +191,36 @@ class Relay:
 
     # --- looking --------------------------------------------------------------------------------
 
-    async def _keep_scanning(self, held: frozenset[int]) -> None:
+    async def _keep_scanning(self, partitions: frozenset[int]) -> None:
         while True:
             self._bell.clear()
-            await self._insist(held)
+            await self._insist(partitions)
             more = any(one.queues.more for one in self.deliveries)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ROOM_AGAIN_S if more else SCAN_EVERY_S):
                     await self._bell.wait()
 
-    async def _insist(self, held: frozenset[int]) -> None:
+    async def _insist(self, partitions: frozenset[int]) -> None:
         while True:
             try:
-                await self._scan(held)
+                await self._scan(partitions)
             except (PyMongoError, TimeoutError) as error:
                 log.warning("the relay cannot read what is due", reason=type(error).__name__)
                 await asyncio.sleep(1.0)
             else:
                 return
 
-    async def _resume_backoffs(self, held: frozenset[int]) -> None:
+    async def _resume_backoffs(self, partitions: frozenset[int]) -> None:
         for one in self.deliveries:
-            where = {"endpoint": one.name, "partition": {"$in": sorted(held)}}
+            where = {"endpoint": one.name, "partition": {"$in": sorted(partitions)}}
             async for doc in self._mongo.holds.find(where):
                 one.resume_backoff(Backoff.from_doc(doc))
 
-    async def _scan(self, held: frozenset[int]) -> None:
+    async def _scan(self, partitions: frozenset[int]) -> None:
         for one in self.deliveries:
             # Who did not find room before may turn up now, with something older due.
             queues = one.queues
             queues.scanning, queues.more = True, False
-            async for ordering_key in keys_due(self._mongo, one.name, sorted(held)):
+            async for ordering_key in keys_due(self._mongo, one.name, sorted(partitions)):
                 queues.look(ordering_key)
             queues.scanning = False
