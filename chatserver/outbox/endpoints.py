@@ -30,6 +30,11 @@ def slot_of(endpoint_name: str, partition: int) -> str:
     return f"{endpoint_name}:{partition:02d}"
 
 
+def endpoint_of(slot: str) -> str:
+    """The name of the endpoint that a slot belongs to."""
+    return slot.partition(":")[0]
+
+
 def partition_of(ordering_key: str) -> int:
     """The share of an ordering key: of the events of one conversation or user, which are sent in order."""
     return zlib.crc32(ordering_key.encode()) % PARTITIONS

@@ -63,3 +63,8 @@ class Event:
 def event_id(record_id: str) -> str:
     """The id of the event whose record (a log entry, or a document of the outbox) has this id."""
     return f"evt_{record_id}"
+
+
+def dead_letter_id(endpoint_name: str, record_id: str) -> str:
+    """The id that the dead letter of a record has, if the relay gives the event up for this endpoint."""
+    return f"{endpoint_name}|{record_id}"

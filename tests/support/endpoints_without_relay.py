@@ -86,7 +86,7 @@ class Desk:
         """All that is due of a type, as a relay would have given it up."""
         due = [one for one in await self.pending(name) if type_of(one) == type_]
         for one in due:
-            await self.records.dead(name, one, 17, error)
+            await self.records.dead_letter(name, one, 17, error)
         return [f"evt_{one.id}" for one in due]
 
     async def back_off(self, name: str, one: Pending, error: str) -> None:

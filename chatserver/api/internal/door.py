@@ -68,7 +68,7 @@ async def webhooks(chat: Chat, _: EmptyPayload) -> Any:
 
 async def dead(chat: Chat, asked: PageOfDeadLetters) -> Any:
     """List the events that were given up, the newest first."""
-    items, cursor = await chat.webhooks.dead(asked)
+    items, cursor = await chat.webhooks.dead_letters(asked)
     return {"items": items, "nextCursor": cursor}
 
 

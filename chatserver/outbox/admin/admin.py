@@ -103,7 +103,9 @@ class OutboxAdmin:
             for one, until in sorted(alive.items())
         ]
 
-    async def dead(self, asked: PageOfDeadLetters) -> tuple[list[Mapping[str, Any]], str | None]:
+    async def dead_letters(
+        self, asked: PageOfDeadLetters
+    ) -> tuple[list[Mapping[str, Any]], str | None]:
         """Dead letters, the newest first, and the cursor of the next page."""
         given = {
             "endpoint": asked.endpoint,
@@ -119,7 +121,7 @@ class OutboxAdmin:
         found = self._mongo.deadletters.find(where).sort(newest).limit(asked.limit + 1)
         docs = await found.to_list()
         last = docs[asked.limit - 1] if len(docs) > asked.limit else None
-        items = [_letter(doc) for doc in docs[: asked.limit]]
+        items = [_dead_letter(doc) for doc in docs[: asked.limit]]
         return items, cursor(last["diedAt"], last["_id"]) if last else None
 
     # --- act ------------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ class OutboxAdmin:
     async def forget(self, name: str) -> tuple[int, bool]:
         """Drop what waits for an endpoint that is configured no more, and its dead letters.
 
-        Returns how many records and letters, and whether there is more of it for another request.
+        Returns how many records and dead letters, and whether there is more of it for another request.
         Raises Conflict while the endpoint is configured, NotFound when nothing is left of it.
         """
         if name in self._endpoints:
@@ -190,7 +192,7 @@ def _failing(backoff: Document) -> Mapping[str, Any]:
     }
 
 
-def _letter(doc: Document) -> Mapping[str, Any]:
+def _dead_letter(doc: Document) -> Mapping[str, Any]:
     of_user = doc["type"].startswith("user.")
     return {
         "id": event_id(doc["record"]),

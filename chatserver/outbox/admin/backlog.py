@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ...mongo import Mongo
-from ..endpoints import slots_of
+from ..endpoints import endpoint_of, slots_of
 
 COUNT_MOST = 100_000
 """Events that are counted; 50 ms."""
@@ -65,7 +65,7 @@ class Backlog:
                 doc = await collection.find_one({"due": {"$gt": after}}, {"due": 1}, hint="pending")
                 if doc is None:
                     break
-                name = min(slot for slot in doc["due"] if slot > after).partition(":")[0]
+                name = endpoint_of(min(slot for slot in doc["due"] if slot > after))
                 names.add(name)
                 after = f"{name};"  # behind every slot of this name
         return names

@@ -10,8 +10,9 @@ from datetime import timedelta
 from ...clock import now
 from ...errors import ValidationFailed
 from ...mongo import RETENTION_S, Mongo
-from ..endpoints import Endpoint
-from .search import Found, Search, Selection, letter_of
+from ..endpoints import Endpoint, endpoint_of
+from ..event import dead_letter_id
+from .search import Found, Search, Selection
 
 MOST = 5000
 BUDGET_S = 2.0
@@ -71,14 +72,19 @@ class Replays:
     async def _mark(self, found: Sequence[Found]) -> None:
         if not found:
             return
-        # Whoever gives up writes the letter first and takes the slot out of `due` after it: between
-        # the two the letter has to stay.
-        letters = [
-            letter_of(slot, one.id) for one in found for slot in one.slots if slot not in one.due
+        # The relay writes the dead letter first and takes the slot out of `due` after it: between the two
+        # the dead letter has to stay.
+        dead_letter_ids = [
+            dead_letter_id(endpoint_of(slot), one.id)
+            for one in found
+            for slot in one.slots
+            if slot not in one.due
         ]
-        dead = self._mongo.deadletters.find({"_id": {"$in": letters}}, {"diedAt": 1})
-        # As they are before the mark: one that dies again after it has a letter of a later date.
-        seen = await dead.to_list()
+        dead_letters = self._mongo.deadletters.find(
+            {"_id": {"$in": dead_letter_ids}}, {"diedAt": 1}
+        )
+        # As they are before the mark: an event that dies again after it has a later dead letter.
+        seen = await dead_letters.to_list()
         expires_at = now() + timedelta(seconds=RETENTION_S)
         for collection in (self._mongo.log, self._mongo.outbox):
             of_it = [one for one in found if one.collection == collection.name]

@@ -10,8 +10,8 @@ from typing import Any
 from ...clock import from_unix, now, unix_ms
 from ...errors import NotFound, ValidationFailed
 from ...mongo import RETENTION_S, Collection, Document, Mongo
-from ..endpoints import Endpoint, Routes
-from ..event import TYPE_OF_ENTRY, event_id
+from ..endpoints import Endpoint, Routes, endpoint_of
+from ..event import TYPE_OF_ENTRY, dead_letter_id, event_id
 from ..pending import ordering_key_of
 
 
@@ -59,11 +59,6 @@ class Page:
     cursor: str | None = None
 
 
-def letter_of(slot: str, record_id: str) -> str:
-    """The id that the dead letter of a record has, if there is one for the endpoint of a slot."""
-    return f"{slot.partition(':')[0]}|{record_id}"
-
-
 class Search:
     """Records of events, in their order, for the endpoints that want them; or their dead letters."""
 
@@ -76,7 +71,7 @@ class Search:
     async def page(self, selection: Selection, cursor: str | None) -> Page:
         """The page behind `cursor`. Raises NotFound for an unknown id."""
         if selection.dead:
-            return await self._dead(selection, cursor)
+            return await self._dead_letters(selection, cursor)
         if selection.ids:
             return await self._by_ids(selection.ids)
         if selection.conversation_id:
@@ -129,18 +124,20 @@ class Search:
                 return Page(len(before), found, cursor=str(unix_ms(end)))
             size *= 2
 
-    async def _dead(self, selection: Selection, cursor: str | None) -> Page:
+    async def _dead_letters(self, selection: Selection, cursor: str | None) -> Page:
         where: Document = {}
         if selection.endpoint:
             where["endpoint"] = selection.endpoint
         if selection.ids:
             names = list(self._endpoints)
             records = [_record_id(one) for one in selection.ids]
-            where["_id"] = {"$in": [f"{name}|{record}" for name in names for record in records]}
+            where["_id"] = {
+                "$in": [dead_letter_id(name, record) for name in names for record in records]
+            }
         else:
             where["_id"] = {"$gt": cursor or ""}
-        letters = self._mongo.deadletters.find(where).sort("_id", 1)
-        docs = await letters.limit(0 if selection.ids else PAGE).to_list()
+        dead_letters = self._mongo.deadletters.find(where).sort("_id", 1)
+        docs = await dead_letters.limit(0 if selection.ids else PAGE).to_list()
         chosen = [doc for doc in docs if self._is_wanted(selection, doc)]
         by_collection: dict[str, list[str]] = {one.name: [] for one in self._collections}
         names_of: dict[str, set[str]] = {}
@@ -152,20 +149,20 @@ class Search:
             for record in await self._load(by_collection)
             if (one := _only(record, names_of[record.id])).slots
         ]
-        there = {letter_of(slot, one.id) for one in found for slot in one.slots}
+        there = {dead_letter_id(endpoint_of(slot), one.id) for one in found for slot in one.slots}
         gone = sum(doc["_id"] not in there for doc in chosen)
         if selection.ids:
             _need(selection.ids, found)
         more = not selection.ids and len(docs) == PAGE
         return Page(len(docs), found, gone, cursor=docs[-1]["_id"] if more else None)
 
-    def _is_wanted(self, selection: Selection, letter: Document) -> bool:
-        endpoint = self._endpoints.get(letter["endpoint"])
+    def _is_wanted(self, selection: Selection, dead_letter: Document) -> bool:
+        endpoint = self._endpoints.get(dead_letter["endpoint"])
         return (
             endpoint is not None
-            and letter["type"] in endpoint.types
-            and selection.conversation_id in (None, letter["key"])
-            and _applies(selection, letter["type"], letter["eventAt"])
+            and dead_letter["type"] in endpoint.types
+            and selection.conversation_id in (None, dead_letter["key"])
+            and _applies(selection, dead_letter["type"], dead_letter["eventAt"])
         )
 
     async def _load(self, ids: Mapping[str, list[str]]) -> list[Found]:
@@ -205,7 +202,7 @@ def _applies(selection: Selection, type_: str, at: datetime) -> bool:
 
 
 def _only(found: Found, names: set[str]) -> Found:
-    slots = tuple(slot for slot in found.slots if slot.partition(":")[0] in names)
+    slots = tuple(slot for slot in found.slots if endpoint_of(slot) in names)
     return replace(found, slots=slots)
 
 

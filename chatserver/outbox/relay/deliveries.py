@@ -189,7 +189,7 @@ class Deliveries:
             return True
         except Exception:  # a record that cannot be told of must not hold up what is behind it
             log.exception("an event cannot be made of a record", record=pending.id)
-            await self._bury(queue, pending, "The record cannot be read.")
+            await self._dead_letter(queue, pending, "The record cannot be read.")
             return True
         async with self._places:
             if not self._is_ours(queue):
@@ -212,7 +212,7 @@ class Deliveries:
         queue.since = queue.since or now()
         too_old = now() - max(pending.at, queue.since) >= timedelta(seconds=self._retry.give_up_s)
         if (delivery.outcome == "gone" or too_old) and self._is_ours(queue):
-            await self._bury(queue, pending, delivery.says)
+            await self._dead_letter(queue, pending, delivery.says)
             return True
         await self._back_off(queue, pending, delivery)
         return False
@@ -222,16 +222,16 @@ class Deliveries:
             return Event.from_doc(pending.doc)
         return await self._describe(pending.doc)
 
-    async def _bury(self, queue: KeyQueue, pending: Pending, says: str) -> None:
+    async def _dead_letter(self, queue: KeyQueue, pending: Pending, error: str) -> None:
         log.error(
             "an event was given up",
             endpoint=self.name,
             record=pending.id,
             attempts=queue.attempts,
-            reason=says,
+            reason=error,
         )
         self._observe(self.name, "dead", 0.0, 0.0)
-        await self._records.dead(self.name, pending, queue.attempts, says)
+        await self._records.dead_letter(self.name, pending, queue.attempts, error)
         queue.attempts = 0
 
     async def _back_off(self, queue: KeyQueue, head: Pending, delivery: Delivery) -> None:

@@ -84,7 +84,7 @@ class Leases:
             await self._lease.begin(self._id)
         alive, expired, owners = await self._all()
         if not expired.isdisjoint(owners.values()):
-            await self._bury(expired)
+            await self._remove_expired(expired)
             alive, expired, owners = await self._all()
         if self._id not in alive:
             return  # it took too long: the next look begins anew
@@ -108,7 +108,7 @@ class Leases:
                     )
         self._valid_until = asked_at + LEASE_S
 
-    async def _bury(self, expired: set[str]) -> None:
+    async def _remove_expired(self, expired: set[str]) -> None:
         """Take away the leases that ran out. Who is without one is dead for good: of the others, what
         was read may be older than their last heart beat."""
         await self._mongo.relays.delete_many({"_id": {"$in": [*expired]}, "$expr": {"$not": ALIVE}})

@@ -20,6 +20,7 @@ from ...mongo import (
     is_down,
 )
 from ..endpoints import slots_of
+from ..event import dead_letter_id
 from ..pending import Pending
 
 log = structlog.get_logger(__name__)
@@ -83,8 +84,8 @@ class _Batch:
         """Ids of records that were delivered, by collection and endpoint."""
         self.backoffs: dict[str, Document | None] = {}
         """By id; None: removed."""
-        self.dead: list[Document] = []
-        """Letters; their records are no longer due either."""
+        self.dead_letters: list[Document] = []
+        """Their records are no longer due either."""
         self.written = asyncio.get_running_loop().create_future()
 
 
@@ -115,12 +116,12 @@ class Records:
         self._next.backoffs[backoff_id(endpoint, ordering_key)] = None
         await self._write()
 
-    async def dead(self, endpoint: str, pending: Pending, attempts: int, error: str) -> None:
-        """The event will not be sent to this endpoint again, unless it is replayed."""
+    async def dead_letter(self, endpoint: str, pending: Pending, attempts: int, error: str) -> None:
+        """The relay has given the event up: this endpoint gets it again only by a replay."""
         at = now()
-        self._next.dead.append(
+        self._next.dead_letters.append(
             {
-                "_id": f"{endpoint}|{pending.id}",
+                "_id": dead_letter_id(endpoint, pending.id),
                 "endpoint": endpoint,
                 "record": pending.id,
                 "collection": pending.collection,
@@ -142,7 +143,7 @@ class Records:
         await self._next.written
 
     async def _keep_writing(self) -> None:
-        while self._next.done or self._next.backoffs or self._next.dead:
+        while self._next.done or self._next.backoffs or self._next.dead_letters:
             batch, self._next = self._next, _Batch()
             pause = 0.1
             while True:
@@ -161,8 +162,8 @@ class Records:
                 batch.written.set_result(None)
 
     async def _store(self, batch: _Batch) -> None:
-        if batch.dead:
-            await self._mongo.transaction(partial(self._bury, batch.dead))
+        if batch.dead_letters:
+            await self._mongo.transaction(partial(self._store_dead_letters, batch.dead_letters))
         writes = [self._settle(*where, ids, RETENTION_S) for where, ids in batch.done.items()]
         if batch.backoffs:
             kept = [doc for doc in batch.backoffs.values() if doc is not None]
@@ -176,14 +177,14 @@ class Records:
         else:
             await asyncio.gather(*writes)
 
-    async def _bury(self, letters: list[Document], session: Session) -> None:
-        """Both or nothing: a replay of what is dead, in between, would find the event still due, and
-        take its letter away, and then it would be no longer due."""
-        await self._mongo.put("deadletters", letters, session=session)
-        dead: dict[tuple[str, str], list[str]] = {}
-        for one in letters:
-            dead.setdefault((one["collection"], one["endpoint"]), []).append(one["record"])
-        for where, ids in dead.items():
+    async def _store_dead_letters(self, dead_letters: list[Document], session: Session) -> None:
+        """Both or nothing: a replay in between would find the event still due and remove its dead letter,
+        and then the event would be no longer due."""
+        await self._mongo.put("deadletters", dead_letters, session=session)
+        records: dict[tuple[str, str], list[str]] = {}
+        for doc in dead_letters:
+            records.setdefault((doc["collection"], doc["endpoint"]), []).append(doc["record"])
+        for where, ids in records.items():
             await self._settle(*where, ids, DEAD_RETENTION_S, session)
 
     async def _settle(
