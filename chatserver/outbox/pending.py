@@ -10,6 +10,10 @@ from ..mongo import Collection, Document, Mongo
 from .endpoints import slot_of
 from .event import TYPE_OF_ENTRY
 
+WAKEUP_ID = "bell"
+"""The document of `relays` that is written when the relays have to scan again for what is due. Its
+`rings` counts how often that was."""
+
 PAGE = 200
 
 _BEHIND = "~"

@@ -20,7 +20,7 @@ async def test_an_event_is_sent_again_to_whoever_wants_it(
     assert len(await desk.deliver("default")) == 2
     (message,) = await desk.deliver("crm")
     assert message == f"evt_{said['id']}"
-    rings = await desk.rings()
+    rings = await desk.wakeups()
     for _ in range(2):  # what is due already is not due twice
         assert await desk.replay(ids=[message]) == {"replayed": 1, "gone": 0, "nextCursor": None}
         assert await desk.due("default") == await desk.due("crm") == [message]
@@ -28,7 +28,7 @@ async def test_an_event_is_sent_again_to_whoever_wants_it(
         partition = partition_of(ordering_key_of(said["id"]))
         assert sorted(record["due"]) == [slot_of(one, partition) for one in ("crm", "default")]
         assert "expiresAt" not in record  # or the message would vanish with it
-    assert await desk.rings() == rings + 2
+    assert await desk.wakeups() == rings + 2
     await desk.deliver("default")
     await desk.deliver("crm")
     await desk.replay(ids=[message], endpoint="crm")

@@ -15,7 +15,7 @@ import pytest_asyncio
 from chatserver.clock import now
 from chatserver.mongo import Mongo
 from chatserver.outbox.endpoints import partition_of, slots_of
-from chatserver.outbox.pending import Pending, ordering_key_of
+from chatserver.outbox.pending import WAKEUP_ID, Pending, ordering_key_of
 from chatserver.outbox.relay.results import Backoff, Records
 
 from .command import Ran, run
@@ -97,9 +97,9 @@ class Desk:
         )
         await self.records.backing_off(backoff, one)
 
-    async def rings(self) -> int:
-        bell = await self.mongo.relays.find_one({"_id": "bell"})
-        return bell["rings"] if bell else 0
+    async def wakeups(self) -> int:
+        wakeup = await self.mongo.relays.find_one({"_id": WAKEUP_ID})
+        return wakeup["rings"] if wakeup else 0
 
     async def run(self, *words: str) -> Ran:
         return await run("webhooks", *words, **self.server.env)

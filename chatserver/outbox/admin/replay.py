@@ -12,6 +12,7 @@ from ...errors import ValidationFailed
 from ...mongo import RETENTION_S, Mongo
 from ..endpoints import Endpoint, endpoint_of
 from ..event import dead_letter_id
+from ..pending import WAKEUP_ID
 from .search import Found, Search, Selection
 
 MOST = 5000
@@ -57,7 +58,7 @@ class Replays:
         if replayed:
             # So that the relays look again at what is due.
             await self._mongo.relays.update_one(
-                {"_id": "bell"}, {"$inc": {"rings": 1}}, upsert=True
+                {"_id": WAKEUP_ID}, {"$inc": {"rings": 1}}, upsert=True
             )
         return Replayed(replayed, gone, cursor)
 

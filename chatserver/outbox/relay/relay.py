@@ -19,7 +19,7 @@ from ... import tasks
 from ...mongo import Document, Mongo, PyMongoError
 from ..endpoints import Endpoint, slot_of
 from ..event import Event
-from ..pending import Pending, keys_due, ordering_key_of
+from ..pending import WAKEUP_ID, Pending, keys_due, ordering_key_of
 from ..sinks.sink import Sink
 from .deliveries import Deliveries, Retry
 from .partition_leases import LEASE_S, TICK_S, Leases
@@ -32,8 +32,6 @@ ROOM_AGAIN_S = 1.0
 """How soon the relay scans again after there was no room for all queues."""
 FINISH_S = LEASE_S - TICK_S
 """What is in flight at the end may take this long: as long as a lease lasts without a heart beat."""
-BELL = "bell"
-"""The document that is written when what is due has to be looked at again."""
 
 
 class Relay:
@@ -71,7 +69,7 @@ class Relay:
         self._of_slot: dict[str, Deliveries] = {}
         self._term = self._leases.term
         self._look = asyncio.Event()
-        self._bell = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._hearing = False
 
     @property
@@ -173,16 +171,16 @@ class Relay:
             "ns.coll": {"$in": ["log", "outbox"]},
             "fullDocument.due": {"$in": list(self._of_slot)},
         }
-        rung = {"ns.coll": "relays", "documentKey._id": BELL}
+        wakeup = {"ns.coll": "relays", "documentKey._id": WAKEUP_ID}
         return [
-            {"$match": {"$or": [recorded, rung]}},
+            {"$match": {"$or": [recorded, wakeup]}},
             {"$project": {"ns": 1, "fullDocument": 1}},
         ]
 
     def _take(self, change: Mapping[str, Any]) -> None:
         collection = change["ns"]["coll"]
         if collection == "relays":
-            self._bell.set()
+            self._wakeup.set()
             return
         doc = change["fullDocument"]
         for slot in doc["due"]:
@@ -193,12 +191,12 @@ class Relay:
 
     async def _keep_scanning(self, partitions: frozenset[int]) -> None:
         while True:
-            self._bell.clear()
+            self._wakeup.clear()
             await self._insist(partitions)
             more = any(one.queues.more for one in self.deliveries)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ROOM_AGAIN_S if more else SCAN_EVERY_S):
-                    await self._bell.wait()
+                    await self._wakeup.wait()
 
     async def _insist(self, partitions: frozenset[int]) -> None:
         while True:
