@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from chatserver.api.responses.conversations import Conversation
-from chatserver.api.responses.messages import Message
+from chatserver.api.responses.messages import MessageResponse
 from chatserver.cli import commands
 from tests.support.pages import Block, anchors, block, blocks, links, names, pages, text, tree
 from tests.support.servers import ROOT
@@ -214,7 +214,7 @@ def keys(shape: str) -> set[str]:
 def test_shapes_have_the_keys_that_are_answered() -> None:
     page = "docs/protocol.md"
     message, conversation = (one for one in blocks(page) if one.text.startswith("{id"))
-    assert keys(message.text.strip()) == {one.data_key for one in Message().fields.values()}
+    assert keys(message.text.strip()) == {one.data_key for one in MessageResponse().fields.values()}
     answered = {one.data_key for one in Conversation().fields.values()}
     assert keys(conversation.text.strip()) == answered - {"unreadCount"}
 

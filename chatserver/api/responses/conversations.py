@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import fields
 
 from ..requests.fields import Id, Metadata, WebUrl, name_field
-from .messages import Message
+from .messages import MessageResponse
 from .response import Answer, Time, each, number, one_of
 
 
@@ -28,7 +28,7 @@ class Conversation(Answer):
     updated_at = Time()
     last_seq = number()
     last_rev = number()
-    last_message = fields.Nested(Message, allow_none=True)
+    last_message = fields.Nested(MessageResponse, allow_none=True)
     participant_count = number()
     participants = each(Participant)
 

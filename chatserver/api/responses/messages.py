@@ -17,7 +17,7 @@ class ReactionCount(Answer):
     user_ids = ids()
 
 
-class Message(Answer):
+class MessageResponse(Answer):
     """A message. A deleted one keeps its place: `isDeleted`, and no content."""
 
     called = "the message"
@@ -43,7 +43,7 @@ class Message(Answer):
 class MessagePage(Answer):
     """A page of history, ascending."""
 
-    items = each(Message)
+    items = each(MessageResponse)
     has_more = fields.Boolean()
 
 
@@ -51,7 +51,7 @@ class Synced(Answer):
     """What is new or has changed, ascending; `lastSeq` and `lastRev` are those of the conversation."""
 
     conversation_id = Id()
-    messages = each(Message)
+    messages = each(MessageResponse)
     has_more = fields.Boolean()
     last_seq = number()
     last_rev = number()

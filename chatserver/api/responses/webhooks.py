@@ -10,7 +10,7 @@ from ...outbox.event import TYPES
 from ..requests.fields import Id, Text
 from ..requests.webhooks import EndpointName
 from .conversations import Conversation, ParticipantChanged
-from .messages import Message, MessageDeleted, ReactionChanged
+from .messages import MessageDeleted, MessageResponse, ReactionChanged
 from .response import Answer, Time, each, number, one_of
 from .users import Offline, Online
 
@@ -41,8 +41,8 @@ class ReactionChangedAt(ReactionChanged):
 
 
 DATA: Mapping[str, type[Answer]] = {
-    "message.created": Message,
-    "message.updated": Message,
+    "message.created": MessageResponse,
+    "message.updated": MessageResponse,
     "message.deleted": MessageDeletedBy,
     "conversation.created": Conversation,
     "conversation.deleted": ConversationDeleted,

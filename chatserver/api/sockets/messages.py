@@ -46,13 +46,13 @@ def synced(found: Synced) -> dict[str, Any]:
 
 
 EVENTS = [
-    ClientEvent("message:send", SendMessage, send, Rate(20), answers.Message, (NotFound,)),
+    ClientEvent("message:send", SendMessage, send, Rate(20), answers.MessageResponse, (NotFound,)),
     ClientEvent(
         "message:edit",
         EditMessage,
         edit,
         Rate(10),
-        answers.Message,
+        answers.MessageResponse,
         (Forbidden, NotFound, Conflict),
     ),
     ClientEvent(

@@ -24,7 +24,9 @@ _NEIGHBOURS = "everyone who shares a conversation with the user, each socket onc
 SERVER_EVENTS: Sequence[ServerEvent] = [
     ServerEvent("connected", users.Connected, "this socket, when it is in its rooms"),
     ServerEvent("error", users.FailedResponse, "this socket"),
-    ServerEvent("message:new", messages.Message, _ALL + ", with every device of the sender"),
+    ServerEvent(
+        "message:new", messages.MessageResponse, _ALL + ", with every device of the sender"
+    ),
     ServerEvent("message:updated", messages.MessageUpdated, _ALL),
     ServerEvent(
         "message:deleted",
