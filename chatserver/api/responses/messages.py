@@ -40,14 +40,14 @@ class MessageResponse(Answer):
     deleted_at = Time(allow_none=True)
 
 
-class MessagePage(Answer):
+class MessagePageResponse(Answer):
     """A page of history, ascending."""
 
     items = each(MessageResponse)
     has_more = fields.Boolean()
 
 
-class Synced(Answer):
+class SyncedResponse(Answer):
     """What is new or has changed, ascending; `lastSeq` and `lastRev` are those of the conversation."""
 
     conversation_id = Id()
@@ -74,7 +74,7 @@ class Reacted(Answer):
     total_count = number()
 
 
-class Reactions(Answer):
+class ReactionsResponse(Answer):
     items = each(ReactionCount)
 
 

@@ -43,14 +43,14 @@ class BatchReport(Answer):
     failed = each(FailedRow)
 
 
-class Presence(Answer):
+class PresenceResponse(Answer):
     user_id = Id()
     status = one_of("online", "offline")
     last_seen = Time(allow_none=True)
 
 
 class Presences(Answer):
-    items = each(Presence)
+    items = each(PresenceResponse)
 
 
 class Now(Answer):

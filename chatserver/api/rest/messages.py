@@ -80,7 +80,7 @@ ROUTES = [
         known="It was sent before.",
         refuses=_GONE,
     ),
-    Route("GET", _OF_CONVERSATION, ListMessages, page, answers.MessagePage, refuses=_GONE),
+    Route("GET", _OF_CONVERSATION, ListMessages, page, answers.MessagePageResponse, refuses=_GONE),
     Route("GET", _ONE, OfMessage, get, answers.MessageResponse, refuses=_GONE),
     Route(
         "PATCH",
@@ -110,5 +110,5 @@ ROUTES = [
         Rate(20),
         refuses=_GONE,
     ),
-    Route("GET", _ONE + "/reactions", OfMessage, reactions, answers.Reactions, refuses=_GONE),
+    Route("GET", _ONE + "/reactions", OfMessage, reactions, answers.ReactionsResponse, refuses=_GONE),
 ]

@@ -30,7 +30,7 @@ async def of_many(chat: Chat, user_id: str, peers: Peers) -> Any:
 
 
 ROUTES = [
-    Route("GET", "/api/users/{userId}/presence", OfUser, of_user, answers.Presence),
+    Route("GET", "/api/users/{userId}/presence", OfUser, of_user, answers.PresenceResponse),
     Route(
         "GET",
         "/api/conversations/{conversationId}/presence",

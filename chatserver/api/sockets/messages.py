@@ -63,7 +63,7 @@ EVENTS = [
         SyncMessages,
         sync,
         Rate(50),
-        answers.Synced,
+        answers.SyncedResponse,
         (NotFound,),
         reply="messages:sync",
     ),
