@@ -74,15 +74,15 @@ Begun = Future[Outcome]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class MessagePage:
     messages: list[Message]
     has_more: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Synced:
+class SyncResult:
     conversation_id: str
-    page: Page
+    page: MessagePage
     last_seq: int
     last_rev: int
 
@@ -181,7 +181,7 @@ class Messages:
         (seen,) = await self._as_seen(reader_id, [message], hides=member.hides)
         return seen
 
-    async def page(self, reader_id: str, asked: PageOfMessages) -> Page:
+    async def page(self, reader_id: str, asked: PageOfMessages) -> MessagePage:
         """A page of history in ascending order: the newest, or those before or after a message."""
         conversation_id = asked.conversation_id
         hides = await self._members.hiding(reader_id, conversation_id)
@@ -194,9 +194,11 @@ class Messages:
                 "$lt": await self._seq(conversation_id, "before", asked.before),
             }
         page = await self._read(where, "seq", asked.limit, newest=asked.after is None)
-        return Page(await self._as_seen(reader_id, page.messages, hides=hides), page.has_more)
+        return MessagePage(
+            await self._as_seen(reader_id, page.messages, hides=hides), page.has_more
+        )
 
-    async def sync(self, reader_id: str, asked: SyncFrom) -> Synced:
+    async def sync(self, reader_id: str, asked: SyncFrom) -> SyncResult:
         """Everything after a position: every newer message, or (by rev) every new or changed one.
 
         lastSeq and lastRev are read first: a change that comes meanwhile is in the page, or newer
@@ -209,18 +211,18 @@ class Messages:
             page = await self._changed_since(
                 reader_id, conversation_id, asked.after_rev, asked.limit, hides
             )
-            return Synced(conversation_id, page, seq, rev)
+            return SyncResult(conversation_id, page, seq, rev)
         after = asked.after_seq or 0
         if asked.last_message_id is not None:
             after = await self._seq(conversation_id, "lastMessageId", asked.last_message_id)
         where = {"conversationId": conversation_id, "seq": {"$gt": after}}
         page = await self._read(where, "seq", asked.limit, newest=False)
         seen = await self._as_seen(reader_id, page.messages, hides=hides)
-        return Synced(conversation_id, Page(seen, page.has_more), seq, rev)
+        return SyncResult(conversation_id, MessagePage(seen, page.has_more), seq, rev)
 
     async def _changed_since(
         self, reader_id: str, conversation_id: str, rev: int, limit: int, hides: bool
-    ) -> Page:
+    ) -> MessagePage:
         where: Document = {"conversationId": conversation_id, "rev": {"$gt": rev}}
         if not hides:
             return await self._read(where, "rev", limit, newest=False)
@@ -241,9 +243,9 @@ class Messages:
         if page.has_more:
             stubs = [one for one in stubs if one.rev < page.messages[-1].rev]
         merged = sorted([*rest, *stubs], key=lambda one: one.rev)
-        return Page(merged[:limit], page.has_more or len(merged) > limit)
+        return MessagePage(merged[:limit], page.has_more or len(merged) > limit)
 
-    async def _read(self, where: Document, order: str, limit: int, *, newest: bool) -> Page:
+    async def _read(self, where: Document, order: str, limit: int, *, newest: bool) -> MessagePage:
         cursor = self._mongo.log.find(where).sort(order, -1 if newest else 1).limit(limit + 1)
         docs = await cursor.to_list(limit + 1)
         has_more = len(docs) > limit
@@ -257,7 +259,7 @@ class Messages:
             messages.append(Message(doc))
         if newest:
             messages.reverse()
-        return Page(messages, has_more)
+        return MessagePage(messages, has_more)
 
     async def _find(self, message_id: str) -> Message:
         doc = await self._mongo.log.find_one({"_id": message_id, "kind": "message"})

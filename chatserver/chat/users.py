@@ -36,7 +36,7 @@ ADMITTED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Synced:
+class SyncedUser:
     view: Mapping[str, Any]
     is_new: bool
 
@@ -126,10 +126,10 @@ class Users:
             raise NotFound()
         return _view(doc)
 
-    async def sync(self, sync: UserSync) -> Synced:
+    async def sync(self, sync: UserSync) -> SyncedUser:
         """Create or update a user: what is not given stays. A deleted user who is synced is back."""
         is_new = await self._sync(sync)
-        return Synced(await self.get(sync.user_id), is_new)
+        return SyncedUser(await self.get(sync.user_id), is_new)
 
     async def _sync(self, sync: UserSync) -> bool:
         """Whether the user is new."""

@@ -110,5 +110,7 @@ ROUTES = [
         Rate(20),
         refuses=_GONE,
     ),
-    Route("GET", _ONE + "/reactions", OfMessage, reactions, answers.ReactionsResponse, refuses=_GONE),
+    Route(
+        "GET", _ONE + "/reactions", OfMessage, reactions, answers.ReactionsResponse, refuses=_GONE
+    ),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from ...chat.chat import Chat
-from ...chat.messages import MessageDeletion, MessageEdit, NewMessage, Synced, SyncFrom
+from ...chat.messages import MessageDeletion, MessageEdit, NewMessage, SyncFrom, SyncResult
 from ...errors import Conflict, Forbidden, NotFound
 from ...realtime import Connection
 from ..rate_limits import Rate
@@ -35,7 +35,7 @@ async def sync(chat: Chat, connection: Connection, asked: SyncFrom) -> Any:
     return synced(await chat.messages.sync(connection.user_id, asked))
 
 
-def synced(found: Synced) -> dict[str, Any]:
+def synced(found: SyncResult) -> dict[str, Any]:
     return {
         "conversationId": found.conversation_id,
         "messages": [message.wire() for message in found.page.messages],

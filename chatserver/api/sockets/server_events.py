@@ -49,6 +49,8 @@ SERVER_EVENTS: Sequence[ServerEvent] = [
     ServerEvent("conversation:updated", conversations.Conversation, _ALL),
     ServerEvent("participant:added", conversations.ParticipantChanged, _ALL),
     ServerEvent("participant:removed", conversations.ParticipantChanged, _ALL),
-    ServerEvent("messages:sync", messages.SyncedResponse, "this socket, which asked without a callback"),
+    ServerEvent(
+        "messages:sync", messages.SyncedResponse, "this socket, which asked without a callback"
+    ),
     ServerEvent("pong", users.Now, "this socket, which asked without a callback"),
 ]
