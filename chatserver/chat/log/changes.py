@@ -24,7 +24,7 @@ from ..message import Message, entry_id
 from .contention import Contention
 from .entry import Entry, Outcome
 from .position import Position
-from .tail import ATTEMPTS, ChangeOp, ConversationChangeOp, Tail, living, refuse
+from .tail import ATTEMPTS, ChangeOp, ConversationChangeOp, ConversationTail, living, refuse
 
 
 class Changes:
@@ -38,7 +38,7 @@ class Changes:
         self._contention = contention
         self._routes = routes
 
-    async def commit(self, tail: Tail, ops: list[ChangeOp]) -> None:
+    async def commit(self, tail: ConversationTail, ops: list[ChangeOp]) -> None:
         runs = count()
         for attempt in range(ATTEMPTS):
             if not tail.suits(ops):
@@ -66,7 +66,7 @@ class Changes:
         raise Unavailable("This conversation is too busy.")
 
     async def _apply(
-        self, tail: Tail, ops: list[ChangeOp], runs: Iterator[int], session: Session
+        self, tail: ConversationTail, ops: list[ChangeOp], runs: Iterator[int], session: Session
     ) -> tuple[list[Entry], list[Outcome | ChatError]]:
         at = now()
         rev, offset = tail.rev, tail.offset
@@ -145,7 +145,7 @@ class Changes:
         found = await self._mongo.log.find_one({"hiddenFor": user_id, **where}, session=session)
         return found is not None
 
-    async def change_conversation(self, tail: Tail, op: ConversationChangeOp) -> None:
+    async def change_conversation(self, tail: ConversationTail, op: ConversationChangeOp) -> None:
         """Commit a change of the conversation itself."""
         removed: Collection[str] = ()
         # What was entered here, if anything, is of whoever woke the log.
@@ -173,7 +173,7 @@ class Changes:
         raise Unavailable("This conversation is too busy.")
 
     async def _store_conversation_change(
-        self, tail: Tail, op: ConversationChangeOp, session: Session
+        self, tail: ConversationTail, op: ConversationChangeOp, session: Session
     ) -> Entry | None:
         offset = tail.offset + 1
         change = await op.transaction(session, offset)

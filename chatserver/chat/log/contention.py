@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from .position import Position
-from .tail import Tail
+from .tail import ConversationTail
 
 PAUSE_S = 0.005
 """A turn: to receive the last batch, an insert with its journal, and to be received."""
@@ -46,21 +46,21 @@ class Contention:
         position: Position,
         send_signal: Callable[[str, Signal], None],
         in_sync: Callable[[], bool],
-        resume: Callable[[Tail], None],
+        resume: Callable[[ConversationTail], None],
     ) -> None:
         self._position = position
         self._send_signal = send_signal
         self._in_sync = in_sync
         self._resume = resume
         self._loop = asyncio.get_running_loop()
-        self._pauses: dict[Tail, asyncio.TimerHandle] = {}
+        self._pauses: dict[ConversationTail, asyncio.TimerHandle] = {}
         self._closed = False
         self.lost_races = 0
 
-    def is_pausing(self, tail: Tail) -> bool:
+    def is_pausing(self, tail: ConversationTail) -> bool:
         return tail in self._pauses
 
-    def batch_ended(self, tail: Tail) -> None:
+    def batch_ended(self, tail: ConversationTail) -> None:
         """A batch of the tail has ended."""
         if tail.urgent:
             tail.urgent = False
@@ -78,7 +78,7 @@ class Contention:
             # No other node could signal that it lost a race.
             self._pause(tail, random.uniform(0, PAUSE_S), self._end_contention)
 
-    async def lost_race(self, tail: Tail, attempt: int) -> set[str]:
+    async def lost_race(self, tail: ConversationTail, attempt: int) -> set[str]:
         """Another node has taken the offset: learn what it wrote. Returns the users whom it removed.
 
         Messages received without a gap remove nobody, so then no user is returned.
@@ -102,7 +102,7 @@ class Contention:
             await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 3))
         return await self._position.catch_up(tail)
 
-    async def _wait_for_message(self, tail: Tail, seconds: float) -> None:
+    async def _wait_for_message(self, tail: ConversationTail, seconds: float) -> None:
         """Wait until another node's message or signal `done` arrives, for `seconds` at most."""
         tail.remote_message = self._loop.create_future()
         try:
@@ -110,7 +110,7 @@ class Contention:
         finally:
             tail.remote_message = None
 
-    def on_signal(self, tail: Tail, signal: Signal) -> None:
+    def on_signal(self, tail: ConversationTail, signal: Signal) -> None:
         """Another node has sent a signal of this conversation."""
         if signal == "done":
             tail.yields_until = 0.0
@@ -125,10 +125,10 @@ class Contention:
             if not tail.busy and not tail.ready:
                 self._pause(tail, YIELD_S, self._end)
 
-    def _yields_for(self, tail: Tail) -> float:
+    def _yields_for(self, tail: ConversationTail) -> float:
         return tail.yields_until - self._loop.time()
 
-    def on_remote_message(self, tail: Tail, offset: int, seq: int) -> None:
+    def on_remote_message(self, tail: ConversationTail, offset: int, seq: int) -> None:
         """Another node has committed a message."""
         if not tail.known or offset <= tail.offset:
             return
@@ -140,7 +140,7 @@ class Contention:
             self._end(tail)
 
     @staticmethod
-    def _wake(tail: Tail) -> None:
+    def _wake(tail: ConversationTail) -> None:
         if tail.remote_message is not None and not tail.remote_message.done():
             tail.remote_message.set_result(None)
 
@@ -150,7 +150,7 @@ class Contention:
         for tail in tuple(self._pauses):
             self._end(tail)
 
-    def _advance(self, tail: Tail) -> bool:
+    def _advance(self, tail: ConversationTail) -> bool:
         """Move the tail behind the messages received from other nodes, up to the first missing offset.
 
         Returns whether it has moved.
@@ -167,15 +167,17 @@ class Contention:
             del remote_seqs[offset]
         return tail.offset > before
 
-    def _pause(self, tail: Tail, seconds: float, then: Callable[[Tail], None]) -> None:
+    def _pause(
+        self, tail: ConversationTail, seconds: float, then: Callable[[ConversationTail], None]
+    ) -> None:
         if (earlier := self._pauses.get(tail)) is not None:
             earlier.cancel()
         self._pauses[tail] = self._loop.call_later(seconds, then, tail)
 
-    def _end_contention(self, tail: Tail) -> None:
+    def _end_contention(self, tail: ConversationTail) -> None:
         tail.contended = False
         self._end(tail)
 
-    def _end(self, tail: Tail) -> None:
+    def _end(self, tail: ConversationTail) -> None:
         self._pauses.pop(tail).cancel()
         self._resume(tail)

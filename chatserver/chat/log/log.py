@@ -21,7 +21,7 @@ from .contention import Contention, Signal
 from .entry import Change, ConversationChange, Entry, Outcome
 from .position import Position
 from .sends import Sends
-from .tail import ChangeOp, ConversationChangeOp, Op, Send, Tail, refuse, take
+from .tail import ChangeOp, ConversationChangeOp, ConversationTail, Op, Send, refuse, take
 
 log = structlog.get_logger(__name__)
 
@@ -62,9 +62,9 @@ class Log:
         self._changes = Changes(mongo, self._position, self._contention, routes)
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop = asyncio.get_running_loop()
-        self._tails: OrderedDict[str, Tail] = OrderedDict()
-        self._ready: deque[Tail] = deque()
-        self._ready_changes: deque[Tail] = deque()
+        self._tails: OrderedDict[str, ConversationTail] = OrderedDict()
+        self._ready: deque[ConversationTail] = deque()
+        self._ready_changes: deque[ConversationTail] = deque()
         self._writers = 0
         self._changers = 0
         self._scheduled = False
@@ -172,7 +172,7 @@ class Log:
     def _enqueue(self, conversation_id: str, op: Op) -> None:
         tail = self._tails.get(conversation_id)
         if tail is None:
-            tail = self._tails[conversation_id] = Tail(conversation_id)
+            tail = self._tails[conversation_id] = ConversationTail(conversation_id)
             self._forget_idle()
         # While `_settle` finds out what became of a write: to try would be to wait for a database
         # that has just not answered, one batch after the other.
@@ -190,7 +190,7 @@ class Log:
                 return
             del self._tails[oldest.id]
 
-    def _wake(self, tail: Tail) -> None:
+    def _wake(self, tail: ConversationTail) -> None:
         if (
             tail.queue
             and not tail.busy
@@ -223,7 +223,7 @@ class Log:
             self._spawn(self._change(work))
 
     def _start_batch(self) -> None:
-        runs: list[tuple[Tail, list[Send]]] = []
+        runs: list[tuple[ConversationTail, list[Send]]] = []
         room = BATCH
         while self._ready and room > 0:
             tail = self._ready.popleft()
@@ -236,7 +236,7 @@ class Log:
         tails = [one for one, _ in runs]
         self._spawn(self._write(self._guard("sends", tails, ops, self._sends.commit(runs))))
 
-    def _begin(self, tail: Tail) -> None:
+    def _begin(self, tail: ConversationTail) -> None:
         tail.ready = False
         tail.busy = True
         self._tails.move_to_end(tail.id)
@@ -261,7 +261,11 @@ class Log:
             self._start()
 
     async def _guard(
-        self, kind: str, tails: list[Tail], ops: list[Any], commit: Coroutine[Any, Any, None]
+        self,
+        kind: str,
+        tails: list[ConversationTail],
+        ops: list[Any],
+        commit: Coroutine[Any, Any, None],
     ) -> None:
         """Run one commit; whatever happens, every future is answered and the tails go on."""
         try:
@@ -281,7 +285,7 @@ class Log:
                     self._contention.batch_ended(tail)
                 self._wake(tail)
 
-    def _fail(self, tails: list[Tail], ops: list[Any], error: Exception) -> None:
+    def _fail(self, tails: list[ConversationTail], ops: list[Any], error: Exception) -> None:
         down = is_down(error)
         refusal: ChatError = Unavailable() if down else Internal()
         if isinstance(error, ChatError):
@@ -304,7 +308,7 @@ class Log:
                 while tail.queue:
                     refuse(tail.queue.popleft(), refusal)
 
-    async def _settle(self, tail: Tail) -> None:
+    async def _settle(self, tail: ConversationTail) -> None:
         """Make sure of a tail in the background, so that members need no next message to hear."""
         pause = 0.1
         while tail.unsure:

@@ -12,7 +12,7 @@ from ...clock import now
 from ...mongo import Document, DuplicateKeyError, Mongo, Session
 from ..message import entry_id, offset_of
 from .entry import Entry
-from .tail import ENDED, Tail
+from .tail import ENDED, ConversationTail
 
 log = structlog.get_logger(__name__)
 
@@ -58,10 +58,10 @@ class Position:
         doc = await last_entry(self._mongo, conversation_id)
         return (doc["lastSeq"], doc["lastRev"]) if doc else (0, 0)
 
-    async def locate(self, tails: list[Tail]) -> None:
+    async def locate(self, tails: list[ConversationTail]) -> None:
         await asyncio.gather(*[self._locate_one(tail) for tail in tails])
 
-    async def _locate_one(self, tail: Tail) -> None:
+    async def _locate_one(self, tail: ConversationTail) -> None:
         if tail.unsure:
             await self.make_sure(tail)
             return
@@ -74,7 +74,7 @@ class Position:
         await self._find(tail)
         tail.seen_at = time.monotonic()
 
-    async def _find(self, tail: Tail) -> None:
+    async def _find(self, tail: ConversationTail) -> None:
         doc = await last_entry(self._mongo, tail.id)
         if doc is None:
             tail.seq, tail.rev, tail.offset = 0, 0, 0
@@ -83,7 +83,7 @@ class Position:
         else:
             _set(tail, doc)
 
-    async def catch_up(self, tail: Tail) -> set[str]:
+    async def catch_up(self, tail: ConversationTail) -> set[str]:
         """Learn what the log has beyond what this node knows of it; returns who was removed by it."""
         before = tail.offset
         removed: set[str] = set()
@@ -104,7 +104,7 @@ class Position:
         tail.seen_at = time.monotonic()
         return removed
 
-    async def make_sure(self, tail: Tail) -> None:
+    async def make_sure(self, tail: ConversationTail) -> None:
         """After a write without an answer: find out what became of it, for good.
 
         It may still be on its way to the database. A fence takes the offset that the write would
@@ -136,7 +136,7 @@ class Position:
         tail.seen_at = time.monotonic()
         tail.unsure = False
 
-    def committed(self, tail: Tail, entry: Entry) -> None:
+    def committed(self, tail: ConversationTail, entry: Entry) -> None:
         """The next entry of a tail was committed here."""
         _set(tail, entry.doc)
         tail.seen_at = time.monotonic()
@@ -152,7 +152,7 @@ class Position:
             tail.offset = ENDED
 
 
-def _set(tail: Tail, last: Document) -> None:
+def _set(tail: ConversationTail, last: Document) -> None:
     tail.seq, tail.rev, tail.offset = last["lastSeq"], last["lastRev"], offset_of(last["_id"])
     tail.removed.difference_update(last.get("added", ()))
     tail.removed.update(last.get("removed", ()))

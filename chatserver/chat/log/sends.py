@@ -24,7 +24,7 @@ from ..message import Message, entry_id
 from .contention import Contention
 from .entry import Entry, Outcome
 from .position import Position
-from .tail import ATTEMPTS, Send, Tail, living, refuse
+from .tail import ATTEMPTS, ConversationTail, Send, living, refuse
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class Sends:
         """The message of a recent clientMessageId."""
         return self._remembered.get(key)
 
-    async def commit(self, runs: list[tuple[Tail, list[Send]]]) -> None:
+    async def commit(self, runs: list[tuple[ConversationTail, list[Send]]]) -> None:
         """Store, announce and answer sends, in the order given for each conversation."""
         attempt = 0
         while attempt < ATTEMPTS:
@@ -97,7 +97,7 @@ class Sends:
                 attempt += 1
         raise Unavailable("This conversation is too busy.")
 
-    async def _one_by_one(self, sends: list[tuple[Tail, Send]]) -> None:
+    async def _one_by_one(self, sends: list[tuple[ConversationTail, Send]]) -> None:
         for tail, send in sends:
             try:
                 await self.commit([(tail, [send])])
@@ -105,11 +105,11 @@ class Sends:
                 refuse(send, Internal())
 
     def _number(
-        self, runs: list[tuple[Tail, list[Send]]]
-    ) -> tuple[list[Document], list[tuple[Tail, Send]]]:
+        self, runs: list[tuple[ConversationTail, list[Send]]]
+    ) -> tuple[list[Document], list[tuple[ConversationTail, Send]]]:
         at = now()
         docs: list[Document] = []
-        sends: list[tuple[Tail, Send]] = []
+        sends: list[tuple[ConversationTail, Send]] = []
         for tail, run in runs:
             seq, rev, offset = tail.seq, tail.rev, tail.offset
             slots = self._routes.slots("message.created", tail.id)
@@ -133,7 +133,7 @@ class Sends:
                 sends.append((tail, send))
         return docs, sends
 
-    def _sent(self, tail: Tail, send: Send) -> None:
+    def _sent(self, tail: ConversationTail, send: Send) -> None:
         message = Message(send.doc)
         if key := send.key:
             self._remember(key, message.id)

@@ -1,4 +1,4 @@
-"""The end of one conversation's log, as this node knows it, and what waits to be appended."""
+"""The end of one conversation's log as this node knows it, and the changes that wait to be appended."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ConversationChangeOp:
 Op = Send | ChangeOp | ConversationChangeOp
 
 
-class Tail:
+class ConversationTail:
     """The end of one conversation's log, as this node knows it."""
 
     __slots__ = (
@@ -129,14 +129,16 @@ class Tail:
         return self.known and not any(op.user_id in self.removed for op in ops)
 
 
-def take(queue: deque[Op], kind: type[Any], most: int) -> list[Any]:
+def take(queue: deque[Op], kind: type[Any], limit: int) -> list[Any]:
     taken: list[Any] = []
-    while queue and isinstance(queue[0], kind) and len(taken) < most:
+    while queue and isinstance(queue[0], kind) and len(taken) < limit:
         taken.append(queue.popleft())
     return taken
 
 
-def living(tail: Tail, ops: list[Any], removed: Collection[str] | None = None) -> list[Any]:
+def living(
+    tail: ConversationTail, ops: list[Any], removed: Collection[str] | None = None
+) -> list[Any]:
     """The ops that can go on: nobody has given one up, the conversation has not ended, and who asks
     is not among the removed: those of the tail, or these."""
     if removed is None:
