@@ -1,4 +1,4 @@
-"""How batches go: for operators, and in the traces of those who have a share in them."""
+"""The size and the duration of batches, as metrics and in the traces of the changes in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from .tail import Op
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-class Batch:
+class MeasuredBatch:
+    """One batch while it is committed."""
+
     # No generator as a context manager: that is 1.4 µs, and a lone send is a batch.
     __slots__ = ("_began", "_size", "_took", "_traces")
 
@@ -32,15 +34,19 @@ class Batch:
             trace.done()
 
 
-class Batches:
+class BatchMetrics:
+    """The metrics of all batches of this process."""
+
     def __init__(self) -> None:
         self._sizes = Histograms(SIZES)
         self._took = Histograms()
 
-    def batch(self, kind: str, ops: Sequence[Op]) -> Batch:
-        """`with` it while these are committed together. `kind`: sends, changes or acts."""
+    def batch(self, kind: str, ops: Sequence[Op]) -> MeasuredBatch:
+        """Measure a `with` block in which these are committed together. `kind`: sends, changes or acts."""
         self._sizes[kind].observe(len(ops))
-        return Batch(self._took[kind], [op.trace for op in ops if op.trace is not None], len(ops))
+        return MeasuredBatch(
+            self._took[kind], [op.trace for op in ops if op.trace is not None], len(ops)
+        )
 
     def watch(self, metrics: Families) -> None:
         metrics.histograms(

@@ -15,7 +15,7 @@ from ...mongo import Document, Mongo, PyMongoError, Session, deadline, is_down
 from ...observability.metrics import Families
 from ...outbox.endpoints import Routes
 from ..message import conversation_of
-from .batch_metrics import Batches
+from .batch_metrics import BatchMetrics
 from .changes import Changes
 from .contention import Contention, Signal
 from .entry import Change, ConversationChange, Entry, Outcome
@@ -72,7 +72,7 @@ class Log:
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[asyncio.Task[None]] = set()
         self._pending: dict[tuple[str, str, str], asyncio.Future[Outcome]] = {}
-        self._batches = Batches()
+        self._batch_metrics = BatchMetrics()
 
     # --- the ways in ----------------------------------------------------------------------------
 
@@ -134,10 +134,10 @@ class Log:
 
     def watch(self, metrics: Families) -> None:
         """Show how busy the log is."""
-        self._batches.watch(metrics)
+        self._batch_metrics.watch(metrics)
         metrics.gauges(
             "chat_log_batches_in_flight",
-            "Batches being committed, by what is in them.",
+            "BatchMetrics being committed, by what is in them.",
             "kind",
             lambda: {"sends": self._writers, "changes": self._changers},
         )
@@ -269,7 +269,7 @@ class Log:
     ) -> None:
         """Run one commit; whatever happens, every future is answered and the tails go on."""
         try:
-            with self._batches.batch(kind, ops):
+            with self._batch_metrics.batch(kind, ops):
                 async with deadline():
                     await commit
         except Exception as error:  # whoever waits for the batch is told
