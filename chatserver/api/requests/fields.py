@@ -60,7 +60,7 @@ class Id(Text):
         return text
 
 
-class Whole(fields.Integer):
+class Integer(fields.Integer):
     """A whole number given as a JSON number."""
 
     def __init__(self, low: int, high: int, **kwargs: Any) -> None:
@@ -114,7 +114,7 @@ class Emoji(Text):
         return text
 
 
-class Several(fields.List[Any]):
+class ListField(fields.List[Any]):
     """A list, as a tuple: what comes out of a schema does not change any more."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
@@ -134,8 +134,8 @@ class WebUrl(fields.Url):
         }
 
 
-def id_list(most: int, least: int = 0, **kwargs: Any) -> Several:
-    return Several(Id(), validate=validate.Length(min=least, max=most), **kwargs)
+def id_list(most: int, least: int = 0, **kwargs: Any) -> ListField:
+    return ListField(Id(), validate=validate.Length(min=least, max=most), **kwargs)
 
 
 def name_field() -> Text:

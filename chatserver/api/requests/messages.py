@@ -24,11 +24,11 @@ from .fields import (
     MAX_PAGE,
     Emoji,
     Id,
+    Integer,
+    ListField,
     Metadata,
-    Several,
     Text,
     WebUrl,
-    Whole,
     id_list,
     one_at_least,
 )
@@ -43,10 +43,10 @@ class AttachmentSchema(Schema):
     url = WebUrl({"https"}, required=True)
     name = Text(validate=validate.Length(1, MAX_NAME))
     mimeType = Text(validate=validate.Length(1, 100))  # noqa: N815
-    size = Whole(0, 2**53 - 1)
-    width = Whole(0, 1_000_000)
-    height = Whole(0, 1_000_000)
-    durationMs = Whole(0, 2**53 - 1)  # noqa: N815
+    size = Integer(0, 2**53 - 1)
+    width = Integer(0, 1_000_000)
+    height = Integer(0, 1_000_000)
+    durationMs = Integer(0, 2**53 - 1)  # noqa: N815
     thumbnailUrl = WebUrl({"https"})  # noqa: N815
 
 
@@ -60,7 +60,7 @@ class SendMessage(Request):
             "is an attachment."
         }
     )
-    attachments = Several(
+    attachments = ListField(
         fields.Nested(AttachmentSchema), validate=validate.Length(max=MAX_ATTACHMENTS)
     )
     reply_to = Id(allow_none=True)
@@ -101,9 +101,9 @@ class SyncMessages(Request):
     }
     conversation_id = Id(required=True)
     last_message_id = Id(allow_none=True)
-    after_seq = Whole(0, 2**53 - 1)
-    after_rev = Whole(0, 2**53 - 1)
-    limit = Whole(1, MAX_PAGE)
+    after_seq = Integer(0, 2**53 - 1)
+    after_rev = Integer(0, 2**53 - 1)
+    limit = Integer(1, MAX_PAGE)
 
     @validates_schema(pass_original=True)
     def one_position(self, _: Any, original: Mapping[str, Any], **__: Any) -> None:

@@ -9,7 +9,7 @@ from marshmallow import fields, post_load, validate
 
 from ...chat.users import OneUser, UserSync
 from .conversations import Peers
-from .fields import Id, Metadata, Several, Text, WebUrl, id_list, name_field
+from .fields import Id, ListField, Metadata, Text, WebUrl, id_list, name_field
 from .parse import Request
 
 
@@ -37,7 +37,7 @@ class SyncUsers(Request):
     """The rows are parsed one by one: a bad one does not stop the rest."""
 
     makes = UserBatch
-    users = Several(
+    users = ListField(
         fields.Raw(
             allow_none=True,
             metadata={"description": "As the body of `POST /api/users/sync`."},

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, fields, validate
 
-from ..requests.fields import Id, Text, Whole
+from ..requests.fields import Id, Integer, Text
 from ..requests.parse import camel
 
 LARGEST = 2**53 - 1
@@ -46,8 +46,8 @@ class Time(Text):
     }
 
 
-def number(least: int = 0) -> Whole:
-    return Whole(least, LARGEST)
+def number(least: int = 0) -> Integer:
+    return Integer(least, LARGEST)
 
 
 def one_of(*choices: str) -> Text:
