@@ -80,8 +80,10 @@ def bounds(field: fields.Field) -> str:
         match check:
             case validate.OneOf(choices=choices):
                 return " " + "/".join(choices)
-            case validate.Length(min=least, max=most) | validate.Range(min=least, max=most):
-                return f" {least or 0}..{'2^53' if most == 2**53 - 1 else most}"
+            case (
+                validate.Length(min=minimum, max=maximum) | validate.Range(min=minimum, max=maximum)
+            ):
+                return f" {minimum or 0}..{'2^53' if maximum == 2**53 - 1 else maximum}"
     return ""
 
 

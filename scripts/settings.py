@@ -113,11 +113,11 @@ def takes(key: str, read: Read) -> str:
     match read.check:
         case validate.OneOf(choices=choices):
             return " or ".join(f"`{one}`" for one in choices)
-        case validate.Range(min=least, max=most):
+        case validate.Range(min=minimum, max=maximum):
             within = (
-                f"{_number(least)} or more"
-                if most is None
-                else f"{_number(least)} to {_number(most)}"
+                f"{_number(minimum)} or more"
+                if maximum is None
+                else f"{_number(minimum)} to {_number(maximum)}"
             )
             return f"seconds, {within}" if key.endswith("_S") else within
         case validate.Regexp(error=error):

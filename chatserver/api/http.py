@@ -96,18 +96,18 @@ async def answer(
     return response
 
 
-async def read(request: web.Request, kind: type[Request], most: int) -> Any:
+async def read(request: web.Request, kind: type[Request], limit: int) -> Any:
     """The payload of a request: path, query and body together. Raises ValidationFailed."""
     data: Any = {}
     if request.body_exists:
-        if (request.content_length or 0) > most:
-            raise PayloadTooLarge(f"A body has at most {most} bytes.")
+        if (request.content_length or 0) > limit:
+            raise PayloadTooLarge(f"A body has at most {limit} bytes.")
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise PayloadTooLarge() from None
-        if len(body) > most:
-            raise PayloadTooLarge(f"A body has at most {most} bytes.")
+        if len(body) > limit:
+            raise PayloadTooLarge(f"A body has at most {limit} bytes.")
         if body:
             data = json_codec.decode(body)
             if not isinstance(data, dict):

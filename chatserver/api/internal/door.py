@@ -86,14 +86,14 @@ async def forget(chat: Chat, one: OneEndpoint) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """As chatserver.api.rest.route.Route, but nobody is acted for. `most`: bytes of a body."""
+    """As chatserver.api.rest.route.Route, but nobody is acted for. `max_body`: bytes of a body."""
 
     method: str
     path: str
     request: type[Request]
     handler: Operation
     answers: type[Answer] | None
-    most: int = MAX_BODY
+    max_body: int = MAX_BODY
     known: str = ""
     refuses: tuple[type[ChatError], ...] = ()
 
@@ -138,7 +138,7 @@ class InternalDoor:
                 if not same_secret(request.headers.get(HEADER_SECRET, ""), self._secrets):
                     raise Unauthenticated()
                 return await route.handler(
-                    self._chat, await read(request, route.request, route.most)
+                    self._chat, await read(request, route.request, route.max_body)
                 )
 
             return await answer(request, self._metrics, "internal", name, work, {})

@@ -141,16 +141,16 @@ def _operation(
         "summary": _sentence(row.handler.__doc__),
         "security": [{"secret": []}],
     }
-    most, refuses = MAX_BODY, (*FOR_USERS, *row.refuses)
+    limit, refuses = MAX_BODY, (*FOR_USERS, *row.refuses)
     if isinstance(row, InternalRoute):
-        most, refuses = row.most, (*ANYWHERE, *row.refuses)
+        limit, refuses = row.max_body, (*ANYWHERE, *row.refuses)
     else:
         made["security"] = [{"token": []}, {"secret": [], "user": []}]
         made |= rate(row.limit)
     inside, outside = _split(row)
     made["parameters"] = [*(_parameter(shapes, row, name) for name in outside), FOLLOWED]
     if inside:
-        made["requestBody"] = _body(shapes, row.request, inside, most)
+        made["requestBody"] = _body(shapes, row.request, inside, limit)
     made["responses"] = _successes(shapes, row)
     return made, refuses
 
@@ -189,12 +189,12 @@ def _parameter(shapes: Shapes, row: Route | InternalRoute, name: str) -> Documen
     return made
 
 
-def _body(shapes: Shapes, kind: type[Request], names: list[str], most: int) -> Document:
+def _body(shapes: Shapes, kind: type[Request], names: list[str], limit: int) -> Document:
     schema = shapes.request(kind, names)
     reference = shapes.keep(kind.__name__, schema)
     return {
         "required": bool(schema.get("required")) or bool(kind.json_schema),
-        "description": f"At most {most // 1024} KiB.",
+        "description": f"At most {limit // 1024} KiB.",
         "content": shapes.json(reference),
     }
 

@@ -81,15 +81,15 @@ def _one(name: str, schema: Schema) -> Markup:
             inside = ", ".join(schema["properties"])
             return tag("code", f"{{{inside}}}")
         case "integer" | "number":
-            least, most = schema.get("minimum"), schema.get("maximum")
-            shown = "2^53" if most == 2**53 - 1 else most
-            return joined(name, None if most is None else f" {least}..{shown}")
+            minimum, maximum = schema.get("minimum"), schema.get("maximum")
+            shown = "2^53" if maximum == 2**53 - 1 else maximum
+            return joined(name, None if maximum is None else f" {minimum}..{shown}")
     return joined(name)
 
 
 def _bounds(schema: Schema, what: str) -> str:
-    least, most = schema.get(f"min{what}", 0), schema.get(f"max{what}")
-    return "" if most is None else f" {least}..{most}"
+    minimum, maximum = schema.get(f"min{what}", 0), schema.get(f"max{what}")
+    return "" if maximum is None else f" {minimum}..{maximum}"
 
 
 def _about(schema: Schema) -> str:

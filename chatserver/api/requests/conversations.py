@@ -66,13 +66,13 @@ class DirectWith(Request):
 
 class PrivateWith(Request):
     makes = Peers
-    user_ids = id_list(MAX_PARTICIPANTS, least=1, required=True)
+    user_ids = id_list(MAX_PARTICIPANTS, minimum=1, required=True)
 
 
 class AddParticipants(Request):
     makes = NewParticipants
     conversation_id = Id(required=True)
-    user_ids = id_list(MAX_PARTICIPANTS, least=1, required=True)
+    user_ids = id_list(MAX_PARTICIPANTS, minimum=1, required=True)
     role = Text(validate=validate.OneOf(["admin", "member"]))
 
 

@@ -125,8 +125,8 @@ class WebUrl(fields.Url):
     """An absolute URL of one of the schemes."""
 
     def __init__(self, schemes: set[str], **kwargs: Any) -> None:
-        longest = validate.Length(max=MAX_URL)
-        super().__init__(schemes=schemes, require_tld=False, validate=longest, **kwargs)
+        length = validate.Length(max=MAX_URL)
+        super().__init__(schemes=schemes, require_tld=False, validate=length, **kwargs)
         names = sorted(schemes)
         self.json_schema = {
             "pattern": rf"^({'|'.join(names)})://\S+$",
@@ -134,8 +134,8 @@ class WebUrl(fields.Url):
         }
 
 
-def id_list(most: int, least: int = 0, **kwargs: Any) -> ListField:
-    return ListField(Id(), validate=validate.Length(min=least, max=most), **kwargs)
+def id_list(limit: int, minimum: int = 0, **kwargs: Any) -> ListField:
+    return ListField(Id(), validate=validate.Length(min=minimum, max=limit), **kwargs)
 
 
 def name_field() -> Text:

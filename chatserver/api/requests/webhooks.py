@@ -74,7 +74,7 @@ class Replay(Request):
         **one_at_least("ids", "since", "type", "conversationId", "dead"),
         "dependentRequired": {"until": ["since"]},
     }
-    ids = id_list(MAX_PAGE, least=1)
+    ids = id_list(MAX_PAGE, minimum=1)
     since = Moment()
     until = Moment()
     type = EventType()

@@ -46,8 +46,8 @@ class Time(Text):
     }
 
 
-def number(least: int = 0) -> Integer:
-    return Integer(least, LARGEST)
+def number(minimum: int = 0) -> Integer:
+    return Integer(minimum, LARGEST)
 
 
 def one_of(*choices: str) -> Text:

@@ -24,5 +24,7 @@ class Pace:
             for one in ends:
                 one.cancel()
 
-    async def between(self, least: float, most: float, unless: asyncio.Event | None = None) -> None:
-        await self.rest(random.uniform(least, most), unless)
+    async def between(
+        self, minimum: float, maximum: float, unless: asyncio.Event | None = None
+    ) -> None:
+        await self.rest(random.uniform(minimum, maximum), unless)
