@@ -48,12 +48,12 @@ class Health:
     def drain(self) -> None:
         self._draining = True
 
-    async def listen(self, undo: AsyncExitStack, metrics_socket: Path) -> None:
+    async def listen(self, stack: AsyncExitStack, metrics_socket: Path) -> None:
         """Serve all of it on a Unix socket, to the parent of this process."""
         app = web.Application()
         self.add_private_to(app.router)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        undo.push_async_callback(runner.cleanup)
+        stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.UnixSite(runner, metrics_socket).start()
 

@@ -40,23 +40,23 @@ from .instrumentation import watch_bus, watch_rooms
 
 
 async def build(
-    undo: AsyncExitStack, settings: Settings, mongo: Mongo, node: str, metrics: Metrics
+    stack: AsyncExitStack, settings: Settings, mongo: Mongo, node: str, metrics: Metrics
 ) -> tuple[Rooms, Chat]:
-    """Build every part, in order, as one of the nodes if there is a Redis; `undo` ends them in reverse."""
+    """Build every part, in order, as one of the nodes if there is a Redis; `stack` ends them in reverse."""
     nodes = Nodes(mongo, node, grace_s=settings.presence_grace_s)
     # Closed behind the bus: what that could not tell at last, the others look for then.
-    undo.push_async_callback(nodes.close)
+    stack.push_async_callback(nodes.close)
     recency = Recency(mongo)
-    undo.push_async_callback(recency.close)
+    stack.push_async_callback(recency.close)
     await recency.repair()
     unread = Unread(mongo)
     views = Views(mongo, unread)
     log_reader = LogReader(mongo, views, recency)
     cluster = Cluster(log_reader, node) if settings.redis_url else None
     rooms = cluster or Rooms(log_reader)
-    undo.push_async_callback(rooms.sequencer.close)
+    stack.push_async_callback(rooms.sequencer.close)
     # Closed after the log: what it commits at last is told.
-    bus = _bus(undo, cluster, settings, metrics) if cluster else None
+    bus = _bus(stack, cluster, settings, metrics) if cluster else None
     members = Members(mongo, rooms)
     routes = Routes(settings.webhooks)
     changes = Log(
@@ -72,12 +72,12 @@ async def build(
         routes,
     )
     rooms.on("turns", lambda signal: changes.on_signal(*signal))
-    undo.push_async_callback(changes.close)
+    stack.push_async_callback(changes.close)
 
     outbox = Outbox(mongo, routes)
     users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
     ending = Ending(mongo, changes, rooms)
-    undo.push_async_callback(ending.close)
+    stack.push_async_callback(ending.close)
     participants = Participants(mongo, changes, outbox, members, users, views, ending, rooms)
     users.left = participants.leave_all
     conversations = Conversations(
@@ -92,7 +92,7 @@ async def build(
         grace_s=settings.presence_grace_s,
     )
     nodes.inherit, nodes.begun = presence.take_over, presence.begun
-    undo.push_async_callback(presence.close)
+    stack.push_async_callback(presence.close)
     await nodes.start()
     for watched in (changes, nodes):
         watched.watch(metrics)
@@ -101,7 +101,7 @@ async def build(
         cluster.elsewhere = changes.on_remote_message
         cluster.look_again = MembershipCatchUp(mongo, log_reader, users, views, cluster).run
         cluster.look_aside = NoticeCatchUp(mongo, members, cluster).run
-        await _join(undo, cluster, bus, nodes)
+        await _join(stack, cluster, bus, nodes)
     return rooms, Chat(
         users=users,
         members=members,
@@ -116,7 +116,7 @@ async def build(
     )
 
 
-def _bus(undo: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: Metrics) -> Bus:
+def _bus(stack: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: Metrics) -> Bus:
     bus = Bus(
         settings.redis_url,
         prefix=settings.redis_prefix,
@@ -124,18 +124,18 @@ def _bus(undo: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: Me
         missed=cluster.missed,
         lost=cluster.lost,
     )
-    undo.push_async_callback(bus.close)
+    stack.push_async_callback(bus.close)
     cluster.connect(bus)
     watch_bus(metrics, bus, cluster)
     return bus
 
 
-async def _join(undo: AsyncExitStack, cluster: Cluster, bus: Bus, nodes: Nodes) -> None:
+async def _join(stack: AsyncExitStack, cluster: Cluster, bus: Bus, nodes: Nodes) -> None:
     """Be one of the nodes. What one of them could not tell, the others learn of by its lease: it ended
     before it told of a change, or it is cut off from the bus, and they are not."""
     nodes.on_gone(lambda _: cluster.missed())
     nodes.unheard = cluster.missed
     nodes.cut_off = lambda: not bus.up
     cluster.on_lost = nodes.hurry
-    undo.push_async_callback(tasks.end, asyncio.create_task(cluster.keep_up()))
+    stack.push_async_callback(tasks.end, asyncio.create_task(cluster.keep_up()))
     await bus.start()

@@ -59,22 +59,22 @@ async def serve(
     On the way out, over `drain_s`: not ready; once balancers know that, no new clients, and those that
     are here are sent away one after the other. What was taken in is finished.
     """
-    async with AsyncExitStack() as undo:
+    async with AsyncExitStack() as stack:
         node = secrets.token_hex(8)
         tracing = begin_tracing(settings, "chatserver", node)
         if tracing:
             # Closed at last: what ends meanwhile is sent, too.
-            undo.push_async_callback(tracing.close)
+            stack.push_async_callback(tracing.close)
         operations = Operations()
         mongo = Mongo(mongo_url, settings.mongo_database, operations)
-        undo.push_async_callback(mongo.close)
+        stack.push_async_callback(mongo.close)
         await mongo.start()
         relay = Child("relay", {"MONGO_URL": mongo_url})
         # Ended when all is said, so that what was acknowledged at last is told as well.
-        undo.push_async_callback(relay.stop)
+        stack.push_async_callback(relay.stop)
 
         metrics = Metrics()
-        rooms, chat = await chat_core.build(undo, settings, mongo, node, metrics)
+        rooms, chat = await chat_core.build(stack, settings, mongo, node, metrics)
         tokens = Tokens(
             settings.auth_jwt_secret,
             issuer=settings.auth_jwt_issuer,
@@ -87,12 +87,12 @@ async def serve(
             stale_s=settings.ping_interval_s + settings.ping_timeout_s,
         )
         door = Door(chat, rooms, tokens, limits, metrics, tracing)
-        undo.push_async_callback(door.close)
+        stack.push_async_callback(door.close)
         sockets = _sockets(settings, transports=["websocket"] if metrics_socket else None)
         Direct(sockets, door)
         watch_sockets(metrics, sockets.eio)
         operations.watch(metrics)
-        undo.callback(watch_process(metrics, "chat").close)
+        stack.callback(watch_process(metrics, "chat").close)
 
         waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
         own = WorkerMetrics(metrics_socket.parent) if metrics_socket else metrics
@@ -120,18 +120,18 @@ async def serve(
         sockets.attach(public)
 
         shared = metrics_socket is not None
-        await _listen(undo, private, settings, settings.port, shared=shared)
+        await _listen(stack, private, settings, settings.port, shared=shared)
         if public is not private:
-            await _listen(undo, public, settings, settings.ws_port, shared=shared)
+            await _listen(stack, public, settings, settings.ws_port, shared=shared)
         listening.set()
         if metrics_socket:
-            await Health(mongo, [metrics.exposition]).listen(undo, metrics_socket)
+            await Health(mongo, [metrics.exposition]).listen(stack, metrics_socket)
         # Listening all the while: a client that polls, or comes through a balancer, needs a connection
         # for each step of its going, and whoever is new is told (503) to go elsewhere.
-        undo.push_async_callback(sockets.drain, settings.drain_s * (1 - NOTICE))
-        undo.push_async_callback(asyncio.sleep, settings.drain_s * NOTICE)
-        undo.callback(chat.presence.drain)
-        undo.callback(health.drain)
+        stack.push_async_callback(sockets.drain, settings.drain_s * (1 - NOTICE))
+        stack.push_async_callback(asyncio.sleep, settings.drain_s * NOTICE)
+        stack.callback(chat.presence.drain)
+        stack.callback(health.drain)
         log.info("listening", host=settings.host, port=settings.port, ws_port=settings.ws_port)
         gc_tuning.settle()
         if settings.webhooks and settings.webhook_relay:
@@ -157,7 +157,7 @@ def _sockets(settings: Settings, *, transports: list[str] | None) -> RealtimeSer
 
 
 async def _listen(
-    undo: AsyncExitStack, app: web.Application, settings: Settings, port: int, *, shared: bool
+    stack: AsyncExitStack, app: web.Application, settings: Settings, port: int, *, shared: bool
 ) -> None:
     runner = web.AppRunner(
         app,
@@ -169,7 +169,7 @@ async def _listen(
         # A few bytes would unpack to megabytes, and a damaged body would be our failure.
         auto_decompress=False,
     )
-    undo.push_async_callback(runner.cleanup)
+    stack.push_async_callback(runner.cleanup)
     await runner.setup()
     site = web.TCPSite(runner, settings.host, port, backlog=BACKLOG, reuse_port=shared or None)
     await site.start()

@@ -33,12 +33,12 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
     else on HOST and PORT.
     On the way out: no new deliveries, what is in flight is finished, and others may take over.
     """
-    async with AsyncExitStack() as undo:
+    async with AsyncExitStack() as stack:
         tracing = begin_tracing(settings, "chatserver-relay", secrets.token_hex(8))
         if tracing:
-            undo.push_async_callback(tracing.close)
+            stack.push_async_callback(tracing.close)
         mongo = Mongo(mongo_url, settings.mongo_database)
-        undo.push_async_callback(mongo.close)
+        stack.push_async_callback(mongo.close)
         await mongo.start()
 
         sinks: dict[str, Webhook] = {}
@@ -50,7 +50,7 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
                 allow_link_local=settings.webhook_allow_link_local,
                 tracing=tracing,
             )
-            undo.push_async_callback(sinks[endpoint.name].close)
+            stack.push_async_callback(sinks[endpoint.name].close)
         metrics = RelayMetrics(list(sinks))
         relaying = Relay(
             mongo,
@@ -70,15 +70,15 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
             lambda: relaying.healthy,
             lambda: relaying.share,
         )
-        undo.callback(watch_process(metrics, RELAY).close)
+        stack.callback(watch_process(metrics, RELAY).close)
         health = Health(mongo, [metrics.exposition], {"relay": lambda: relaying.healthy})
         app = web.Application(middlewares=[errors])
         health.add_private_to(app.router)
-        await _listen(undo, app, settings, metrics_socket)
+        await _listen(stack, app, settings, metrics_socket)
 
         running = asyncio.create_task(relaying.run())
-        undo.push_async_callback(_finish, relaying, running)
-        undo.callback(health.drain)
+        stack.push_async_callback(_finish, relaying, running)
+        stack.callback(health.drain)
         gc_tuning.settle()
         log.info("relaying", endpoints=sorted(sinks))
         await running
@@ -90,10 +90,10 @@ async def _finish(relaying: Relay, running: asyncio.Task[None]) -> None:
 
 
 async def _listen(
-    undo: AsyncExitStack, app: web.Application, settings: Settings, metrics_socket: Path | None
+    stack: AsyncExitStack, app: web.Application, settings: Settings, metrics_socket: Path | None
 ) -> None:
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-    undo.push_async_callback(runner.cleanup)
+    stack.push_async_callback(runner.cleanup)
     await runner.setup()
     if metrics_socket:
         await web.UnixSite(runner, metrics_socket).start()

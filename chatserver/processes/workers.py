@@ -34,15 +34,15 @@ async def serve_workers(
     """
     await _free(settings.host, {settings.port, settings.ws_port})
     env = {"MONGO_URL": mongo_url, "WEBHOOK_RELAY": "off"}
-    async with AsyncExitStack() as undo:
-        folder = Path(undo.enter_context(TemporaryDirectory(prefix="chatserver-")))
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="chatserver-")))
         relay = Child("relay", {"MONGO_URL": mongo_url}, metrics_socket=folder / "relay")
         # Ended after the workers, so that what they acknowledged at last is told as well.
-        undo.push_async_callback(relay.stop)
+        stack.push_async_callback(relay.stop)
         sockets = [folder / f"worker-{number}" for number in range(1, count + 1)]
         stop_s = settings.drain_s + FINISH_S
         workers = [Child("worker", env, metrics_socket=one, stop_s=stop_s) for one in sockets]
-        undo.push_async_callback(_stop, workers)
+        stack.push_async_callback(_stop, workers)
         for worker in workers:
             worker.start()
         while not all(one.exists() for one in sockets):  # noqa: ASYNC110  no event tells of a file

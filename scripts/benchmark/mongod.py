@@ -15,7 +15,7 @@ from .process import LOAD_CPU, Process, until
 
 
 def start_mongod(
-    undo: ExitStack, folder: Path, port: int
+    stack: ExitStack, folder: Path, port: int
 ) -> tuple[Process, MongoClient[dict[str, Any]]]:
     """A replica set of one, `bench`, empty and with a primary; with a client for it."""
     data = folder / "db"
@@ -27,11 +27,11 @@ def start_mongod(
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
     ]
     mongod = Process(command, cpu=LOAD_CPU, log=folder / "mongod.log")
-    undo.callback(mongod.stop)
+    stack.callback(mongod.stop)
     client: MongoClient[dict[str, Any]] = MongoClient(
         "127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=1000
     )
-    undo.callback(client.close)
+    stack.callback(client.close)
 
     def is_primary() -> bool:
         with suppress(PyMongoError):  # until its time is over, it may still be starting

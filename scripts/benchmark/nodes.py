@@ -69,40 +69,40 @@ class Nodes:
         self._ports = list(zip(rest[::2], rest[1::2], strict=True))[:count]
 
     def __enter__(self) -> Self:
-        with ExitStack() as undo:
+        with ExitStack() as stack:
             self._folder.mkdir()
-            undo.callback(shutil.rmtree, self._folder)
-            self._start_redis(undo)
+            stack.callback(shutil.rmtree, self._folder)
+            self._start_redis(stack)
             self._mongod = None
             if self._server.stores:
-                self._mongod, _ = start_mongod(undo, self._folder, self._mongo_port)
+                self._mongod, _ = start_mongod(stack, self._folder, self._mongo_port)
             self._nodes = [
-                self._start_node(undo, number, *ports) for number, ports in enumerate(self._ports)
+                self._start_node(stack, number, *ports) for number, ports in enumerate(self._ports)
             ]
             rest, sockets = self._ports[0]
             log = self._folder / "load.log"
             command = [str(self._load), str(sockets), str(rest)]
             self._loader = Process(command, cpu=LOAD_CPU, log=log, talks=True)
-            undo.callback(self._loader.stop)
+            stack.callback(self._loader.stop)
             if self._server.deflate:
                 self._loader.tell("offer")
             self._plan()
-            self._undo = undo.pop_all()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._undo.close()
+        self._stack.close()
 
-    def _start_redis(self, undo: ExitStack) -> None:
+    def _start_redis(self, stack: ExitStack) -> None:
         command = [
             *("redis-server", "--bind", "127.0.0.1", "--port", str(self._redis_port)),
             *("--save", "", "--dir", str(self._folder)),
         ]
         self._redis = Process(command, cpu=LOAD_CPU, log=self._folder / "redis.log")
-        undo.callback(self._redis.stop)
+        stack.callback(self._redis.stop)
         until(lambda: _listens(self._redis_port), self._redis)
 
-    def _start_node(self, undo: ExitStack, number: int, rest: int, sockets: int) -> Process:
+    def _start_node(self, stack: ExitStack, number: int, rest: int, sockets: int) -> Process:
         env = {
             **SECRETS,
             **self._server.env,
@@ -118,7 +118,7 @@ class Nodes:
         }
         log = self._folder / f"node{number}.log"
         node = Process(self._server.command, cpu=SERVER_CPU, log=log, env=env)
-        undo.callback(node.stop)
+        stack.callback(node.stop)
         if self._server.stores:
             until(lambda: healthy(f"http://127.0.0.1:{rest}"), node)
         until(lambda: _listens(sockets), node)

@@ -78,29 +78,29 @@ class Run:
             self._env |= {"WEBHOOK_URL": f"{self._endpoint}/chat", "WEBHOOK_RELAY": webhook_relay}
 
     def __enter__(self) -> Self:
-        with ExitStack() as undo:
+        with ExitStack() as stack:
             self.folder.mkdir()
-            undo.callback(shutil.rmtree, self.folder)
-            self._start_mongod(undo)
-            self._start_server(undo)
+            stack.callback(shutil.rmtree, self.folder)
+            self._start_mongod(stack)
+            self._start_server(stack)
             ports = [str(self._ws_port), str(self._rest_port)]
             log = self.folder / "load.log"
             self.load = Process([str(self._load), *ports], cpu=LOAD_CPU, log=log, talks=True)
-            undo.callback(self.load.stop)
+            stack.callback(self.load.stop)
             self.load.tell("offer")
-            self._undo = undo.pop_all()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._undo.close()
+        self._stack.close()
 
-    def _start_mongod(self, undo: ExitStack) -> None:
-        self.mongod, self._admin = start_mongod(undo, self.folder, self._mongo_port)
+    def _start_mongod(self, stack: ExitStack) -> None:
+        self.mongod, self._admin = start_mongod(stack, self.folder, self._mongo_port)
 
-    def _start_server(self, undo: ExitStack) -> None:
+    def _start_server(self, stack: ExitStack) -> None:
         log = self.folder / "server.log"
         self.server = Process(self._command, cpu=SERVER_CPU, log=log, env=self._env)
-        undo.callback(self.server.stop)
+        stack.callback(self.server.stop)
         sockets = f"http://127.0.0.1:{self._ws_port}"
         until(lambda: healthy(self._rest) and healthy(sockets), self.server)
         if self._env.get("WEBHOOK_RELAY") == "on":
@@ -111,7 +111,7 @@ class Run:
     def restart_server(self) -> None:
         """Forget what it has made and learnt while it was seeded."""
         self.server.stop()
-        self._start_server(self._undo)
+        self._start_server(self._stack)
 
     def seed(self, users: int, groups: Sequence[Sequence[int]]) -> list[str]:
         """Make the users, and a conversation of each group; tell the load generator of them."""

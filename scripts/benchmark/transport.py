@@ -29,23 +29,23 @@ class Transport:
         self._command, self._load, self._folder, self._port = command, load, work / "run", port
 
     def __enter__(self) -> Self:
-        with ExitStack() as undo:
+        with ExitStack() as stack:
             self._folder.mkdir()
-            undo.callback(shutil.rmtree, self._folder)
+            stack.callback(shutil.rmtree, self._folder)
             env = {"WS_PORT": str(self._port), "NODE_ENV": "production"}
             log = self._folder / "server.log"
             self.server = Process(self._command, cpu=SERVER_CPU, log=log, env=env)
-            undo.callback(self.server.stop)
+            stack.callback(self.server.stop)
             until(self._listens, self.server)
             ports = [str(self._port)] * 2
             log = self._folder / "load.log"
             self.load = Process([str(self._load), *ports], cpu=LOAD_CPU, log=log, talks=True)
-            undo.callback(self.load.stop)
-            self._undo = undo.pop_all()
+            stack.callback(self.load.stop)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._undo.close()
+        self._stack.close()
 
     def _listens(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 5):
