@@ -78,8 +78,8 @@ def _tables(path: Path) -> Mapping[str, Any]:
         raise EnvError(f"WEBHOOKS_FILE {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
         # Of a decoding error only the kind: its words would show bytes of the file.
-        says = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is not UTF-8"
-        raise EnvError(f"WEBHOOKS_FILE {path} is no TOML: {says}.") from None
+        reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is not UTF-8"
+        raise EnvError(f"WEBHOOKS_FILE {path} is no TOML: {reason}.") from None
 
 
 def _endpoint(

@@ -62,13 +62,13 @@ FAILED: dict[str, tuple[Reply, str]] = {
 }
 
 
-@pytest.mark.parametrize(("reply", "says"), FAILED.values(), ids=FAILED)
+@pytest.mark.parametrize(("reply", "detail"), FAILED.values(), ids=FAILED)
 async def test_what_is_no_2xx_is_a_failure_and_the_next_event_goes_out(
-    receiver: Receiver, webhook: Webhook, reply: Reply, says: str
+    receiver: Receiver, webhook: Webhook, reply: Reply, detail: str
 ) -> None:
     receiver.answer = lambda post: reply if post.event["data"]["seq"] == 1 else 200
     began = time.monotonic()
-    assert await webhook.deliver(event(1)) == Delivery("failed", says)
+    assert await webhook.deliver(event(1)) == Delivery("failed", detail)
     assert time.monotonic() - began < 2.5
     assert len(receiver.posts) == 1
     assert await webhook.deliver(event(2)) == Delivery("delivered")
@@ -126,7 +126,7 @@ async def test_retry_after_is_heard_within_bounds(
 ) -> None:
     receiver.answer = lambda post: too_many_requests(asked)
     answer = await webhook.deliver(event())
-    assert answer.says == "answered 429"
+    assert answer.detail == "answered 429"
     assert least <= answer.retry_after_s <= most
     receiver.answer = lambda post: Answer(503, {"Retry-After": asked})
     assert least <= (await webhook.deliver(event())).retry_after_s <= most

@@ -190,12 +190,12 @@ async def test_a_relay_alone_says_how_it_is_until_it_is_stopped(
     try:
         await relay.start()
         async with aiohttp.ClientSession() as http:
-            for path, says in {
+            for path, body in {
                 "/health": {"status": "ok"},
                 "/ready": {"status": "ready", "mongo": "ok", "relay": "ok"},
             }.items():
                 async with http.get(relay.rest + path) as answer:
-                    assert (answer.status, await answer.json()) == (200, says)
+                    assert (answer.status, await answer.json()) == (200, body)
         assert (await metrics(relay))["chat_webhook_relay_ready"] == 1
     finally:
         assert await relay.stop() == 0
@@ -207,17 +207,17 @@ async def test_a_relay_that_has_lost_its_database_is_not_ready(
 ) -> None:
     relay = RelayServer(own_mongo.url, "chat", tmp_path / "log", WEBHOOK_URL=NOBODY)
 
-    async def says() -> int:
+    async def readiness() -> int:
         async with aiohttp.ClientSession() as http, http.get(f"{relay.rest}/ready") as answer:
             return answer.status
 
     try:
         await relay.start()
         await asyncio.to_thread(own_mongo.kill)
-        assert await says() == 503
+        assert await readiness() == 503
         await asyncio.to_thread(own_mongo.start)
         async with asyncio.timeout(20):
-            while await says() != 200:  # noqa: ASYNC110  it is asked over the wire
+            while await readiness() != 200:  # noqa: ASYNC110  it is asked over the wire
                 await asyncio.sleep(0.1)
     finally:
         assert await relay.stop() == 0
@@ -258,7 +258,7 @@ AWAY = "mongodb://127.0.0.1:9/?replicaSet=none"
 
 
 @pytest.mark.parametrize(
-    ("settings", "code", "says"),
+    ("settings", "code", "words"),
     [
         ({"WEBHOOK_URL": NOBODY}, 2, "MONGO_URL is missing: the embedded MongoDB belongs to"),
         ({"MONGO_URL": AWAY}, 2, "set WEBHOOK_URL or WEBHOOKS_FILE"),
@@ -266,11 +266,11 @@ AWAY = "mongodb://127.0.0.1:9/?replicaSet=none"
     ],
 )
 async def test_a_relay_that_cannot_begin_says_why(
-    settings: dict[str, str], code: int, says: str
+    settings: dict[str, str], code: int, words: str
 ) -> None:
     ran = await run("relay", **SECRETS, **settings, PORT=str(free_port()))
     assert ran.code == code
-    assert says in ran.err
+    assert words in ran.err
     assert len(ran.err.splitlines()) == 1
 
 

@@ -98,7 +98,7 @@ def test_nothing_that_shows_the_settings_shows_a_secret(settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "words"),
     [
         ("ftp://a.example/x", "must begin with http:// or https://"),
         ("a.example/x", "must begin with http:// or https://"),
@@ -121,14 +121,14 @@ def test_nothing_that_shows_the_settings_shows_a_secret(settings) -> None:
         ("http://[::ffff:169.254.169.254]/", "its host is a cloud's metadata service"),
     ],
 )
-def test_a_url_that_nothing_can_be_posted_to_is_refused(settings, url: str, says: str) -> None:
+def test_a_url_that_nothing_can_be_posted_to_is_refused(settings, url: str, words: str) -> None:
     sentence = refused(settings, WEBHOOK_URL=url)
     assert sentence.startswith("WEBHOOK_URL: ")
-    assert says in sentence
+    assert words in sentence
     file = CRM.replace("https://crm.example/chat", url.replace("\\", "\\\\"))
     sentence = refused(settings, file, WEBHOOK_URL="")
     assert "hooks.toml: [crm] url: " in sentence
-    assert says in sentence
+    assert words in sentence
     assert "the-password" not in sentence
 
 
@@ -143,7 +143,7 @@ def test_a_link_local_address_can_be_allowed(settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "says"),
+    ("file", "words"),
     [
         ("[crm", "is no TOML: "),
         (b"[crm]\nurl = '\xff'", "is no TOML: it is not UTF-8"),
@@ -166,11 +166,11 @@ def test_a_link_local_address_can_be_allowed(settings) -> None:
         (CRM + "types = [[]]", "[crm] types: '[]' is no event type"),
     ],
 )
-def test_a_wrong_line_of_the_file_is_named(settings, file: str | bytes, says: str) -> None:
+def test_a_wrong_line_of_the_file_is_named(settings, file: str | bytes, words: str) -> None:
     sentence = refused(settings, file)
     assert sentence.startswith("WEBHOOKS_FILE ")
     assert "hooks.toml" in sentence
-    assert says in sentence
+    assert words in sentence
     assert SECRET not in sentence
 
 

@@ -109,7 +109,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
 
 @pytest.mark.parametrize(
-    ("address", "says"),
+    ("address", "detail"),
     [
         ("169.254.169.254", "its address is a cloud's metadata service"),
         ("169.254.1.1", "its address is link-local"),
@@ -120,13 +120,13 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     ],
 )
 async def test_nothing_is_posted_to_a_refused_address(
-    receiver: Receiver, names: Names, address: str, says: str
+    receiver: Receiver, names: Names, address: str, detail: str
 ) -> None:
     names(rebound=[address])
     literal = f"[{address}]" if ":" in address else address
     for host in (literal, "rebound"):
         async with posting(f"http://{host}:{receiver.port}/") as webhook:
-            assert await webhook.deliver(event()) == Delivery("failed", says)
+            assert await webhook.deliver(event()) == Delivery("failed", detail)
     assert not receiver.posts
 
 

@@ -97,5 +97,5 @@ async def test_https_to_a_server_without_it_fails(receiver: Receiver) -> None:
     async with posting(receiver.url.replace("http", "https", 1)) as webhook:
         answer = await webhook.deliver(event())
     assert answer.outcome == "failed"
-    assert answer.says.startswith("TLS failed: ")
-    assert "127.0.0.1" not in answer.says
+    assert answer.detail.startswith("TLS failed: ")
+    assert "127.0.0.1" not in answer.detail

@@ -212,7 +212,7 @@ class Deliveries:
         queue.since = queue.since or now()
         too_old = now() - max(pending.at, queue.since) >= timedelta(seconds=self._retry.give_up_s)
         if (delivery.outcome == "gone" or too_old) and self._is_ours(queue):
-            await self._dead_letter(queue, pending, delivery.says)
+            await self._dead_letter(queue, pending, delivery.detail)
             return True
         await self._back_off(queue, pending, delivery)
         return False
@@ -244,12 +244,14 @@ class Deliveries:
             since=queue.since or now(),
             attempts=queue.attempts,
             next_at=now() + timedelta(seconds=pause),
-            error=delivery.says,
+            error=delivery.detail,
         )
         if self._failures < ALL_FAIL:
-            log.warning("a delivery failed", endpoint=self.name, reason=delivery.says, again=pause)
+            log.warning(
+                "a delivery failed", endpoint=self.name, reason=delivery.detail, again=pause
+            )
         elif self._failures == ALL_FAIL:
-            log.error("nothing can be delivered", endpoint=self.name, reason=delivery.says)
+            log.error("nothing can be delivered", endpoint=self.name, reason=delivery.detail)
         if self._is_ours(queue):
             # Else it is for the other relay to say: nobody would remove this one's record.
             await self._records.backing_off(backoff, head)

@@ -27,7 +27,8 @@ CERTIFICATES: Final = {
 """By OpenSSL's verify code."""
 
 
-def says(error: aiohttp.ClientError | OSError) -> str:
+def error_text(error: aiohttp.ClientError | OSError) -> str:
+    """What to tell people of an error, without the host or the URL."""
     match error:
         case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
             code = getattr(cause, "verify_code", 0)

@@ -10,11 +10,11 @@ from ..event import Event
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of one attempt. `says` is for people: at most 200 characters, no secret, no URL."""
+    """What became of one attempt. `detail` is for people: at most 200 characters, no secret, no URL."""
 
     outcome: Literal["delivered", "failed", "gone"]
     """`gone`: never try this event here again."""
-    says: str = ""
+    detail: str = ""
     retry_after_s: float = 0
     """How long the receiver asked to be left alone."""
 

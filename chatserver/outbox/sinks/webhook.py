@@ -24,7 +24,7 @@ from ... import __version__
 from ..endpoints import Endpoint
 from ..event import Event
 from ..signing import sign
-from .error_text import says
+from .error_text import error_text
 from .sink import Delivery
 from .ssrf_guard import AddressInfo, guarded_socket, plain_socket
 
@@ -113,7 +113,7 @@ class Webhook:
             return await self._attempt(event)
         delivery = await self._attempt(replace(event, traceparent=span.traceparent))
         code = "OK" if delivery.outcome == "delivered" else delivery.outcome
-        span.end(code, {"chat.says": delivery.says})
+        span.end(code, {"chat.says": delivery.detail})
         return delivery
 
     async def _attempt(self, event: Event) -> Delivery:
@@ -130,7 +130,7 @@ class Webhook:
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             return Delivery("gone", "its URL is not valid")
         except (aiohttp.ClientError, OSError) as error:
-            return Delivery("failed", says(error))
+            return Delivery("failed", error_text(error))
         except Exception as error:  # one event must not end the relay of the others
             # The text of the error may hold the URL.
             place = traceback.extract_tb(error.__traceback__)[-1]
