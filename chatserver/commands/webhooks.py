@@ -43,23 +43,23 @@ def status(server: Server = None, as_json: Raw = False) -> None:
     if as_json:
         _print_json(answer)
         return
-    most = answer["countedUpTo"]
+    limit = answer["countedUpTo"]
     table = _table("endpoint", "url", "waiting", "oldest", "failing", "dead")
-    for one in answer["endpoints"]:
-        counts = [_count(one[key], most) for key in ("pending", "failing", "dead")]
-        oldest = _lasting(one["lag"]) if one["oldestPendingAt"] else "-"
-        url = one["url"] or "(not configured)"
-        _row(table, one["name"], url, counts[0], oldest, counts[1], counts[2])
+    for endpoint in answer["endpoints"]:
+        counts = [_count(endpoint[key], limit) for key in ("pending", "failing", "dead")]
+        oldest = _lasting(endpoint["lag"]) if endpoint["oldestPendingAt"] else "-"
+        url = endpoint["url"] or "(not configured)"
+        _row(table, endpoint["name"], url, counts[0], oldest, counts[1], counts[2])
     _show(table, "No endpoint is configured: set WEBHOOK_URL or WEBHOOKS_FILE.")
     failing = _table("endpoint", "conversation or user", "tried", "since", "next", "says")
-    for one in answer["endpoints"]:
-        for it in one["worst"]:
-            tried = str(it["attempts"])
-            _row(failing, one["name"], it["key"], tried, it["since"], it["nextAt"], it["error"])
+    for endpoint in answer["endpoints"]:
+        for key in endpoint["worst"]:
+            since, next_at, error = key["since"], key["nextAt"], key["error"]
+            _row(failing, endpoint["name"], key["key"], str(key["attempts"]), since, next_at, error)
     if failing.row_count:
         typer.echo("\nFailing, the oldest first:")
         _show(failing, "")
-    relays = [f"{one['id']} ({one['partitions']} of 16 shares)" for one in answer["relays"]]
+    relays = [f"{relay['id']} ({relay['partitions']} of 16 shares)" for relay in answer["relays"]]
     typer.echo(f"\nRelays at work: {', '.join(relays) or 'none'}")
 
 
@@ -79,12 +79,10 @@ def dead(
         _print_json({"items": items, "more": more})
         return
     table = _table("event", "type", "endpoint", "conversation or user", "given up", "tried", "says")
-    for one in items:
-        key = one.get("conversationId") or one["userId"]
-        tried = str(one["attempts"])
-        _row(
-            table, one["id"], one["type"], one["endpoint"], key, one["diedAt"], tried, one["error"]
-        )
+    for item in items:
+        key = item.get("conversationId") or item["userId"]
+        event = item["id"], item["type"], item["endpoint"], key
+        _row(table, *event, item["diedAt"], str(item["attempts"]), item["error"])
     _show(table, "There are no dead letters.")
     if more:
         typer.echo(f"There are more: --limit {limit * 2}")
@@ -265,8 +263,8 @@ def _events(count: int) -> str:
     return f"{count:,} event{'' if count == 1 else 's'}"
 
 
-def _count(count: int, most: int) -> str:
-    return f"{most:,} or more" if count >= most else f"{count:,}"
+def _count(count: int, limit: int) -> str:
+    return f"{limit:,} or more" if count >= limit else f"{count:,}"
 
 
 def _lasting(seconds: float) -> str:

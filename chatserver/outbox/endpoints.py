@@ -51,7 +51,11 @@ class Routes:
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._slots = {
             type_: [
-                [slot_of(one.name, partition) for one in endpoints if type_ in one.types]
+                [
+                    slot_of(endpoint.name, partition)
+                    for endpoint in endpoints
+                    if type_ in endpoint.types
+                ]
                 for partition in range(PARTITIONS)
             ]
             for type_ in TYPES

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from ..clock import now
 from ..mongo import Mongo
 from ..observability.metrics import SECONDS, Families, Histograms, Labels
-from .admin.backlog import COUNT_MOST, Backlog
+from .admin.backlog import COUNT_LIMIT, Backlog
 
 DELAYS = (*SECONDS, 30.0, 60.0, 300.0, 1800.0, 3600.0, 6 * 3600.0, 24 * 3600.0)
 ATTEMPTS = {"delivered": "delivered", "failed": "failed", "gone": "failed"}
@@ -99,9 +99,9 @@ class WaitingMetrics:
         gauges = [
             Gauge(name, what, ["endpoint"], registry=registry)
             for name, what in {
-                "chat_webhook_pending": f"Events that wait, counted up to {COUNT_MOST}.",
+                "chat_webhook_pending": f"Events that wait, counted up to {COUNT_LIMIT}.",
                 "chat_webhook_oldest_seconds": "The age of the oldest event that waits; 0: none does.",
-                "chat_webhook_dead": f"Dead letters, counted up to {COUNT_MOST}.",
+                "chat_webhook_dead": f"Dead letters, counted up to {COUNT_LIMIT}.",
             }.items()
         ]
         for name, values in zip(names, await asyncio.gather(*map(self._of, names)), strict=True):
@@ -113,7 +113,7 @@ class WaitingMetrics:
         pending, oldest, dead = await asyncio.gather(
             self._backlog.count(endpoint),
             self._backlog.oldest(endpoint),
-            self._mongo.deadletters.count_documents({"endpoint": endpoint}, limit=COUNT_MOST),
+            self._mongo.deadletters.count_documents({"endpoint": endpoint}, limit=COUNT_LIMIT),
         )
         lag = (now() - oldest).total_seconds() if oldest else 0.0
         return pending, max(0.0, lag), dead

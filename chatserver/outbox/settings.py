@@ -63,7 +63,9 @@ def read(env: Env, *, min_secret_bytes: int) -> dict[str, Any]:
         _endpoint(file, name, table, min_secret_bytes=min_secret_bytes, allow_link_local=allow)
         for name, table in (_tables(Path(file)) if file else {}).items()
     )
-    if values["webhook_url"] and any(one.name == DEFAULT for one in values["webhook_endpoints"]):
+    if values["webhook_url"] and any(
+        endpoint.name == DEFAULT for endpoint in values["webhook_endpoints"]
+    ):
         raise EnvError(
             f"WEBHOOKS_FILE {file}: [{DEFAULT}] is the endpoint of WEBHOOK_URL, which is set: "
             "give it another name."
@@ -132,9 +134,9 @@ def _secrets(given: Any, min_bytes: int) -> tuple[str, ...]:
     if given is None:
         raise BadEndpoint("is missing.")
     secrets = given if isinstance(given, list) else [given]
-    if not secrets or not all(isinstance(one, str) and one.strip() for one in secrets):
+    if not secrets or not all(isinstance(secret, str) and secret.strip() for secret in secrets):
         raise BadEndpoint("must be a text that is not empty, or a list of such, newest first.")
-    if any(len(one.encode()) < min_bytes for one in secrets):
+    if any(len(secret.encode()) < min_bytes for secret in secrets):
         raise BadEndpoint(
             f"is too short: production needs {min_bytes} bytes or more, of each in a list."
         )
@@ -145,6 +147,6 @@ def _types(given: Any) -> frozenset[str]:
     known = f"There are {', '.join(TYPES)}."
     if not isinstance(given, list) or not given:
         raise BadEndpoint(f"must be a list of event types; leave it out for all. {known}")
-    if wrong := [one for one in given if one not in TYPES]:
+    if wrong := [type_ for type_ in given if type_ not in TYPES]:
         raise BadEndpoint(f"{str(wrong[0])[:64]!r} is no event type. {known}")
     return frozenset(given)

@@ -58,8 +58,8 @@ def verify(
     signed_at, signatures = _parse(header)
     text = b"%b.%b" % (signed_at.encode(), body)
     good = False
-    for one in secrets:
-        expected = hmac.digest(one.encode(), text, "sha256").hex().encode()
+    for key in secrets:
+        expected = hmac.digest(key.encode(), text, "sha256").hex().encode()
         for given in signatures:
             good |= hmac.compare_digest(expected, given)
     if not good:

@@ -97,7 +97,7 @@ async def test_an_endpoint_that_is_configured_no_more_can_be_forgotten(
     await talk_of(desk, "One", "Two", "Three")
     pending = await desk.pending("crm")
     await desk.back_off("crm", pending[0], "answered 500")
-    await desk.records.dead("crm", pending[2], 9, "answered 410")
+    await desk.results.dead_letter("crm", pending[2], 9, "answered 410")
     assert await desk.refused("DELETE", "/crm") == (409, "CONFLICT", [])
     assert await desk.refused("DELETE", "/nobody") == (404, "NOT_FOUND", [])
     await desk.server.stop()

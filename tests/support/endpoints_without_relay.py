@@ -16,7 +16,7 @@ from chatserver.clock import now
 from chatserver.mongo import Mongo
 from chatserver.outbox.endpoints import partition_of, slots_of
 from chatserver.outbox.pending import WAKEUP_ID, Pending, ordering_key_of
-from chatserver.outbox.relay.results import Backoff, Records
+from chatserver.outbox.relay.results import Backoff, Results
 
 from .command import Ran, run
 from .people import PATIENCE_S, People, Person
@@ -33,7 +33,7 @@ class Desk:
         self.server = server
         self.people = people
         self.mongo = mongo
-        self.records = Records(mongo)
+        self.results = Results(mongo)
 
     async def status(self) -> dict[str, Any]:
         code, answer = await self.people.master("GET", "/webhooks")
@@ -78,7 +78,7 @@ class Desk:
         """All that is due, as a relay would have delivered it."""
         due = await self.pending(name)
         await asyncio.gather(
-            *[self.records.delivered(name, one, ends_backoff_of=None) for one in due]
+            *[self.results.delivered(name, one, ends_backoff_of=None) for one in due]
         )
         return [f"evt_{one.id}" for one in due]
 
@@ -86,7 +86,7 @@ class Desk:
         """All that is due of a type, as a relay would have given it up."""
         due = [one for one in await self.pending(name) if type_of(one) == type_]
         for one in due:
-            await self.records.dead_letter(name, one, 17, error)
+            await self.results.dead_letter(name, one, 17, error)
         return [f"evt_{one.id}" for one in due]
 
     async def back_off(self, name: str, one: Pending, error: str) -> None:
@@ -95,7 +95,7 @@ class Desk:
         backoff = Backoff(
             name, ordering_key, partition_of(ordering_key), at, 3, at + timedelta(seconds=4), error
         )
-        await self.records.backing_off(backoff, one)
+        await self.results.backing_off(backoff, one)
 
     async def wakeups(self) -> int:
         wakeup = await self.mongo.relays.find_one({"_id": WAKEUP_ID})

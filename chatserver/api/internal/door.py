@@ -50,14 +50,14 @@ async def sync_all(chat: Chat, batch: UserBatch) -> Any:
     return {"created": created, "updated": len(syncs) - created, "failed": failed}
 
 
-async def get(chat: Chat, one: OneUser) -> Any:
+async def get(chat: Chat, user: OneUser) -> Any:
     """Get a user."""
-    return await chat.users.get(one.user_id)
+    return await chat.users.get(user.user_id)
 
 
-async def delete(chat: Chat, one: OneUser) -> Any:
+async def delete(chat: Chat, user: OneUser) -> Any:
     """Mark a user deleted: tokens are refused, sockets closed, conversations left; messages stay."""
-    await chat.users.delete(one.user_id)
+    await chat.users.delete(user.user_id)
     return Reply(204)
 
 
@@ -78,9 +78,9 @@ async def replay(chat: Chat, selection: Selection) -> Any:
     return {"replayed": done.replayed, "gone": done.gone, "nextCursor": done.cursor}
 
 
-async def forget(chat: Chat, one: OneEndpoint) -> Any:
+async def forget(chat: Chat, named: OneEndpoint) -> Any:
     """Drop what is left for an endpoint that is configured no more."""
-    dropped, more = await chat.webhooks.forget(one.endpoint)
+    dropped, more = await chat.webhooks.forget(named.endpoint)
     return {"dropped": dropped, "more": more}
 
 

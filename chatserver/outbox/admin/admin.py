@@ -15,7 +15,7 @@ from ...errors import Conflict, NotFound
 from ...mongo import RETENTION_S, Collection, Document, Mongo
 from ..endpoints import Endpoint, slots_of
 from ..event import event_id
-from .backlog import COUNT_MOST, Backlog
+from .backlog import COUNT_LIMIT, Backlog
 from .cursor import cursor, place
 from .replay import Replayed, Replays
 from .search import Selection
@@ -47,7 +47,7 @@ class OutboxAdmin:
 
     def __init__(self, mongo: Mongo, endpoints: Sequence[Endpoint]) -> None:
         self._mongo = mongo
-        self._endpoints = {one.name: one for one in endpoints}
+        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._backlog = Backlog(mongo)
         self._replays = Replays(mongo, endpoints)
 
@@ -60,7 +60,7 @@ class OutboxAdmin:
         at = now()
         return {
             "endpoints": [await self._endpoint(name, at) for name in names],
-            "countedUpTo": COUNT_MOST,
+            "countedUpTo": COUNT_LIMIT,
             "relays": await self._relays(),
         }
 
@@ -72,9 +72,9 @@ class OutboxAdmin:
 
     async def _endpoint(self, name: str, at: datetime) -> Mapping[str, Any]:
         endpoint = self._endpoints.get(name)
-        of_it = {"endpoint": name}
+        of_endpoint = {"endpoint": name}
         oldest = await self._backlog.oldest(name)
-        worst = self._mongo.holds.find(of_it).sort("eventAt", 1).limit(WORST)
+        worst = self._mongo.holds.find(of_endpoint).sort("eventAt", 1).limit(WORST)
         return {
             "name": name,
             "configured": endpoint is not None,
@@ -83,9 +83,9 @@ class OutboxAdmin:
             "pending": await self._backlog.count(name),
             "oldestPendingAt": iso(oldest) if oldest else None,
             "lag": max(0.0, (at - oldest).total_seconds()) if oldest else 0.0,
-            "failing": await self._mongo.holds.count_documents(of_it, limit=COUNT_MOST),
+            "failing": await self._mongo.holds.count_documents(of_endpoint, limit=COUNT_LIMIT),
             "worst": [_failing(doc) async for doc in worst],
-            "dead": await self._mongo.deadletters.count_documents(of_it, limit=COUNT_MOST),
+            "dead": await self._mongo.deadletters.count_documents(of_endpoint, limit=COUNT_LIMIT),
         }
 
     async def _relays(self) -> list[Mapping[str, Any]]:
@@ -99,8 +99,8 @@ class OutboxAdmin:
             elif isinstance(doc.get("until"), datetime) and doc["alive"]:
                 alive[doc["_id"]] = doc["until"]
         return [
-            {"id": one, "partitions": partitions.get(one, 0), "until": iso(until)}
-            for one, until in sorted(alive.items())
+            {"id": relay_id, "partitions": partitions.get(relay_id, 0), "until": iso(until)}
+            for relay_id, until in sorted(alive.items())
         ]
 
     async def dead_letters(

@@ -9,11 +9,11 @@ from typing import Any
 from ...mongo import Mongo
 from ..endpoints import endpoint_of, slots_of
 
-COUNT_MOST = 100_000
+COUNT_LIMIT = 100_000
 """Events that are counted; 50 ms."""
-LOOK_AT_MOST = 10_000
+OLDEST_LIMIT = 10_000
 """Events among which the oldest is looked for: the index has them by ordering key and not by time."""
-NAMES_MOST = 100
+NAMES_LIMIT = 100
 
 
 class Backlog:
@@ -24,18 +24,18 @@ class Backlog:
         self._collections = (mongo.log, mongo.outbox)
 
     async def count(self, endpoint: str) -> int:
-        """Events that wait for the endpoint; no more than COUNT_MOST are counted."""
+        """Events that wait for the endpoint; no more than COUNT_LIMIT are counted."""
         count = 0
         for collection in self._collections:
-            if count < COUNT_MOST:
-                most = COUNT_MOST - count
-                count += await collection.count_documents(_due(endpoint), limit=most)
+            if count < COUNT_LIMIT:
+                left = COUNT_LIMIT - count
+                count += await collection.count_documents(_due(endpoint), limit=left)
         return count
 
     async def oldest(self, endpoint: str) -> datetime | None:
         """When the oldest event happened that waits for the endpoint.
 
-        Exact while at most LOOK_AT_MOST wait in each collection; else the oldest of so many, and of
+        Exact while at most OLDEST_LIMIT wait in each collection; else the oldest of so many, and of
         the first events of the ordering keys that fail.
         """
         first: list[datetime] = []
@@ -43,7 +43,7 @@ class Backlog:
             cursor = await collection.aggregate(
                 [
                     {"$match": _due(endpoint)},
-                    {"$limit": LOOK_AT_MOST},
+                    {"$limit": OLDEST_LIMIT},
                     {"$group": {"_id": None, "at": {"$min": "$at"}}},
                 ]
             )
@@ -56,11 +56,11 @@ class Backlog:
         return min(first, default=None)
 
     async def names(self) -> set[str]:
-        """The endpoints for which something waits, configured or not; at most NAMES_MOST."""
+        """The endpoints for which something waits, configured or not; at most NAMES_LIMIT."""
         names: set[str] = set()
         for collection in self._collections:
             after = ""
-            while len(names) < NAMES_MOST:
+            while len(names) < NAMES_LIMIT:
                 # The first in the order of the index: one look-up per name, however much is due.
                 doc = await collection.find_one({"due": {"$gt": after}}, {"due": 1}, hint="pending")
                 if doc is None:

@@ -13,11 +13,11 @@ from ...mongo import RETENTION_S, Mongo
 from ..endpoints import Endpoint, endpoint_of
 from ..event import dead_letter_id
 from ..pending import WAKEUP_ID
-from .search import Found, Search, Selection
+from .search import FoundRecord, Search, Selection
 
-MOST = 5000
+RECORDS_LIMIT = 5000
 BUDGET_S = 2.0
-"""A request that has looked at MOST records, or for this long, leaves the rest to the next one."""
+"""A request that has looked at RECORDS_LIMIT records, or for this long, leaves the rest to the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Replays:
 
     def __init__(self, mongo: Mongo, endpoints: Sequence[Endpoint]) -> None:
         self._mongo = mongo
-        self._endpoints = {one.name: one for one in endpoints}
+        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
 
     async def replay(self, selection: Selection) -> Replayed:
         """Raises NotFound for an unknown id, ValidationFailed for an endpoint that there is not."""
@@ -53,7 +53,7 @@ class Replays:
             replayed += len(page.found)
             gone += page.gone
             cursor = page.cursor
-            if cursor is None or looked_at >= MOST or time.monotonic() > end:
+            if cursor is None or looked_at >= RECORDS_LIMIT or time.monotonic() > end:
                 break
         if replayed:
             # So that the relays look again at what is due.
@@ -70,16 +70,16 @@ class Replays:
             raise ValidationFailed.of("endpoint", f"No such endpoint is configured: {known}.")
         return [self._endpoints[name]]
 
-    async def _mark(self, found: Sequence[Found]) -> None:
+    async def _mark(self, found: Sequence[FoundRecord]) -> None:
         if not found:
             return
         # The relay writes the dead letter first and takes the slot out of `due` after it: between the two
         # the dead letter has to stay.
         dead_letter_ids = [
-            dead_letter_id(endpoint_of(slot), one.id)
-            for one in found
-            for slot in one.slots
-            if slot not in one.due
+            dead_letter_id(endpoint_of(slot), record.id)
+            for record in found
+            for slot in record.slots
+            if slot not in record.due
         ]
         dead_letters = self._mongo.deadletters.find(
             {"_id": {"$in": dead_letter_ids}}, {"diedAt": 1}
@@ -88,12 +88,12 @@ class Replays:
         seen = await dead_letters.to_list()
         expires_at = now() + timedelta(seconds=RETENTION_S)
         for collection in (self._mongo.log, self._mongo.outbox):
-            of_it = [one for one in found if one.collection == collection.name]
+            records = [record for record in found if record.collection == collection.name]
             ids: dict[tuple[str, ...], list[str]] = {}
-            for one in of_it:
-                ids.setdefault(one.slots, []).append(one.id)
+            for record in records:
+                ids.setdefault(record.slots, []).append(record.id)
             # An edit is told with the text of its message: both have to be there.
-            also = {one.message_id for one in of_it if one.message_id}
+            also = {record.message_id for record in records if record.message_id}
             if ids:
                 await self._mongo.due_again(
                     collection.name, ids, also=list(also), expires_at=expires_at

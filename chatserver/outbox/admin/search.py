@@ -37,7 +37,7 @@ FIELDS = {"kind": 1, "at": 1, "due": 1, "messageId": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundRecord:
     """The record of an event that may be sent again; `slots`: those for which it becomes due."""
 
     collection: str
@@ -52,9 +52,9 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class FoundPage:
     looked_at: int
-    found: Sequence[Found]
+    found: Sequence[FoundRecord]
     gone: int = 0
     cursor: str | None = None
 
@@ -65,10 +65,10 @@ class Search:
     def __init__(self, mongo: Mongo, endpoints: Sequence[Endpoint]) -> None:
         self._mongo = mongo
         self._collections = (mongo.log, mongo.outbox)
-        self._endpoints = {one.name: one for one in endpoints}
+        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._routes = Routes(endpoints)
 
-    async def page(self, selection: Selection, cursor: str | None) -> Page:
+    async def page(self, selection: Selection, cursor: str | None) -> FoundPage:
         """The page behind `cursor`. Raises NotFound for an unknown id."""
         if selection.dead:
             return await self._dead_letters(selection, cursor)
@@ -78,13 +78,13 @@ class Search:
             return await self._by_conversation(selection, cursor)
         return await self._by_time(selection, cursor)
 
-    async def _by_ids(self, ids: Sequence[str]) -> Page:
-        records = [_record_id(one) for one in ids]
-        found = await self._load({one.name: records for one in self._collections})
+    async def _by_ids(self, ids: Sequence[str]) -> FoundPage:
+        records = [_record_id(id_) for id_ in ids]
+        found = await self._load({collection.name: records for collection in self._collections})
         _need(ids, found)
-        return Page(len(found), [one for one in found if one.slots])
+        return FoundPage(len(found), [record for record in found if record.slots])
 
-    async def _by_conversation(self, selection: Selection, cursor: str | None) -> Page:
+    async def _by_conversation(self, selection: Selection, cursor: str | None) -> FoundPage:
         after = max(f"{selection.conversation_id}-", cursor or "")
         where = {"_id": {"$gt": after, "$lt": f"{selection.conversation_id}."}}
         rows: list[tuple[str, Document]] = []
@@ -95,9 +95,9 @@ class Search:
         more = len(rows) >= PAGE
         rows = rows[:PAGE]
         found = _matching(selection, self._found(rows))
-        return Page(len(rows), found, cursor=rows[-1][1]["_id"] if more else None)
+        return FoundPage(len(rows), found, cursor=rows[-1][1]["_id"] if more else None)
 
-    async def _by_time(self, selection: Selection, cursor: str | None) -> Page:
+    async def _by_time(self, selection: Selection, cursor: str | None) -> FoundPage:
         """A page ends between two milliseconds: what happened at the same time stays together."""
         since = _moment(cursor) if cursor else selection.since
         # Without a beginning: as far back as everything is kept.
@@ -116,21 +116,21 @@ class Search:
                 if len(docs) == size:
                     ends.append(docs[-1]["at"])
             if not ends:
-                return Page(len(rows), _matching(selection, self._found(rows)))
+                return FoundPage(len(rows), _matching(selection, self._found(rows)))
             end = min(ends)
             before = [row for row in rows if row[1]["at"] < end]
             if before:
                 found = _matching(selection, self._found(before))
-                return Page(len(before), found, cursor=str(unix_ms(end)))
+                return FoundPage(len(before), found, cursor=str(unix_ms(end)))
             size *= 2
 
-    async def _dead_letters(self, selection: Selection, cursor: str | None) -> Page:
+    async def _dead_letters(self, selection: Selection, cursor: str | None) -> FoundPage:
         where: Document = {}
         if selection.endpoint:
             where["endpoint"] = selection.endpoint
         if selection.ids:
             names = list(self._endpoints)
-            records = [_record_id(one) for one in selection.ids]
+            records = [_record_id(id_) for id_ in selection.ids]
             where["_id"] = {
                 "$in": [dead_letter_id(name, record) for name in names for record in records]
             }
@@ -139,22 +139,26 @@ class Search:
         dead_letters = self._mongo.deadletters.find(where).sort("_id", 1)
         docs = await dead_letters.limit(0 if selection.ids else PAGE).to_list()
         chosen = [doc for doc in docs if self._is_wanted(selection, doc)]
-        by_collection: dict[str, list[str]] = {one.name: [] for one in self._collections}
+        by_collection: dict[str, list[str]] = {
+            collection.name: [] for collection in self._collections
+        }
         names_of: dict[str, set[str]] = {}
         for doc in chosen:
             by_collection[doc["collection"]].append(doc["record"])
             names_of.setdefault(doc["record"], set()).add(doc["endpoint"])
-        found = [
-            one
-            for record in await self._load(by_collection)
-            if (one := _only(record, names_of[record.id])).slots
-        ]
-        there = {dead_letter_id(endpoint_of(slot), one.id) for one in found for slot in one.slots}
+        loaded = await self._load(by_collection)
+        narrowed = [_only(record, names_of[record.id]) for record in loaded]
+        found = [record for record in narrowed if record.slots]
+        there = {
+            dead_letter_id(endpoint_of(slot), record.id)
+            for record in found
+            for slot in record.slots
+        }
         gone = sum(doc["_id"] not in there for doc in chosen)
         if selection.ids:
             _need(selection.ids, found)
         more = not selection.ids and len(docs) == PAGE
-        return Page(len(docs), found, gone, cursor=docs[-1]["_id"] if more else None)
+        return FoundPage(len(docs), found, gone, cursor=docs[-1]["_id"] if more else None)
 
     def _is_wanted(self, selection: Selection, dead_letter: Document) -> bool:
         endpoint = self._endpoints.get(dead_letter["endpoint"])
@@ -165,7 +169,7 @@ class Search:
             and _applies(selection, dead_letter["type"], dead_letter["eventAt"])
         )
 
-    async def _load(self, ids: Mapping[str, list[str]]) -> list[Found]:
+    async def _load(self, ids: Mapping[str, list[str]]) -> list[FoundRecord]:
         rows: list[tuple[str, Document]] = []
         for collection in self._collections:
             if wanted := ids[collection.name]:
@@ -173,7 +177,7 @@ class Search:
                 rows += [(collection.name, doc) async for doc in cursor]
         return self._found(rows)
 
-    def _found(self, rows: Iterable[tuple[str, Document]]) -> list[Found]:
+    def _found(self, rows: Iterable[tuple[str, Document]]) -> list[FoundRecord]:
         """Those of the rows (collection and document) that are events."""
         found = []
         for collection, doc in rows:
@@ -184,13 +188,15 @@ class Search:
                 due = tuple(doc.get("due", ()))
                 message_id = doc.get("messageId")
                 found.append(
-                    Found(collection, doc["_id"], type_, doc["at"], slots, due, message_id)
+                    FoundRecord(collection, doc["_id"], type_, doc["at"], slots, due, message_id)
                 )
         return found
 
 
-def _matching(selection: Selection, found: Iterable[Found]) -> list[Found]:
-    return [one for one in found if one.slots and _applies(selection, one.type, one.at)]
+def _matching(selection: Selection, found: Iterable[FoundRecord]) -> list[FoundRecord]:
+    return [
+        record for record in found if record.slots and _applies(selection, record.type, record.at)
+    ]
 
 
 def _applies(selection: Selection, type_: str, at: datetime) -> bool:
@@ -201,9 +207,9 @@ def _applies(selection: Selection, type_: str, at: datetime) -> bool:
     )
 
 
-def _only(found: Found, names: set[str]) -> Found:
-    slots = tuple(slot for slot in found.slots if endpoint_of(slot) in names)
-    return replace(found, slots=slots)
+def _only(record: FoundRecord, endpoint_names: set[str]) -> FoundRecord:
+    slots = tuple(slot for slot in record.slots if endpoint_of(slot) in endpoint_names)
+    return replace(record, slots=slots)
 
 
 def _record_id(event: str) -> str:
@@ -211,9 +217,9 @@ def _record_id(event: str) -> str:
     return event.removeprefix("evt_") if event.startswith("evt_") else ""
 
 
-def _need(ids: Sequence[str], found: Sequence[Found]) -> None:
-    there = {event_id(one.id) for one in found}
-    if missing := [one for one in ids if one not in there]:
+def _need(ids: Sequence[str], found: Sequence[FoundRecord]) -> None:
+    there = {event_id(record.id) for record in found}
+    if missing := [id_ for id_ in ids if id_ not in there]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise NotFound(f"There is no such event, or it is not kept any more: {missing[0]}{more}.")
 
@@ -224,5 +230,5 @@ def _moment(cursor: str) -> datetime:
     return from_unix(int(cursor) / 1000)
 
 
-async def _first(collection: Collection, where: Mapping[str, Any], most: int) -> list[Document]:
-    return await collection.find(where, FIELDS).sort("at", 1).limit(most).to_list()
+async def _first(collection: Collection, where: Mapping[str, Any], limit: int) -> list[Document]:
+    return await collection.find(where, FIELDS).sort("at", 1).limit(limit).to_list()

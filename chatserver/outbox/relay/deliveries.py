@@ -19,7 +19,7 @@ from ..sinks.sink import Delivery, Sink
 from .key_queue import KeyQueue
 from .key_queues import AHEAD, KeyQueues
 from .partition_leases import Leases
-from .results import Backoff, Records
+from .results import Backoff, Results
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ class Deliveries:
         sink: Sink,
         mongo: Mongo,
         leases: Leases,
-        records: Records,
+        results: Results,
         describe: Callable[[Document], Awaitable[Event]],
         retry: Retry,
         *,
@@ -72,7 +72,7 @@ class Deliveries:
         self._sink = sink
         self._mongo = mongo
         self._leases = leases
-        self._records = records
+        self._results = results
         self._describe = describe
         self._retry = retry
         self._concurrency = concurrency
@@ -148,7 +148,7 @@ class Deliveries:
                 continue
             if not queue.events:
                 if queue.since is not None:
-                    await self._records.backoff_over(self.name, queue.ordering_key)
+                    await self._results.backoff_over(self.name, queue.ordering_key)
                     queue.succeeded()
                 return
             if not await self._send(queue, self.queues.head(queue)):
@@ -200,7 +200,7 @@ class Deliveries:
             since = (now() - pending.at).total_seconds()
             self._observe(self.name, delivery.outcome, time.perf_counter() - began, since)
         if delivery.outcome == "delivered":
-            await self._records.delivered(
+            await self._results.delivered(
                 self.name, pending, ends_backoff_of=queue.ordering_key if queue.since else None
             )
             queue.succeeded()
@@ -231,7 +231,7 @@ class Deliveries:
             reason=error,
         )
         self._observe(self.name, "dead", 0.0, 0.0)
-        await self._records.dead_letter(self.name, pending, queue.attempts, error)
+        await self._results.dead_letter(self.name, pending, queue.attempts, error)
         queue.attempts = 0
 
     async def _back_off(self, queue: KeyQueue, head: Pending, delivery: Delivery) -> None:
@@ -254,7 +254,7 @@ class Deliveries:
             log.error("nothing can be delivered", endpoint=self.name, reason=delivery.detail)
         if self._is_ours(queue):
             # Else it is for the other relay to say: nobody would remove this one's record.
-            await self._records.backing_off(backoff, head)
+            await self._results.backing_off(backoff, head)
         # A thousand failing keys keep no events in memory.
         self.queues.forget(queue)
         queue.pause = pause

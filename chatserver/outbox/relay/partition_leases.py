@@ -88,23 +88,29 @@ class Leases:
             alive, expired, owners = await self._all()
         if self._id not in alive:
             return  # it took too long: the next look begins anew
-        mine = frozenset(one for one, owner in owners.items() if owner == self._id)
+        mine = frozenset(partition for partition, owner in owners.items() if owner == self._id)
         share = math.ceil(PARTITIONS / len(alive))
         if len(mine) <= share:
-            free = [one for one in range(PARTITIONS) if owners.get(one) not in alive | expired]
+            free = [
+                partition
+                for partition in range(PARTITIONS)
+                if owners.get(partition) not in alive | expired
+            ]
             random.shuffle(free)
             taken = [
-                one for one in free[: share - len(mine)] if await self._take(one, owners.get(one))
+                partition
+                for partition in free[: share - len(mine)]
+                if await self._take(partition, owners.get(partition))
             ]
             self.partitions, self._leaving = mine.union(taken), frozenset()
         else:
             leaving, left = frozenset(sorted(mine)[share:]), self._leaving
             self.partitions, self._leaving = mine - leaving, leaving
             # Only what was left at an earlier look: until `changed` is called, deliveries still begin.
-            for one in leaving & left:
-                if self._quiet(one):
+            for partition in leaving & left:
+                if self._quiet(partition):
                     await self._mongo.relays.update_one(
-                        {"_id": _name(one), "owner": self._id}, {"$set": {"owner": None}}
+                        {"_id": _name(partition), "owner": self._id}, {"$set": {"owner": None}}
                     )
         self._valid_until = asked_at + LEASE_S
 

@@ -23,7 +23,7 @@ from ..pending import WAKEUP_ID, Pending, keys_due, ordering_key_of
 from ..sinks.sink import Sink
 from .deliveries import Deliveries, Retry
 from .partition_leases import LEASE_S, TICK_S, Leases
-from .results import Backoff, Records
+from .results import Backoff, Results
 
 log = structlog.get_logger(__name__)
 
@@ -51,20 +51,20 @@ class Relay:
     ) -> None:
         self._mongo = mongo
         self._leases = Leases(mongo, self._looked, self._is_quiet)
-        self._records = Records(mongo)
+        self._results = Results(mongo)
         self.deliveries = [
             Deliveries(
-                one.name,
-                sinks[one.name],
+                endpoint.name,
+                sinks[endpoint.name],
                 mongo,
                 self._leases,
-                self._records,
+                self._results,
                 describe,
                 retry,
                 concurrency=concurrency,
                 observe=observe,
             )
-            for one in endpoints
+            for endpoint in endpoints
         ]
         self._of_slot: dict[str, Deliveries] = {}
         self._term = self._leases.term
@@ -92,7 +92,7 @@ class Relay:
         """After `run`: what is in flight ends and is put on record, then the others take over."""
         try:
             async with asyncio.timeout(FINISH_S):
-                await asyncio.gather(*(one.stop() for one in self.deliveries))
+                await asyncio.gather(*(deliveries.stop() for deliveries in self.deliveries))
         except TimeoutError:
             log.warning("what is in flight is delivered again by the next relay")
         if self._leases.valid:
@@ -107,13 +107,13 @@ class Relay:
             # At once, before anything is begun: what is in memory may be another relay's by now, and
             # delivered.
             self._of_slot = {}
-            for one in self.deliveries:
-                one.drop(self._leases.partitions)
-        for one in self.deliveries:
-            one.pump()
+            for deliveries in self.deliveries:
+                deliveries.drop(self._leases.partitions)
+        for deliveries in self.deliveries:
+            deliveries.pump()
 
     def _is_quiet(self, partition: int) -> bool:
-        return all(one.is_quiet(partition) for one in self.deliveries)
+        return all(deliveries.is_quiet(partition) for deliveries in self.deliveries)
 
     async def _serve_terms(self) -> None:
         while True:
@@ -131,11 +131,13 @@ class Relay:
     async def _serve(self, partitions: frozenset[int]) -> None:
         """Deliver what is due in these partitions."""
         self._of_slot = {
-            slot_of(one.name, partition): one for one in self.deliveries for partition in partitions
+            slot_of(deliveries.name, partition): deliveries
+            for deliveries in self.deliveries
+            for partition in partitions
         }
         while True:
-            for one in self.deliveries:
-                one.drop(partitions)
+            for deliveries in self.deliveries:
+                deliveries.drop(partitions)
             if not partitions:
                 await asyncio.Event().wait()
             try:
@@ -148,8 +150,8 @@ class Relay:
             await asyncio.sleep(1.0)
 
     async def _hear(self, partitions: frozenset[int]) -> None:
-        for one in self.deliveries:
-            one.queues.scanning = True  # until the first scan has ended
+        for deliveries in self.deliveries:
+            deliveries.queues.scanning = True  # until the first scan has ended
         # First the ear, then the eye: what is recorded in between is heard and seen.
         async with self._mongo.changes(self._wanted()) as changes:
             # Before anything is begun: no key is sent before the end of its back-off.
@@ -193,7 +195,7 @@ class Relay:
         while True:
             self._wakeup.clear()
             await self._insist(partitions)
-            more = any(one.queues.more for one in self.deliveries)
+            more = any(deliveries.queues.more for deliveries in self.deliveries)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ROOM_AGAIN_S if more else SCAN_EVERY_S):
                     await self._wakeup.wait()
@@ -209,16 +211,16 @@ class Relay:
                 return
 
     async def _resume_backoffs(self, partitions: frozenset[int]) -> None:
-        for one in self.deliveries:
-            where = {"endpoint": one.name, "partition": {"$in": sorted(partitions)}}
+        for deliveries in self.deliveries:
+            where = {"endpoint": deliveries.name, "partition": {"$in": sorted(partitions)}}
             async for doc in self._mongo.holds.find(where):
-                one.resume_backoff(Backoff.from_doc(doc))
+                deliveries.resume_backoff(Backoff.from_doc(doc))
 
     async def _scan(self, partitions: frozenset[int]) -> None:
-        for one in self.deliveries:
+        for deliveries in self.deliveries:
             # Who did not find room before may turn up now, with something older due.
-            queues = one.queues
+            queues = deliveries.queues
             queues.scanning, queues.more = True, False
-            async for ordering_key in keys_due(self._mongo, one.name, sorted(partitions)):
+            async for ordering_key in keys_due(self._mongo, deliveries.name, sorted(partitions)):
                 queues.look(ordering_key)
             queues.scanning = False

@@ -89,7 +89,7 @@ class _Batch:
         self.written = asyncio.get_running_loop().create_future()
 
 
-class Records:
+class Results:
     """Each method returns when what it says is journaled by a majority, however long the database is
     away. What comes while a write is under way goes into the next one together."""
 

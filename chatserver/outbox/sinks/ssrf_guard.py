@@ -13,8 +13,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 
 METADATA = frozenset(
-    ip_address(one)
-    for one in (
+    ip_address(address)
+    for address in (
         "169.254.169.254",  # most clouds
         "169.254.170.2",  # AWS ECS: the credentials of a task
         "169.254.170.23",  # AWS EKS: the credentials of a pod
@@ -61,7 +61,7 @@ def refusal(address: str) -> str | None:
         outer = ip_address(address.partition("%")[0])  # without the interface
     except ValueError:
         return "not an IP address"
-    return next((why for one in _all_of(outer) if (why := _refusal(one))), None)
+    return next((why for inner in _all_of(outer) if (why := _refusal(inner))), None)
 
 
 def refusal_of_host(host: str) -> str | None:
