@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chatserver.cli import commands
-from chatserver.commands.client.failures import Failed
+from chatserver.commands.client.failures import CommandFailed
 from chatserver.commands.load import files
 from chatserver.commands.load.member import Heard
 from chatserver.commands.load.plan import Plan
@@ -190,7 +190,7 @@ async def test_as_many_users_as_this_machine_has_room_for(server: ChatServer) ->
     assert shell.returncode == 0, err
     assert json.loads(out)["connected"] == 60
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with pytest.raises(Failed, match=r"users are as many open files.*ulimit -n"):
+    with pytest.raises(CommandFailed, match=r"users are as many open files.*ulimit -n"):
         files.allow(hard)
 
 

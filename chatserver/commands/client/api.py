@@ -10,7 +10,7 @@ import aiohttp
 
 from ... import json_codec
 from ...errors import ValidationFailed
-from .failures import Away, Refused
+from .failures import RefusedByServer, Unreachable
 
 PATIENCE_S = 30.0
 
@@ -30,7 +30,7 @@ class Api:
     ) -> Any:
         """The body of an answer that says yes; `path` begins behind /api. `user`: whom a master acts for.
 
-        Raises Refused, Away.
+        Raises RefusedByServer, Unreachable.
         """
         headers = {**self._headers(), **({"X-User-Id": user} if user is not None else {})}
         data = None if body is None else json_codec.encode(body)
@@ -49,9 +49,9 @@ class Api:
                 return None
             decoded = json_codec.decode(said)
             if status >= 400:
-                raise Refused(decoded["error"])
+                raise RefusedByServer(decoded["error"])
         except (aiohttp.ClientError, OSError, ValidationFailed, KeyError, TypeError) as error:
-            raise Away(self._url) from error
+            raise Unreachable(self._url) from error
         return decoded
 
 

@@ -17,7 +17,7 @@ import typer
 from ... import development
 from ...settings import BadSettings, Settings
 from .. import terminal
-from .failures import Away, Failed, Refused
+from .failures import CommandFailed, RefusedByServer, Unreachable
 
 TOKEN_LIFE = timedelta(hours=1)
 
@@ -85,7 +85,14 @@ def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
 
     try:
         terminal.run(until_stopped())
-    except (BaseExceptionGroup, Away, Refused, Failed, BadSettings, BrokenPipeError) as error:
+    except (
+        BaseExceptionGroup,
+        Unreachable,
+        RefusedByServer,
+        CommandFailed,
+        BadSettings,
+        BrokenPipeError,
+    ) as error:
         causes = list(_causes(error))
         if any(isinstance(one, BrokenPipeError) for one in causes):
             # Whoever read it has enough. What is left in the buffer must not fail at the exit.
@@ -109,16 +116,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _sentence(error: BaseException) -> str | None:
     match error:
-        case Away():
+        case Unreachable():
             return f"No chatserver answers at {error}: start it, or name another with --url and --ws-url."
-        case Refused():
+        case RefusedByServer():
             return _refusal(error)
-        case Failed() | BadSettings():
+        case CommandFailed() | BadSettings():
             return str(error)
     return None
 
 
-def _refusal(refused: Refused) -> str:
+def _refusal(refused: RefusedByServer) -> str:
     if refused.code == "UNAUTHENTICATED":
         return (
             "The server does not take this AUTH_JWT_SECRET or INTERNAL_API_SECRET: set those that it"

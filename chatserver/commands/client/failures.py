@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Refused(Exception):
+class RefusedByServer(Exception):
     """The server said no; `error` is what it answered with."""
 
     def __init__(self, error: Mapping[str, Any]) -> None:
@@ -21,15 +21,15 @@ class Refused(Exception):
         return float(after) if isinstance(after, int | float) else None
 
 
-class Away(Exception):
+class Unreachable(Exception):
     """No chatserver answers at this address."""
 
 
-class Failed(Exception):
+class CommandFailed(Exception):
     """A command cannot do what it was asked to; the message says why, and what to do."""
 
 
-class Gone(Exception):
+class ConnectionLost(Exception):
     """The connection ended before the answer came: it may have been done, or not."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from .failures import Away, Gone, Refused
+from .failures import ConnectionLost, RefusedByServer, Unreachable
 from .socket import Hear, Socket
 
 FIRST_PAUSE_S = 0.25
@@ -21,7 +21,7 @@ LATER = ("RATE_LIMITED", "UNAVAILABLE", "INTERNAL", "TOKEN_EXPIRED")
 """After these it is tried again; any other refusal is one for good."""
 
 Came = Callable[[Socket], Awaitable[None]]
-"""Called when there is a connection, before anything else is sent on it. It may raise Gone."""
+"""Called when there is a connection, before anything else is sent on it. It may raise ConnectionLost."""
 
 
 class Line:
@@ -57,19 +57,19 @@ class Line:
     async def run(self) -> None:
         """Be connected until cancelled.
 
-        Raises Away when nobody answers at the very beginning, at none of the URLs; later that is waited
+        Raises Unreachable when nobody answers at the very beginning, at none of the URLs; later that is waited
         out. It may be run again after it was cancelled.
-        Raises Refused when the server does not want this user.
+        Raises RefusedByServer when the server does not want this user.
         """
         failed = 0
         while True:
             try:
                 socket = await Socket.open(self._http, next(self._urls), self._token(), self._hear)
-            except Away:
+            except Unreachable:
                 failed += 1
                 if not self._been_up and failed >= self._count:
                     raise
-            except Refused as refused:
+            except RefusedByServer as refused:
                 if refused.code not in LATER:
                     raise
                 failed += 1
@@ -80,7 +80,7 @@ class Line:
             await _pause(failed)
 
     async def call(self, event: str, payload: Any) -> Any:
-        """The data of the acknowledgement, on this connection or a later one. Raises Refused.
+        """The data of the acknowledgement, on this connection or a later one. Raises RefusedByServer.
 
         What was under way when a connection ended is sent again: only what may be done twice, as a
         message with its clientMessageId may.
@@ -89,7 +89,7 @@ class Line:
             socket = await asyncio.shield(self._socket)
             try:
                 return await socket.call(event, payload)
-            except Gone:
+            except ConnectionLost:
                 await socket.ended()
                 # Until `run` has noticed, the future is that of the socket that has ended.
                 await asyncio.sleep(0)
@@ -100,7 +100,7 @@ class Line:
             self._socket.set_result(socket)
             while not await _ended(socket, within=REFRESH_S):
                 await socket.call("auth:refresh", {"token": self._token()})
-        except Gone:
+        except ConnectionLost:
             pass
         finally:
             if self._socket.done():

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from ... import json_codec
-from .failures import Away, Gone, Refused
+from .failures import ConnectionLost, RefusedByServer, Unreachable
 
 CONNECT_S = 20.0
 """As long as the official client waits."""
@@ -24,7 +24,7 @@ Hear = Callable[[str, Any], None]
 class Socket:
     """Made by `open`, and never used again when it has ended: who wants to come back opens another.
 
-    Each call has an answer, or fails with Gone the moment the connection ends.
+    Each call has an answer, or fails with ConnectionLost the moment the connection ends.
     """
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse, hear: Hear) -> None:
@@ -38,7 +38,7 @@ class Socket:
 
     @classmethod
     async def open(cls, http: aiohttp.ClientSession, url: str, token: str, hear: Hear) -> Socket:
-        """A socket that is in its rooms: `connected` has been heard. Raises Refused, Away."""
+        """A socket that is in its rooms: `connected` has been heard. Raises RefusedByServer, Unreachable."""
         where = f"{url.rstrip('/')}/socket.io/?EIO=4&transport=websocket"
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -50,15 +50,15 @@ class Socket:
                 except BaseException:  # who is cancelled here would leave it open
                     await socket.close()
                     raise
-        except (aiohttp.ClientError, OSError, Gone, ValueError) as error:
-            raise Away(url) from error  # a TimeoutError is an OSError
+        except (aiohttp.ClientError, OSError, ConnectionLost, ValueError) as error:
+            raise Unreachable(url) from error  # a TimeoutError is an OSError
         return socket
 
     def start(self, event: str, payload: Any) -> asyncio.Future[Any]:
-        """Send an event; the future has the data of its acknowledgement. It raises Refused, Gone."""
+        """Send an event; the future has the data of its acknowledgement. It raises RefusedByServer, ConnectionLost."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._task.done() or self._websocket.closed:
-            answer.set_exception(Gone())
+            answer.set_exception(ConnectionLost())
             return answer
         number = next(self._numbers)
         self._asked[number] = answer
@@ -70,7 +70,7 @@ class Socket:
         return answer
 
     async def call(self, event: str, payload: Any) -> Any:
-        """Send an event and return the data of its acknowledgement. Raises Refused, Gone."""
+        """Send an event and return the data of its acknowledgement. Raises RefusedByServer, ConnectionLost."""
         return await self.start(event, payload)
 
     async def ended(self) -> None:
@@ -98,7 +98,7 @@ class Socket:
         except TimeoutError:
             await self._websocket.close()
         finally:
-            gone = Gone()
+            gone = ConnectionLost()
             for answer in (self._welcome, *self._asked.values()):
                 if not answer.done():
                     answer.set_exception(gone)
@@ -119,7 +119,7 @@ class Socket:
             case "2":
                 await self._websocket.send_str("3")
             case "44" if not self._welcome.done():
-                self._welcome.set_exception(Refused(json_codec.decode(text[2:])["data"]))
+                self._welcome.set_exception(RefusedByServer(json_codec.decode(text[2:])["data"]))
             case "41" | "1":
                 await self._websocket.close()
             case _ if text[:1] == "0":
@@ -131,4 +131,4 @@ def _settle(answer: asyncio.Future[Any], said: Any) -> None:
     if said["ok"]:
         answer.set_result(said["data"])
     else:
-        answer.set_exception(Refused(said["error"]))
+        answer.set_exception(RefusedByServer(said["error"]))

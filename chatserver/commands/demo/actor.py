@@ -10,7 +10,7 @@ from typing import Any
 
 from ...development import Person
 from ..client.api import Api, segment
-from ..client.failures import Away, Refused
+from ..client.failures import RefusedByServer, Unreachable
 from ..client.line import Line
 from ..client.socket import Socket
 from .pace import Pace
@@ -53,7 +53,7 @@ class Actor:
         return self._came.is_set()
 
     async def live(self) -> None:
-        """Come and go until cancelled. Raises Away, Refused."""
+        """Come and go until cancelled. Raises Unreachable, RefusedByServer."""
         while True:
             async with asyncio.TaskGroup() as here:
                 running = here.create_task(self._line.run())
@@ -93,7 +93,7 @@ class Actor:
         while True:
             try:
                 return await self._line.call(event, payload)
-            except Refused as refused:
+            except RefusedByServer as refused:
                 if refused.code in OUT:
                     return None
                 if refused.code not in LATER:
@@ -119,9 +119,9 @@ class Actor:
             try:
                 path = f"/conversations/{segment(one)}/read"
                 await self._api.ask("PUT", path, {}, user=self.role.id)
-            except Away:
+            except Unreachable:
                 return  # The server is going. It is read the next time.
-            except Refused as refused:
+            except RefusedByServer as refused:
                 if refused.code not in (*OUT, *LATER):
                     raise
 

@@ -49,7 +49,7 @@ class Play:
         api: Api,
         conversations: Mapping[str, str],
     ) -> None:
-        """Raises Away, Refused."""
+        """Raises Unreachable, RefusedByServer."""
         for role in PEOPLE:
             own = [conversations[one.key] for one in STAGES if role.id in one.cast]
             line = partial(Line, http, target.ws_urls, partial(target.token, role.id))

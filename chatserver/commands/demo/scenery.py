@@ -7,7 +7,7 @@ from typing import Any
 
 from ...development import PEOPLE
 from ..client.api import Api, segment
-from ..client.failures import Refused
+from ..client.failures import RefusedByServer
 from .cast import STAGES, Stage
 
 MARK = "demo"
@@ -17,12 +17,12 @@ MARK = "demo"
 async def set_up(api: Api) -> Mapping[str, str]:
     """The ids of the conversations, by the keys of their stages. Running it again changes nothing.
 
-    Raises Refused, Away.
+    Raises RefusedByServer, Unreachable.
     """
     users = [{"externalUserId": one.id, "name": one.name, "status": "active"} for one in PEOPLE]
     done = await api.ask("POST", "/users/sync/batch", {"users": users})
     for failed in done["failed"]:
-        raise Refused(failed["error"])
+        raise RefusedByServer(failed["error"])
     return {stage.key: await _conversation(api, stage) for stage in STAGES}
 
 

@@ -14,7 +14,7 @@ import aiohttp
 
 from ..client.api import Api
 from ..client.commands import Target
-from ..client.failures import Failed, Refused
+from ..client.failures import CommandFailed, RefusedByServer
 from ..client.line import Line
 from .member import Member, lacking
 from .plan import Plan
@@ -41,13 +41,13 @@ class Crowd:
         self._bases: dict[str, int] = {}
 
     async def set_up(self, api: Api) -> None:
-        """Users and conversations, those of an earlier run if there are any. Raises Refused, Away."""
+        """Users and conversations, those of an earlier run if there are any. Raises RefusedByServer, Unreachable."""
         ids = self._plan.user_ids()
         for n in range(0, len(ids), SYNC_BATCH):
             users = [{"externalUserId": one, "status": "active"} for one in ids[n : n + SYNC_BATCH]]
             done = await api.ask("POST", "/users/sync/batch", {"users": users})
             for failed in done["failed"]:
-                raise Refused(failed["error"])
+                raise RefusedByServer(failed["error"])
         room = asyncio.Semaphore(AT_ONCE)
 
         async def conversation(n: int) -> Any:
@@ -67,7 +67,7 @@ class Crowd:
 
     @asynccontextmanager
     async def connected(self, http: aiohttp.ClientSession, target: Target) -> AsyncIterator[None]:
-        """Everybody is, as far as the server lets them. Raises Failed, Refused when nobody is."""
+        """Everybody is, as far as the server lets them. Raises CommandFailed, RefusedByServer when nobody is."""
         plan = self._plan
         own: list[dict[str, int]] = [{} for _ in range(plan.users)]
         for n, talk in enumerate(self._talks):
@@ -145,6 +145,6 @@ class Crowd:
             if refused := next((one.refused for one in self._members if one.refused), None):
                 raise refused
             why = ", ".join(self._tally.errors) or "no answer"
-            raise Failed(
+            raise CommandFailed(
                 f"Nobody could connect ({why}): see --ws-url, and what the server's log says."
             )

@@ -24,7 +24,7 @@ from .tally import Tally
 
 
 async def drive(target: Target, plan: Plan, *, as_json: bool) -> bool:
-    """Whether everybody was served as they should be. Raises Away, Refused, Failed.
+    """Whether everybody was served as they should be. Raises Unreachable, RefusedByServer, CommandFailed.
 
     To be cancelled once ends the talking, and twice the waiting for what is under way.
     """

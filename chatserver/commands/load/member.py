@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..client.failures import Away, Gone, Refused
+from ..client.failures import ConnectionLost, RefusedByServer, Unreachable
 from ..client.line import Line
 from ..client.socket import Socket
 from .tally import Tally
@@ -59,7 +59,7 @@ class Member:
         self.been_up = False
         self.failed = False
         """At least once nobody answered."""
-        self.refused: Refused | None = None
+        self.refused: RefusedByServer | None = None
         """Why the server does not want this user."""
         self._tally = tally
         self._started = started
@@ -74,11 +74,11 @@ class Member:
         for _ in range(TRIES):
             try:
                 await self.line.run()
-            except Away:
+            except Unreachable:
                 self.failed = True
                 self._tally.errors["no connection"] += 1
                 await asyncio.sleep(1.0)
-            except Refused as refused:
+            except RefusedByServer as refused:
                 self.refused = refused
                 self._tally.errors[f"connect: {refused.code}"] += 1
                 break
@@ -90,7 +90,7 @@ class Member:
         message = {"conversationId": conversation, "content": text, "clientMessageId": once}
         try:
             stored = await self.line.call("message:send", message)
-        except Refused as refused:
+        except RefusedByServer as refused:
             self._tally.errors[refused.code] += 1
             self._tally.refused += 1
             return None
@@ -127,10 +127,10 @@ class Member:
                 asked = {"conversationId": conversation, "afterSeq": heard.seq, "limit": PAGE}
                 try:
                     page = await socket.call("messages:sync", asked)
-                except Refused as refused:
+                except RefusedByServer as refused:
                     # It is lost then, and counted so, unless another connection finds it.
                     self._tally.errors[f"sync: {refused.code}"] += 1
-                    raise Gone from None
+                    raise ConnectionLost from None
                 for message in page["messages"]:
                     self._take(message)
                 more = page["hasMore"]

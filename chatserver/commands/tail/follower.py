@@ -65,7 +65,7 @@ class Follower:
         self._held = []
 
     async def catch_up(self, socket: Socket) -> None:
-        """Read what was missed, then go on with what was heard meanwhile. Raises Refused, Gone."""
+        """Read what was missed, then go on with what was heard meanwhile. Raises RefusedByServer, ConnectionLost."""
         if self.rev is None:
             self.rev = await self._begin(socket)
         while await self._read_on(socket):

@@ -13,7 +13,7 @@ from ...clock import iso, now
 from .. import terminal
 from ..client.api import Api, as_user, segment
 from ..client.commands import Target
-from ..client.failures import Away, Failed, Refused
+from ..client.failures import CommandFailed, RefusedByServer, Unreachable
 from ..client.line import Line
 from ..client.socket import Socket
 from .follower import PRESENCE, REMOVED, Follower, Happened
@@ -43,7 +43,7 @@ class Tail:
         self._removed = self._was_up = False
 
     async def run(self) -> None:
-        """Until the user is no participant any more. Raises Failed, Away, Refused; BrokenPipeError when
+        """Until the user is no participant any more. Raises CommandFailed, Unreachable, RefusedByServer; BrokenPipeError when
         whoever reads it has enough."""
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
             self._api = Api(http, self._target.url, as_user(self._token))
@@ -62,19 +62,19 @@ class Tail:
             await self._end.wait()
             running.cancel()
         if self._removed:
-            raise Failed(f"{self._user} is not in this conversation any more.")
+            raise CommandFailed(f"{self._user} is not in this conversation any more.")
 
     def _token(self) -> str:
         return self._target.token(self._user)
 
     async def _look(self) -> Any:
-        """The conversation. Raises Away, Refused, Failed."""
+        """The conversation. Raises Unreachable, RefusedByServer, CommandFailed."""
         try:
             return await self._api.ask("GET", f"/conversations/{segment(self._follower.id)}")
-        except Refused as refused:
+        except RefusedByServer as refused:
             if refused.code != "NOT_FOUND":
                 raise
-            raise Failed(
+            raise CommandFailed(
                 f"{self._user} is in no conversation {self._follower.id}: name a participant with --user."
             ) from None
 
@@ -91,7 +91,7 @@ class Tail:
         """Tell who came and went while nobody listened: it has no rev to read it by."""
         try:
             now_in = _participants(await self._look())
-        except Away:
+        except Unreachable:
             terminal.note("(REST does not answer: who came and went meanwhile is not known.)")
             return
         before = self._participants
