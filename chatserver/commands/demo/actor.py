@@ -11,7 +11,7 @@ from typing import Any
 from ...development import Person
 from ..client.api import Api, segment
 from ..client.failures import RefusedByServer, Unreachable
-from ..client.line import Line
+from ..client.reconnecting_socket import ReconnectingSocket
 from ..client.socket import Socket
 from .pace import Pace
 
@@ -29,7 +29,7 @@ class Actor:
         role: Person,
         pace: Pace,
         api: Api,
-        line: Callable[..., Line],
+        connect: Callable[..., ReconnectingSocket],
         conversations: Sequence[str],
         *,
         came: Callable[[], None],
@@ -46,7 +46,7 @@ class Actor:
         self._idle.set()
         self._busy = 0
         self._tell_came, self._tell_lost = came, lost
-        self._line = line(hear=_ignore, came=self._arrived, lost=self._lost)
+        self._connection = connect(hear=_ignore, came=self._arrived, lost=self._lost)
 
     @property
     def online(self) -> bool:
@@ -56,7 +56,7 @@ class Actor:
         """Come and go until cancelled. Raises Unreachable, RefusedByServer."""
         while True:
             async with asyncio.TaskGroup() as here:
-                running = here.create_task(self._line.run())
+                running = here.create_task(self._connection.run())
                 await self._pace.between(40, 150)
                 if self._pace.over.is_set():
                     await asyncio.Event().wait()
@@ -92,7 +92,7 @@ class Actor:
         """The answer; None when it is not allowed any more."""
         while True:
             try:
-                return await self._line.call(event, payload)
+                return await self._connection.call(event, payload)
             except RefusedByServer as refused:
                 if refused.code in OUT:
                     return None

@@ -14,12 +14,11 @@ import aiohttp
 from ...development import PEOPLE, Person
 from ..client.api import Api
 from ..client.commands import Target
-from ..client.line import Line
+from ..client.reconnecting_socket import ReconnectingSocket
 from .actor import Actor
 from .cast import STAGES, Stage
 from .pace import Pace
-from .scenes import SCENES, endless
-from .scenes import Line as ScriptLine
+from .scenes import SCENES, ScriptLine, endless
 
 Said = Callable[[Stage, Person, str], None]
 """Told of each message when it is sent."""
@@ -52,9 +51,11 @@ class Play:
         """Raises Unreachable, RefusedByServer."""
         for role in PEOPLE:
             own = [conversations[one.key] for one in STAGES if role.id in one.cast]
-            line = partial(Line, http, target.ws_urls, partial(target.token, role.id))
+            connect = partial(
+                ReconnectingSocket, http, target.ws_urls, partial(target.token, role.id)
+            )
             tell = {"came": self._came, "lost": self._gone}
-            self._actors[role.id] = Actor(role, self._pace, api, line, own, **tell)
+            self._actors[role.id] = Actor(role, self._pace, api, connect, own, **tell)
         async with asyncio.TaskGroup() as lives:
             living = [lives.create_task(one.live()) for one in self._actors.values()]
             async with asyncio.TaskGroup() as plays:

@@ -171,13 +171,13 @@ KINDS = {":": "say", ">": "answer", "~": "correct", "+": "react", "-": "take bac
 
 
 @dataclass(frozen=True)
-class Line:
+class ScriptLine:
     who: str
     kind: str
     text: str
 
 
-def scene(text: str, chance: random.Random) -> list[Line]:
+def scene(text: str, chance: random.Random) -> list[ScriptLine]:
     """The lines of a scene, with words put in."""
     words = {key: chance.choice(values) for key, values in WORDS.items()}
     lines = []
@@ -187,11 +187,11 @@ def scene(text: str, chance: random.Random) -> list[Line]:
             if not found:
                 raise ValueError(f"no line of a scene: {line}")
             said = found[3].format_map(words)
-            lines.append(Line(found[1], KINDS[found[2]], said[:1].upper() + said[1:]))
+            lines.append(ScriptLine(found[1], KINDS[found[2]], said[:1].upper() + said[1:]))
     return lines
 
 
-def endless(key: str, chance: random.Random) -> Iterator[list[Line]]:
+def endless(key: str, chance: random.Random) -> Iterator[list[ScriptLine]]:
     """All scenes of a stage in an order by chance, again and again."""
     while True:
         scenes = list(SCENES[key])

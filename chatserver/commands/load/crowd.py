@@ -15,7 +15,7 @@ import aiohttp
 from ..client.api import Api
 from ..client.commands import Target
 from ..client.failures import CommandFailed, RefusedByServer
-from ..client.line import Line
+from ..client.reconnecting_socket import ReconnectingSocket
 from .member import Member, lacking
 from .plan import Plan
 from .tally import Tally
@@ -79,7 +79,7 @@ class Crowd:
                 self._tally,
                 self._due,
                 own[n],
-                partial(Line, http, target.ws_urls),
+                partial(ReconnectingSocket, http, target.ws_urls),
                 partial(target.token, user),
             )
             for n, user in enumerate(plan.user_ids())

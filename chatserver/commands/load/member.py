@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..client.failures import ConnectionLost, RefusedByServer, Unreachable
-from ..client.line import Line
+from ..client.reconnecting_socket import ReconnectingSocket
 from ..client.socket import Socket
 from .tally import Tally
 
@@ -51,7 +51,7 @@ class Member:
         tally: Tally,
         started: Callable[[str | None], float | None],
         bases: Mapping[str, int],
-        line: Callable[..., Line],
+        connect: Callable[..., ReconnectingSocket],
         token: Callable[[], str],
     ) -> None:
         self.user = user
@@ -67,13 +67,15 @@ class Member:
         self._began = 0.0
         self._held: list[Any] | None = []
         self._up = False
-        self.line = line(token=self._token, hear=self._hear, came=self._came, lost=self._lost)
+        self.connection = connect(
+            token=self._token, hear=self._hear, came=self._came, lost=self._lost
+        )
 
     async def live(self) -> None:
         """Be connected until cancelled, or until the server has refused it for good."""
         for _ in range(TRIES):
             try:
-                await self.line.run()
+                await self.connection.run()
             except Unreachable:
                 self.failed = True
                 self._tally.errors["no connection"] += 1
@@ -89,7 +91,7 @@ class Member:
         """The seq of the message; None when it was refused."""
         message = {"conversationId": conversation, "content": text, "clientMessageId": once}
         try:
-            stored = await self.line.call("message:send", message)
+            stored = await self.connection.call("message:send", message)
         except RefusedByServer as refused:
             self._tally.errors[refused.code] += 1
             self._tally.refused += 1

@@ -14,7 +14,7 @@ from .. import terminal
 from ..client.api import Api, as_user, segment
 from ..client.commands import Target
 from ..client.failures import CommandFailed, RefusedByServer, Unreachable
-from ..client.line import Line
+from ..client.reconnecting_socket import ReconnectingSocket
 from ..client.socket import Socket
 from .follower import PRESENCE, REMOVED, Follower, Happened
 from .lines import Lines
@@ -50,7 +50,7 @@ class Tail:
             conversation = await self._look()
             self._participants = _participants(conversation)
             self._lines = Lines(conversation)
-            line = Line(
+            connection = ReconnectingSocket(
                 http,
                 self._target.ws_urls,
                 self._token,
@@ -58,7 +58,7 @@ class Tail:
                 came=self._came,
                 lost=self._lost,
             )
-            running = group.create_task(line.run())
+            running = group.create_task(connection.run())
             await self._end.wait()
             running.cancel()
         if self._removed:

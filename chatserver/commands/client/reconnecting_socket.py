@@ -24,7 +24,7 @@ Came = Callable[[Socket], Awaitable[None]]
 """Called when there is a connection, before anything else is sent on it. It may raise ConnectionLost."""
 
 
-class Line:
+class ReconnectingSocket:
     """`run` holds the connection, while others `call`. Events reach `hear` in the order of each socket.
 
     `urls`: one balancer, or the nodes themselves, of which each is tried in turn.
