@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from chatserver.cli import commands
 from chatserver.commands.client.failures import CommandFailed
 from chatserver.commands.load import files
-from chatserver.commands.load.member import Heard
+from chatserver.commands.load.load_user import ReceivedMessages
 from chatserver.commands.load.plan import Plan
 from chatserver.commands.load.tally import Tally, Times
 from tests.support.command import begin, run, run_in_terminal
@@ -256,13 +256,13 @@ def test_percentiles_are_right_to_a_hundredth() -> None:
 
 
 def test_what_is_heard_is_told_apart() -> None:
-    tally, heard = Tally(), Heard(10)
-    assert [heard.take(seq, tally) for seq in (11, 12, 14, 13, 13, 16, 9)] == [
+    tally, received = Tally(), ReceivedMessages(10)
+    assert [received.take(seq, tally) for seq in (11, 12, 14, 13, 13, 16, 9)] == [
         *(True, True, True, True, False, True, False)
     ]
     assert (tally.twice, tally.out_of_order) == (2, 1)
-    assert heard.lacks(16) == 1
-    assert heard.lacks(18) == 3
+    assert received.lacks(16) == 1
+    assert received.lacks(18) == 3
 
 
 def test_users_are_dealt_out_evenly() -> None:

@@ -1,4 +1,4 @@
-"""All of them together: set up, connected over the ramp, and waited for at the end."""
+"""All users together: set up, connected over the ramp, and waited for at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..client.api import Api
 from ..client.commands import Target
 from ..client.failures import CommandFailed, RefusedByServer
 from ..client.reconnecting_socket import ReconnectingSocket
-from .member import Member, lacking
+from .load_user import LoadUser, lacking
 from .plan import Plan
 from .tally import Tally
 
@@ -35,7 +35,7 @@ class Crowd:
         self._plan = plan
         self._tally = tally
         self._due = due
-        self._members: Sequence[Member] = ()
+        self._users: Sequence[LoadUser] = ()
         self._talks: list[str] = []
         self._targets: dict[str, int] = {}
         self._bases: dict[str, int] = {}
@@ -44,14 +44,17 @@ class Crowd:
         """Users and conversations, those of an earlier run if there are any. Raises RefusedByServer, Unreachable."""
         ids = self._plan.user_ids()
         for n in range(0, len(ids), SYNC_BATCH):
-            users = [{"externalUserId": one, "status": "active"} for one in ids[n : n + SYNC_BATCH]]
+            users = [
+                {"externalUserId": user_id, "status": "active"}
+                for user_id in ids[n : n + SYNC_BATCH]
+            ]
             done = await api.ask("POST", "/users/sync/batch", {"users": users})
             for failed in done["failed"]:
                 raise RefusedByServer(failed["error"])
         room = asyncio.Semaphore(AT_ONCE)
 
         async def conversation(n: int) -> Any:
-            maker, *others = [ids[one] for one in self._plan.members_of(n)]
+            maker, *others = [ids[number] for number in self._plan.members_of(n)]
             async with room:
                 return await api.ask(
                     "POST", "/conversations/private", {"userIds": others}, user=maker
@@ -60,9 +63,9 @@ class Crowd:
         numbers = range(self._plan.conversations)
         async with asyncio.TaskGroup() as group:
             found = [group.create_task(conversation(n)) for n in numbers]
-        for one in found:
-            self._talks.append(one.result()["id"])
-            self._bases[self._talks[-1]] = one.result()["lastSeq"]
+        for task in found:
+            self._talks.append(task.result()["id"])
+            self._bases[self._talks[-1]] = task.result()["lastSeq"]
         self._targets = dict(self._bases)
 
     @asynccontextmanager
@@ -71,27 +74,27 @@ class Crowd:
         plan = self._plan
         own: list[dict[str, int]] = [{} for _ in range(plan.users)]
         for n, talk in enumerate(self._talks):
-            for one in plan.members_of(n):
-                own[one][talk] = self._bases[talk]
-        self._members = [
-            Member(
-                user,
+            for number in plan.members_of(n):
+                own[number][talk] = self._bases[talk]
+        self._users = [
+            LoadUser(
+                user_id,
                 self._tally,
                 self._due,
                 own[n],
                 partial(ReconnectingSocket, http, target.ws_urls),
-                partial(target.token, user),
+                partial(target.token, user_id),
             )
-            for n, user in enumerate(plan.user_ids())
+            for n, user_id in enumerate(plan.user_ids())
         ]
         async with asyncio.TaskGroup() as lives:
             living = []
             began = time.perf_counter()
-            for n, member in enumerate(self._members):
+            for n, user in enumerate(self._users):
                 due = began + plan.ramp_s * n / plan.users
                 # Late or not, others have a turn.
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                living.append(lives.create_task(member.live()))
+                living.append(lives.create_task(user.live()))
             try:
                 await self._all_there(living)
                 yield
@@ -99,14 +102,15 @@ class Crowd:
                 for life in living:
                     life.cancel()
 
-    def somebody(self, n: int) -> tuple[str, Member | None]:
+    def somebody(self, n: int) -> tuple[str, LoadUser | None]:
         """The conversation whose turn it is, and one of its members by chance; None when none is there."""
-        number = n % len(self._talks)
-        of = self._plan.members_of(number)
-        chosen = self._members[random.choice(of)]
+        talk = n % len(self._talks)
+        numbers = self._plan.members_of(talk)
+        chosen = self._users[random.choice(numbers)]
         if not chosen.been_up:
-            chosen = next((self._members[one] for one in of if self._members[one].been_up), chosen)
-        return self._talks[number], chosen if chosen.been_up else None
+            users = (self._users[number] for number in numbers)
+            chosen = next((user for user in users if user.been_up), chosen)
+        return self._talks[talk], chosen if chosen.been_up else None
 
     def acknowledged(self, conversation: str, seq: int) -> None:
         """Each of its members has to hear of it from now on."""
@@ -124,25 +128,25 @@ class Crowd:
         self._tally.there = len(self._there)
         self._tally.lost = lacking(self._there, self._targets)
         self._tally.expected = sum(
-            self._targets[talk] - heard.base
-            for member in self._there
-            for talk, heard in member.heard.items()
+            self._targets[talk] - received.base
+            for user in self._there
+            for talk, received in user.received.items()
         )
 
     @property
-    def _there(self) -> Sequence[Member]:
-        return [one for one in self._members if one.been_up]
+    def _there(self) -> Sequence[LoadUser]:
+        return [user for user in self._users if user.been_up]
 
     async def _all_there(self, living: Sequence[asyncio.Task[None]]) -> None:
         for _ in range(int(PATIENCE_S / LOOK_S)):
-            pairs = zip(self._members, living, strict=True)
-            if all(one.been_up or life.done() for one, life in pairs):
+            pairs = zip(self._users, living, strict=True)
+            if all(user.been_up or life.done() for user, life in pairs):
                 break
-            if not self._there and all(one.failed for one in self._members):
+            if not self._there and all(user.failed for user in self._users):
                 break  # One may be unlucky; when all are, nobody listens there.
             await asyncio.sleep(LOOK_S)
         if not self._there:
-            if refused := next((one.refused for one in self._members if one.refused), None):
+            if refused := next((user.refused for user in self._users if user.refused), None):
                 raise refused
             why = ", ".join(self._tally.errors) or "no answer"
             raise CommandFailed(

@@ -87,13 +87,13 @@ class Talk:
         return task
 
     async def _say(self, n: int, due: float) -> None:
-        conversation, member = self._crowd.somebody(n)
-        if member is None:
+        conversation, user = self._crowd.somebody(n)
+        if user is None:
             self._tally.errors["not sent: nobody there"] += 1
             return
         once = self._said.next(due)
         self._tally.sent += 1
         text = f"{once} ".ljust(self._plan.size, "·")
-        seq = await member.say(conversation, text, once, due)
+        seq = await user.say(conversation, text, once, due)
         if seq is not None:
             self._crowd.acknowledged(conversation, seq)

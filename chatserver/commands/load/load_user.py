@@ -1,4 +1,4 @@
-"""One of the users: connected, and keeping count of what is heard."""
+"""A user of a load: connected, and keeping count of what is heard."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TRIES = 5
 PAGE = 200
 
 
-class Heard:
-    """What a member has of one conversation: all messages up to `seq`, but those that are missing."""
+class ReceivedMessages:
+    """What a user has received of a conversation: all messages up to `seq`, but those that are missing."""
 
     def __init__(self, seq: int) -> None:
         self.base = self.seq = seq
@@ -42,7 +42,7 @@ class Heard:
         return max(0, upto - self.seq) + len(self.missing)
 
 
-class Member:
+class LoadUser:
     """`started` knows when a message of this run was due, by its clientMessageId."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Member:
         token: Callable[[], str],
     ) -> None:
         self.user = user
-        self.heard = {conversation: Heard(seq) for conversation, seq in bases.items()}
+        self.received = {conversation: ReceivedMessages(seq) for conversation, seq in bases.items()}
         self.been_up = False
         self.failed = False
         """At least once nobody answered."""
@@ -123,10 +123,10 @@ class Member:
         self._up = False
 
     async def _catch_up(self, socket: Socket) -> None:
-        for conversation, heard in self.heard.items():
+        for conversation, received in self.received.items():
             more = True
             while more:
-                asked = {"conversationId": conversation, "afterSeq": heard.seq, "limit": PAGE}
+                asked = {"conversationId": conversation, "afterSeq": received.seq, "limit": PAGE}
                 try:
                     page = await socket.call("messages:sync", asked)
                 except RefusedByServer as refused:
@@ -138,11 +138,11 @@ class Member:
                 more = page["hasMore"]
         held, self._held = self._held or [], None
         for message in held:
-            if message["seq"] > self.heard[message["conversationId"]].seq:
+            if message["seq"] > self.received[message["conversationId"]].seq:
                 self._take(message)
 
     def _hear(self, event: str, data: Any) -> None:
-        if event == "message:new" and data["conversationId"] in self.heard:
+        if event == "message:new" and data["conversationId"] in self.received:
             if self._held is None:
                 self._take(data)
             else:
@@ -151,17 +151,17 @@ class Member:
             self._tally.errors[data["code"]] += 1
 
     def _take(self, message: Any) -> None:
-        if self.heard[message["conversationId"]].take(message["seq"], self._tally):
+        if self.received[message["conversationId"]].take(message["seq"], self._tally):
             self._tally.delivered += 1
             due = self._started(message["clientMessageId"])
             if due is not None:
                 self._tally.delivery.add(time.perf_counter() - due)
 
 
-def lacking(members: Sequence[Member], targets: Mapping[str, int]) -> int:
+def lacking(users: Sequence[LoadUser], targets: Mapping[str, int]) -> int:
     """Deliveries that have not come."""
     return sum(
-        heard.lacks(targets[conversation])
-        for member in members
-        for conversation, heard in member.heard.items()
+        received.lacks(targets[conversation])
+        for user in users
+        for conversation, received in user.received.items()
     )
