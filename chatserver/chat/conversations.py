@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from .. import json_codec
-from ..clock import from_unix, now, unix_ms
+from ..clock import now
 from ..errors import Conflict, ValidationFailed
-from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id
+from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id, page_cursor
 from ..outbox.outbox import Outbox, OutboxRecord
 from ..realtime.rooms.update import RoomUpdate
 from .deletion import Ending
@@ -213,11 +212,13 @@ class Conversations:
     ) -> tuple[list[Mapping[str, Any]], str | None]:
         """One's conversations, the most recently active first, and the cursor of the next page."""
         await self._recency.flush()
-        docs = await self._views.own(user_id, asked.limit + 1, _cursor(asked.cursor))
+        before = page_cursor.decode(asked.cursor) if asked.cursor is not None else None
+        docs = await self._views.own(user_id, asked.limit + 1, before)
         more = len(docs) > asked.limit
         docs = docs[: asked.limit]
         last = docs[-1] if more else None
-        return [doc["view"] for doc in docs], _cursor_after(last) if last else None
+        cursor = page_cursor.encode(last["activityAt"], last["_id"]) if last else None
+        return [doc["view"] for doc in docs], cursor
 
     # --- change ---------------------------------------------------------------------------------
 
@@ -254,16 +255,3 @@ def _without(user_id: str, user_ids: Iterable[str]) -> list[str]:
 def _key(kind: str, user_ids: Iterable[str]) -> str:
     """The same for the same set of people, whoever asks; of a fixed size, for the unique index."""
     return f"{kind}:{hashlib.sha256(json_codec.encode(sorted(user_ids))).hexdigest()}"
-
-
-def _cursor(text: str | None) -> tuple[datetime, str] | None:
-    if text is None:
-        return None
-    stamp, _, last_id = text.partition(".")
-    if not (stamp.isdecimal() and len(stamp) <= 14 and last_id):
-        raise ValidationFailed.of("cursor", "Not a cursor of this list.")
-    return from_unix(int(stamp) / 1000), last_id
-
-
-def _cursor_after(doc: Document) -> str:
-    return f"{unix_ms(doc['activityAt'])}.{doc['_id']}"

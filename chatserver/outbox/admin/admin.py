@@ -12,11 +12,10 @@ from urllib.parse import urlsplit
 
 from ...clock import iso, now
 from ...errors import Conflict, NotFound
-from ...mongo import RETENTION_S, Collection, Document, Mongo
+from ...mongo import RETENTION_S, Collection, Document, Mongo, page_cursor
 from ..endpoints import Endpoint, slots_of
 from ..event import event_id
 from .backlog import COUNT_LIMIT, Backlog
-from .cursor import cursor, place
 from .replay import Replayed, Replays
 from .search import Selection
 
@@ -114,7 +113,7 @@ class OutboxAdmin:
         }
         where: Document = {key: value for key, value in given.items() if value is not None}
         if asked.cursor is not None:
-            at, last_id = place(asked.cursor)
+            at, last_id = page_cursor.decode(asked.cursor)
             where["diedAt"] = {"$lte": at}
             where["$or"] = [{"diedAt": {"$lt": at}}, {"_id": {"$lt": last_id}}]
         newest = [("diedAt", -1), ("_id", -1)]
@@ -122,7 +121,7 @@ class OutboxAdmin:
         docs = await found.to_list()
         last = docs[asked.limit - 1] if len(docs) > asked.limit else None
         items = [_dead_letter(doc) for doc in docs[: asked.limit]]
-        return items, cursor(last["diedAt"], last["_id"]) if last else None
+        return items, page_cursor.encode(last["diedAt"], last["_id"]) if last else None
 
     # --- act ------------------------------------------------------------------------------------
 
