@@ -33,7 +33,7 @@ class Rooms(Protocol):
     def emit(self, room: str, event: str, payload: Any, *, notice: str) -> None:
         """To every socket in the room, in no order with changes; once, by the id `notice`."""
 
-    def emit_fleeting(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
+    def emit_volatile(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
         """To every socket in the room on this node, but `skip` and those that read slowly."""
 
     def hosts(self, user_id: str, room: str) -> bool:
@@ -51,7 +51,7 @@ class Rooms(Protocol):
     def neighbours(
         self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
     ) -> None:
-        """To everyone in any of the rooms, each socket once, but the user `but`; fleeting.
+        """To everyone in any of the rooms, each socket once, but the user `but`; volatile.
 
         It tells of that user; `number` grows from one such event to the next, and the last one counts.
         """

@@ -112,7 +112,7 @@ class Activity:
 
     def _tell(self, key: _Key, device: Any, *, active: bool) -> None:
         conversation_id, user_id, kind = key
-        self._rooms.emit_fleeting(
+        self._rooms.emit_volatile(
             conversation_id,
             f"user:{kind}",
             {

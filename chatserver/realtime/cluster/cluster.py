@@ -292,8 +292,8 @@ class Cluster(Rooms):
         return notice in self._notices
 
     def found_notice(self, room: str, name: str, payload: Any, *, notice: str) -> None:
-        """What `emit` tells of is on record: fleeting, to those here who were not told."""
-        self.hear_notice(room, notice, event(name, payload, fleeting=True))
+        """What `emit` tells of is on record: volatile, to those here who were not told."""
+        self.hear_notice(room, notice, event(name, payload, volatile=True))
 
     def signal(self, name: str, data: Any, *, room: str | None) -> None:
         channel = ALL if room is None else of_room(room)

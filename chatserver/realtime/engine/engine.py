@@ -76,7 +76,7 @@ class EngineServer(engineio.AsyncServer):
         self.closings: dict[str, int] = {TOO_SLOW: 0}
         """How many sessions have ended, by reason; from nought of what operators want to be told."""
         self.spared = 0
-        """Fleeting packets that were dropped for sessions that read slowly."""
+        """Volatile packets that were dropped for sessions that read slowly."""
         self._dirty: list[Session] = []
         self._said_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()

@@ -33,11 +33,11 @@ def frame(payload: bytes, opcode: int = TEXT_FRAME) -> bytes:
 class Packet:
     """A Socket.IO packet on its way out, as a WebSocket frame and as a packet for long polling."""
 
-    __slots__ = ("_frame", "_polled", "binary", "fleeting", "payload")
+    __slots__ = ("_frame", "_polled", "binary", "payload", "volatile")
 
-    def __init__(self, payload: bytes, *, fleeting: bool = False, binary: bool = False) -> None:
+    def __init__(self, payload: bytes, *, volatile: bool = False, binary: bool = False) -> None:
         self.payload = payload
-        self.fleeting = fleeting
+        self.volatile = volatile
         """May be dropped for a socket that reads slowly."""
         self.binary = binary
         """An attachment: bytes as they are, not text."""
@@ -61,8 +61,8 @@ class Packet:
         return self._polled
 
 
-def event(name: str, data: Any, *, fleeting: bool = False) -> Packet:
-    return Packet(b'2["%b",%b]' % (name.encode(), orjson.dumps(data)), fleeting=fleeting)
+def event(name: str, data: Any, *, volatile: bool = False) -> Packet:
+    return Packet(b'2["%b",%b]' % (name.encode(), orjson.dumps(data)), volatile=volatile)
 
 
 def ack(packet_id: int, data: Any) -> Packet:

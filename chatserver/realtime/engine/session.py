@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .engine import EngineServer
 
 SOFT_BYTES = 128 * 1024
-"""Unsent bytes past which fleeting packets are dropped for a session."""
+"""Unsent bytes past which volatile packets are dropped for a session."""
 
 PING = engine.Packet(engine.PING)
 CLOSE = engine.Packet(engine.CLOSE)
@@ -67,13 +67,13 @@ class Session(AsyncSocket):
         if self.closed or self.closing:
             return
         if self.upgraded:
-            if packet.fleeting and self.websocket and self._is_behind(self.websocket):
+            if packet.volatile and self.websocket and self._is_behind(self.websocket):
                 self.server.spared += 1
             else:
                 self._write(packet.frame)
             return
-        if self._polling.unsent > (SOFT_BYTES if packet.fleeting else self.server.unsent_limit):
-            if packet.fleeting:
+        if self._polling.unsent > (SOFT_BYTES if packet.volatile else self.server.unsent_limit):
+            if packet.volatile:
                 self.server.spared += 1
             else:
                 self.server.drop(self, TOO_SLOW)

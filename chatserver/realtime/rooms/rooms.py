@@ -261,8 +261,8 @@ class Rooms:
     def emit(self, room: str, event_name: str, payload: Any, *, notice: str) -> None:
         self.hear(room, event(event_name, payload))
 
-    def emit_fleeting(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
-        self._emit(self._rooms.get(room), event, payload, skip, fleeting=True)
+    def emit_volatile(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
+        self._emit(self._rooms.get(room), event, payload, skip, volatile=True)
 
     def neighbours(
         self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
@@ -273,14 +273,14 @@ class Rooms:
     def hear_near(self, rooms: Iterable[str], event: str, payload: Any, *, but: str) -> None:
         sockets: set[Connection] = set().union(*(self._rooms.get(room, ()) for room in rooms))
         sockets -= self._sockets.get(but, set())
-        self._emit(sockets, event, payload, None, fleeting=True)
+        self._emit(sockets, event, payload, None, volatile=True)
 
     def _emit(
-        self, sockets: set[Connection] | None, name: str, payload: Any, skip: Any, *, fleeting: bool
+        self, sockets: set[Connection] | None, name: str, payload: Any, skip: Any, *, volatile: bool
     ) -> None:
         if not sockets:
             return
-        packet = event(name, payload, fleeting=fleeting)
+        packet = event(name, payload, volatile=volatile)
         for connection in sockets:
             if connection is not skip:
                 connection.session.emit(packet)
