@@ -48,13 +48,11 @@ class Rooms(Protocol):
     def rooms_of(self, user_id: str) -> Iterable[str]:
         """The rooms of a user who is connected here."""
 
-    def neighbours(
-        self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
+    def emit_to_contacts(
+        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None:
-        """To everyone in any of the rooms, each socket once, but the user `but`; volatile.
-
-        It tells of that user; `number` grows from one such event to the next, and the last one counts.
-        """
+        """An event about a user, for the user's contacts: to every socket in any of the rooms once, but
+        not to the user's own; volatile. `number` grows from one such event to the next; the last counts."""
 
     def disconnect(self, user_id: str, reason: ChatError) -> None:
         """Tell all sockets of a user on this node why, and close them."""

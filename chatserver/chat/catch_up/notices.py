@@ -22,12 +22,12 @@ class LocalRooms(Protocol):
     """The rooms that this node follows, and the notices that they have received (see Cluster)."""
 
     def followed(self) -> list[str]: ...
-    def level(self, room: str) -> bool: ...
-    def was_told(self, notice: str) -> bool: ...
+    def caught_up(self, room: str) -> bool: ...
+    def was_delivered(self, notice: str) -> bool: ...
     def knows(self, user_id: str, number: int) -> bool: ...
-    def found_notice(self, room: str, event: str, payload: Any, *, notice: str) -> None: ...
-    def found_state(
-        self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
+    def deliver_missed_notice(self, room: str, event: str, payload: Any, *, notice: str) -> None: ...
+    def deliver_state(
+        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None: ...
 
 
@@ -81,10 +81,10 @@ class NoticeCatchUp:
             for doc in page:
                 user_id = doc["_id"]
                 shared = followed.intersection(where.get(user_id, ()))
-                if all(map(self._local_rooms.level, shared)):
+                if all(map(self._local_rooms.caught_up, shared)):
                     event, payload = announced(doc)
-                    self._local_rooms.found_state(
-                        shared, event, payload, but=user_id, number=doc["presenceChanges"]
+                    self._local_rooms.deliver_state(
+                        shared, event, payload, user_id=user_id, number=doc["presenceChanges"]
                     )
                 else:
                     complete = False
@@ -99,11 +99,11 @@ class NoticeCatchUp:
         while page := await self._page(cursor):
             for doc in page:
                 room, notice = doc["conversationId"], str(doc["_id"])
-                if self._local_rooms.was_told(notice):
+                if self._local_rooms.was_delivered(notice):
                     continue
-                if self._local_rooms.level(room):
+                if self._local_rooms.caught_up(room):
                     event, payload = announcement(doc)
-                    self._local_rooms.found_notice(room, event, payload, notice=notice)
+                    self._local_rooms.deliver_missed_notice(room, event, payload, notice=notice)
                 else:
                     complete = False
         return complete

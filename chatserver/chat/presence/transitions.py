@@ -113,8 +113,8 @@ class Transitions:
         for one in made:
             # Those who were here have been in more rooms meanwhile, or in none any more.
             rooms = list(self._rooms.rooms_of(one.user_id)) or where[one.user_id]
-            self._rooms.neighbours(
-                rooms, _event(one.online), one.payload, but=one.user_id, number=one.number
+            self._rooms.emit_to_contacts(
+                rooms, _event(one.online), one.payload, user_id=one.user_id, number=one.number
             )
 
     async def _where(self, user_ids: list[str]) -> dict[str, list[str]]:

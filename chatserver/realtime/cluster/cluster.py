@@ -63,7 +63,7 @@ class Cluster(Rooms):
         self._bus: PubSub
         self._heard_rooms: Subscriptions[str]
         self._heard_users: Subscriptions[str]
-        self._near: list[messages.Neighbours] = []
+        self._contact_events: list[messages.ContactEvent] = []
         self.hearing = Hearing(self, node, self._confirmations)
         """Gets what is said on the channels."""
 
@@ -305,27 +305,27 @@ class Cluster(Rooms):
 
         await asyncio.wait([self._confirmations.ask(self._bus, ALL, ask)])
 
-    def neighbours(
-        self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
+    def emit_to_contacts(
+        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None:
         rooms = list(rooms)
-        self.found_state(rooms, event, payload, but=but, number=number)
-        if not self._near:
-            self._loop.call_soon(self._tell_neighbours)
-        self._near.append((rooms, event, payload, but, number))
+        self.deliver_state(rooms, event, payload, user_id=user_id, number=number)
+        if not self._contact_events:
+            self._loop.call_soon(self._publish_contact_events)
+        self._contact_events.append((rooms, event, payload, user_id, number))
 
     def knows(self, user_id: str, number: int) -> bool:
-        """Whether the neighbours of the user here know of this event, or a later one."""
+        """Whether the user's contacts here know this event, or a later one."""
         return self._states.knows(user_id, number)
 
-    def found_state(
-        self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
+    def deliver_state(
+        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None:
-        """What `neighbours` tells of was told by another node, or is on record: to those here who were
-        not told."""
-        if self._states.is_news(but, number, event):
-            self.hear_near(rooms, event, payload, but=but)
+        """Deliver what another node emitted to the user's contacts, or what the catch-up found, to those
+        here who do not know it yet."""
+        if self._states.is_news(user_id, number, event):
+            self.deliver_to_contacts(rooms, event, payload, user_id=user_id)
 
-    def _tell_neighbours(self) -> None:
-        near, self._near = self._near, []
-        self._bus.publish(ALL, messages.encode_neighbours(self._me, near))
+    def _publish_contact_events(self) -> None:
+        events, self._contact_events = self._contact_events, []
+        self._bus.publish(ALL, messages.encode_contact_events(self._me, events))

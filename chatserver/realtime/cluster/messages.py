@@ -11,7 +11,7 @@ digits. Updates are JSON, as RoomUpdate encodes them; packets are the bytes that
 | `u` | `u:<user>`, `all` | room, new line, offset, update | the same, for nodes that do not hear the room |
 | `e` | `r:<room>` | notice, new line, packet | what has no offset, and its id |
 | `g` | `r:<room>`, `all` | name and data, as JSON | a signal for handlers; on `all` it asks |
-| `p` | `all` | rooms, event, payload, whom not, and a number; as JSON, any number | what is told to neighbours |
+| `p` | `all` | rooms, event, payload, user, and a number; as JSON, any number | events about a user, for the user's contacts |
 | `y` | `n:<node>` | number | the question of this number is answered |
 
 A node hears `r:<room>` of those rooms that have members on it, `u:<user>` of those who are connected to
@@ -43,9 +43,9 @@ ALL = "all"
 SUBJECT = slice(2, None)
 """Of the name of any other channel: the room, the user or the node whose it is."""
 
-Neighbours = tuple[list[str], str, Any, str, int]
-"""Rooms, what everybody in them is told once (an event and its payload), who is not, since it tells of
-that user, and its number among what tells of that user."""
+ContactEvent = tuple[list[str], str, Any, str, int]
+"""Rooms, an event and its payload, the user whom it is about and who does not receive it, and its number
+among the events about that user."""
 
 
 def of_room(room: str) -> str:
@@ -103,11 +103,11 @@ def decode_signal(message: bytes) -> tuple[str, Any]:
     return name, data
 
 
-def encode_neighbours(node: bytes, near: list[Neighbours]) -> bytes:
-    return b"p%b00000000%b" % (node, orjson.dumps(near))
+def encode_contact_events(node: bytes, events: list[ContactEvent]) -> bytes:
+    return b"p%b00000000%b" % (node, orjson.dumps(events))
 
 
-def decode_neighbours(message: bytes) -> list[Neighbours]:
+def decode_contact_events(message: bytes) -> list[ContactEvent]:
     return orjson.loads(message[_BODY:])
 
 

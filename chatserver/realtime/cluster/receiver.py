@@ -34,7 +34,7 @@ class Hearing:
             b"u": self._update_of_users,
             b"e": self._event,
             b"g": self._signal,
-            b"p": self._neighbours,
+            b"p": self._contact_events,
             b"y": self._answer,
         }
 
@@ -77,9 +77,9 @@ class Hearing:
         if message[QUESTION] != NO_QUESTION:
             self._confirm(channel, message)
 
-    def _neighbours(self, channel: str, message: bytes) -> None:
-        for rooms, name, payload, but, number in messages.decode_neighbours(message):
-            self._rooms.found_state(rooms, name, payload, but=but, number=number)
+    def _contact_events(self, channel: str, message: bytes) -> None:
+        for rooms, name, payload, user_id, number in messages.decode_contact_events(message):
+            self._rooms.deliver_state(rooms, name, payload, user_id=user_id, number=number)
 
     def _answer(self, channel: str, message: bytes) -> None:
         self._confirmations.answered(messages.decode_answer(message))

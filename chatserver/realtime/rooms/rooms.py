@@ -264,15 +264,17 @@ class Rooms:
     def emit_volatile(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
         self._emit(self._rooms.get(room), event, payload, skip, volatile=True)
 
-    def neighbours(
-        self, rooms: Iterable[str], event: str, payload: Any, *, but: str, number: int
+    def emit_to_contacts(
+        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None:
-        """To every socket in any of the rooms once, but not to those of one user."""
-        self.hear_near(rooms, event, payload, but=but)
+        """To every socket in any of the rooms once, but not to the user's own."""
+        self.deliver_to_contacts(rooms, event, payload, user_id=user_id)
 
-    def hear_near(self, rooms: Iterable[str], event: str, payload: Any, *, but: str) -> None:
+    def deliver_to_contacts(
+        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str
+    ) -> None:
         sockets: set[Connection] = set().union(*(self._rooms.get(room, ()) for room in rooms))
-        sockets -= self._sockets.get(but, set())
+        sockets -= self._sockets.get(user_id, set())
         self._emit(sockets, event, payload, None, volatile=True)
 
     def _emit(

@@ -33,7 +33,7 @@ SAID: list[tuple[bytes, bytes]] = [
         b'g0123456789abcdef0000001f["turns","talk"]',
     ),
     (
-        messages.encode_neighbours(
+        messages.encode_contact_events(
             ME, [(["talk"], "presence:online", {"userId": "bob"}, "bob", 1)]
         ),
         b'p0123456789abcdef00000000[[["talk"],"presence:online",{"userId":"bob"},"bob",1]]',
@@ -56,7 +56,7 @@ def test_it_is_understood() -> None:
             b"u": messages.decode_update_of_users,
             b"e": messages.decode_event,
             b"g": messages.decode_signal,
-            b"p": messages.decode_neighbours,
+            b"p": messages.decode_contact_events,
             b"y": messages.decode_answer,
         }[kind]
         return decode(next(said for said, _ in SAID if said[messages.KIND] == kind))
