@@ -281,19 +281,19 @@ class Cluster(Rooms):
 
     def emit(self, room: str, event_name: str, payload: Any, *, notice: str) -> None:
         packet = event(event_name, payload)
-        self.hear_notice(room, notice, packet)
+        self.deliver_notice(room, notice, packet)
         self._bus.publish(of_room(room), messages.encode_event(self._me, notice, packet))
 
-    def hear_notice(self, room: str, notice: str, packet: Packet) -> None:
+    def deliver_notice(self, room: str, notice: str, packet: Packet) -> None:
         if self._notices.first(notice, time.monotonic(), self._catch_up.forgets):
-            self.hear(room, packet)
+            self.deliver(room, packet)
 
-    def was_told(self, notice: str) -> bool:
+    def was_delivered(self, notice: str) -> bool:
         return notice in self._notices
 
-    def found_notice(self, room: str, name: str, payload: Any, *, notice: str) -> None:
-        """What `emit` tells of is on record: volatile, to those here who were not told."""
-        self.hear_notice(room, notice, event(name, payload, volatile=True))
+    def deliver_missed_notice(self, room: str, name: str, payload: Any, *, notice: str) -> None:
+        """Deliver a notice that the catch-up found, unless it was delivered here; volatile."""
+        self.deliver_notice(room, notice, event(name, payload, volatile=True))
 
     def signal(self, name: str, data: Any, *, room: str | None) -> None:
         channel = ALL if room is None else of_room(room)

@@ -70,7 +70,7 @@ class Hearing:
         self._rooms.told_of_users(*messages.decode_update_of_users(message))
 
     def _event(self, channel: str, message: bytes) -> None:
-        self._rooms.hear_notice(channel[SUBJECT], *messages.decode_event(message))
+        self._rooms.deliver_notice(channel[SUBJECT], *messages.decode_event(message))
 
     def _signal(self, channel: str, message: bytes) -> None:
         self._rooms.handle(*messages.decode_signal(message))

@@ -1,4 +1,4 @@
-"""Who hears what: rooms of sockets, on this node."""
+"""Rooms of sockets on this node, and the users who are members of them."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Arrival:
 class Rooms:
     """Rooms, and the membership of every user who has a socket here.
 
-    A user is a member of rooms; a socket may leave one for itself (and hear nothing) without the
-    user ceasing to be a member. All methods act at once; what is emitted is in order.
+    A user is a member of rooms; a socket may leave a room (and receives nothing of it then) while
+    the user stays a member. All methods act at once; what is emitted is in order.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class Rooms:
     def rooms_of(self, user_id: str) -> Iterable[str]:
         return tuple(self._memberships.get(user_id, ()))
 
-    # --- what they hear -------------------------------------------------------------------------
+    # --- changes and deliveries -----------------------------------------------------------------
 
     def tell(self, room: str, offset: int, update: RoomUpdate, *, seq: int = 0) -> None:
         """What has changed in the room, by `offset`: applied after all that has a lower one.
@@ -250,16 +250,16 @@ class Rooms:
     async def signalled(self, name: str, data: Any) -> None:
         """To the handlers of all other nodes; return when they have run, or nearly: within a second."""
 
-    def hear(self, room: str, packet: Packet) -> None:
+    def deliver(self, room: str, packet: Packet) -> None:
         for connection in self._rooms.get(room, ()):
             connection.session.emit(packet)
 
-    def hear_alone(self, user_id: str, packet: Packet) -> None:
+    def deliver_to_user(self, user_id: str, packet: Packet) -> None:
         for connection in self._sockets.get(user_id, ()):
             connection.session.emit(packet)
 
     def emit(self, room: str, event_name: str, payload: Any, *, notice: str) -> None:
-        self.hear(room, event(event_name, payload))
+        self.deliver(room, event(event_name, payload))
 
     def emit_volatile(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
         self._emit(self._rooms.get(room), event, payload, skip, volatile=True)

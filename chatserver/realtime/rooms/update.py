@@ -13,8 +13,8 @@ from ..engine.packet import Packet, event
 class RoomState(Protocol):
     """What an update is applied to: rooms of sockets (see Rooms)."""
 
-    def hear(self, room: str, packet: Packet) -> None: ...
-    def hear_alone(self, user_id: str, packet: Packet) -> None: ...
+    def deliver(self, room: str, packet: Packet) -> None: ...
+    def deliver_to_user(self, user_id: str, packet: Packet) -> None: ...
     def admit(self, room: str, user_ids: Iterable[str]) -> None: ...
     def expel(self, room: str, user_ids: Iterable[str]) -> None: ...
     def empty(self, room: str) -> list[str]: ...
@@ -88,10 +88,10 @@ class RoomUpdate:
         for name, whom, packet in self._effects:
             if packet is not None:
                 if name == "emit":
-                    state.hear(room, packet)
+                    state.deliver(room, packet)
                     continue
                 for user_id in state.empty(room) if name == "dissolve" else (whom,):
-                    state.hear_alone(user_id, packet)
+                    state.deliver_to_user(user_id, packet)
             elif name == "admit":
                 state.admit(room, whom)
             elif name == "expel":
