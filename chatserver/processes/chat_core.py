@@ -120,7 +120,7 @@ def _bus(stack: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: M
     bus = Bus(
         settings.redis_url,
         prefix=settings.redis_prefix,
-        hear=cluster.hearing.hear,
+        deliver=cluster.hearing.hear,
         missed=cluster.missed,
         lost=cluster.lost,
     )

@@ -60,7 +60,7 @@ def application(url: str, prefix: str, linger: float, callback_timeout: float) -
             bus = clients.bus
             return {
                 "up": bus.up,
-                "heard": bus.heard,
+                "received": bus.received,
                 "dropped": bus.dropped,
                 "missed": len(missed),
                 "gone": gone,

@@ -26,10 +26,10 @@ class FakeSession:
     """A session, as far as rooms use one."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.received: list[str] = []
 
     def emit(self, packet: Packet) -> None:
-        self.heard.append(packet.payload.decode())
+        self.received.append(packet.payload.decode())
 
 
 class InMemoryLog:
@@ -97,12 +97,12 @@ class BusOfNode:
         self.node: Cluster
 
     def publish(
-        self, channel: str, message: bytes, heard: Callable[[int], None] | None = None
+        self, channel: str, message: bytes, received: Callable[[int], None] | None = None
     ) -> None:
         if self.up:
             count = self.bus.say(channel, message)
-            if heard:
-                heard(count)
+            if received:
+                received(count)
 
     def subscribe(self, channel: str) -> asyncio.Future[bool]:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -190,7 +190,7 @@ def goes(user: str) -> RoomUpdate:
 
 
 def news(session: FakeSession) -> list[str]:
-    return [packet.split('"')[3] for packet in session.heard if "message:new" in packet]
+    return [packet.split('"')[3] for packet in session.received if "message:new" in packet]
 
 
 @pytest_asyncio.fixture

@@ -17,17 +17,17 @@ class Node:
     """One of several that are joined by a bus."""
 
     def __init__(self, url: str, prefix: str = "chat:") -> None:
-        self.heard: list[tuple[str, bytes]] = []
+        self.received: list[tuple[str, bytes]] = []
         self.missed = 0
         self.lost = 0
         self.bus = Bus(
-            url, prefix=prefix, hear=self.hear, missed=self.has_missed, lost=self.has_lost
+            url, prefix=prefix, deliver=self.receive, missed=self.has_missed, lost=self.has_lost
         )
 
-    def hear(self, channel: str, message: bytes) -> None:
+    def receive(self, channel: str, message: bytes) -> None:
         if message == b"poison":
-            raise ValueError("the hearer fails")
-        self.heard.append((channel, message))
+            raise ValueError("the receiver fails")
+        self.received.append((channel, message))
 
     def has_missed(self) -> None:
         self.missed += 1
@@ -37,9 +37,9 @@ class Node:
 
     async def says(self, channel: str, message: bytes, within: float = 5.0) -> int:
         """Publish; returns the number of connections that it went to."""
-        heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.bus.publish(channel, message, heard.set_result)
-        return await asyncio.wait_for(heard, within)
+        received: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.bus.publish(channel, message, received.set_result)
+        return await asyncio.wait_for(received, within)
 
 
 async def until(true: Callable[[], object], within: float = 5.0) -> float:

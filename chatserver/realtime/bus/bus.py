@@ -40,11 +40,11 @@ class Bus:
         url: str,
         *,
         prefix: str = "chat:",
-        hear: Callable[[str, bytes], None],
+        deliver: Callable[[str, bytes], None],
         missed: Callable[[], None],
         lost: Callable[[], None],
     ) -> None:
-        """`hear(channel, message)` is called in the loop, in the order of arrival.
+        """`deliver(channel, message)` is called in the loop, in the order of arrival.
 
         `missed()` says that this node may have missed something and shall catch up with all that it
         has subscribed: whenever the bus comes up (at first, too), and when another node could not
@@ -56,7 +56,7 @@ class Bus:
         self.up = False
         """Both connections work, and all that was wanted when they were made is subscribed."""
         self.published = 0
-        self.heard = 0
+        self.received = 0
         self.dropped = 0
         """Published while the bus was down, or not answered when it went down."""
         self.joined = 0
@@ -68,7 +68,7 @@ class Bus:
         """Why the bus is down; empty while it is up."""
         self._address = Address.parse(url)
         self._prefix = prefix + (f"{self._address.db}:" if self._address.db else "")
-        self._hear = hear
+        self._deliver = deliver
         self._missed = missed
         self._lost = lost
         self._id = secrets.token_hex(8)
@@ -92,7 +92,7 @@ class Bus:
         await tried.wait()
 
     async def close(self) -> bool:
-        """Let what was published last go out, as far as Redis takes it in, and leave. `hear`, `lost`
+        """Let what was published last go out, as far as Redis takes it in, and leave. `deliver`, `lost`
         and `missed` are not called any more when this returns.
 
         Returns whether all that was published went out. If not, others may have missed something,
@@ -116,17 +116,17 @@ class Bus:
         return not self._owing
 
     def publish(
-        self, channel: str, message: bytes, heard: Callable[[int], None] | None = None
+        self, channel: str, message: bytes, received: Callable[[int], None] | None = None
     ) -> None:
         """Never waits and never fails. All of one turn of the loop leaves in one write, in order.
 
-        `heard(n)` is called when Redis answers, with the number of connections that it goes to (this
+        `received(n)` is called when Redis answers, with the number of connections that it goes to (this
         node's own counts); it is not called when the message or the answer is lost. While the bus is
         down a message is dropped, and others are told to catch up when it is up again.
         """
         if self.up and self._pair is not None:
             self.published += 1
-            self._pair.speaking.publish((self._prefix + channel).encode(), message, heard)
+            self._pair.speaking.publish((self._prefix + channel).encode(), message, received)
         else:
             self.dropped += 1
             self._owing = True
@@ -145,7 +145,7 @@ class Bus:
         return self._channels.confirmation(name)
 
     def unsubscribe(self, channel: str) -> None:
-        """From now on nothing of it is handed to `hear`."""
+        """From now on nothing of it is handed to `deliver`."""
         self._channels.forget(self._name(channel))
         self._send_soon()
 
@@ -159,7 +159,7 @@ class Bus:
         gauge("chat_bus_up", "1 while this node is joined to the others.", lambda: float(self.up))
         gauge("chat_bus_channels", "Channels that this node hears.", lambda: len(self._names))
         counter("chat_bus_published_total", "Messages for other nodes.", lambda: self.published)
-        counter("chat_bus_heard_total", "Messages from the bus.", lambda: self.heard)
+        counter("chat_bus_heard_total", "Messages from the bus.", lambda: self.received)
         counter(
             "chat_bus_dropped_total", "Messages lost on the way to the bus.", lambda: self.dropped
         )
@@ -184,8 +184,8 @@ class Bus:
     def _message(self, channel: bytes, message: bytes) -> None:
         name = self._names.get(channel)
         if name is not None:
-            self.heard += 1
-            self._hear(name, message)
+            self.received += 1
+            self._deliver(name, message)
         elif channel == self._own and self._pair is not None:
             self._pair.came_round()
         elif channel == self._all and message != self._id.encode() and self._gathering is None:

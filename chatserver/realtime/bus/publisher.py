@@ -12,7 +12,7 @@ from .connection import Link, command
 
 log = logging.getLogger(__name__)
 
-Heard = Callable[[int], None]
+Received = Callable[[int], None]
 
 _HELLO = command([b"HELLO", b"2"])
 _PUBLISH = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
@@ -25,7 +25,7 @@ class Speaking(Link):
         super().__init__(broken)
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes] = []
-        self._waiting: deque[Heard | None] = deque([None])
+        self._waiting: deque[Received | None] = deque([None])
         self._greetings = 1
 
     @property
@@ -33,11 +33,11 @@ class Speaking(Link):
         """Messages that Redis has not said to have taken."""
         return len(self._waiting) - self._greetings
 
-    def publish(self, channel: bytes, message: bytes, heard: Heard | None) -> None:
+    def publish(self, channel: bytes, message: bytes, received: Received | None) -> None:
         if not self._out:
             self._loop.call_soon(self.flush)
         self._out.append(_PUBLISH % (len(channel), channel, len(message), message))
-        self._waiting.append(heard)
+        self._waiting.append(received)
 
     def flush(self) -> None:
         if self._out:
@@ -52,11 +52,11 @@ class Speaking(Link):
         self.write(_HELLO)
 
     def _take(self, answer: Any) -> None:
-        heard = self._waiting.popleft()
+        received = self._waiting.popleft()
         if type(answer) is int:
-            if heard is not None:
+            if received is not None:
                 try:
-                    heard(answer)
+                    received(answer)
                 except Exception:  # the link goes on, whatever is wrong with one of its users
                     log.exception("what waited for the number of receivers failed")
         elif type(answer) is list:

@@ -38,7 +38,7 @@ class Neighbours:
         self._questions = Questions()
         self._tasks: set[asyncio.Task[None]] = set()
         self.bus = Bus(
-            url, prefix=prefix, hear=self._hear, missed=missed, lost=self._questions.give_up
+            url, prefix=prefix, deliver=self._receive, missed=missed, lost=self._questions.give_up
         )
 
     async def join(self) -> None:
@@ -77,7 +77,7 @@ class Neighbours:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _hear(self, channel: str, message: bytes) -> None:
+    def _receive(self, channel: str, message: bytes) -> None:
         node, kind = message[:NODE], message[NODE : NODE + 1]
         if node == self._me and kind in self._carrying:
             # Redis sends to all who hear the room.

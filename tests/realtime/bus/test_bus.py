@@ -22,29 +22,29 @@ async def test_what_one_node_publishes_the_others_hear(node: Joining, redis_url:
         assert await one.bus.subscribe("r:1") is True
     assert await rome.says("r:1", b"Anybody there?") == 2
     assert await rome.says("r:2", b"And here?") == 0
-    await until(lambda: oslo.heard and lima.heard)
-    assert oslo.heard == lima.heard == [("r:1", b"Anybody there?")]
-    assert not rome.heard
-    assert (rome.bus.published, oslo.bus.heard, rome.bus.dropped) == (2, 1, 0)
+    await until(lambda: oslo.received and lima.received)
+    assert oslo.received == lima.received == [("r:1", b"Anybody there?")]
+    assert not rome.received
+    assert (rome.bus.published, oslo.bus.received, rome.bus.dropped) == (2, 1, 0)
 
 
 async def test_one_hears_oneself(node: Joining, redis_url: str) -> None:
     oslo = await node(redis_url, "oneself:")
     await oslo.bus.subscribe("r:1")
     assert await oslo.says("r:1", b"Echo?") == 1
-    await until(lambda: oslo.heard)
+    await until(lambda: oslo.received)
 
 
 async def test_a_channel_is_heard_until_it_is_unsubscribed(node: Joining, redis_url: str) -> None:
     oslo, lima = [await node(redis_url, "until:") for _ in range(2)]
     await oslo.bus.subscribe("r:1")
     lima.bus.publish("r:1", b"Bye?")
-    await until(lambda: oslo.heard)
+    await until(lambda: oslo.received)
     oslo.bus.unsubscribe("r:1")
     lima.bus.publish("r:1", b"Still there?")
     await asyncio.sleep(0.1)
     assert await lima.says("r:1", b"Hello?") == 0
-    assert oslo.heard == [("r:1", b"Bye?")]
+    assert oslo.received == [("r:1", b"Bye?")]
 
 
 async def test_the_last_word_on_a_channel_counts(node: Joining, redis_url: str) -> None:
@@ -77,17 +77,17 @@ async def test_20_000_messages_arrive_in_order_each_once(node: Joining, redis_ur
             one.bus.publish(f"r:{number % 4}", b"%b %d" % (name, number))
         if number % 50 == 0:
             await asyncio.sleep(0)
-    await until(lambda: all(len(one.heard) >= 20_000 for one in nodes), 20)
+    await until(lambda: all(len(one.received) >= 20_000 for one in nodes), 20)
     for one in nodes:
-        assert len(one.heard) == 20_000
+        assert len(one.received) == 20_000
         for name in said.values():
             for room in range(4):
-                heard = [
+                received = [
                     message
-                    for channel, message in one.heard
+                    for channel, message in one.received
                     if channel == f"r:{room}" and message.startswith(name)
                 ]
-                assert heard == [b"%b %d" % (name, n) for n in range(room, 10_000, 4)]
+                assert received == [b"%b %d" % (name, n) for n in range(room, 10_000, 4)]
 
 
 async def test_what_is_published_in_one_turn_leaves_in_one_write(
@@ -104,7 +104,7 @@ async def test_what_is_published_in_one_turn_leaves_in_one_write(
     assert after - before < 10
 
 
-async def test_a_hearer_that_fails_does_not_keep_others_from_hearing(
+async def test_a_receiver_that_fails_does_not_keep_others_from_receiving(
     node: Joining, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     oslo = await node(redis_url, "fails:")
@@ -115,8 +115,8 @@ async def test_a_hearer_that_fails_does_not_keep_others_from_hearing(
 
     oslo.bus.publish("r:1", b"poison", fails)
     assert await oslo.says("r:1", b"cure") == 1
-    await until(lambda: oslo.heard == [("r:1", b"cure")])
-    assert "the hearer fails" in caplog.text
+    await until(lambda: oslo.received == [("r:1", b"cure")])
+    assert "the receiver fails" in caplog.text
     assert "the teller fails" in caplog.text
     assert oslo.bus.up
 
@@ -167,8 +167,8 @@ async def test_a_message_of_a_megabyte_arrives(node: Joining, redis_url: str) ->
     await oslo.bus.subscribe("r:1")
     big = os.urandom(2**20)
     await lima.says("r:1", big)
-    await until(lambda: oslo.heard)
-    assert oslo.heard == [("r:1", big)]
+    await until(lambda: oslo.received)
+    assert oslo.received == [("r:1", big)]
 
 
 async def test_close_leaves_nothing_open(own_redis: RedisServer) -> None:
@@ -180,7 +180,7 @@ async def test_close_leaves_nothing_open(own_redis: RedisServer) -> None:
     await lima.bus.subscribe("r:1")
     oslo.bus.publish("r:1", b"Good night")
     await oslo.bus.close()
-    await until(lambda: lima.heard)
+    await until(lambda: lima.received)
     waiting = lima.bus.subscribe("r:2")
     await lima.bus.close()
     assert await waiting in (True, False)

@@ -20,7 +20,9 @@ async def talk(oslo: Node, lima: Node) -> None:
     """Both hear each other, and have nothing left to hear."""
     for one, other in ((oslo, lima), (lima, oslo)):
         assert await one.says("r:1", b"Hear me?") == 2
-        await until(lambda other=other: other.heard and other.heard[-1] == ("r:1", b"Hear me?"))
+        await until(
+            lambda other=other: other.received and other.received[-1] == ("r:1", b"Hear me?")
+        )
 
 
 async def pair(node: Joining, url: str) -> tuple[Node, Node]:
@@ -49,7 +51,7 @@ async def test_redis_is_killed_and_comes_back_empty(node: Joining, own_redis: Re
     assert took < 1.5
     assert await lima.says("r:2", b"You came back") == 1
     await talk(oslo, lima)
-    assert ("r:1", b"Nobody hears this") not in lima.heard
+    assert ("r:1", b"Nobody hears this") not in lima.received
     assert (oslo.lost, oslo.bus.reconnects, lima.bus.reconnects) == (1, 1, 1)
 
 
@@ -191,7 +193,7 @@ async def test_who_listens_too_slowly_is_told(node: Joining, own_redis: RedisSer
     lima.bus.publish("r:1", b"Now", lambda _: flood())
     await until(lambda: lima.missed == 2)
     assert (lima.lost, lima.bus.up) == (1, True)
-    assert len(lima.heard) < 64
+    assert len(lima.received) < 64
     assert await lima.says("r:2", b"Better now?") == 1
 
 
@@ -261,7 +263,7 @@ class Reader(Node):
         self.record = record
         self.knows: set[bytes] = set()
 
-    def hear(self, channel: str, message: bytes) -> None:
+    def receive(self, channel: str, message: bytes) -> None:
         self.knows.add(message)
 
     def has_missed(self) -> None:
@@ -310,7 +312,7 @@ async def test_nobody_misses_anything_whatever_happens(own_redis: RedisServer, w
     await asyncio.sleep(0.3)
     try:
         assert sum(one.bus.reconnects for one in nodes) >= 4
-        assert all(one.bus.heard > 1000 for one in nodes)
+        assert all(one.bus.received > 1000 for one in nodes)
         assert all(set(record) - one.knows == set() for one in nodes)
     finally:
         for one in nodes:

@@ -68,7 +68,7 @@ async def test_with_tls_and_a_password(
     assert oslo.bus.up
     await oslo.bus.subscribe("r:1")
     assert await lima.says("r:1", b"In confidence") == 1
-    await until(lambda: oslo.heard)
+    await until(lambda: oslo.received)
     caplog.clear()
     for url, why in (
         (f"rediss://:s3cret%2Fword@{at}?ssl_ca_certs={theirs}", "certificate verify failed"),

@@ -118,7 +118,7 @@ async def test_what_ended_while_somebody_came_in_is_not_told_from_its_beginning(
     await here.prepare([TALK])
     bob = enter(here, "bob", [TALK], arrival)
     await asyncio.sleep(2 * sequencer.REORDER_WAIT_S)
-    assert bob.heard == []
+    assert bob.received == []
     assert not here.hosts("bob", TALK)
 
 
@@ -188,7 +188,7 @@ async def test_a_removal_is_confirmed_at_once_by_a_room_that_begins_behind_it(
     bob = enter(here, "bob", [TALK], arrival)
     await asyncio.wait_for(asked[0], 0.9)
     assert not here.hosts("bob", TALK)
-    assert bob.heard == []
+    assert bob.received == []
 
 
 async def test_a_channel_that_is_confirmed_late_is_looked_at_again(

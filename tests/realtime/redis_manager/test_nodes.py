@@ -80,10 +80,10 @@ async def test_a_node_without_a_member_hears_nothing_of_a_room(
     assert await hear_it(1), "when it returned"
     await ben.do("enter_room", sid=ben.id, room="lobby")
     assert await hear_it(2)
-    before = (await cat.told())["heard"]
+    before = (await cat.told())["received"]
     await ann.call("burst", ("lobby", 200), timeout=10)
     assert [await ben.hears() for _ in range(200)] == [("number", ann.id, n) for n in range(200)]
-    assert (await cat.told())["heard"] == before
+    assert (await cat.told())["received"] == before
 
     # The last one out; and who is back within the linger is heard all the time.
     await ben.do("leave_room", sid=ben.id, room="lobby")
