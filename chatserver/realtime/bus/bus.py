@@ -11,8 +11,8 @@ import secrets
 from collections.abc import Callable
 
 from .channels import Channels
-from .connection import Refused
-from .connection_pair import Pair
+from .connection import RefusedByRedis
+from .connection_pair import ConnectionPair
 from .redis_url import Address
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Bus:
         self._own = self._name(f"bus:{self._id}")
         self._channels = Channels([self._all, self._own])
         self._names = self._channels.names
-        self._pair: Pair | None = None
+        self._pair: ConnectionPair | None = None
         self._owing = False
         """Others have not been told yet that they may have missed something from here."""
         self._task: asyncio.Task[None] | None = None
@@ -103,11 +103,11 @@ class Bus:
         if self.up and self._pair is not None:
             # Answers come in the order of the messages: this one is the last.
             said = asyncio.Event()
-            self._pair.speaking.publish(self._own, b"", lambda _: said.set())
+            self._pair.publisher.publish(self._own, b"", lambda _: said.set())
             with contextlib.suppress(OSError):  # it is away, or slower than we wait
                 async with asyncio.timeout(FAREWELL_S):
                     await self._pair.until(said.wait())
-            self._owing |= self.up and self._pair.speaking.unanswered > 0
+            self._owing |= self.up and self._pair.publisher.unanswered > 0
         self.up = False
         self._task.cancel()
         await asyncio.wait([self._task])
@@ -126,7 +126,7 @@ class Bus:
         """
         if self.up and self._pair is not None:
             self.published += 1
-            self._pair.speaking.publish((self._prefix + channel).encode(), message, received)
+            self._pair.publisher.publish((self._prefix + channel).encode(), message, received)
         else:
             self.dropped += 1
             self._owing = True
@@ -179,7 +179,7 @@ class Bus:
         self._sending = False
         # While the connections are being made, who makes them sends the changes.
         if self.up and self._pair is not None:
-            self._pair.hearing.write(b"".join(self._channels.changes()))
+            self._pair.subscriber.write(b"".join(self._channels.changes()))
 
     def _message(self, channel: bytes, message: bytes) -> None:
         name = self._names.get(channel)
@@ -211,7 +211,7 @@ class Bus:
     async def _live(self, tried: asyncio.Event) -> bool:
         """Connect, and stay so for as long as it goes; returns whether that was a while."""
         loop = asyncio.get_running_loop()
-        pair = self._pair = Pair(
+        pair = self._pair = ConnectionPair(
             self._address, self._channels, self._message, self._broken, self._rounded
         )
         since = math.inf
@@ -222,7 +222,7 @@ class Bus:
             self._joined(pair)
             tried.set()
             reason = await pair.last()
-        except Refused as refused:
+        except RefusedByRedis as refused:
             reason = str(refused)
         except Exception as error:  # a fault of ours: the bus begins anew all the same
             log.exception("the bus fails")
@@ -235,7 +235,7 @@ class Bus:
         self._troubled(reason)
         return loop.time() - since > STEADY_S
 
-    def _joined(self, pair: Pair) -> None:
+    def _joined(self, pair: ConnectionPair) -> None:
         if self.joined:
             # As loud as that it was not.
             log.warning("joined to the other nodes again by %s", self._address)
@@ -245,7 +245,7 @@ class Bus:
         self.up = True
         self.joined += 1
         if self._owing:
-            pair.speaking.publish(self._all, self._id.encode(), self._paid)
+            pair.publisher.publish(self._all, self._id.encode(), self._paid)
         self._tell(self._missed)
 
     def _rounded(self, seconds: float) -> None:
@@ -259,8 +259,8 @@ class Bus:
             return
         self.up = False
         self._troubled(reason)
-        if self._pair is not None and self._pair.speaking.unanswered:
-            self.dropped += self._pair.speaking.unanswered
+        if self._pair is not None and self._pair.publisher.unanswered:
+            self.dropped += self._pair.publisher.unanswered
             self._owing = True
         self._channels.lost()
         self._tell(self._lost)

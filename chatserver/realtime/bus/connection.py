@@ -26,12 +26,12 @@ def command(words: Iterable[bytes]) -> bytes:
     return b"*%d\r\n%b" % (len(parts), b"".join(parts))
 
 
-class Refused(OSError):
+class RefusedByRedis(OSError):
     """Redis answered, but is not one that can be used; the message says why."""
 
 
-class Link(asyncio.Protocol, ABC):
-    """What both connections have in common."""
+class RedisConnection(asyncio.Protocol, ABC):
+    """What the publisher's and the subscriber's connection have in common."""
 
     def __init__(self, broken: Callable[[str], None]) -> None:
         """`broken` is called at most once, with the reason, unless `abort` was called before."""
@@ -65,7 +65,7 @@ class Link(asyncio.Protocol, ABC):
             self._fail("it does not speak Redis's protocol")
 
     async def greet(self, name: str, username: str, password: str) -> None:
-        """Log in and see who is there. HELLO needs no permission. Raises Refused, OSError."""
+        """Log in and see who is there. HELLO needs no permission. Raises RefusedByRedis, OSError."""
         login = ("AUTH", username or "default", password) if password else ()
         words = ("HELLO", "2", *login, "SETNAME", name)
         self.write(command(word.encode() for word in words))
@@ -105,7 +105,7 @@ class Link(asyncio.Protocol, ABC):
     def _fail(self, reason: str) -> None:
         broken, self._broken = self._broken, _nobody
         if not self._greeting.done():
-            self._greeting.set_exception(Refused(reason))
+            self._greeting.set_exception(RefusedByRedis(reason))
             # Whoever waited may have been cancelled meanwhile.
             self._greeting.exception()
         if self._transport is not None:
@@ -116,7 +116,7 @@ class Link(asyncio.Protocol, ABC):
         """The answer to HELLO: names and values in turn."""
         try:
             refuse(dict(zip(answer[::2], answer[1::2], strict=True)))
-        except Refused as error:
+        except RefusedByRedis as error:
             self._fail(str(error))
         else:
             if not self._greeting.done():
@@ -132,15 +132,15 @@ class Link(asyncio.Protocol, ABC):
 
 
 def refuse(server: dict[bytes, Any]) -> None:
-    """Raise Refused if the server that said this in answer to HELLO cannot carry the bus."""
+    """Raise RefusedByRedis if the server that said this in answer to HELLO cannot carry the bus."""
     if server.get(b"mode") == b"cluster":
         # PUBLISH counts only receivers on the same server there, and a bus relies on the count.
-        raise Refused("it is a Redis Cluster, over which the nodes cannot be joined")
+        raise RefusedByRedis("it is a Redis Cluster, over which the nodes cannot be joined")
     if server.get(b"mode") == b"sentinel":
-        raise Refused("it is a Sentinel: the URL must begin with redis+sentinel://")
+        raise RefusedByRedis("it is a Sentinel: the URL must begin with redis+sentinel://")
     if server.get(b"role") in (b"replica", b"slave"):
         # Who publishes to a replica is not heard by those at the master.
-        raise Refused("it is a replica")
+        raise RefusedByRedis("it is a replica")
 
 
 def _nobody(reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The two connections to one Redis: begun together, and ended when either fails."""
+"""The two connections to one Redis: opened together, and closed when either fails."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .channels import Channels
-from .connection import Refused
-from .publisher import Speaking
+from .connection import RefusedByRedis
+from .publisher import Publisher
 from .redis_url import Address
-from .subscriber import Hearing
+from .subscriber import Subscriber
 
 CONNECT_S = 2.0
 BEAT_S = 0.5
@@ -21,8 +21,8 @@ SENTINELS_S = 5.0
 them would go on serving whoever is cut off with it."""
 
 
-class Pair:
-    """Speaks and hears, from `begin` to `over`. Not used again after that."""
+class ConnectionPair:
+    """A publisher and a subscriber, from `begin` to `over`. Not used again after that."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class Pair:
         """`broken` is called when an end was not asked for, with the reason; `rounded` with the seconds
         that a message to oneself took."""
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.speaking = Speaking(self._fail)
-        self.hearing = Hearing(self._fail, message, channels.confirmed)
+        self.publisher = Publisher(self._fail)
+        self.subscriber = Subscriber(self._fail, message, channels.confirmed)
         self._address = address
         self._server = address
         self._channels = channels
@@ -48,32 +48,34 @@ class Pair:
         self._timer: asyncio.TimerHandle | None = None
 
     async def begin(self, name: str, own: bytes) -> None:
-        """Connect, log in, subscribe all that is wanted, and hear oneself on the channel `own`.
+        """Connect, log in, subscribe all that is wanted, and receive a message of our own on the channel `own`.
 
-        Raises Refused: in words that may be logged, why this Redis cannot be used.
+        Raises RefusedByRedis: in words that may be logged, why this Redis cannot be used.
         """
         try:
             await self._begin(name, own)
         except TimeoutError:
-            raise Refused("it does not answer") from None
+            raise RefusedByRedis("it does not answer") from None
         except OSError as error:
-            raise Refused(self._address.redacted(str(error))) from error
+            raise RefusedByRedis(self._address.redacted(str(error))) from error
 
     async def _begin(self, name: str, own: bytes) -> None:
         async with asyncio.timeout(CONNECT_S):
             self._server = await self._address.find()
-            for link, what in ((self.speaking, "publishes"), (self.hearing, "hears")):
+            for connection, role in ((self.publisher, "publishes"), (self.subscriber, "hears")):
                 try:
-                    await self._server.connect(link)
+                    await self._server.connect(connection)
                 except BaseException:  # refused or cancelled: the loop may have made a socket
-                    link.unmade()
+                    connection.unmade()
                     raise
-                await link.greet(f"{name}-{what}", self._address.username, self._address.password)
+                await connection.greet(
+                    f"{name}-{role}", self._address.username, self._address.password
+                )
         self._own = own
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
         await self._subscribe()
         # A name or a proxy can stand for several servers: both connections must be to the same.
-        self.speaking.publish(own, b"", None)
+        self.publisher.publish(own, b"", None)
         async with asyncio.timeout(CONNECT_S):
             await self.until(self._circle)
         # What was wanted meanwhile. Nothing may come between the last look and the return.
@@ -82,7 +84,7 @@ class Pair:
     async def _subscribe(self) -> None:
         # Chunk by chunk: the answers to all at once could be more than Redis keeps for a subscriber.
         for chunk in self._channels.changes():
-            self.hearing.write(chunk)
+            self.subscriber.write(chunk)
             await self.until(self._channels.settled())
 
     def came_round(self) -> None:
@@ -115,20 +117,20 @@ class Pair:
             self.over.set_result(reason)
         if self._timer is not None:
             self._timer.cancel()
-        self.speaking.abort()
-        self.hearing.abort()
+        self.publisher.abort()
+        self.subscriber.abort()
 
     async def closed(self) -> None:
         """Wait until both sockets are."""
-        await asyncio.gather(self.speaking.gone, self.hearing.gone)
+        await asyncio.gather(self.publisher.gone, self.subscriber.gone)
 
     def _beat(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
-        self.speaking.beat()
-        self.hearing.beat()
+        self.publisher.beat()
+        self.subscriber.beat()
         if self._circle.done() and not self._rounding_since:
             self._rounding_since = time.perf_counter()
-            self.speaking.publish(self._own, b"", None)
+            self.publisher.publish(self._own, b"", None)
 
     def _fail(self, reason: str) -> None:
         if not self.over.done():
@@ -136,14 +138,14 @@ class Pair:
             self._broken(reason)
 
     async def until(self, what: Awaitable[object]) -> None:
-        """Wait for it. Raises Refused when the connections fail before."""
+        """Wait for it. Raises RefusedByRedis when the connections fail before."""
         either: list[asyncio.Future[Any]] = [asyncio.ensure_future(what), self.over]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             either[0].cancel()
         if self.over.done():
-            raise Refused(self.over.result())
+            raise RefusedByRedis(self.over.result())
 
 
 async def ask(url: str, prefix: str = "chat:") -> str:
@@ -153,10 +155,10 @@ async def ask(url: str, prefix: str = "chat:") -> str:
     def message(channel: bytes, message: bytes) -> None:
         pair.came_round()
 
-    pair = Pair(Address.parse(url), Channels([own]), message, lambda reason: None)
+    pair = ConnectionPair(Address.parse(url), Channels([own]), message, lambda reason: None)
     try:
         await pair.begin("chatserver-asks", own)
-    except Refused as refused:
+    except RefusedByRedis as refused:
         return str(refused)
     finally:
         pair.end("asked")

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .connection import Link, command
+from .connection import RedisConnection, command
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +18,8 @@ _HELLO = command([b"HELLO", b"2"])
 _PUBLISH = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 
 
-class Speaking(Link):
-    """What is published in one turn of the loop is one write."""
+class Publisher(RedisConnection):
+    """Publishes all messages of one turn of the loop with one write."""
 
     def __init__(self, broken: Callable[[str], None]) -> None:
         super().__init__(broken)
@@ -57,7 +57,7 @@ class Speaking(Link):
             if received is not None:
                 try:
                     received(answer)
-                except Exception:  # the link goes on, whatever is wrong with one of its users
+                except Exception:  # the connection goes on, whatever is wrong with one of its users
                     log.exception("what waited for the number of receivers failed")
         elif type(answer) is list:
             self._greetings -= 1

@@ -6,14 +6,16 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from .connection import Link, command
+from .connection import RedisConnection, command
 
 log = logging.getLogger(__name__)
 
 _PING = command([b"PING"])
 
 
-class Hearing(Link):
+class Subscriber(RedisConnection):
+    """Hands over each message as it comes, and each confirmation of a channel."""
+
     def __init__(
         self,
         broken: Callable[[str], None],
@@ -36,7 +38,7 @@ class Hearing(Link):
         if kind == b"message":
             try:
                 self._message(answer[1], answer[2])
-            except Exception:  # the next message is heard, whatever is wrong with one
+            except Exception:  # the next message is handed over, whatever is wrong with this one
                 log.exception("a message from another node could not be handled")
         elif kind in (b"subscribe", b"unsubscribe"):
             self._confirmed(answer[1])
