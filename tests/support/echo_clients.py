@@ -13,7 +13,7 @@ from .guests import Guest
 from .redises import RedisServer
 
 PREFIX = "echo:"
-LINGER_S = 0.3
+KEEP_FOR_S = 0.3
 CALLBACK_S = 1.0
 
 
@@ -60,7 +60,7 @@ async def starting() -> AsyncIterator[Starting]:
     started: list[EchoNode] = []
 
     async def start(url: str) -> EchoNode:
-        one = EchoNode(url, PREFIX, LINGER_S, CALLBACK_S)
+        one = EchoNode(url, PREFIX, KEEP_FOR_S, CALLBACK_S)
         started.append(one)
         await one.start()
         return one

@@ -1,6 +1,6 @@
 """An application on the realtime engine, as a process: its clients have it do what a server can do.
 
-    python -m tests.support.echo_nodes REDIS_URL PREFIX LINGER_S CALLBACK_S
+    python -m tests.support.echo_nodes REDIS_URL PREFIX KEEP_FOR_S CALLBACK_S
 
 It prints its port when it listens. `do` calls a method of the server with the keywords that are given;
 `ask` emits with a callback, and what was answered comes as `answer`; `told` tells of the node itself.
@@ -22,12 +22,14 @@ from .servers import ROOT
 NAMESPACES = ("/", "/custom")
 
 
-def application(url: str, prefix: str, linger: float, callback_timeout: float) -> RealtimeServer:
+def application(
+    url: str, prefix: str, keep_for_s: float, callback_timeout: float
+) -> RealtimeServer:
     missed: list[None] = []
     clients = SpreadClients(
         url,
         prefix=prefix,
-        linger=linger,
+        keep_for_s=keep_for_s,
         callback_timeout=callback_timeout,
         missed=lambda: missed.append(None),
     )
@@ -77,8 +79,8 @@ def application(url: str, prefix: str, linger: float, callback_timeout: float) -
 class EchoNode:
     """A running one."""
 
-    def __init__(self, url: str, prefix: str, linger: float, callback_timeout: float) -> None:
-        self.words = [url, prefix, f"{linger}", f"{callback_timeout}"]
+    def __init__(self, url: str, prefix: str, keep_for_s: float, callback_timeout: float) -> None:
+        self.words = [url, prefix, f"{keep_for_s}", f"{callback_timeout}"]
         self.process: asyncio.subprocess.Process
         self.url = ""
 
@@ -104,11 +106,11 @@ class EchoNode:
         return complaints.decode()
 
 
-async def main(url: str, prefix: str, linger: str, callback_timeout: str) -> None:
+async def main(url: str, prefix: str, keep_for_s: str, callback_timeout: str) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(15, stop.set)
-    sio = application(url, prefix, float(linger), float(callback_timeout))
+    sio = application(url, prefix, float(keep_for_s), float(callback_timeout))
     async with serving(sio) as address:
         print(address.removesuffix("/socket.io/"), flush=True)  # noqa: T201
         await stop.wait()

@@ -1,4 +1,4 @@
-"""Which channels of the bus are heard: of what is wanted here, and of what was a moment ago."""
+"""The subscribed channels of the bus: those that are wanted here, and those that were a moment ago."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
-from .expiry_queue import Linger
+from .expiry_queue import ExpiryQueue
 from .pubsub import PubSub
 
-LINGER_S = 30.0
-"""How long something is heard after its last use: most come back. Longer by far than somebody may take
-to come in."""
+KEEP_FOR_S = 30.0
+"""How long a channel stays subscribed after its last use: most users come back. Much longer than a user
+may take to connect."""
 CONFIRM_S = 1.0
-"""How long a channel is waited for."""
+"""How long to wait for the confirmation of a channel."""
 
 K = TypeVar("K", bound=Hashable)
 
 
 class Subscriptions(Generic[K]):
-    """The channels of one sort, one for each key. One that is not wanted any more `linger` seconds after
-    its last use is left."""
+    """The channels of one sort, one for each key. A channel that is not wanted `keep_for_s` seconds after its
+    last use is unsubscribed."""
 
     def __init__(
         self,
@@ -28,47 +28,47 @@ class Subscriptions(Generic[K]):
         channel: Callable[[K], str],
         wanted: Callable[[K], bool],
         *,
-        linger: float,
+        keep_for_s: float,
         left: Callable[[K], None] = lambda key: None,
     ) -> None:
-        """`left(key)` is called when its channel is heard no more."""
+        """`left(key)` is called when its channel is unsubscribed."""
         self._bus = bus
         self._channel = channel
         self._wanted = wanted
         self._left = left
-        self._heard: dict[K, asyncio.Future[bool]] = {}
+        self._subscribed: dict[K, asyncio.Future[bool]] = {}
         """Of each, whether Redis has confirmed it."""
-        self._linger = Linger(linger, self.leave)
+        self._expiry = ExpiryQueue(keep_for_s, self.leave)
 
     def __contains__(self, key: K) -> bool:
-        return key in self._heard
+        return key in self._subscribed
 
     def __len__(self) -> int:
-        return len(self._heard)
+        return len(self._subscribed)
 
-    def hear(self, key: K) -> asyncio.Future[bool]:
-        """A use. True when all that is said from now on is heard; False when the bus is away."""
-        # Whoever it is for may not come in after all.
-        self._linger.keep(key)
-        if key not in self._heard:
-            self._heard[key] = self._bus.subscribe(self._channel(key))
-        return self._heard[key]
+    def subscribe(self, key: K) -> asyncio.Future[bool]:
+        """A use. True when all that is published from now on is received; False when the bus is away."""
+        # The user whom it is for may not come in after all.
+        self._expiry.keep(key)
+        if key not in self._subscribed:
+            self._subscribed[key] = self._bus.subscribe(self._channel(key))
+        return self._subscribed[key]
 
     def keep(self, key: K) -> None:
-        """A use of what is heard, maybe the last one."""
-        if key in self._heard:
-            self._linger.keep(key)
+        """A use of a subscribed channel, maybe the last."""
+        if key in self._subscribed:
+            self._expiry.keep(key)
 
     def leave(self, key: K) -> None:
-        """Hear it no more, unless it is wanted."""
-        if key in self._heard and not self._wanted(key):
-            del self._heard[key]
+        """Unsubscribe, unless the channel is wanted."""
+        if key in self._subscribed and not self._wanted(key):
+            del self._subscribed[key]
             self._bus.unsubscribe(self._channel(key))
             self._left(key)
 
 
-async def settled(heard: Iterable[asyncio.Future[bool]]) -> None:
+async def settled(confirmations: Iterable[asyncio.Future[bool]]) -> None:
     """Return when Redis has confirmed them, or after a second."""
-    waiting = [one for one in heard if not one.done()]
+    waiting = [confirmation for confirmation in confirmations if not confirmation.done()]
     if waiting:
         await asyncio.wait(waiting, timeout=CONFIRM_S)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from ..bus.pubsub import PubSub
-from ..bus.subscriptions import LINGER_S, Subscriptions, settled
+from ..bus.subscriptions import KEEP_FOR_S, Subscriptions, settled
 from ..engine.packet import Packet, event
 from ..rooms.rooms import Arrival, Rooms
 from ..rooms.sequencer import LogSource
@@ -61,8 +61,8 @@ class Cluster(Rooms):
         self._me = node.encode()
         self._loop = asyncio.get_running_loop()
         self._bus: PubSub
-        self._heard_rooms: Subscriptions[str]
-        self._heard_users: Subscriptions[str]
+        self._room_channels: Subscriptions[str]
+        self._user_channels: Subscriptions[str]
         self._contact_events: list[messages.ContactEvent] = []
         self.hearing = Hearing(self, node, self._confirmations)
         """Gets what is said on the channels."""
@@ -70,11 +70,11 @@ class Cluster(Rooms):
     def connect(self, bus: PubSub) -> None:
         """Before anybody comes in."""
         self._bus = self._confirmations.bus = bus
-        self._heard_rooms = Subscriptions(
-            bus, of_room, self._members.__contains__, linger=LINGER_S, left=self._left_room
+        self._room_channels = Subscriptions(
+            bus, of_room, self._members.__contains__, keep_for_s=KEEP_FOR_S, left=self._left_room
         )
-        self._heard_users = Subscriptions(
-            bus, of_user, lambda user_id: self.sockets_of(user_id) > 0, linger=LINGER_S
+        self._user_channels = Subscriptions(
+            bus, of_user, lambda user_id: self.sockets_of(user_id) > 0, keep_for_s=KEEP_FOR_S
         )
         bus.subscribe(ALL)
         bus.subscribe(of_node(self._node))
@@ -149,18 +149,18 @@ class Cluster(Rooms):
     # --- coming and going -----------------------------------------------------------------------
 
     def arriving(self, user_id: str) -> Arrival:
-        self._heard_users.hear(user_id)
+        self._user_channels.subscribe(user_id)
         arrival = super().arriving(user_id)
         arrival.complete = self.in_sync
         return arrival
 
     async def reachable(self, user_id: str) -> None:
-        subscribed = self._heard_users.hear(user_id)
+        subscribed = self._user_channels.subscribe(user_id)
         await settled([subscribed])
         if not subscribed.done():
-            subscribed.add_done_callback(self._heard_user_late)
+            subscribed.add_done_callback(self._user_subscribed_late)
 
-    def _heard_user_late(self, subscribed: asyncio.Future[bool]) -> None:
+    def _user_subscribed_late(self, subscribed: asyncio.Future[bool]) -> None:
         """The channel is heard only now: what moved the user before is on record."""
         if not subscribed.cancelled() and subscribed.result():
             self.missed()
@@ -168,13 +168,13 @@ class Cluster(Rooms):
     async def prepare(self, rooms: Iterable[str]) -> None:
         rooms = list(rooms)
         for room in rooms:
-            if room not in self._heard_rooms:
+            if room not in self._room_channels:
                 self.sequencer.expect(room)
-        heard = {room: self._heard_rooms.hear(room) for room in rooms}
+        heard = {room: self._room_channels.subscribe(room) for room in rooms}
         await settled(heard.values())
         for room, subscribed in heard.items():
             if not subscribed.done():
-                subscribed.add_done_callback(partial(self._heard_late, room))
+                subscribed.add_done_callback(partial(self._room_subscribed_late, room))
         unknown = [room for room in rooms if self.sequencer.last(room) is None]
         if unknown:
             # After the channel is heard: what is not in the record yet will be heard.
@@ -190,15 +190,15 @@ class Cluster(Rooms):
         for arrivals in self._arrivals.values():
             for arrival in arrivals:
                 arrival.changes[room] = False
-        self._heard_rooms.leave(room)
+        self._room_channels.leave(room)
 
     def abort_arrival(self, user_id: str, arrival: Arrival) -> None:
         super().abort_arrival(user_id, arrival)
-        self._heard_users.keep(user_id)
+        self._user_channels.keep(user_id)
 
     def leave(self, connection: Connection) -> None:
         super().leave(connection)
-        self._heard_users.keep(connection.user_id)
+        self._user_channels.keep(connection.user_id)
 
     def admit(self, room: str, user_ids: Iterable[str]) -> None:
         user_ids = list(user_ids)
@@ -208,13 +208,15 @@ class Cluster(Rooms):
             self._host(room)
 
     def _host(self, room: str) -> None:
-        if room not in self._heard_rooms:
-            self._heard_rooms.hear(room).add_done_callback(partial(self._heard_late, room))
+        if room not in self._room_channels:
+            self._room_channels.subscribe(room).add_done_callback(
+                partial(self._room_subscribed_late, room)
+            )
 
     def _leave_off(self, room: str) -> None:
-        self._heard_rooms.keep(room)
+        self._room_channels.keep(room)
 
-    def _heard_late(self, room: str, subscribed: asyncio.Future[bool]) -> None:
+    def _room_subscribed_late(self, room: str, subscribed: asyncio.Future[bool]) -> None:
         """The channel is heard only now: what was said before is on record."""
         if not subscribed.cancelled() and subscribed.result():
             self.sequencer.look(room)
@@ -247,7 +249,7 @@ class Cluster(Rooms):
     def _offer(self, room: str, offset: int, update: RoomUpdate) -> None:
         if room in self.sequencer or update.only is None:
             self.sequencer.offer(room, offset, update)
-            if room not in self._heard_rooms:
+            if room not in self._room_channels:
                 self.sequencer.forget(room)
 
     def told_of_users(self, room: str, offset: int, update: RoomUpdate) -> None:

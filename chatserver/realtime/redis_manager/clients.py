@@ -23,7 +23,7 @@ from typing import Any
 from socketio import packet
 
 from ..bus import Address, Bus
-from ..bus.subscriptions import LINGER_S, Subscriptions
+from ..bus.subscriptions import KEEP_FOR_S, Subscriptions
 from ..engine.packet import Packet
 from ..engine.session import Session
 from ..server.packet_validation import StrictPacket
@@ -52,13 +52,13 @@ class SpreadClients(Members):
         *,
         prefix: str = "sio:",
         callback_timeout: float = CALLBACK_S,
-        linger: float = LINGER_S,
+        keep_for_s: float = KEEP_FOR_S,
         missed: Callable[[], None] = lambda: None,
     ) -> None:
         """`url`: see the table in README.md. `prefix` keeps applications in one Redis apart.
 
         `callback_timeout`: seconds after which what a client of another node answers is ignored.
-        `linger`: seconds that a room is heard when its last member here has gone.
+        `keep_for_s`: seconds that a room is heard when its last member here has gone.
         `missed()`: something may have been said elsewhere that was not heard here; called whenever
         the bus comes up, at first too, and when another node could not publish for a while.
 
@@ -68,7 +68,7 @@ class SpreadClients(Members):
         Address.parse(url)
         self.node = secrets.token_hex(NODE // 2)
         self._join = (url, prefix)
-        self._linger = linger
+        self._keep_for_s = keep_for_s
         self._missed = missed
         self._callbacks = Callbacks(callback_timeout)
         self._several = itertools.count(1)
@@ -84,7 +84,7 @@ class SpreadClients(Members):
         }
         self._others = Neighbours(self.node, *self._join, kinds, b"ea", self._missed)
         self._hosted = Subscriptions(
-            self.bus, lambda room: of_room(*room), self._has_members, linger=self._linger
+            self.bus, lambda room: of_room(*room), self._has_members, keep_for_s=self._keep_for_s
         )
         await self._others.join()
 

@@ -38,7 +38,7 @@ class Members(Clients):
         self.basic_enter_room(sid, namespace, None, eio_sid)
         self.basic_enter_room(sid, namespace, sid, eio_sid)
         self.pending_connect.setdefault(namespace, []).append(sid)
-        await settled([self._hosted.hear((namespace, None))])
+        await settled([self._hosted.subscribe((namespace, None))])
         if eio_sid not in self.server.environ:  # it went meanwhile
             self.basic_disconnect(sid, namespace)
             return None
@@ -55,7 +55,7 @@ class Members(Clients):
             await self._others.ask(of_node(node), b"i", namespace, sid, room)
         else:
             self.basic_enter_room(sid, namespace, room, eio_sid)
-            await settled([self._hosted.hear((namespace, room))])
+            await settled([self._hosted.subscribe((namespace, room))])
 
     async def leave_room(self, sid: str, namespace: str, room: Any) -> None:
         if (node := self._elsewhere(sid)) is not None:
@@ -88,7 +88,7 @@ class Members(Clients):
             self._others.done(node, question)
             return
         self.basic_enter_room(sid, namespace, room)
-        heard = self._hosted.hear((namespace, room))
+        heard = self._hosted.subscribe((namespace, room))
         if heard.done():
             self._others.done(node, question)
         else:
@@ -119,7 +119,7 @@ class Members(Clients):
             raise ValueError("cannot enter a sid room")
         of_room(namespace, room)
         super().basic_enter_room(sid, namespace, room, eio_sid)
-        self._hosted.hear((namespace, room))
+        self._hosted.subscribe((namespace, room))
 
     def basic_leave_room(self, sid: str, namespace: str, room: Any) -> None:
         super().basic_leave_room(sid, namespace, room)

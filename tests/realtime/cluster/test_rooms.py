@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from chatserver.realtime.bus import subscriptions
-from chatserver.realtime.bus.expiry_queue import Linger
+from chatserver.realtime.bus.expiry_queue import ExpiryQueue
 from chatserver.realtime.cluster import cluster
 from chatserver.realtime.rooms import sequencer
 from chatserver.realtime.rooms.update import RoomUpdate
@@ -56,7 +56,7 @@ async def test_the_second_device_of_who_was_just_removed_shuts_the_first_one_out
 async def test_a_room_is_kept_for_who_comes_back_just_when_it_would_be_forgotten(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "LINGER_S", 0.3)
+    monkeypatch.setattr(cluster, "KEEP_FOR_S", 0.3)
     here, there = simulation.node("a"), simulation.node("b")
     simulation.log.commit(joins("bob"))
     session = await come(here, "bob", TALK)
@@ -74,7 +74,7 @@ async def test_a_room_is_kept_for_who_comes_back_just_when_it_would_be_forgotten
 async def test_what_is_not_wanted_any_more_leaves_nothing_behind(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "LINGER_S", 0.1)
+    monkeypatch.setattr(cluster, "KEEP_FOR_S", 0.1)
     here, there = simulation.node("a"), simulation.node("b")
     rooms = [f"room{n}" for n in range(5000)]
     await come(here, "bob", *rooms)
@@ -86,17 +86,17 @@ async def test_what_is_not_wanted_any_more_leaves_nothing_behind(
     there._confirmations.move("room7", 9, update.encode())
     await when(lambda: simulation.bus.ends[0].channels == {"all", "n:" + "a" * 16})
     assert here.sequencer.rooms() == []
-    assert (len(here._heard_rooms), len(here._heard_users)) == (0, 0)
+    assert (len(here._room_channels), len(here._user_channels)) == (0, 0)
     assert (here._confirmations._owed, here._arrivals) == ({}, {})
 
 
-async def test_the_end_of_a_linger_is_counted_from_the_last_use() -> None:
+async def test_expiry_is_counted_from_the_last_use() -> None:
     over: list[str] = []
-    linger = Linger(0.6, over.append)
-    linger.keep("a")
-    linger.keep("b")
+    expiry = ExpiryQueue(0.6, over.append)
+    expiry.keep("a")
+    expiry.keep("b")
     await asyncio.sleep(0.4)
-    linger.keep("a")
+    expiry.keep("a")
     await asyncio.sleep(0.35)
     assert over == ["b"]
     await when(lambda: over == ["b", "a"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.support.echo_clients import CALLBACK_S, LINGER_S, PREFIX, Client, Nodes, until
+from tests.support.echo_clients import CALLBACK_S, KEEP_FOR_S, PREFIX, Client, Nodes, until
 from tests.support.redises import RedisServer
 
 
@@ -85,11 +85,11 @@ async def test_a_node_without_a_member_hears_nothing_of_a_room(
     assert [await ben.hears() for _ in range(200)] == [("number", ann.id, n) for n in range(200)]
     assert (await cat.told())["received"] == before
 
-    # The last one out; and who is back within the linger is heard all the time.
+    # The last one out; and whoever comes back in time is heard all the time.
     await ben.do("leave_room", sid=ben.id, room="lobby")
     assert await hear_it(2)
     await ben.do("enter_room", sid=ben.id, room="lobby")
-    await asyncio.sleep(LINGER_S * 2)
+    await asyncio.sleep(KEEP_FOR_S * 2)
     assert await hear_it(2)
     await ben.disconnect()
     await until(lambda: hear_it(1))
