@@ -98,9 +98,9 @@ async def build(
         watched.watch(metrics)
     watch_rooms(metrics, rooms)
     if cluster and bus:
-        cluster.elsewhere = changes.on_remote_message
-        cluster.look_again = MembershipCatchUp(mongo, log_reader, users, views, cluster).run
-        cluster.look_aside = NoticeCatchUp(mongo, members, cluster).run
+        cluster.on_remote_message = changes.on_remote_message
+        cluster.catch_up_memberships = MembershipCatchUp(mongo, log_reader, users, views, cluster).run
+        cluster.catch_up_notices = NoticeCatchUp(mongo, members, cluster).run
         await _join(stack, cluster, bus, nodes)
     return rooms, Chat(
         users=users,

@@ -129,9 +129,9 @@ class Simulation:
     def node(self, name: str) -> Cluster:
         node, end = Cluster(self.log, name * 16), BusOfNode(self.bus)
         end.node = node
-        node.elsewhere = lambda room, offset, seq: None
-        node.look_again = self._look
-        node.look_aside = self._look_aside
+        node.on_remote_message = lambda room, offset, seq: None
+        node.catch_up_memberships = self._look
+        node.catch_up_notices = self._catch_up_notices
         self.bus.nodes.append(node)
         self.bus.ends.append(end)
         node.connect(end)
@@ -140,7 +140,7 @@ class Simulation:
     async def _look(self, seconds: float) -> None:
         self.looked += 1
 
-    async def _look_aside(self, seconds: float, level_at: float) -> None:
+    async def _catch_up_notices(self, seconds: float, caught_up_at: float) -> None:
         """All has been told."""
 
     async def keep_up(self, *nodes: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Which rooms have applied all that was on record when it was looked last."""
+"""The rooms that have applied everything that was in the log when a node last looked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from contextlib import suppress
 WAIT_S = 0.2
 
 
-class Level:
+class CaughtUp:
+    """Knows the rooms that are still behind the offsets that the last look found."""
+
     def __init__(self) -> None:
         self._behind: dict[str, int] = {}
         self._reached = asyncio.Event()
@@ -18,7 +20,8 @@ class Level:
         return room not in self._behind
 
     async def settled(self, behind: Mapping[str, int]) -> None:
-        """Return when each of these rooms has reached its offset, or after a moment; the others are level."""
+        """Return when each of these rooms has reached its offset, or after a moment; the others have
+        caught up."""
         self._behind = dict(behind)
         self._reached.clear()
         if behind:

@@ -23,9 +23,9 @@ from ..rooms.update import RoomUpdate
 from ..server.fast_path import Connection
 from . import messages
 from .catch_up import CatchUp
-from .caught_up import Level
+from .caught_up import CaughtUp
 from .confirmations import Confirmations
-from .deduplication import Notices, States
+from .deduplication import LatestStates, SeenNotices
 from .messages import ALL, of_node, of_room, of_user
 from .receiver import Hearing
 
@@ -36,25 +36,27 @@ SINGLY = 8
 class Cluster(Rooms):
     """As Rooms, over all nodes. `node`: 16 hexadecimal characters, of this life of this process.
 
-    `elsewhere(room, offset, seq)` is called for every message that another node has committed to a room
-    that is heard here; `look_again(seconds)` when something may have been missed about users: it is to
-    look for what is on record, since that long. `look_aside(seconds, level_at)` afterwards, for what has
-    no offset: the rooms that are `level` have applied all that was on record at that moment (by the
-    monotonic clock). Both may raise Unreadable.
+    `on_remote_message(room, offset, seq)` is called for each message that another node committed to a room
+    that is followed here.
+
+    When the node may have missed something, it calls `catch_up_memberships(seconds)`, which reads what is on
+    record of users since so long, and then `catch_up_notices(seconds, caught_up_at)`, for what has no offset:
+    the rooms that are `caught_up` have applied all that was in the log at that moment (by the monotonic
+    clock). Both may raise Unreadable.
     """
 
-    elsewhere: Callable[[str, int, int], None]
-    look_again: Callable[[float], Awaitable[None]]
-    look_aside: Callable[[float, float], Awaitable[None]]
+    on_remote_message: Callable[[str, int, int], None]
+    catch_up_memberships: Callable[[float], Awaitable[None]]
+    catch_up_notices: Callable[[float, float], Awaitable[None]]
     on_lost: Callable[[], None] = staticmethod(lambda: None)
     """Called when this node is cut off."""
 
     def __init__(self, source: LogSource, node: str) -> None:
         self._confirmations = Confirmations(node)
         super().__init__(source, self._has_reached)
-        self._level = Level()
-        self._notices = Notices()
-        self._states = States()
+        self._caught_up = CaughtUp()
+        self._notices = SeenNotices()
+        self._states = LatestStates()
         self._catch_up = CatchUp(self._look, lambda: self._bus.up)
         self._source = source
         self._node = node
@@ -104,8 +106,8 @@ class Cluster(Rooms):
         self.missed()
 
     async def _look(self, seconds: float) -> None:
-        await self.look_again(seconds)
-        rooms, level_at = self.sequencer.rooms(), time.monotonic()
+        await self.catch_up_memberships(seconds)
+        rooms, caught_up_at = self.sequencer.rooms(), time.monotonic()
         positions = await self._source.positions(rooms)
         behind: dict[str, int] = {}
         for room in rooms:
@@ -116,16 +118,16 @@ class Cluster(Rooms):
                 if offset is not None:
                     behind[room] = offset
         # Who was removed is out of the room before anything else is said in it.
-        await self._level.settled(behind)
-        await self.look_aside(seconds, level_at)
+        await self._caught_up.settled(behind)
+        await self.catch_up_notices(seconds, caught_up_at)
 
     def _has_reached(self, room: str, offset: int) -> None:
-        self._level.reached(room, offset)
+        self._caught_up.reached(room, offset)
         self._confirmations.reached(room, offset)
 
-    def level(self, room: str) -> bool:
-        """Whether what was on record of the room, when it was looked last, is applied here."""
-        return room in self._level
+    def caught_up(self, room: str) -> bool:
+        """Whether everything that the last look found of the room is applied here."""
+        return room in self._caught_up
 
     def followed(self) -> list[str]:
         """The rooms that are heard here."""
@@ -223,7 +225,7 @@ class Cluster(Rooms):
 
     def _left_room(self, room: str) -> None:
         self.sequencer.forget(room)
-        self._level.left(room)
+        self._caught_up.left(room)
         self._confirmations.left(room)
 
     # --- changes --------------------------------------------------------------------------------

@@ -1,52 +1,53 @@
-"""What was told lately of what has no offset in the order of a room, so that nothing of it is told again
-by who finds it on record, and nothing older comes after it."""
+"""Remembers what was delivered outside the order of a room, so that the catch-up delivers nothing twice,
+and nothing that a later change has replaced."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-MOST = 50_000
-"""Of each kind; what was told before these is not remembered."""
+MAX_REMEMBERED = 50_000
+"""Entries of each kind; the oldest are forgotten first."""
 
 
-class Notices:
-    """Notices, each of which is told once. Those that were told before `forget()` says are forgotten."""
+class SeenNotices:
+    """The notices that were delivered, each of them once."""
 
     def __init__(self) -> None:
-        self._told: OrderedDict[str, float] = OrderedDict()
+        self._seen: OrderedDict[str, float] = OrderedDict()
 
     def __contains__(self, notice: str) -> bool:
-        return notice in self._told
+        return notice in self._seen
 
     def first(self, notice: str, at: float, forget: float) -> bool:
-        """Note that it is told, `at`, and forget those of before `forget`. False when it was told."""
-        told = self._told
-        if notice in told:
+        """Note that the notice is delivered, `at`, and forget those from before `forget`. False when it
+        was delivered already."""
+        seen = self._seen
+        if notice in seen:
             return False
-        told[notice] = at
-        while len(told) > MOST or next(iter(told.values())) < forget:
-            told.popitem(last=False)
+        seen[notice] = at
+        while len(seen) > MAX_REMEMBERED or next(iter(seen.values())) < forget:
+            seen.popitem(last=False)
         return True
 
 
-class States:
-    """What was told last of each, by numbers that grow with each change of it."""
+class LatestStates:
+    """The last state of each user that was delivered. The changes of a user have growing numbers."""
 
     def __init__(self) -> None:
-        self._told: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._latest: OrderedDict[str, tuple[int, str]] = OrderedDict()
 
-    def knows(self, whose: str, number: int) -> bool:
-        """Whether this change, or a later one, was told."""
-        return self._told.get(whose, (-1, ""))[0] >= number
+    def knows(self, user_id: str, number: int) -> bool:
+        """Whether this change, or a later one, was delivered."""
+        return self._latest.get(user_id, (-1, ""))[0] >= number
 
-    def is_news(self, whose: str, number: int, state: str) -> bool:
-        """Note that it is told. False when a later change was told, or this one, or another one to the
-        same state: what was between has passed."""
-        last, before = self._told.get(whose, (-1, ""))
+    def is_news(self, user_id: str, number: int, state: str) -> bool:
+        """Note the change. False when this change or a later one was delivered, or when the last change
+        that was delivered had the same state."""
+        last, before = self._latest.get(user_id, (-1, ""))
         if number <= last:
             return False
-        self._told[whose] = (number, state)
-        self._told.move_to_end(whose)
-        if len(self._told) > MOST:
-            self._told.popitem(last=False)
+        self._latest[user_id] = (number, state)
+        self._latest.move_to_end(user_id)
+        if len(self._latest) > MAX_REMEMBERED:
+            self._latest.popitem(last=False)
         return state != before

@@ -56,7 +56,7 @@ class Hearing:
         room = channel[SUBJECT]
         offset, seq, packet = messages.decode_packet(message)
         if seq:
-            self._rooms.elsewhere(room, offset, seq)
+            self._rooms.on_remote_message(room, offset, seq)
         if room in self._sequencer:
             self._sequencer.offer(room, offset, RoomUpdate.of_packet(packet))
 

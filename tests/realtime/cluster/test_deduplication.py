@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from chatserver.realtime.cluster import deduplication
-from chatserver.realtime.cluster.deduplication import Notices, States
+from chatserver.realtime.cluster.deduplication import LatestStates, SeenNotices
 
 
 def test_a_notice_is_told_once_until_it_is_not_looked_for_any_more() -> None:
-    notices = Notices()
+    notices = SeenNotices()
     assert notices.first("one", 10.0, forget=0.0)
     assert notices.first("two", 11.0, forget=0.0)
     assert not notices.first("one", 12.0, forget=0.0)
@@ -19,8 +19,8 @@ def test_a_notice_is_told_once_until_it_is_not_looked_for_any_more() -> None:
 
 
 def test_no_more_is_remembered_than_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deduplication, "MOST", 2)
-    notices, states = Notices(), States()
+    monkeypatch.setattr(deduplication, "MAX_REMEMBERED", 2)
+    notices, states = SeenNotices(), LatestStates()
     for n, one in enumerate(("one", "two", "three")):
         assert notices.first(one, float(n), forget=0.0)
         assert states.is_news(one, 1, "online")
@@ -29,7 +29,7 @@ def test_no_more_is_remembered_than_has_room(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_only_the_last_state_of_somebody_is_news_and_only_if_it_is_another() -> None:
-    states = States()
+    states = LatestStates()
     assert states.is_news("bob", 3, "online")
     assert not states.is_news("bob", 3, "online")
     assert not states.is_news("bob", 2, "offline"), "it comes too late"

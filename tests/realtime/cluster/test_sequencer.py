@@ -146,7 +146,7 @@ async def test_a_fault_in_looking_does_not_end_the_looking(
         if faults:
             raise faults.pop()
 
-    node.look_again = look
+    node.catch_up_memberships = look
     with capture_logs():
         await simulation.keep_up(node)
     assert faults == []
@@ -166,7 +166,7 @@ async def test_a_look_that_had_to_wait_is_not_followed_by_a_rest_of_four_times_a
             ended.append(asyncio.get_running_loop().time())
             raise TimeoutError
 
-    node.look_again = look
+    node.catch_up_memberships = look
     with capture_logs():
         await simulation.keep_up(node)
     assert asyncio.get_running_loop().time() - ended[0] < 1
