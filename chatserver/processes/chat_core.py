@@ -99,7 +99,9 @@ async def build(
     watch_rooms(metrics, rooms)
     if cluster and bus:
         cluster.on_remote_message = changes.on_remote_message
-        cluster.catch_up_memberships = MembershipCatchUp(mongo, log_reader, users, views, cluster).run
+        cluster.catch_up_memberships = MembershipCatchUp(
+            mongo, log_reader, users, views, cluster
+        ).run
         cluster.catch_up_notices = NoticeCatchUp(mongo, members, cluster).run
         await _join(stack, cluster, bus, nodes)
     return rooms, Chat(
