@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chatserver.cli import commands
-from chatserver.commands.demo.cast import STAGES
+from chatserver.commands.demo.cast import CONVERSATIONS
 from chatserver.commands.demo.scenes import SCENES, endless, scene
 from chatserver.development import PEOPLE
 from tests.support.command import Ran, Running, begin, run
@@ -48,7 +48,7 @@ async def spoken(running: Running, count: int) -> None:
 
 
 async def test_every_line_of_every_scene_is_for_the_people_of_its_conversation() -> None:
-    cast = {stage.key: set(stage.cast) for stage in STAGES}
+    cast = {scripted.key: set(scripted.cast) for scripted in CONVERSATIONS}
     assert set(cast) == set(SCENES)
     assert set.union(*cast.values()) == {one.id for one in PEOPLE}
     for key, scenes in SCENES.items():
@@ -88,7 +88,7 @@ async def test_people_talk_as_people_do(start: Any) -> None:
     ]
     said = sum(line.kind in ("say", "answer") for line in everything)
     shown = [line for line in ran.out.split("Ctrl-C ends it:")[-1].splitlines() if line]
-    assert len(shown) == len(STAGES) + said + 1
+    assert len(shown) == len(CONVERSATIONS) + said + 1
     assert shown[-1] == "That was it."
 
 
@@ -100,7 +100,7 @@ async def test_neither_two_at_the_same_moment_nor_one_later_double_anything(star
         keys = [it["metadata"].get("demo") for it in before[one.id]]
         named = Counter(key for key in keys if key)
         assert set(named.values()) <= {1}, named
-        assert len(keys) == sum(one.id in stage.cast for stage in STAGES)
+        assert len(keys) == sum(one.id in scripted.cast for scripted in CONVERSATIONS)
     assert {it["type"] for it in before["alice"]} == {"direct", "group", "channel"}
     await demo(server, "--messages", "3")
     everything = {}

@@ -55,8 +55,8 @@ class Actor:
     async def live(self) -> None:
         """Come and go until cancelled. Raises Unreachable, RefusedByServer."""
         while True:
-            async with asyncio.TaskGroup() as here:
-                running = here.create_task(self._connection.run())
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(self._connection.run())
                 await self._pace.between(40, 150)
                 if self._pace.over.is_set():
                     await asyncio.Event().wait()
@@ -115,9 +115,9 @@ class Actor:
     async def _arrived(self, _: Socket) -> None:
         self._came.set()
         self._tell_came()
-        for one in self._conversations:
+        for conversation in self._conversations:
             try:
-                path = f"/conversations/{segment(one)}/read"
+                path = f"/conversations/{segment(conversation)}/read"
                 await self._api.ask("PUT", path, {}, user=self.role.id)
             except Unreachable:
                 return  # The server is going. It is read the next time.
@@ -126,13 +126,13 @@ class Actor:
                     raise
 
     async def _type(self, conversation: str, seconds: float) -> None:
-        here = {"conversationId": conversation}
+        payload = {"conversationId": conversation}
         left = min(max(seconds, 0.8), 8.0)
         while left > 0:
-            await self.do("typing:start", here)
+            await self.do("typing:start", payload)
             await self._pace.rest(min(left, TYPING_AGAIN_S))
             left -= TYPING_AGAIN_S
-        await self.do("typing:stop", here)
+        await self.do("typing:stop", payload)
 
 
 def _ignore(event: str, data: Any) -> None:

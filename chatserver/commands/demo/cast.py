@@ -9,8 +9,8 @@ from ...development import PEOPLE
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A conversation. The first of the cast makes it."""
+class ScriptedConversation:
+    """A conversation of the demo. The first of its cast creates it."""
 
     key: str
     type: str
@@ -20,13 +20,19 @@ class Stage:
     """Between two scenes, about."""
 
 
-STAGES = (
-    Stage("lunch", "group", ("alice", "bob", "carol", "farid"), "Lunch", 6.0),
-    Stage("release", "group", ("grace", "alice", "dmitri", "elena", "henrik"), "Release 2.4", 9.0),
-    Stage("hike", "group", ("elena", "carol", "henrik", "bob"), "Sunday hike", 12.0),
-    Stage(
-        "news", "channel", ("grace", *(one.id for one in PEOPLE if one.id != "grace")), "News", 25.0
+CONVERSATIONS = (
+    ScriptedConversation("lunch", "group", ("alice", "bob", "carol", "farid"), "Lunch", 6.0),
+    ScriptedConversation(
+        "release", "group", ("grace", "alice", "dmitri", "elena", "henrik"), "Release 2.4", 9.0
     ),
-    Stage("alice-bob", "direct", ("alice", "bob"), None, 10.0),
-    Stage("dmitri-grace", "direct", ("dmitri", "grace"), None, 14.0),
+    ScriptedConversation("hike", "group", ("elena", "carol", "henrik", "bob"), "Sunday hike", 12.0),
+    ScriptedConversation(
+        "news",
+        "channel",
+        ("grace", *(person.id for person in PEOPLE if person.id != "grace")),
+        "News",
+        25.0,
+    ),
+    ScriptedConversation("alice-bob", "direct", ("alice", "bob"), None, 10.0),
+    ScriptedConversation("dmitri-grace", "direct", ("dmitri", "grace"), None, 14.0),
 )

@@ -10,7 +10,7 @@ import typer
 from ...development import PEOPLE, Person
 from .. import terminal
 from ..client.commands import Target, Url, WsUrl, run
-from .cast import Stage
+from .cast import ScriptedConversation
 
 SIGN_IN = timedelta(days=7)
 
@@ -67,7 +67,7 @@ async def _play(target: Target, messages: int | None, once: bool, pace: float) -
     from .scenery import set_up  # noqa: PLC0415
 
     # Before anything is made: there may be no secret to sign with.
-    signing_in = [(one, target.token(one.id, SIGN_IN)) for one in PEOPLE]
+    signing_in = [(person, target.token(person.id, SIGN_IN)) for person in PEOPLE]
     async with aiohttp.ClientSession() as http:
         api = Api(http, target.url, as_master(target.secret))
         conversations = await set_up(api)
@@ -75,16 +75,16 @@ async def _play(target: Target, messages: int | None, once: bool, pace: float) -
         if target.settings.playground and not target.elsewhere:
             typer.echo(f"Playground  {target.url}/playground")
         typer.echo("\nSign in as any of them with these tokens, good for 7 days:")
-        for one, token in signing_in:
-            typer.echo(f"{one.id:8}  {one.name:16}  {token}")
+        for person, token in signing_in:
+            typer.echo(f"{person.id:8}  {person.name:16}  {token}")
         typer.echo("\nThey talk now, in these conversations; Ctrl-C ends it:")
-        for stage in conversations:
-            typer.echo(f"{stage:12}  {conversations[stage]}")
+        for key, conversation_id in conversations.items():
+            typer.echo(f"{key:12}  {conversation_id}")
         typer.echo("")
-        play = Play(Pace(pace), messages=messages, once=once, said=_said, note=terminal.note)
+        play = Play(Pace(pace), messages=messages, once=once, on_message=_show, note=terminal.note)
         await play.run(http, target, api, conversations)
     typer.echo("That was it.")
 
 
-def _said(stage: Stage, who: Person, text: str) -> None:
-    typer.echo(f"{stage.name or stage.key:12}  {who.name:16}  {text}")
+def _show(scripted: ScriptedConversation, person: Person, text: str) -> None:
+    typer.echo(f"{scripted.name or scripted.key:12}  {person.name:16}  {text}")

@@ -15,14 +15,14 @@ class Pace:
 
     async def rest(self, seconds: float, unless: asyncio.Event | None = None) -> None:
         """Less when it is over, or `unless` comes about."""
-        ends = [asyncio.ensure_future(one.wait()) for one in (self.over, unless) if one]
+        ends = [asyncio.ensure_future(event.wait()) for event in (self.over, unless) if event]
         try:
             await asyncio.wait(
                 ends, timeout=seconds / self._factor, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
-            for one in ends:
-                one.cancel()
+            for end in ends:
+                end.cancel()
 
     async def between(
         self, minimum: float, maximum: float, unless: asyncio.Event | None = None

@@ -16,11 +16,11 @@ from ..client.api import Api
 from ..client.commands import Target
 from ..client.reconnecting_socket import ReconnectingSocket
 from .actor import Actor
-from .cast import STAGES, Stage
+from .cast import CONVERSATIONS, ScriptedConversation
 from .pace import Pace
 from .scenes import SCENES, ScriptLine, endless
 
-Said = Callable[[Stage, Person, str], None]
+OnMessage = Callable[[ScriptedConversation, Person, str], None]
 """Told of each message when it is sent."""
 Note = Callable[[str], None]
 """Told what to say to whoever looks on."""
@@ -30,12 +30,18 @@ class Play:
     """`messages`: end after so many; `once`: end when each scene has been played."""
 
     def __init__(
-        self, pace: Pace, *, messages: int | None = None, once: bool = False, said: Said, note: Note
+        self,
+        pace: Pace,
+        *,
+        messages: int | None = None,
+        once: bool = False,
+        on_message: OnMessage,
+        note: Note,
     ) -> None:
         self._pace = pace
         self._left = messages
         self._once = once
-        self._said = said
+        self._on_message = on_message
         self._note = note
         self._lost = False
         self._chance = random.Random()
@@ -50,19 +56,19 @@ class Play:
     ) -> None:
         """Raises Unreachable, RefusedByServer."""
         for role in PEOPLE:
-            own = [conversations[one.key] for one in STAGES if role.id in one.cast]
+            own = [conversations[item.key] for item in CONVERSATIONS if role.id in item.cast]
             connect = partial(
                 ReconnectingSocket, http, target.ws_urls, partial(target.token, role.id)
             )
             tell = {"came": self._came, "lost": self._gone}
             self._actors[role.id] = Actor(role, self._pace, api, connect, own, **tell)
         async with asyncio.TaskGroup() as lives:
-            living = [lives.create_task(one.live()) for one in self._actors.values()]
+            living = [lives.create_task(actor.live()) for actor in self._actors.values()]
             async with asyncio.TaskGroup() as plays:
-                for stage in STAGES:
-                    plays.create_task(self._play(stage, conversations[stage.key]))
-            for one in living:
-                one.cancel()
+                for scripted in CONVERSATIONS:
+                    plays.create_task(self._play(scripted, conversations[scripted.key]))
+            for life in living:
+                life.cancel()
 
     def _gone(self) -> None:
         # All of them lose it at once: it is said for the first.
@@ -75,11 +81,11 @@ class Play:
             self._lost = False
             self._note("Connected.")
 
-    async def _play(self, stage: Stage, conversation: str) -> None:
-        scenes: Iterator[list[ScriptLine]] = endless(stage.key, self._chance)
+    async def _play(self, scripted: ScriptedConversation, conversation: str) -> None:
+        scenes: Iterator[list[ScriptLine]] = endless(scripted.key, self._chance)
         if self._once:
-            scenes = itertools.islice(scenes, len(SCENES[stage.key]))
-        await self._pace.between(0, stage.pause_s / 2)
+            scenes = itertools.islice(scenes, len(SCENES[scripted.key]))
+        await self._pace.between(0, scripted.pause_s / 2)
         # What was said last, by anybody and by each.
         async with asyncio.TaskGroup() as readers:
             for scene in scenes:
@@ -87,12 +93,12 @@ class Play:
                 for line in scene:
                     if self._pace.over.is_set():
                         return
-                    await self._perform(stage, conversation, line, last, readers)
-                await self._pace.between(stage.pause_s / 2, stage.pause_s * 1.5)
+                    await self._perform(scripted, conversation, line, last, readers)
+                await self._pace.between(scripted.pause_s / 2, scripted.pause_s * 1.5)
 
     async def _perform(
         self,
-        stage: Stage,
+        scripted: ScriptedConversation,
         conversation: str,
         line: ScriptLine,
         last: dict[str | None, Any],
@@ -109,10 +115,12 @@ class Play:
                 message = await actor.say(conversation, line.text, reply_to)
                 if message:
                     last[None] = last[line.who] = message
-                    self._said(stage, actor.role, line.text)
-                    for one in stage.cast:
-                        if one != line.who:
-                            readers.create_task(self._actors[one].read(conversation, message["id"]))
+                    self._on_message(scripted, actor.role, line.text)
+                    for user_id in scripted.cast:
+                        if user_id != line.who:
+                            readers.create_task(
+                                self._actors[user_id].read(conversation, message["id"])
+                            )
                 return
             of = last.get(None if line.kind == "react" else line.who)
             if of is None:

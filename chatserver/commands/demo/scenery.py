@@ -8,56 +8,60 @@ from typing import Any
 from ...development import PEOPLE
 from ..client.api import Api, segment
 from ..client.failures import RefusedByServer
-from .cast import STAGES, Stage
+from .cast import CONVERSATIONS, ScriptedConversation
 
 MARK = "demo"
 """In the metadata of a conversation: which one of the demo's it is."""
 
 
 async def set_up(api: Api) -> Mapping[str, str]:
-    """The ids of the conversations, by the keys of their stages. Running it again changes nothing.
+    """The ids of the conversations, by the keys of the scripts. Running it again changes nothing.
 
     Raises RefusedByServer, Unreachable.
     """
-    users = [{"externalUserId": one.id, "name": one.name, "status": "active"} for one in PEOPLE]
+    users = [
+        {"externalUserId": person.id, "name": person.name, "status": "active"} for person in PEOPLE
+    ]
     done = await api.ask("POST", "/users/sync/batch", {"users": users})
     for failed in done["failed"]:
         raise RefusedByServer(failed["error"])
-    return {stage.key: await _conversation(api, stage) for stage in STAGES}
+    return {scripted.key: await _conversation(api, scripted) for scripted in CONVERSATIONS}
 
 
-async def _conversation(api: Api, stage: Stage) -> str:
-    maker, *others = stage.cast
-    if stage.type == "direct":
+async def _conversation(api: Api, scripted: ScriptedConversation) -> str:
+    maker, *others = scripted.cast
+    if scripted.type == "direct":
         body = {"userId": others[0]}
         return str((await api.ask("POST", "/conversations/direct", body, user=maker))["id"])
-    found = await _oldest(api, stage)
+    found = await _oldest(api, scripted)
     if found is None:
-        new = {"type": stage.type, "name": stage.name, "participantIds": others}
+        new = {"type": scripted.type, "name": scripted.name, "participantIds": others}
         made = await api.ask(
-            "POST", "/conversations", {**new, "metadata": {MARK: stage.key}}, user=maker
+            "POST", "/conversations", {**new, "metadata": {MARK: scripted.key}}, user=maker
         )
         # Of two that are run at the same moment, both take the one that was first.
-        found = await _oldest(api, stage) or made
+        found = await _oldest(api, scripted) or made
         if made["id"] != found["id"]:
             await api.ask("DELETE", f"/conversations/{segment(made['id'])}", user=maker)
-    await _complete(api, stage, found)
+    await _complete(api, scripted, found)
     return str(found["id"])
 
 
-async def _oldest(api: Api, stage: Stage) -> Any:
+async def _oldest(api: Api, scripted: ScriptedConversation) -> Any:
     found, cursor = [], ""
     while True:
-        page = await api.ask("GET", f"/conversations?limit=200{cursor}", user=stage.cast[0])
-        found += [one for one in page["items"] if one["metadata"].get(MARK) == stage.key]
+        page = await api.ask("GET", f"/conversations?limit=200{cursor}", user=scripted.cast[0])
+        found += [item for item in page["items"] if item["metadata"].get(MARK) == scripted.key]
         if not page["nextCursor"]:
-            return min(found, key=lambda one: (one["createdAt"], one["id"]), default=None)
+            return min(found, key=lambda item: (item["createdAt"], item["id"]), default=None)
         cursor = f"&cursor={segment(page['nextCursor'])}"
 
 
-async def _complete(api: Api, stage: Stage, conversation: Mapping[str, Any]) -> None:
-    there = {one["userId"] for one in conversation["participants"]}
-    missing = [one for one in stage.cast if one not in there]
+async def _complete(
+    api: Api, scripted: ScriptedConversation, conversation: Mapping[str, Any]
+) -> None:
+    there = {participant["userId"] for participant in conversation["participants"]}
+    missing = [user_id for user_id in scripted.cast if user_id not in there]
     if missing:
         path = f"/conversations/{segment(conversation['id'])}/participants"
-        await api.ask("POST", path, {"userIds": missing}, user=stage.cast[0])
+        await api.ask("POST", path, {"userIds": missing}, user=scripted.cast[0])

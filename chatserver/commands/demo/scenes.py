@@ -186,13 +186,13 @@ def scene(text: str, chance: random.Random) -> list[ScriptLine]:
             found = LINE.fullmatch(line.strip())
             if not found:
                 raise ValueError(f"no line of a scene: {line}")
-            said = found[3].format_map(words)
-            lines.append(ScriptLine(found[1], KINDS[found[2]], said[:1].upper() + said[1:]))
+            spoken = found[3].format_map(words)
+            lines.append(ScriptLine(found[1], KINDS[found[2]], spoken[:1].upper() + spoken[1:]))
     return lines
 
 
 def endless(key: str, chance: random.Random) -> Iterator[list[ScriptLine]]:
-    """All scenes of a stage in an order by chance, again and again."""
+    """All scenes of a conversation in random order, again and again."""
     while True:
         scenes = list(SCENES[key])
         chance.shuffle(scenes)

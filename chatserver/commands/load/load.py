@@ -19,7 +19,7 @@ from .crowd import Crowd
 from .plan import Plan
 from .progress import CONNECTING, TALKING, WAITING, Progress
 from .report import print_result, result
-from .talk import Said, Talk
+from .talk import DueTimes, Talk
 from .tally import Tally
 
 
@@ -29,9 +29,9 @@ async def drive(target: Target, plan: Plan, *, as_json: bool) -> bool:
     To be cancelled once ends the talking, and twice the waiting for what is under way.
     """
     files.allow(plan.users)
-    tally, said = Tally(), Said()
-    crowd = Crowd(plan, tally, said.due)
-    talk = Talk(plan, tally, said, crowd)
+    tally, due_times = Tally(), DueTimes()
+    crowd = Crowd(plan, tally, due_times.due)
+    talk = Talk(plan, tally, due_times, crowd)
     progress = Progress(plan, tally, as_json=as_json)
     typer.echo(
         f"{plan.users:,} users, {plan.conversations:,} conversations of {plan.members:,}, at "

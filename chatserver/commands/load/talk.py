@@ -16,7 +16,7 @@ PATIENCE_S = 15.0
 MOST_UNDER_WAY = 20_000
 
 
-class Said:
+class DueTimes:
     """When each message of this run was due, by its clientMessageId."""
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class Said:
 
 
 class Talk:
-    def __init__(self, plan: Plan, tally: Tally, said: Said, crowd: Crowd) -> None:
+    def __init__(self, plan: Plan, tally: Tally, due_times: DueTimes, crowd: Crowd) -> None:
         self._plan = plan
         self._tally = tally
-        self._said = said
+        self._due_times = due_times
         self._crowd = crowd
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -91,7 +91,7 @@ class Talk:
         if user is None:
             self._tally.errors["not sent: nobody there"] += 1
             return
-        once = self._said.next(due)
+        once = self._due_times.next(due)
         self._tally.sent += 1
         text = f"{once} ".ljust(self._plan.size, "·")
         seq = await user.say(conversation, text, once, due)
