@@ -10,7 +10,7 @@ from ..realtime.rooms.update import RoomUpdate
 from .log.entry import Entry
 from .message import Message
 from .recency import Recency
-from .rooms import Rooms
+from .rooms import ConversationRooms
 
 View = Mapping[str, Any]
 
@@ -18,7 +18,7 @@ View = Mapping[str, Any]
 class Announcements:
     """Tells a conversation of what was just committed here."""
 
-    def __init__(self, rooms: Rooms, recency: Recency) -> None:
+    def __init__(self, rooms: ConversationRooms, recency: Recency) -> None:
         self._rooms = rooms
         self._recency = recency
 

@@ -19,7 +19,7 @@ from .log.log import Log
 from .membership import Members
 from .participants import Participants, participant
 from .recency import Recency
-from .rooms import Rooms
+from .rooms import ConversationRooms
 from .users import Users
 from .views import Views, new_view
 
@@ -75,7 +75,7 @@ class Conversations:
         users: Users,
         views: Views,
         recency: Recency,
-        rooms: Rooms,
+        rooms: ConversationRooms,
     ) -> None:
         self._mongo = mongo
         self._log = log

@@ -12,7 +12,7 @@ from ..clock import now
 from ..mongo import DEAD_RETENTION_S, RETENTION_S, Mongo, PyMongoError, Session, is_down
 from .log.entry import ConversationChange
 from .log.log import Log
-from .rooms import Rooms
+from .rooms import ConversationRooms
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ CLEAR_EVERY_S = 600.0
 class Ending:
     """Ends conversations, and clears away what was in them when nobody waits for it any more."""
 
-    def __init__(self, mongo: Mongo, log: Log, rooms: Rooms) -> None:
+    def __init__(self, mongo: Mongo, log: Log, rooms: ConversationRooms) -> None:
         self._mongo = mongo
         self._log = log
         self._rooms = rooms

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ..errors import Forbidden, NotFound
 from ..mongo import Document, Mongo
-from .rooms import Rooms
+from .rooms import ConversationRooms
 
 Role = Literal["owner", "admin", "member"]
 RANK: dict[str, int] = {"member": 0, "admin": 1, "owner": 2}
@@ -65,7 +65,7 @@ class Members:
     rooms of the user's conversations and leave when membership ends.
     """
 
-    def __init__(self, mongo: Mongo, rooms: Rooms) -> None:
+    def __init__(self, mongo: Mongo, rooms: ConversationRooms) -> None:
         self._mongo = mongo
         self._rooms = rooms
         self._hiders: dict[str, set[str]] = {}

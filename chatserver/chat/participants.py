@@ -16,7 +16,7 @@ from .deletion import Ending
 from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Member, Members, member_id
-from .rooms import Rooms
+from .rooms import ConversationRooms
 from .users import Users
 from .views import Views, participant_view
 
@@ -57,7 +57,7 @@ class Participants:
         users: Users,
         views: Views,
         ending: Ending,
-        rooms: Rooms,
+        rooms: ConversationRooms,
     ) -> None:
         self._mongo = mongo
         self._log = log

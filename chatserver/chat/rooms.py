@@ -1,5 +1,5 @@
-"""What the core announces with. One room per conversation; a user's sockets are in the rooms of the
-conversations that the user participates in."""
+"""The interface through which the core announces changes to sockets. Each conversation has one room, and
+the sockets of its participants are in it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from ..errors import ChatError
 from ..realtime.rooms.update import RoomUpdate
 
 
-class Rooms(Protocol):
-    """The way to every socket, on every node. What does not wait is on its way, in order."""
+class ConversationRooms(Protocol):
+    """Reaches every socket, on every node. A method that does not wait has sent when it returns, and what
+    it sends is in order."""
 
     @property
     def in_sync(self) -> bool:
@@ -19,31 +20,31 @@ class Rooms(Protocol):
         counts."""
 
     def tell(self, room: str, offset: int, update: RoomUpdate, *, seq: int = 0) -> None:
-        """A change that was committed here; it is applied after all that has a lower offset.
+        """Announce a change that this node committed. It is applied after all changes with a lower offset.
 
-        `seq`: that of the message, if it is one.
+        `seq`: the `seq` of the message, if the change is one.
         """
 
     def behind(self, room: str, after: int, known: int) -> None:
-        """Changes up to `known` are on record that were not told here; those up to `after` were."""
+        """The log has changes up to `known` that were not announced here; those up to `after` were."""
 
     async def confirmed(self, room: str, offset: int) -> None:
-        """Return when `offset` has been applied on every node, or nearly: within a second."""
+        """Return when every node has applied `offset`; after a second at the latest."""
 
     def emit(self, room: str, event: str, payload: Any, *, notice: str) -> None:
-        """To every socket in the room, in no order with changes; once, by the id `notice`."""
+        """Emit to every socket in the room, in no order with changes; once, by the id `notice`."""
 
     def emit_volatile(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
-        """To every socket in the room on this node, but `skip` and those that read slowly."""
+        """Emit to every socket in the room on this node, but not to `skip` and those that read slowly."""
 
     def hosts(self, user_id: str, room: str) -> bool:
         """Whether the user is connected here and a member of the room.
 
-        While the rooms are `in_sync`, true is as good as the database's word; false says nothing.
+        While the rooms are `in_sync`, true is as good as an answer of the database; false says nothing.
         """
 
     def sockets_of(self, user_id: str) -> int:
-        """How many sockets a user has on this node, with those on the way in."""
+        """How many sockets a user has on this node, with those that are connecting."""
 
     def rooms_of(self, user_id: str) -> Iterable[str]:
         """The rooms of a user who is connected here."""
@@ -58,10 +59,10 @@ class Rooms(Protocol):
         """Tell all sockets of a user on this node why, and close them."""
 
     def on(self, name: str, handler: Callable[[Any], None]) -> None:
-        """Call the handler with what is signalled by this name, in an update or by another node."""
+        """Call the handler with the data of each signal of this name, in an update or from another node."""
 
     def signal(self, name: str, data: Any, *, room: str | None) -> None:
-        """To the handlers of the other nodes that have members of the room; without one, of all."""
+        """Call the handlers on the other nodes that have members of the room; without a room, on all."""
 
     async def signalled(self, name: str, data: Any) -> None:
-        """To the handlers of all other nodes; returns when they have run, or nearly: within a second."""
+        """Call the handlers on all other nodes; return when they have run, after a second at the latest."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..clock import stamp
 from ..errors import NotFound
-from .rooms import Rooms
+from .rooms import ConversationRooms
 
 Kind = Literal["typing", "recording"]
 _Key = tuple[str, str, Kind]
@@ -25,7 +25,7 @@ class Activity:
     device of the user's, whose word they hear again with each start, or else time out.
     """
 
-    def __init__(self, rooms: Rooms, *, node: str, timeout_s: float) -> None:
+    def __init__(self, rooms: ConversationRooms, *, node: str, timeout_s: float) -> None:
         self._rooms = rooms
         self._node = node
         self._timeout_s = timeout_s

@@ -13,7 +13,7 @@ from .. import json_codec
 from ..clock import iso, now
 from ..errors import Forbidden, NotFound, Unauthenticated, ValidationFailed
 from ..mongo import Document, Mongo
-from .rooms import Rooms
+from .rooms import ConversationRooms
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class SyncedUser:
 class Users:
     """`left(user_id)` is called for a user who was deleted, to leave every conversation."""
 
-    def __init__(self, mongo: Mongo, rooms: Rooms, *, require_known: bool) -> None:
+    def __init__(self, mongo: Mongo, rooms: ConversationRooms, *, require_known: bool) -> None:
         self._mongo = mongo
         self._rooms = rooms
         self._require_known = require_known

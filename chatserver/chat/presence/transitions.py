@@ -13,7 +13,7 @@ from ...clock import iso, now
 from ...mongo import Document, Mongo, Session
 from ...outbox.outbox import Outbox, OutboxRecord
 from ..membership import Members
-from ..rooms import Rooms
+from ..rooms import ConversationRooms
 from .node_leases import LeaseGuard
 
 BATCH = 250
@@ -44,7 +44,9 @@ class Transitions:
     """Records where users are, with the events of those who thereby come online or go offline, in one
     transaction; then announces these."""
 
-    def __init__(self, mongo: Mongo, outbox: Outbox, members: Members, rooms: Rooms) -> None:
+    def __init__(
+        self, mongo: Mongo, outbox: Outbox, members: Members, rooms: ConversationRooms
+    ) -> None:
         self._mongo = mongo
         self._outbox = outbox
         self._members = members

@@ -20,7 +20,7 @@ from ...mongo import AFTER, Document, Mongo, Session
 from ..log.log import Log
 from ..membership import Members, member_id
 from ..message import Message, conversation_of, entry_id, offset_of
-from ..rooms import Rooms
+from ..rooms import ConversationRooms
 from .ranges import Range, ReadSet
 from .unread import Unread, read_set
 
@@ -47,7 +47,7 @@ class _Read:
 
 class Receipts:
     def __init__(
-        self, mongo: Mongo, log: Log, members: Members, unread: Unread, rooms: Rooms
+        self, mongo: Mongo, log: Log, members: Members, unread: Unread, rooms: ConversationRooms
     ) -> None:
         self._mongo = mongo
         self._log = log
