@@ -6,7 +6,6 @@ Served on the internal port only.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -18,17 +17,15 @@ from ...observability.metrics import Metrics
 from ...outbox.admin.admin import OneEndpoint, PageOfDeadLetters
 from ...outbox.admin.search import Selection
 from ..auth import same_secret
-from ..http import HEADER_SECRET, MAX_BODY, Reply, answer, pattern, read
-from ..requests.parse import Request, parse
+from ..http import HEADER_SECRET, Reply, answer, pattern, read
+from ..requests.parse import parse
 from ..requests.users import EmptyPayload, NoPayload, OfExternalUser, SyncUser, SyncUsers, UserBatch
 from ..requests.webhooks import ListDeadLetters, OfEndpoint, Replay
 from ..responses import users
-from ..responses.response import Answer
 from ..responses.webhooks import DeadLetterPage, Dropped, ReplayedResponse, WebhookStatus
+from ..route import Route
 
 MAX_BATCH_BODY = 4 * 1024 * 1024
-
-Operation = Callable[[Chat, Any], Awaitable[Any]]
 
 
 async def sync(chat: Chat, sync: UserSync) -> Any:
@@ -84,25 +81,18 @@ async def forget(chat: Chat, named: OneEndpoint) -> Any:
     return {"dropped": dropped, "more": more}
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """As chatserver.api.rest.route.Route, but nobody is acted for. `max_body`: bytes of a body."""
-
-    method: str
-    path: str
-    request: type[Request]
-    handler: Operation
-    answers: type[Answer] | None
-    max_body: int = MAX_BODY
-    known: str = ""
-    refuses: tuple[type[ChatError], ...] = ()
-
-
 _USER, _GONE = "/api/users/{externalUserId}", (NotFound,)
 
 ROUTES: Sequence[Route] = [
     Route("POST", "/api/users/sync", SyncUser, sync, users.User, known="It was known."),
-    Route("POST", "/api/users/sync/batch", SyncUsers, sync_all, users.BatchReport, MAX_BATCH_BODY),
+    Route(
+        "POST",
+        "/api/users/sync/batch",
+        SyncUsers,
+        sync_all,
+        users.BatchReport,
+        max_body=MAX_BATCH_BODY,
+    ),
     Route("GET", _USER, OfExternalUser, get, users.User, refuses=_GONE),
     Route("DELETE", _USER, OfExternalUser, delete, None, refuses=_GONE),
     Route("GET", "/api/webhooks", NoPayload, webhooks, WebhookStatus),

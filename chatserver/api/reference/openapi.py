@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from ... import __version__
 from ...errors import (
-    ChatError,
     Forbidden,
     Internal,
     PayloadTooLarge,
@@ -18,13 +16,12 @@ from ...errors import (
     ValidationFailed,
 )
 from ...outbox.event import TYPES
-from ..http import MAX_BODY, REQUEST_ID
+from ..http import REQUEST_ID
 from ..internal.door import ROUTES as INTERNAL
-from ..internal.door import Route as InternalRoute
 from ..rate_limits import Rate
 from ..requests.parse import Request
 from ..rest.door import ROUTES as REST
-from ..rest.route import Route
+from ..route import Route
 from .errors import refusals
 from .json_schema import Document, Shapes
 from .probes import probes
@@ -99,9 +96,10 @@ def openapi() -> Document:
     shapes = Shapes()
     responses: Document = {}
     paths: dict[str, Document] = {}
-    table: list[Route | InternalRoute] = [*REST, *INTERNAL]
-    for row in table:
-        operation, refuses = _operation(shapes, row)
+    table = [*((row, True) for row in REST), *((row, False) for row in INTERNAL)]
+    for row, for_users in table:
+        operation = _operation(shapes, row, for_users=for_users)
+        refuses = (*(FOR_USERS if for_users else ANYWHERE), *row.refuses)
         operation["responses"] |= refusals(shapes, responses, refuses, FOLLOWING)
         paths.setdefault(row.path, {})[row.method.lower()] = operation
     paths |= probes(shapes)
@@ -129,30 +127,25 @@ def openapi() -> Document:
     }
 
 
-def _operation(
-    shapes: Shapes, row: Route | InternalRoute
-) -> tuple[Document, Sequence[type[ChatError]]]:
-    """An operation without its refusals, and these."""
+def _operation(shapes: Shapes, row: Route, *, for_users: bool) -> Document:
+    """An operation without its refusals. `for_users`: a route of the REST API, not of the internal API."""
     noun = row.handler.__module__.rpartition(".")[2]
-    tag = "internal" if isinstance(row, InternalRoute) else noun
+    tag = noun if for_users else "internal"
     made: Document = {
         "tags": [tag],
         "operationId": f"{tag}_{row.handler.__name__}",
         "summary": _sentence(row.handler.__doc__),
         "security": [{"secret": []}],
     }
-    limit, refuses = MAX_BODY, (*FOR_USERS, *row.refuses)
-    if isinstance(row, InternalRoute):
-        limit, refuses = row.max_body, (*ANYWHERE, *row.refuses)
-    else:
+    if for_users:
         made["security"] = [{"token": []}, {"secret": [], "user": []}]
         made |= rate(row.limit)
     inside, outside = _split(row)
     made["parameters"] = [*(_parameter(shapes, row, name) for name in outside), FOLLOWED]
     if inside:
-        made["requestBody"] = _body(shapes, row.request, inside, limit)
+        made["requestBody"] = _body(shapes, row.request, inside, row.max_body)
     made["responses"] = _successes(shapes, row)
-    return made, refuses
+    return made
 
 
 def rate(limit: Rate) -> Document:
@@ -163,7 +156,7 @@ def rate(limit: Rate) -> Document:
     }
 
 
-def _split(row: Route | InternalRoute) -> tuple[list[str], list[str]]:
+def _split(row: Route) -> tuple[list[str], list[str]]:
     """The keys of a payload that are in the body, and those in the path or the query."""
     keys = [field.data_key or "" for field in row.request().fields.values()]
     in_path = re.findall(r"\{(\w+)\}", row.path)
@@ -173,7 +166,7 @@ def _split(row: Route | InternalRoute) -> tuple[list[str], list[str]]:
     return rest, in_path
 
 
-def _parameter(shapes: Shapes, row: Route | InternalRoute, name: str) -> Document:
+def _parameter(shapes: Shapes, row: Route, name: str) -> Document:
     whole = shapes.request(row.request, [name])
     schema = whole["properties"][name]
     in_path = f"{{{name}}}" in row.path
@@ -189,17 +182,17 @@ def _parameter(shapes: Shapes, row: Route | InternalRoute, name: str) -> Documen
     return made
 
 
-def _body(shapes: Shapes, kind: type[Request], names: list[str], limit: int) -> Document:
+def _body(shapes: Shapes, kind: type[Request], names: list[str], max_body: int) -> Document:
     schema = shapes.request(kind, names)
     reference = shapes.keep(kind.__name__, schema)
     return {
         "required": bool(schema.get("required")) or bool(kind.json_schema),
-        "description": f"At most {limit // 1024} KiB.",
+        "description": f"At most {max_body // 1024} KiB.",
         "content": shapes.json(reference),
     }
 
 
-def _successes(shapes: Shapes, row: Route | InternalRoute) -> Document:
+def _successes(shapes: Shapes, row: Route) -> Document:
     said = {"200": row.known, "201": "It is new."} if row.known else {"200": "Done."}
     if row.answers is None:
         return {"204": {"description": "Done.", "headers": FOLLOWING}}

@@ -29,7 +29,7 @@ from ..requests.conversations import (
     PrivateWith,
 )
 from ..responses import conversations as answers
-from .route import Route
+from ..route import Route
 
 
 def _created(created: Created) -> Reply:

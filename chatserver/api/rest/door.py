@@ -11,12 +11,12 @@ from ...chat.chat import Chat
 from ...errors import Unauthenticated, ValidationFailed
 from ...observability.metrics import Metrics
 from ..auth import Tokens, same_secret
-from ..http import HEADER_SECRET, MAX_BODY, answer, pattern, read
+from ..http import HEADER_SECRET, answer, pattern, read
 from ..rate_limits import Limits
 from ..requests.fields import MAX_ID
 from ..requests.parse import ids_of
+from ..route import Route
 from . import conversations, messages, presence, receipts
-from .route import Route
 
 ROUTES: Sequence[Route] = [
     # Before the routes of one conversation: "direct" and "private" are no ids.
@@ -59,7 +59,7 @@ class RestDoor:
                 user_id = ids["user"] = await self._caller(request)
                 if HEADER_SECRET not in request.headers:
                     self._limits.spend(user_id, name, route.limit)
-                asked = await read(request, route.request, MAX_BODY)
+                asked = await read(request, route.request, route.max_body)
                 ids.update(ids_of(asked))
                 return await route.handler(self._chat, user_id, asked)
 

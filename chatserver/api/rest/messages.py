@@ -19,7 +19,7 @@ from ..requests.messages import (
     SendMessage,
 )
 from ..responses import messages as answers
-from .route import Route
+from ..route import Route
 
 
 async def send(chat: Chat, user_id: str, new: NewMessage) -> Any:

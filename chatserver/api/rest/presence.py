@@ -11,7 +11,7 @@ from ...errors import NotFound
 from ..requests.conversations import OfConversation, Peers
 from ..requests.users import OfUser, PresenceOf
 from ..responses import users as answers
-from .route import Route
+from ..route import Route
 
 
 async def of_user(chat: Chat, user_id: str, one: OneUser) -> Any:

@@ -12,7 +12,7 @@ from ...errors import Conflict, NotFound
 from ..requests.conversations import OfConversation
 from ..requests.messages import OfMessage, ReadConversation
 from ..responses import messages as answers
-from .route import Route
+from ..route import Route
 
 
 async def read_message(chat: Chat, user_id: str, one: OneMessage) -> Any:

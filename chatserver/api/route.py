@@ -1,4 +1,4 @@
-"""A route is a row: method, path, payload, handler, answer, limit, refusals."""
+"""A route is a row: method, path, payload, handler, response, limits, refusals."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...chat.chat import Chat
-from ...errors import ChatError
-from ..rate_limits import Rate
-from ..requests.parse import Request
-from ..responses.response import Answer
+from ..errors import ChatError
+from .http import MAX_BODY
+from .rate_limits import Rate
+from .requests.parse import Request
+from .responses.response import Answer
 
-Handler = Callable[[Chat, str, Any], Awaitable[Any]]
-"""Called with the user who asks; answers with what the body is to be, or a chatserver.api.http.Reply."""
+Handler = Callable[..., Awaitable[Any]]
+"""Takes the Chat, the id of the user who asks (REST alone has one), and the payload. Returns what the
+body is to be, or a chatserver.api.http.Reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ class Route:
     answers: type[Answer] | None
     """The body of a success; None: there is none (204)."""
     limit: Rate = Rate(50)
+    """Of one user, over REST. The internal API has no rate limit."""
+    max_body: int = MAX_BODY
+    """Bytes."""
     known: str = ""
     """When 200 is answered; else it is 201. Empty: it is always 200."""
     refuses: tuple[type[ChatError], ...] = ()
