@@ -6,7 +6,7 @@ The running server does the work; this only asks it, over the internal API.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -209,21 +209,14 @@ async def _collect(
 
 async def _replay(server: _Server, selection: Mapping[str, Any]) -> tuple[int, int]:
     replayed = gone = 0
-    async for done in _go_on(server, selection):
-        replayed += done["replayed"]
-        gone += done["gone"]
-        if done["nextCursor"]:
-            typer.echo(f"{_events(replayed)} so far …", err=True)
-    return replayed, gone
-
-
-async def _go_on(server: _Server, selection: Mapping[str, Any]) -> AsyncIterator[Any]:
     cursor: dict[str, str] = {}
     while True:
         done = await _ask(server, "POST", "/replay", json={**selection, **cursor})
-        yield done
+        replayed += done["replayed"]
+        gone += done["gone"]
         if not done["nextCursor"]:
-            return
+            return replayed, gone
+        typer.echo(f"{_events(replayed)} so far …", err=True)
         cursor = {"cursor": done["nextCursor"]}
 
 

@@ -71,7 +71,7 @@ async def dead(chat: Chat, asked: PageOfDeadLetters) -> Any:
 
 async def replay(chat: Chat, selection: Selection) -> Any:
     """Send events of the past again: those with these ids, or all to which the rest applies."""
-    done = await chat.webhooks.replay(selection)
+    done = await chat.webhooks.replays.replay(selection)
     return {"replayed": done.replayed, "gone": done.gone, "nextCursor": done.cursor}
 
 

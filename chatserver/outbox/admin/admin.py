@@ -16,8 +16,7 @@ from ...mongo import RETENTION_S, Collection, Document, Mongo, page_cursor
 from ..endpoints import Endpoint, slots_of
 from ..event import event_id
 from .backlog import COUNT_LIMIT, Backlog
-from .replay import Replayed, Replays
-from .search import Selection
+from .replay import Replays
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class OutboxAdmin:
         self._mongo = mongo
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._backlog = Backlog(mongo)
-        self._replays = Replays(mongo, endpoints)
+        self.replays = Replays(mongo, endpoints)
 
     # --- look -----------------------------------------------------------------------------------
 
@@ -124,10 +123,6 @@ class OutboxAdmin:
         return items, page_cursor.encode(last["diedAt"], last["_id"]) if last else None
 
     # --- act ------------------------------------------------------------------------------------
-
-    async def replay(self, selection: Selection) -> Replayed:
-        """Send again what is selected; as much as one request has time for."""
-        return await self._replays.replay(selection)
 
     async def forget(self, name: str) -> tuple[int, bool]:
         """Drop what waits for an endpoint that is configured no more, and its dead letters.

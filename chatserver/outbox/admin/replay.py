@@ -41,7 +41,10 @@ class Replays:
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
 
     async def replay(self, selection: Selection) -> Replayed:
-        """Raises NotFound for an unknown id, ValidationFailed for an endpoint that there is not."""
+        """Send again what is selected; as much as one request has time for.
+
+        Raises NotFound for an unknown id, ValidationFailed for an endpoint that is not configured.
+        """
         search = Search(self._mongo, self._among(selection.endpoint))
         end = time.monotonic() + BUDGET_S
         looked_at = replayed = gone = 0
