@@ -1,13 +1,14 @@
 import { Activities, NOBODY, type Active } from "./activities.js";
 import { Changes } from "./changes.js";
 import type { Connection } from "./connection.js";
+import type { ListedMessage } from "./displayed_message.js";
 import { ChatError, isOffline } from "./errors.js";
 import { Following } from "./following.js";
 import { History } from "./history.js";
-import type { ListedMessage } from "./listed.js";
-import { Listing } from "./listing.js";
 import type { ReadEvent, ReadMarks } from "./marks.js";
-import type { NewMessage, Outbox } from "./outbox.js";
+import { MessageList } from "./message_list.js";
+import type { Outbox } from "./outbox.js";
+import type { NewMessage } from "./outbox_storage.js";
 import type { Answers, Conversation as View, Message } from "./protocol.js";
 import { Reading } from "./reading.js";
 import { Store, type Observable } from "./store.js";
@@ -49,7 +50,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
   #store: Store<ConversationSnapshot>;
   #history: History;
   #following: Following;
-  #listing: Listing;
+  #messageList: MessageList;
   #reading: Reading;
   #activities: Activities;
   #changes: Changes;
@@ -74,7 +75,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
       live: (going) => this.#live(going),
       failed: (error) => this.#failed(error),
     });
-    this.#listing = new Listing(id, outbox, userId);
+    this.#messageList = new MessageList(id, outbox, userId);
     this.#reading = new Reading(connection, id, userId, around.error);
     this.#activities = new Activities(connection, id, userId);
     this.#changes = new Changes(connection);
@@ -235,7 +236,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
   /** @internal */
   acknowledged(message: Message): void {
     // As a rule it was heard of before. Not while catching up, nor when another node was first.
-    if (this.#opened && message.seq >= this.#history.timeline.next) this.#listing.acknowledged(message);
+    if (this.#opened && message.seq >= this.#history.timeline.next) this.#messageList.acknowledged(message);
   }
 
   // --- what becomes of it -----------------------------------------------------------------------------
@@ -283,7 +284,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
   #forget(status: "idle" | "closed"): void {
     this.#following.stop();
     this.#history.forget();
-    this.#listing.forget();
+    this.#messageList.forget();
     this.#activities.forget();
     this.#show({ status, ...NOBODY });
   }
@@ -297,7 +298,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
   #show(changes: Partial<ConversationSnapshot> = {}): void {
     this.#reading.place(this.#history.timeline);
     const before = this.snapshot();
-    const messages = this.#listing.of(this.#history.timeline);
+    const messages = this.#messageList.of(this.#history.timeline);
     const { hasOlder } = this.#history;
     const after = { ...before, ...changes, messages, hasOlder, marks: this.#reading.marks };
     const keys = Object.keys(after) as (keyof ConversationSnapshot)[];

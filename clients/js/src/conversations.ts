@@ -1,8 +1,8 @@
 import type { Background } from "./background.js";
-import { Doubts } from "./doubts.js";
 import { ChatError, isOffline } from "./errors.js";
-import { afterEvent, inOrder, leavesDoubt, type ListedConversation, type Overview } from "./overview.js";
+import { afterEvent, inOrder, needsRevalidation, type ListedConversation, type Overview } from "./overview.js";
 import type { Conversation } from "./protocol.js";
+import { Revalidation } from "./revalidation.js";
 import { Store } from "./store.js";
 
 const PAGE = 200;
@@ -17,15 +17,15 @@ export class Conversations extends Store<readonly ListedConversation[]> {
   /** What was told since the list was asked for: the answer may be older. */
   #sinceAsked: [name: string, payload: unknown][] | null = null;
   #life = 0;
-  #doubts: Doubts | null;
+  #revalidation: Revalidation | null;
 
   constructor(
     private readonly background: Background | null,
     private readonly onError: (error: unknown) => void,
   ) {
     super([]);
-    const crowd = (id: string): number => this.get(id)?.participantCount ?? 0;
-    this.#doubts = background && new Doubts((id) => this.#look(background, id), crowd);
+    const size = (id: string): number => this.get(id)?.participantCount ?? 0;
+    this.#revalidation = background && new Revalidation((id) => this.#look(background, id), size);
   }
 
   get(conversationId: string): ListedConversation | undefined {
@@ -48,7 +48,7 @@ export class Conversations extends Store<readonly ListedConversation[]> {
   disconnected(): void {
     this.#life++;
     this.#sinceAsked = null;
-    this.#doubts?.forget();
+    this.#revalidation?.cancel();
   }
 
   event(name: string, payload: unknown): void {
@@ -57,9 +57,9 @@ export class Conversations extends Store<readonly ListedConversation[]> {
   }
 
   #take(name: string, payload: unknown): void {
-    const doubtful = leavesDoubt(this.#list, name, payload, this.#me);
+    const uncertain = needsRevalidation(this.#list, name, payload, this.#me);
     this.#show(afterEvent(this.#list, name, payload, this.#me));
-    if (doubtful !== null) this.#doubts?.add(doubtful);
+    if (uncertain !== null) this.#revalidation?.schedule(uncertain);
   }
 
   #show(list: Overview): void {
@@ -84,11 +84,11 @@ export class Conversations extends Store<readonly ListedConversation[]> {
       this.#sinceAsked = null;
       this.#show(found);
       // One that became the most active while the pages were read is on none of them.
-      for (const one of rooms) if (!found.has(one)) this.#doubts?.add(one);
+      for (const one of rooms) if (!found.has(one)) this.#revalidation?.schedule(one);
       for (const [name, payload] of told) {
         this.#take(name, payload);
         // Whether the answer had it already cannot be seen from a mark.
-        if (name.endsWith(":read")) this.#doubts?.add((payload as { conversationId: string }).conversationId);
+        if (name.endsWith(":read")) this.#revalidation?.schedule((payload as { conversationId: string }).conversationId);
       }
     } catch (error) {
       if (life !== this.#life) return;

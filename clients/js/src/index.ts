@@ -1,10 +1,10 @@
 export { ChatClient, type ChatOptions } from "./client.js";
 export type { ConnectionState, SocketSettings } from "./connection.js";
 export type { Conversation, ConversationSnapshot } from "./conversation.js";
+export type { ListedMessage } from "./displayed_message.js";
 export { ChatError, type Code } from "./errors.js";
-export type { ListedMessage } from "./listed.js";
 export type { ReadMark, ReadMarks } from "./marks.js";
-export type { NewMessage, OutboxEntry, OutboxStorage } from "./outbox.js";
+export type { NewMessage, OutboxEntry, OutboxStorage } from "./outbox_storage.js";
 export type { ListedConversation } from "./overview.js";
 export type { Presence } from "./presence.js";
 export type * from "./protocol.js";

@@ -1,31 +1,8 @@
 import type { Connection } from "./connection.js";
 import { ChatError } from "./errors.js";
-import type { ErrorShape, Message, Requests } from "./protocol.js";
+import { StoredOutbox, type NewMessage, type OutboxEntry, type OutboxStorage } from "./outbox_storage.js";
+import type { ErrorShape, Message } from "./protocol.js";
 import { insist } from "./retry.js";
-import { Shelf } from "./shelf.js";
-
-export type NewMessage = Omit<Requests["message:send"], "conversationId" | "clientMessageId">;
-
-/** A send that is not acknowledged yet. Plain JSON. */
-export interface OutboxEntry {
-  readonly clientMessageId: string;
-  readonly conversationId: string;
-  /** Who sends it; null until the first connection has said who that is. */
-  readonly userId: string | null;
-  readonly createdAt: string;
-  readonly message: NewMessage;
-  /** Why the server does not take it; null while it is tried. */
-  readonly error: Pick<ErrorShape, "code" | "message" | "details"> | null;
-}
-
-/**
- * Where sends outlive the page. `save` gets all that are to be there, after a `load`, and is not called again
- * before it ends. Tabs may share one.
- */
-export interface OutboxStorage {
-  load(): Promise<readonly OutboxEntry[]> | readonly OutboxEntry[];
-  save(entries: readonly OutboxEntry[]): Promise<void> | void;
-}
 
 export interface OutboxListener {
   /** The entries of a conversation are others. */
@@ -43,7 +20,7 @@ export class Outbox {
   #waiting = new Map<string, { resolve(message: Message): void; reject(error: ChatError): void }>();
   #sending = new Set<string>();
   #userId: string | null = null;
-  #shelf: Shelf | null;
+  #stored: StoredOutbox | null;
   #loaded: Promise<void>;
 
   constructor(
@@ -51,7 +28,7 @@ export class Outbox {
     private readonly listener: OutboxListener,
     storage: OutboxStorage | null,
   ) {
-    this.#shelf = storage && new Shelf(storage, listener.error);
+    this.#stored = storage && new StoredOutbox(storage, listener.error);
     this.#loaded = this.#load();
   }
 
@@ -159,12 +136,12 @@ export class Outbox {
 
   #set(entries: readonly OutboxEntry[], conversationId?: string): void {
     this.#entries = entries;
-    void this.#loaded.then(() => this.#shelf?.save(this.#entries));
+    void this.#loaded.then(() => this.#stored?.save(this.#entries));
     if (conversationId !== undefined) this.listener.changed(conversationId);
   }
 
   async #load(): Promise<void> {
-    const kept = (await this.#shelf?.load()) ?? [];
+    const kept = (await this.#stored?.load()) ?? [];
     this.#entries = [...kept, ...this.#entries];
     for (const one of new Set(kept.map((entry) => entry.conversationId))) this.listener.changed(one);
   }

@@ -46,8 +46,8 @@ export function afterEvent(list: Overview, name: string, payload: unknown, me: s
   return put(list, { ...after, lastMessage: changed(lastMessage, change) });
 }
 
-/** Whether the event may leave a count or a participant that only the server knows. */
-export function leavesDoubt(list: Overview, name: string, payload: unknown, me: string): string | null {
+/** The conversation of an event after which only the server may know a count or a participant; null: none. */
+export function needsRevalidation(list: Overview, name: string, payload: unknown, me: string): string | null {
   if (name === "conversation:joined") return (payload as Conversation).id;
   const { conversationId, userId, upToMessageId, seq } = (payload ?? {}) as Partial<Telling>;
   const one = conversationId === undefined ? undefined : list.get(conversationId);

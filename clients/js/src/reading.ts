@@ -1,5 +1,5 @@
 import type { Connection } from "./connection.js";
-import type { ListedMessage } from "./listed.js";
+import type { ListedMessage } from "./displayed_message.js";
 import { Marker } from "./marker.js";
 import { hasRead, lastRead, marked, type ReadEvent, type ReadMarks } from "./marks.js";
 import type { Conversation as View } from "./protocol.js";

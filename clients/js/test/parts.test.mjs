@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Activity } from "../dist/activity.js";
-import { afterEvent, inOrder, leavesDoubt } from "../dist/overview.js";
+import { afterEvent, inOrder, needsRevalidation } from "../dist/overview.js";
 import { Store } from "../dist/store.js";
 import { endOf, Tokens } from "../dist/tokens.js";
 import { hasRead, marked } from "../dist/marks.js";
@@ -52,11 +52,11 @@ test("reading up to the newest message leaves nothing unread; anything else is a
   const before = after(list(view("c", { unreadCount: 4 })), ["message:new", message(1, 1)]);
   const read = (upToMessageId) => ({ conversationId: "c", userId: "alice", upToMessageId, count: 2 });
   assert.equal(unread(after(before, ["conversation:read", read("m1")])), 0);
-  assert.equal(leavesDoubt(before, "conversation:read", read("m1"), "alice"), null);
+  assert.equal(needsRevalidation(before, "conversation:read", read("m1"), "alice"), null);
   assert.equal(unread(after(before, ["conversation:read", read("m0")])), 3);
-  assert.equal(leavesDoubt(before, "conversation:read", read("m0"), "alice"), "c");
-  assert.equal(leavesDoubt(before, "conversation:read", { ...read("m0"), userId: "bob" }, "alice"), null);
-  assert.equal(leavesDoubt(before, "message:deleted", { conversationId: "c" }, "alice"), "c");
+  assert.equal(needsRevalidation(before, "conversation:read", read("m0"), "alice"), "c");
+  assert.equal(needsRevalidation(before, "conversation:read", { ...read("m0"), userId: "bob" }, "alice"), null);
+  assert.equal(needsRevalidation(before, "message:deleted", { conversationId: "c" }, "alice"), "c");
 });
 
 test("the list is in the order of what was said last, and shows it as it is", () => {

@@ -1,4 +1,4 @@
-import type { OutboxEntry } from "./outbox.js";
+import type { OutboxEntry } from "./outbox_storage.js";
 import type { Message } from "./protocol.js";
 
 /** A message as a list shows it: on record, or on its way. */

@@ -1,5 +1,6 @@
-import { pending, sent, type ListedMessage } from "./listed.js";
-import type { Outbox, OutboxEntry } from "./outbox.js";
+import { pending, sent, type ListedMessage } from "./displayed_message.js";
+import type { Outbox } from "./outbox.js";
+import type { OutboxEntry } from "./outbox_storage.js";
 import type { Message } from "./protocol.js";
 import type { Timeline } from "./timeline.js";
 
@@ -7,7 +8,7 @@ import type { Timeline } from "./timeline.js";
  * The messages of a conversation as they are shown: those on record, then those on their way. What has not
  * changed is the same object each time, the whole list included.
  */
-export class Listing {
+export class MessageList {
   #list: readonly ListedMessage[] = [];
   /** Acknowledged, and not heard of in its place yet. */
   #acknowledged: readonly Message[] = [];

@@ -1,7 +1,30 @@
-import type { OutboxEntry, OutboxStorage } from "./outbox.js";
+import type { ErrorShape, Requests } from "./protocol.js";
 
-/** The entries in the app's storage. Other tabs may have theirs in the same one: those stay as they are. */
-export class Shelf {
+export type NewMessage = Omit<Requests["message:send"], "conversationId" | "clientMessageId">;
+
+/** A send that is not acknowledged yet. Plain JSON. */
+export interface OutboxEntry {
+  readonly clientMessageId: string;
+  readonly conversationId: string;
+  /** Who sends it; null until the first connection has said who that is. */
+  readonly userId: string | null;
+  readonly createdAt: string;
+  readonly message: NewMessage;
+  /** Why the server does not take it; null while it is tried. */
+  readonly error: Pick<ErrorShape, "code" | "message" | "details"> | null;
+}
+
+/**
+ * Where sends outlive the page. `save` gets all that are to be there, after a `load`, and is not called again
+ * before it ends. Tabs may share one.
+ */
+export interface OutboxStorage {
+  load(): Promise<readonly OutboxEntry[]> | readonly OutboxEntry[];
+  save(entries: readonly OutboxEntry[]): Promise<void> | void;
+}
+
+/** The outbox's entries in the app's storage. Tabs may share a storage: the entries of others stay as they are. */
+export class StoredOutbox {
   /** Nothing is written over what could not be read. */
   #readable = false;
   #ours: ReadonlySet<string> = new Set();
