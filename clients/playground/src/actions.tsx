@@ -1,7 +1,7 @@
 import type { Conversation, ListedMessage } from "@chatserver/client";
 import { useRef } from "preact/hooks";
+import type { Draft } from "./draft.js";
 import type { Session } from "./session.js";
-import type { Draft } from "./thread.js";
 
 const EMOJI = ["👍", "❤️", "😂", "🎉"];
 

@@ -1,7 +1,7 @@
 import type { Conversation } from "@chatserver/client";
 import { useEffect, useRef, useState } from "preact/hooks";
+import type { Draft } from "./draft.js";
 import type { Session } from "./session.js";
-import type { Draft } from "./thread.js";
 
 interface Props {
   readonly session: Session;

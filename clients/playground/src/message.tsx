@@ -2,8 +2,8 @@ import type { Conversation, ListedMessage } from "@chatserver/client";
 import { useState } from "preact/hooks";
 import { Actions } from "./actions.js";
 import { Avatar } from "./avatar.js";
+import type { Draft } from "./draft.js";
 import type { Session } from "./session.js";
-import type { Draft } from "./thread.js";
 import { inWords } from "./words.js";
 
 interface Props {

@@ -2,13 +2,11 @@ import type { ListedConversation, ListedMessage } from "@chatserver/client";
 import { useEffect, useState } from "preact/hooks";
 import { Composer } from "./composer.js";
 import { titleOf } from "./conversations.js";
+import type { Draft } from "./draft.js";
 import { Message } from "./message.js";
 import { useObserved } from "./observe.js";
 import { useScroll } from "./scroll.js";
 import type { Session } from "./session.js";
-
-/** What the composer is about: something new, an answer, or a correction. */
-export type Draft = { readonly kind: "reply" | "edit"; readonly message: ListedMessage } | null;
 
 interface Props {
   readonly session: Session;
