@@ -137,7 +137,7 @@ class Log:
         self._batch_metrics.watch(metrics)
         metrics.gauges(
             "chat_log_batches_in_flight",
-            "BatchMetrics being committed, by what is in them.",
+            "Batches being committed, by what is in them.",
             "kind",
             lambda: {"sends": self._writers, "changes": self._changers},
         )
