@@ -164,7 +164,7 @@ async def _serve(settings: Settings, workers: int) -> None:
                 await serve_app(settings, mongo_url=url, started=started)
     except EmbeddedFailed as error:
         terminal.fail(str(error), terminal.FAILED)
-    except (PyMongoError, TimeoutError) as error:
+    except PyMongoError as error:
         terminal.fail(
             f"MongoDB does not serve: {words_of(error)}. See chatserver doctor.", terminal.FAILED
         )
@@ -187,7 +187,7 @@ async def _worker(settings: Settings, metrics_socket: Path) -> None:
             started=lambda: None,
             metrics_socket=metrics_socket,
         )
-    except (PyMongoError, TimeoutError) as error:
+    except PyMongoError as error:
         terminal.fail(f"MongoDB does not serve: {words_of(error)}.", terminal.FAILED)
     except asyncio.CancelledError:
         return

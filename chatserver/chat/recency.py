@@ -44,6 +44,6 @@ class Recency(Dates):
     async def close(self) -> None:
         try:
             await super().close()
-        except (PyMongoError, TimeoutError) as error:
+        except PyMongoError as error:
             # The next start repairs it.
             log.warning("the order of conversation lists was not written", error=str(error))

@@ -22,7 +22,7 @@ class Events:
         self._mongo = mongo
 
     async def event(self, entry: Document) -> Event:
-        """The event of an entry whose kind is in TYPE_OF_ENTRY. Raises PyMongoError, TimeoutError."""
+        """The event of an entry whose kind is in TYPE_OF_ENTRY. Raises DatabaseUnavailable."""
         kind = entry["kind"]
         if kind == "message":
             data = self._message(entry, entry["lastRev"])

@@ -6,7 +6,14 @@ be rolled back by a failover.
 
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
-from .failures import UNENCODABLE, duplicate_of, is_down
+from .failures import (
+    DEADLINE_S,
+    UNENCODABLE,
+    DatabaseUnavailable,
+    deadline,
+    duplicate_of,
+    is_down,
+)
 from .mongo import (
     AFTER,
     CLOSE_S,
@@ -17,7 +24,6 @@ from .mongo import (
     Document,
     Mongo,
     Session,
-    deadline,
     new_id,
     replace_one,
 )
@@ -26,12 +32,14 @@ from .operations import Operations
 __all__ = [
     "AFTER",
     "CLOSE_S",
+    "DEADLINE_S",
     "DEAD_RETENTION_S",
     "RETENTION_S",
     "UNENCODABLE",
     "BulkWriteError",
     "Changes",
     "Collection",
+    "DatabaseUnavailable",
     "Document",
     "DuplicateKeyError",
     "Mongo",

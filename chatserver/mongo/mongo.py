@@ -18,6 +18,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
+from .failures import DEADLINE_S
 from .indexes import INDEXES
 from .operations import Operations, Timed
 
@@ -31,9 +32,6 @@ Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 Session = AsyncClientSession
 Changes = AsyncChangeStream[Document]
-
-DEADLINE_S = 4.0
-"""Every operation ends within it, retries included, so that a caller hears UNAVAILABLE within 5 s."""
 
 CLOSE_S = 2.0
 
@@ -281,15 +279,6 @@ def _already_there() -> Iterator[None]:
     except OperationFailure as error:
         if error.code != 48:  # NamespaceExists
             raise
-
-
-def deadline() -> asyncio.Timeout:
-    """`async with deadline():` no database call in it takes longer. It ends with TimeoutError.
-
-    Not the driver's own time-outs: those cost every call 60 µs. Transactions have them, because
-    there a cancelled call is followed by one that aborts.
-    """
-    return asyncio.timeout(DEADLINE_S)
 
 
 def replace_one(doc: Document) -> pymongo.ReplaceOne[Document]:

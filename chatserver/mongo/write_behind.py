@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import datetime
 
 from .. import tasks
-from . import CLOSE_S, Mongo, PyMongoError, deadline, is_down
+from . import CLOSE_S, DatabaseUnavailable, Mongo, deadline
 
 
 class Dates:
@@ -35,11 +36,9 @@ class Dates:
     async def _keep_flushing(self) -> None:
         while self._dirty:
             began = time.monotonic()
-            try:
+            # What could not be written is written with what comes next.
+            with suppress(DatabaseUnavailable):
                 await self.flush()
-            except (PyMongoError, TimeoutError) as error:
-                if not is_down(error):
-                    raise
             took = time.monotonic() - began
             await asyncio.sleep(
                 min(self._pace_s, took / self._share) if self._share else self._pace_s
@@ -59,7 +58,7 @@ class Dates:
                 raise
 
     async def close(self) -> None:
-        """Raises PyMongoError, TimeoutError when not all could be written."""
+        """Raises DatabaseUnavailable, or another PyMongoError, when not all could be written."""
         await tasks.end(self._task)
-        async with asyncio.timeout(CLOSE_S):
+        async with deadline(CLOSE_S):
             await self.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...errors import NotFound
-from ...mongo import Document, Mongo, PyMongoError, deadline, is_down
+from ...mongo import DatabaseUnavailable, Document, Mongo, deadline
 from ...realtime.rooms.sequencer import PAGE, Unreadable
 from ...realtime.rooms.update import RoomUpdate
 from ..announcements import describe
@@ -33,9 +33,7 @@ class LogReader:
         try:
             async with deadline():
                 return await self._after(room, offset)
-        except (PyMongoError, TimeoutError) as error:
-            if not is_down(error):
-                raise
+        except DatabaseUnavailable as error:
             raise Unreadable from error
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
@@ -58,9 +56,7 @@ class LogReader:
                     async for doc in cursor:
                         latest = doc["latest"]
                         found[doc["_id"]] = offset_of(latest[0]["_id"]) if latest else 0
-        except (PyMongoError, TimeoutError) as error:
-            if not is_down(error):
-                raise
+        except DatabaseUnavailable as error:
             raise Unreadable from error
         return found
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ...clock import now
 from ...errors import NotFound
-from ...mongo import Document, Mongo, PyMongoError, deadline, is_down
+from ...mongo import DatabaseUnavailable, Document, Mongo, deadline
 from ...realtime.rooms.rooms import Arrival
 from ...realtime.rooms.sequencer import Unreadable
 from ...realtime.rooms.update import RoomUpdate
@@ -70,9 +70,7 @@ class MembershipCatchUp:
                     await self._users.look_again(user_ids[n : n + AT_ONCE])
             async with deadline():
                 await self._find_joined(set(user_ids), since)
-        except (PyMongoError, TimeoutError) as error:
-            if not is_down(error):
-                raise
+        except DatabaseUnavailable as error:
             raise Unreadable from error
 
     async def _find_joined(self, user_ids: set[str], since: datetime) -> None:

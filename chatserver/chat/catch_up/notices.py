@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Protocol
 
-from ...mongo import Document, Mongo, PyMongoError, deadline, is_down
+from ...mongo import DatabaseUnavailable, Document, Mongo, deadline
 from ...realtime.rooms.sequencer import Unreadable
 from ..membership import Members
 from ..presence.transitions import announced
@@ -58,9 +58,7 @@ class NoticeCatchUp:
             complete = await self._presence(within, set(rooms))
             for n in range(0, len(rooms), ROOMS):
                 complete &= await self._reading(within, rooms[n : n + ROOMS])
-        except (PyMongoError, TimeoutError) as error:
-            if not is_down(error):
-                raise
+        except DatabaseUnavailable as error:
             raise Unreadable from error
         if not complete:
             raise Unreadable

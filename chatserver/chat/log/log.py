@@ -6,12 +6,21 @@ import asyncio
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
 from ...errors import ChatError, Internal, Unavailable
-from ...mongo import Document, Mongo, PyMongoError, Session, deadline, is_down
+from ...mongo import (
+    DEADLINE_S,
+    DatabaseUnavailable,
+    Document,
+    Mongo,
+    Session,
+    deadline,
+    is_down,
+)
 from ...observability.metrics import Families
 from ...outbox.endpoints import Routes
 from ..message import conversation_of
@@ -270,7 +279,8 @@ class Log:
         """Run one commit; whatever happens, every future is answered and the tails go on."""
         try:
             with self._batch_metrics.batch(kind, ops):
-                async with deadline():
+                # Not `deadline`, which costs a lone send more: `_fail` tells the errors apart.
+                async with asyncio.timeout(DEADLINE_S):
                     await commit
         except Exception as error:  # whoever waits for the batch is told
             self._fail(tails, ops, error)
@@ -315,11 +325,9 @@ class Log:
             if not tail.busy and not tail.ready:
                 tail.busy = True
                 try:
-                    async with deadline():
-                        await self._position.make_sure(tail)
-                except (PyMongoError, TimeoutError) as error:
-                    if not is_down(error):
-                        raise
+                    with suppress(DatabaseUnavailable):
+                        async with deadline():
+                            await self._position.make_sure(tail)
                 finally:
                     tail.busy = False
                     self._wake(tail)

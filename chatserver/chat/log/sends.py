@@ -12,6 +12,7 @@ from ...errors import Internal, NotFound, Unavailable
 from ...mongo import (
     UNENCODABLE,
     BulkWriteError,
+    DatabaseUnavailable,
     Document,
     Mongo,
     PyMongoError,
@@ -182,9 +183,10 @@ class Sends:
         try:
             async with deadline():
                 doc = await self._mongo.log.find_one({"_id": message_id})
-        except (PyMongoError, TimeoutError) as error:
+        except PyMongoError as error:
             if not future.done():
-                future.set_exception(Unavailable() if is_down(error) else Internal())
+                unavailable = isinstance(error, DatabaseUnavailable)
+                future.set_exception(Unavailable() if unavailable else Internal())
             return
         if future.done():
             return

@@ -14,7 +14,7 @@ import structlog
 
 from ... import tasks
 from ...clock import EPOCH
-from ...mongo import Mongo, PyMongoError, Session, deadline, is_down
+from ...mongo import DatabaseUnavailable, Mongo, PyMongoError, Session, deadline
 from ...mongo.lease import ALIVE, Lease, after
 from ...observability.metrics import Families
 
@@ -140,11 +140,9 @@ class Nodes:
         await tasks.end(self._beating)
         await tasks.end(self._inheriting)
         try:
-            async with asyncio.timeout(FAREWELL_S):
+            async with deadline(FAREWELL_S):
                 await self._lease.end(self.lease)
-        except (PyMongoError, TimeoutError) as error:
-            if not is_down(error):
-                raise
+        except DatabaseUnavailable:
             log.warning("the other nodes are not told that this one ends")
 
     # --- the heart beat -------------------------------------------------------------------------
@@ -155,12 +153,11 @@ class Nodes:
             try:
                 async with deadline():
                     await self._look()
-            except (PyMongoError, TimeoutError) as error:
+            except DatabaseUnavailable:
+                log.warning("the node waits for the database")
+            except PyMongoError:
                 # Without a heart beat the others would take this node for dead: it goes on.
-                if is_down(error):
-                    log.warning("the node waits for the database")
-                else:
-                    log.exception("the node cannot renew its lease")
+                log.exception("the node cannot renew its lease")
             try:
                 async with asyncio.timeout(TICK_S * random.uniform(0.8, 1.0)):
                     await self._hurry.wait()
@@ -230,9 +227,7 @@ class Nodes:
                     await self._mongo.nodes.delete_one({"_id": ended.lease, "claimant": claimant})
             except LeaseLost:
                 log.warning("another node was quicker to take over", lease=ended.lease)
-            except (PyMongoError, TimeoutError) as error:
-                if not is_down(error):
-                    raise
+            except DatabaseUnavailable:
                 log.warning("taking over waits for the database", lease=ended.lease)
                 return
 

@@ -17,7 +17,7 @@ import structlog
 
 from ... import tasks
 from ...clock import iso, now
-from ...mongo import Mongo, PyMongoError, deadline, is_down
+from ...mongo import DatabaseUnavailable, Mongo, deadline
 from ...mongo.write_behind import Dates
 from ..membership import Members
 from .node_leases import Ended, LeaseGuard, LeaseLost, Nodes
@@ -126,9 +126,7 @@ class Presence:
                         await self._record([one for one in batch if one in self._changed])
             except LeaseLost:
                 log.info("presence waits for another lease", users=len(self._changed))
-            except (PyMongoError, TimeoutError) as error:
-                if not is_down(error):
-                    raise
+            except DatabaseUnavailable:
                 log.warning("presence waits for the database", users=len(self._changed))
                 await asyncio.sleep(1.0)
 
@@ -185,9 +183,7 @@ class Presence:
         await tasks.end(self._task)
         try:
             await self._active.close()
-        except (PyMongoError, TimeoutError) as error:
-            if not is_down(error):
-                raise
+        except DatabaseUnavailable as error:
             log.warning("who was active was not written", error=str(error))
 
     # --- what is asked --------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class Transitions:
         """Record at most BATCH users as here under `lease`, or as not here; under the leases that it
         `replaces` they are no longer. May be repeated when it failed.
 
-        Raises LeaseLost, PyMongoError, TimeoutError.
+        Raises LeaseLost, PyMongoError.
         """
         at = now()
         made: list[_Transition] = []

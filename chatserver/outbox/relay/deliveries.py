@@ -12,7 +12,7 @@ from datetime import timedelta
 import structlog
 
 from ...clock import now
-from ...mongo import Document, Mongo, PyMongoError, deadline, is_down
+from ...mongo import DatabaseUnavailable, Document, Mongo, PyMongoError, deadline
 from ..event import Event
 from ..pending import Pending, due_for_key
 from ..sinks.sink import Delivery, Sink
@@ -165,9 +165,9 @@ class Deliveries:
                 found = await due_for_key(
                     self._mongo, self.name, queue.partition, queue.ordering_key, limit
                 )
-        except (PyMongoError, TimeoutError) as error:
+        except PyMongoError as error:
             queue.behind = True
-            if not is_down(error):
+            if not isinstance(error, DatabaseUnavailable):
                 raise
             await asyncio.sleep(1.0)
             return
@@ -181,12 +181,13 @@ class Deliveries:
         """Send the head of a queue once. Returns whether the queue may go on."""
         try:
             event = await self._event(pending)
-        except (PyMongoError, TimeoutError) as error:
-            if not is_down(error):
-                raise
+        except DatabaseUnavailable:
             self.queues.put_back(queue, pending)
             await asyncio.sleep(1.0)
             return True
+        except PyMongoError:
+            # The database refuses the question: that says nothing of the record.
+            raise
         except Exception:  # a record that cannot be told of must not hold up what is behind it
             log.exception("an event cannot be made of a record", record=pending.id)
             await self._dead_letter(queue, pending, "The record cannot be read.")

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import structlog
 
-from ...mongo import DuplicateKeyError, Mongo, PyMongoError, deadline, is_down, new_id
+from ...mongo import DatabaseUnavailable, DuplicateKeyError, Mongo, deadline, new_id
 from ...mongo.lease import ALIVE, Lease
 from ..endpoints import PARTITIONS
 
@@ -61,9 +61,7 @@ class Leases:
             try:
                 async with deadline():
                     await self._look()
-            except (PyMongoError, TimeoutError) as error:
-                if not is_down(error):
-                    raise
+            except DatabaseUnavailable:
                 log.warning("the relay waits for the database")
             self._changed()
             await asyncio.sleep(LEAVE_S if self._leaving else TICK_S * random.uniform(0.8, 1.0))

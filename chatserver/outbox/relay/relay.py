@@ -96,7 +96,7 @@ class Relay:
         except TimeoutError:
             log.warning("what is in flight is delivered again by the next relay")
         if self._leases.valid:
-            with contextlib.suppress(TimeoutError, PyMongoError):
+            with contextlib.suppress(PyMongoError):
                 await self._leases.release()
 
     # --- terms ----------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ class Relay:
         while True:
             try:
                 await self._scan(partitions)
-            except (PyMongoError, TimeoutError) as error:
+            except PyMongoError as error:
                 log.warning("the relay cannot read what is due", reason=type(error).__name__)
                 await asyncio.sleep(1.0)
             else:

@@ -13,11 +13,11 @@ from ...clock import now
 from ...mongo import (
     DEAD_RETENTION_S,
     RETENTION_S,
+    DatabaseUnavailable,
     Document,
     Mongo,
     Session,
     deadline,
-    is_down,
 )
 from ..endpoints import slots_of
 from ..event import dead_letter_id
@@ -151,13 +151,13 @@ class Results:
                     async with deadline():
                         await self._store(batch)
                     break
-                except Exception as error:  # whoever waits for the batch is told
-                    if not is_down(error):
-                        batch.written.set_exception(error)
-                        break
+                except DatabaseUnavailable:
                     log.warning("the record of deliveries waits for the database")
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 2.0)
+                except Exception as error:  # whoever waits for the batch is told
+                    batch.written.set_exception(error)
+                    break
             if not batch.written.done():
                 batch.written.set_result(None)
 
