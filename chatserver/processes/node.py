@@ -25,7 +25,7 @@ from ..api.sockets.door import Door
 from ..mongo import Mongo, Operations
 from ..observability.metrics import Metrics
 from ..outbox.metrics import WaitingMetrics
-from ..realtime import Direct, RealtimeServer
+from ..realtime import RealtimeServer, attach_dispatcher
 from ..settings import Settings
 from . import chat_core, gc_tuning
 from .child import Child
@@ -89,7 +89,7 @@ async def serve(
         door = Door(chat, rooms, tokens, limits, metrics, tracing)
         stack.push_async_callback(door.close)
         sockets = _sockets(settings, transports=["websocket"] if metrics_socket else None)
-        Direct(sockets, door)
+        attach_dispatcher(sockets, door)
         watch_sockets(metrics, sockets.eio)
         operations.watch(metrics)
         stack.callback(watch_process(metrics, "chat").close)

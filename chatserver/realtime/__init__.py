@@ -6,15 +6,15 @@ named in the docstrings, and were read in the pinned versions. See README.md.
 
 from .engine.engine import EngineServer
 from .redis_manager import SpreadClients
-from .server.fast_path import Connection, Direct, Dispatcher, Refused
+from .server.fast_path import Connection, Dispatcher, Refused, attach_dispatcher
 from .server.server import RealtimeServer
 
 __all__ = [
     "Connection",
-    "Direct",
     "Dispatcher",
     "EngineServer",
     "RealtimeServer",
     "Refused",
     "SpreadClients",
+    "attach_dispatcher",
 ]

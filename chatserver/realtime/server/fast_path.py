@@ -1,4 +1,4 @@
-"""A fast path through a RealtimeServer: its one namespace, events handed over as they are parsed."""
+"""A fast path through a RealtimeServer: one namespace, whose events are handed over as they are parsed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BINARY = re.compile(rb"[56]\d{1,3}-(\d{0,15})(?=\[)")
 
 
 class Connection:
-    """A client in the one namespace there is. Whoever dispatches may keep its own with `of`."""
+    """A client in the one namespace there is. The dispatcher may keep an object of its own in `of`."""
 
     __slots__ = ("environ", "of", "rooms", "session", "sid", "user_id")
 
@@ -28,7 +28,7 @@ class Connection:
         self.sid = sid
         self.user_id = user_id
         self.rooms: set[str] = set()
-        """Those it hears."""
+        """The rooms whose packets it receives."""
         self.of: Any = None
 
     def emit(self, name: str, data: Any) -> None:
@@ -42,7 +42,7 @@ class Connection:
 
 
 class Dispatcher(Protocol):
-    """What stands behind the server. Nothing but `connecting` may wait."""
+    """Handles the clients and events of a server. Only `connecting` may wait."""
 
     async def connecting(
         self, session: Session, sid: str, environ: dict[str, Any], auth: Any
@@ -63,21 +63,27 @@ class Dispatcher(Protocol):
         """The client has gone."""
 
 
-class Direct:
-    """Puts a dispatcher behind a server: no task, no queue and no second look at what comes in."""
+def attach_dispatcher(server: RealtimeServer, dispatcher: Dispatcher) -> None:
+    """Hand the events of the server's one namespace to the dispatcher as they are parsed: without a task,
+    without a queue, and without decoding them."""
+    fast_path = _FastPath(server, dispatcher)
+    server.eio.deliver = fast_path.deliver
+    server.eio.deliver_binary = fast_path.ignore
+    server.admitted = fast_path.admitted
+    server.on("connect", fast_path.connect)
+    server.on("disconnect", fast_path.disconnect)
+
+
+class _FastPath:
+    """The functions that attach_dispatcher puts into a server."""
 
     def __init__(self, server: RealtimeServer, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._manager = server.manager
         self._eio = server.eio
         self._connections: dict[str, Connection] = {}
-        server.eio.deliver = self._deliver
-        server.eio.deliver_binary = self._ignore
-        server.admitted = self._admitted
-        server.on("connect", self._connect)
-        server.on("disconnect", self._disconnect)
 
-    def _deliver(self, session: Session, body: bytes) -> None:
+    def deliver(self, session: Session, body: bytes) -> None:
         """One Socket.IO packet. Raises Malformed."""
         kind = body[:1]
         if kind == b"2":
@@ -107,10 +113,10 @@ class Direct:
         elif kind != b"3":  # acknowledgements: none is ever asked for
             raise Malformed()
 
-    def _ignore(self, session: Session, data: bytes) -> None:
+    def ignore(self, session: Session, data: bytes) -> None:
         """Attachments of a packet that has been refused."""
 
-    async def _connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
+    async def connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
         session = self._eio.sockets.get(self._manager.eio_sid_from_sid(sid, "/"))
         if session is None:
             raise Refused("gone")
@@ -119,10 +125,10 @@ class Direct:
         environ.pop("aiohttp.request", None)
         self._connections[sid] = session.connection = connection
 
-    def _admitted(self, session: Session, sid: str, namespace: str) -> None:
+    def admitted(self, session: Session, sid: str, namespace: str) -> None:
         self._dispatcher.connected(self._connections[sid])
 
-    async def _disconnect(self, sid: str, reason: str) -> None:
+    async def disconnect(self, sid: str, reason: str) -> None:
         if (connection := self._connections.pop(sid, None)) is not None:
             connection.session.connection = None
             self._dispatcher.disconnected(connection)
