@@ -26,7 +26,7 @@ from ..bus import Address, Bus
 from ..bus.subscriptions import KEEP_FOR_S, Subscriptions
 from ..engine.packet import Packet
 from ..engine.session import Session
-from ..server.packet_validation import StrictPacket
+from ..server.packet_validation import ValidatedPacket
 from .callbacks import Callbacks
 from .envelope import NODE
 from .members import Members
@@ -199,7 +199,7 @@ class SpreadClients(Members):
 
     @property
     def _packet_class(self) -> Any:
-        return StrictPacket if self.server is None else self.server.packet_class
+        return ValidatedPacket if self.server is None else self.server.packet_class
 
     @property
     def _sockets(self) -> dict[str, Session]:

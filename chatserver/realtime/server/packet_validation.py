@@ -21,7 +21,7 @@ _PLAIN = frozenset([str, int, float, bool, type(None)])
 _BINARY = (packet.BINARY_EVENT, packet.BINARY_ACK)
 
 
-class StrictPacket(Packet):
+class ValidatedPacket(Packet):
     """python-socketio's, which takes what is no packet. Overridden of 5.18.1's: decode and
     add_attachment, which raise Malformed, and data_is_binary."""
 

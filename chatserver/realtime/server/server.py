@@ -20,7 +20,7 @@ from ..engine.engine import EngineServer
 from ..engine.packet import Malformed
 from ..engine.session import Session
 from .clients import Clients
-from .packet_validation import StrictPacket, is_valid
+from .packet_validation import ValidatedPacket, is_valid
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class RealtimeServer(socketio.AsyncServer):
         self._outside: dict[str, asyncio.TimerHandle] = {}
         super().__init__(
             client_manager or Clients(),
-            **{"async_mode": "aiohttp", "serializer": StrictPacket, **options},
+            **{"async_mode": "aiohttp", "serializer": ValidatedPacket, **options},
         )
 
     def _engineio_server_class(self) -> type[EngineServer]:
