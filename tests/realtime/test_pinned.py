@@ -228,11 +228,11 @@ PINNED: list[tuple[str, str, str]] = [
         "engine/websocket.py, take_over",
     ),
     ("aiohttp.web_request.BaseRequest._cancel", "17eda35f901c", "engine/polling.py, wait"),
-    (f"{READER}.WebSocketDataQueue", "526af2531df7", "engine/websocket.py, _Inbox"),
+    (f"{READER}.WebSocketDataQueue", "526af2531df7", "engine/websocket.py, _ParserOutput"),
     (
         f"{READER}.WebSocketReader",
         "a2db8242e7f2",
-        "engine/websocket.py, _Inbox and WebSocketResponse",
+        "engine/websocket.py, _ParserOutput and WebSocketResponse",
     ),
 ]
 

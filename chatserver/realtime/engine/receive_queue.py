@@ -13,7 +13,7 @@ FULL = 128
 """Messages that may wait; past it the client is not read from until half of them are done."""
 
 
-class Inbox:
+class ReceiveQueue:
     """Hands messages to the handler of the engine.io server, one after the other, as they came."""
 
     def __init__(self, session: Session) -> None:
@@ -57,7 +57,7 @@ class Inbox:
         finally:
             self._busy = False
             if not self._waiting:
-                session.heard()
+                session.queue_emptied()
 
     def _make_room(self) -> None:
         if self._paused:

@@ -20,7 +20,7 @@ from engineio.exceptions import ContentTooLongError
 
 from .packet import Malformed, Packet, frame
 from .polling import NOOP, Polling, read
-from .receive_queue import Inbox
+from .receive_queue import ReceiveQueue
 from .websocket import TOO_SLOW, TURN_S, WebSocket, WebSocketResponse
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Session(AsyncSocket):
         self._out: list[bytes] = []
         self._polling = Polling()
         self._probed = False
-        self._inbox: Inbox | None = None
+        self._receive_queue: ReceiveQueue | None = None
 
     # --- out ------------------------------------------------------------------------------------
 
@@ -183,8 +183,8 @@ class Session(AsyncSocket):
             try:
                 most = self.server.max_http_buffer_size
                 await self._unpack(await read(environ["aiohttp.request"], most))
-                if self._inbox is not None:
-                    await self._inbox.room()
+                if self._receive_queue is not None:
+                    await self._receive_queue.room()
             finally:
                 polling.posting = False
         except (Malformed, ContentTooLongError):
@@ -232,14 +232,14 @@ class Session(AsyncSocket):
 
     def hold(self, data: str | bytes) -> None:
         """Hand a message to the server's `message` handler, after all that came before it."""
-        if self._inbox is None:
-            self._inbox = Inbox(self)
-        self._inbox.put(data)
+        if self._receive_queue is None:
+            self._receive_queue = ReceiveQueue(self)
+        self._receive_queue.put(data)
 
-    def heard(self) -> None:
-        """All that was held is handled. Most clients are silent most of the time, and an inbox is as
+    def queue_emptied(self) -> None:
+        """All that was held is handled. Most clients are silent most of the time, and a queue is as
         large as the rest of a session."""
-        self._inbox = None
+        self._receive_queue = None
 
     def malformed(self) -> None:
         """What was taken in turned out to be none of the protocol."""
@@ -350,6 +350,6 @@ class Session(AsyncSocket):
         self._polling.end()
         self._polling.hang_up()
         await super().close(wait=False, abort=True, reason=reason)
-        if self._inbox is not None:
-            self._inbox.clear()
+        if self._receive_queue is not None:
+            self._receive_queue.clear()
         self.server.sockets.pop(self.sid, None)

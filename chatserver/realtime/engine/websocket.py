@@ -77,7 +77,7 @@ class WebSocket(asyncio.Protocol):
         self._ended = False
         self._lost = False
         most = session.server.max_http_buffer_size
-        self._parser = WebSocketReader(_Inbox(self), most, compress=False, decode_text=False)
+        self._parser = WebSocketReader(_ParserOutput(self), most, compress=False, decode_text=False)
         self._rest = b""
         """What has been read, and not parsed yet."""
         self._goes_on = False
@@ -254,7 +254,7 @@ class WebSocket(asyncio.Protocol):
         self.end(code, "message too big" if code == WSCloseCode.MESSAGE_TOO_BIG else "")
 
 
-class _Inbox(WebSocketDataQueue):
+class _ParserOutput(WebSocketDataQueue):
     """Takes messages from aiohttp's parser as they are parsed, instead of queueing them for a task.
 
     Never full, as far as the parser looks; and without the deque that the stock one makes, which is
