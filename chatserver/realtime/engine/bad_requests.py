@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import WSCloseCode, web
-
-if TYPE_CHECKING:
-    from .engine import EngineServer
 
 UNKNOWN_TRANSPORT, UNKNOWN_SESSION, BAD_METHOD, BAD_REQUEST, FORBIDDEN, OTHER_VERSION = range(6)
 SECOND_WEBSOCKET = 6
@@ -25,6 +23,27 @@ _MEANINGS = (
     "Forbidden",
     "Unsupported protocol version",
 )
+
+
+class SessionState(Protocol):
+    """What decides which requests a session may have."""
+
+    connected: bool
+    upgraded: bool
+    closing: bool
+
+    @property
+    def websocket(self) -> object | None: ...
+
+
+class ServerState(Protocol):
+    """What decides which requests an engine.io server takes."""
+
+    transports: Sequence[str]
+    allow_upgrades: bool
+
+    @property
+    def sockets(self) -> Mapping[str, SessionState]: ...
 
 
 def refused(code: int, message: str | None = None, status: str = "400 BAD REQUEST") -> Any:
@@ -45,14 +64,14 @@ async def turned_away(request: web.Request) -> web.StreamResponse:
     return websocket
 
 
-def what_to_do(server: EngineServer, code: int) -> str | None:
+def what_to_do(server: ServerState, code: int) -> str | None:
     """A sentence for whoever reads the answer, where the meaning of the code does not say enough."""
     if code == UNKNOWN_TRANSPORT and server.transports == ["websocket"]:
         return 'Only WebSocket is served here: connect with transports: ["websocket"]'
     return None
 
 
-def refusal(server: EngineServer, request: web.BaseRequest) -> int | None:
+def refusal(server: ServerState, request: web.BaseRequest) -> int | None:
     """The code of what is wrong with a request; None when it may go on."""
     transport = request.query.get("transport")
     if transport not in server.transports:

@@ -19,10 +19,10 @@ from engineio.exceptions import ContentTooLongError
 
 from . import bad_requests
 from .client_addresses import Addresses, Network
+from .end_reasons import DRAIN, TOO_SLOW
 from .heartbeat import Heartbeat
 from .packet import Malformed
 from .session import Session
-from .websocket import TOO_SLOW
 
 UPGRADE_S = 10.0
 UNSENT_LIMIT = 1024 * 1024
@@ -173,7 +173,7 @@ class EngineServer(engineio.AsyncServer):
         self.draining = True
         sessions = list(self.sockets.values())
         for at, session in enumerate(sessions):
-            session.why = "drain"
+            session.end_reason = DRAIN
             if session.websocket is not None and session.upgraded:
                 session.websocket.end(WSCloseCode.SERVICE_RESTART, "the server restarts")
             else:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .session import Session
 
-Beat = set["Session"]
+class Pingable(Protocol):
+    """What the heartbeat needs of a session."""
+
+    beat: PingedTogether | None
+    """The set of sessions that it is pinged with."""
+    silent_since: float
+    """When the ping went out that has not been answered; 0 when all have."""
+
+    def ping(self, now: float) -> None: ...
+    def ping_timed_out(self) -> None: ...
+
+
+PingedTogether = set[Pingable]
 
 
 class Heartbeat:
@@ -29,12 +39,12 @@ class Heartbeat:
 
     def start(self) -> None:
         """Begin with nobody, in the loop that runs when the first session comes."""
-        self._due: deque[tuple[float, Beat]] = deque()
-        self._pinged: deque[tuple[float, Beat]] = deque()
+        self._due: deque[tuple[float, PingedTogether]] = deque()
+        self._pinged: deque[tuple[float, PingedTogether]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._opened = 0.0
 
-    def add(self, session: Session) -> None:
+    def add(self, session: Pingable) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         if not self._due or now - self._opened > self._window_s:
@@ -44,11 +54,11 @@ class Heartbeat:
         if self._timer is None:
             self._wait(loop)
 
-    def discard(self, session: Session) -> None:
+    def discard(self, session: Pingable) -> None:
         if session.beat is not None:
             session.beat.discard(session)
 
-    def _open(self, now: float, beat: Beat) -> None:
+    def _open(self, now: float, beat: PingedTogether) -> None:
         self._opened = now
         self._due.append((now + self._interval_s - self._window_s, beat))
 
@@ -68,7 +78,7 @@ class Heartbeat:
             for session in beat:
                 # Since an earlier or this ping; one that came after it has time left.
                 if 0.0 < session.silent_since <= pinged_at:
-                    session.server.drop(session, session.server.reason.PING_TIMEOUT)
+                    session.ping_timed_out()
         while self._due and self._due[0][0] <= now:
             _, beat = self._due.popleft()
             if beat:

@@ -9,7 +9,7 @@ from engineio import packet as engine
 from engineio.exceptions import ContentTooLongError
 
 from .packet import Malformed
-from .websocket import ABORT_S, KERNEL_BYTES, TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT, set_tcp
+from .tcp import ABORT_S, KERNEL_BYTES, TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT, set_tcp
 
 BODY_S = 10.0
 SEPARATOR = b"\x1e"

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .session import Session
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 FULL = 128
 """Messages that may wait; past it the client is not read from until half of them are done."""
 
 
+class HandlingServer(Protocol):
+    """What the queue needs of the engine.io server."""
+
+    async_handlers: bool
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...
+    async def _trigger_event(self, event: str, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class ReceivingSession(Protocol):
+    """What the queue needs of the session whose messages it holds."""
+
+    @property
+    def sid(self) -> str: ...
+    @property
+    def server(self) -> HandlingServer: ...
+    def pause(self, paused: bool) -> None: ...
+    def queue_emptied(self) -> None: ...
+
+
 class ReceiveQueue:
     """Hands messages to the handler of the engine.io server, one after the other, as they came."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ReceivingSession) -> None:
         self._session = session
         self._waiting: deque[str | bytes] = deque()
         self._busy = False

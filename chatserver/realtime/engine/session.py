@@ -18,10 +18,12 @@ from engineio import packet as engine
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError
 
+from .end_reasons import MALFORMED, TOO_SLOW
+from .heartbeat import PingedTogether
 from .packet import Malformed, Packet, frame
 from .polling import NOOP, Polling, read
 from .receive_queue import ReceiveQueue
-from .websocket import TOO_SLOW, TURN_S, WebSocket, WebSocketResponse
+from .websocket import TURN_S, WebSocket, WebSocketResponse
 
 if TYPE_CHECKING:
     from .engine import EngineServer
@@ -40,7 +42,7 @@ class Session(AsyncSocket):
     upgraded: bool
     closed: bool
     closing: bool
-    why: str | None = None
+    end_reason: str | None = None
     """Why it ends, where what ends it is only the loss of the transport."""
 
     def __init__(self, server: EngineServer, sid: str, address: str = "") -> None:
@@ -54,7 +56,7 @@ class Session(AsyncSocket):
         self.websocket: WebSocket | None = None
         self.silent_since = 0.0
         """When the ping went out that has not been answered; 0 when all have."""
-        self.beat: set[Session] | None = None
+        self.beat: PingedTogether | None = None
         self._out: list[bytes] = []
         self._polling = Polling()
         self._probed = False
@@ -243,7 +245,7 @@ class Session(AsyncSocket):
 
     def malformed(self) -> None:
         """What was taken in turned out to be none of the protocol."""
-        self.why = "malformed"
+        self.end_reason = MALFORMED
         if self.websocket is not None and self.upgraded:
             self.websocket.end(WSCloseCode.UNSUPPORTED_DATA, "not a Socket.IO packet")
         else:
@@ -258,7 +260,9 @@ class Session(AsyncSocket):
     async def _upgrade_websocket(self, environ: dict[str, Any]) -> Any:
         request = environ["aiohttp.request"]
         response = WebSocketResponse()
-        websocket = self.websocket = WebSocket(self)
+        websocket = self.websocket = WebSocket(
+            self, self.server.unsent_limit, self.server.max_http_buffer_size
+        )
         try:
             await response.prepare(request)
         except BaseException as error:  # failed or cancelled: there is no WebSocket
@@ -329,6 +333,9 @@ class Session(AsyncSocket):
         elif not self.closing:
             self._polling.put(PING)
 
+    def ping_timed_out(self) -> None:
+        self.server.drop(self, self.server.reason.PING_TIMEOUT)
+
     async def close(
         self, wait: bool = True, abort: bool = False, reason: str | None = None
     ) -> None:
@@ -336,7 +343,7 @@ class Session(AsyncSocket):
         been said to a client that polls is kept for its next poll."""
         if self.closed or self.closing:
             return
-        self.server.ended(self.why or reason or "server disconnect")
+        self.server.ended(self.end_reason or reason or "server disconnect")
         self.server.heartbeat.discard(self)
         self.server.addresses.leave(self._address)
         self._address = ""

@@ -4,49 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
 
+from .end_reasons import MALFORMED, TOO_SLOW
 from .packet import CLOSE_FRAME, PONG_FRAME, Malformed, frame
-
-if TYPE_CHECKING:
-    from .session import Session
+from .tcp import ABORT_S, KERNEL_BYTES, TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT, set_tcp
 
 log = logging.getLogger(__name__)
 
-ABORT_S = 5.0
-"""A peer that never reads would keep a closing transport, and its buffer, for ever."""
-
-
-# Linux's; the one is in Python's socket module from 3.12 on, the other on Linux alone.
-TCP_NOTSENT_LOWAT = 25
-TCP_USER_TIMEOUT = 18
 CONGESTED_BYTES = 64 * 1024
 """What asyncio's transports call much, and tell their protocol."""
-KERNEL_BYTES = 128 * 1024
-"""Unsent bytes that the kernel takes for a connection. Linux would take up to 4 MiB, four times of what
-we keep ourselves. What is under way to a client that reads does not count: nobody is slower for it."""
-
-
 PORTION_BYTES = 1024
-TOO_SLOW = "too slow"
 TURN_S = 0.002
 """How long what one client sent may take in one turn of the loop. A single read may bring ten thousand
 small events, and nobody else would be served before the last of them."""
 
 
-def set_tcp(transport: asyncio.Transport | None, option: int, value: int) -> None:
-    """Set an option of TCP, where there are TCP and the option."""
-    if transport is None or transport.is_closing() or sys.platform != "linux":
-        return
-    plain = transport.get_extra_info("socket")
-    if plain is not None and plain.family != socket.AF_UNIX:
-        plain.setsockopt(socket.IPPROTO_TCP, option, value)
+class WebSocketSession(Protocol):
+    """What a WebSocket needs of its session."""
+
+    connected: bool
+    end_reason: str | None
+
+    def received(self, data: bytes) -> None: ...
+    def received_binary(self, data: bytes) -> None: ...
+    def probed(self, data: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def websocket_lost(self) -> None: ...
 
 
 class WebSocket(asyncio.Protocol):
@@ -67,17 +55,18 @@ class WebSocket(asyncio.Protocol):
         "take",
     )
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: WebSocketSession, unsent_limit: int, max_message: int) -> None:
         self._session = session
         self._transport: asyncio.Transport | None = None
-        self._limit = session.server.unsent_limit
+        self._limit = unsent_limit
         self.congested = False
         """Whether the transport has more than a little left to write."""
         self._drained: asyncio.Future[None] | None = None
         self._ended = False
         self._lost = False
-        most = session.server.max_http_buffer_size
-        self._parser = WebSocketReader(_ParserOutput(self), most, compress=False, decode_text=False)
+        self._parser = WebSocketReader(
+            _ParserOutput(self), max_message, compress=False, decode_text=False
+        )
         self._rest = b""
         """What has been read, and not parsed yet."""
         self._goes_on = False
@@ -183,7 +172,7 @@ class WebSocket(asyncio.Protocol):
             return
         if self.congested and transport.get_write_buffer_size() > self._limit:
             # Measured before this write: an answer of any size goes to a client that keeps up.
-            self._session.why = TOO_SLOW
+            self._session.end_reason = TOO_SLOW
             self._finish(WSCloseCode.TRY_AGAIN_LATER, TOO_SLOW)
             return
         transport.write(data)
@@ -243,13 +232,13 @@ class WebSocket(asyncio.Protocol):
             elif message.type is WSMsgType.CLOSE:
                 self.end(message.data or WSCloseCode.OK, "")
         except Malformed:
-            self._session.why = "malformed"
+            self._session.end_reason = MALFORMED
             self.end(WSCloseCode.UNSUPPORTED_DATA, "not a Socket.IO packet")
 
     def failed(self, error: BaseException) -> None:
         if not isinstance(error, WebSocketError):
             log.error("a frame could not be handled", exc_info=error)
-        self._session.why = "malformed"
+        self._session.end_reason = MALFORMED
         code = getattr(error, "code", WSCloseCode.PROTOCOL_ERROR)
         self.end(code, "message too big" if code == WSCloseCode.MESSAGE_TOO_BIG else "")
 
