@@ -122,7 +122,7 @@ def _bus(stack: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: M
     bus = Bus(
         settings.redis_url,
         prefix=settings.redis_prefix,
-        deliver=cluster.hearing.hear,
+        deliver=cluster.receiver.receive,
         missed=cluster.missed,
         lost=cluster.lost,
     )

@@ -76,7 +76,7 @@ class InMemoryBus:
             self.held.append((channel, message))
         else:
             for end in subscribed:
-                end.node.hearing.hear(channel, message)
+                end.node.receiver.receive(channel, message)
         return len(subscribed)
 
     def let_pass(self) -> None:

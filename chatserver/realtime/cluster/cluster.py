@@ -27,7 +27,7 @@ from .caught_up import CaughtUp
 from .confirmations import Confirmations
 from .deduplication import LatestStates, SeenNotices
 from .messages import ALL, of_node, of_room, of_user
-from .receiver import Hearing
+from .receiver import ClusterReceiver
 
 SINGLY = 8
 """Users who are told of a change one by one; for more, all nodes are told at once."""
@@ -66,8 +66,8 @@ class Cluster(Rooms):
         self._room_channels: Subscriptions[str]
         self._user_channels: Subscriptions[str]
         self._contact_events: list[messages.ContactEvent] = []
-        self.hearing = Hearing(self, node, self._confirmations)
-        """Gets what is said on the channels."""
+        self.receiver = ClusterReceiver(self, node, self._confirmations)
+        """Receives the messages of the channels."""
 
     def connect(self, bus: PubSub) -> None:
         """Before anybody comes in."""
@@ -102,7 +102,7 @@ class Cluster(Rooms):
     def lost(self) -> None:
         """Nothing is heard, and nobody hears."""
         self.on_lost()
-        self._confirmations.give_up()
+        self._confirmations.fail_all()
         self.missed()
 
     async def _look(self, seconds: float) -> None:
@@ -254,7 +254,7 @@ class Cluster(Rooms):
             if room not in self._room_channels:
                 self.sequencer.forget(room)
 
-    def told_of_users(self, room: str, offset: int, update: RoomUpdate) -> None:
+    def apply_for_users(self, room: str, offset: int, update: RoomUpdate) -> None:
         """A change that was told on the channels of users, for a room that may not be heard here."""
         if any(self.sockets_of(one) for one in update.concerning()):
             # They are looking up their rooms just now, and may have looked before this.
@@ -304,10 +304,10 @@ class Cluster(Rooms):
         self._bus.publish(channel, messages.encode_signal(self._me, name, data))
 
     async def signalled(self, name: str, data: Any) -> None:
-        def ask(number: int) -> bytes:
+        def encode(number: int) -> bytes:
             return messages.encode_signal(self._me, name, data, number)
 
-        await asyncio.wait([self._confirmations.ask(self._bus, ALL, ask)])
+        await asyncio.wait([self._confirmations.request(self._bus, ALL, encode)])
 
     def emit_to_contacts(
         self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int

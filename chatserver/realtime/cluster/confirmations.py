@@ -1,57 +1,57 @@
-"""What nodes confirm to each other: that a change which moves somebody has been applied."""
+"""What nodes confirm to each other: that they have applied a change that moves users into or out of a room."""
 
 from __future__ import annotations
 
 import asyncio
 
-from ..bus.acknowledgements import Questions
+from ..bus.acknowledgements import Acknowledgements
 from ..bus.pubsub import PubSub
-from .messages import encode_answer, encode_update, of_node, of_room
+from .messages import encode_ack, encode_update, of_node, of_room
 
 
-class Confirmations(Questions):
-    """What this node asks, and what it owes to others until a room has reached an offset."""
+class Confirmations(Acknowledgements):
+    """The requests of this node, and those of other nodes that wait until a room here reaches an offset."""
 
     bus: PubSub
 
     def __init__(self, node: str) -> None:
         super().__init__()
         self._node = node
-        self._asked: dict[tuple[str, int], asyncio.Future[None]] = {}
-        self._owed: dict[str, list[tuple[int, str, bytes]]] = {}
+        self._moves: dict[tuple[str, int], asyncio.Future[None]] = {}
+        self._waiting: dict[str, list[tuple[int, str, bytes]]] = {}
 
     def move(self, room: str, offset: int, update: bytes) -> None:
-        """Tell a change to all who hear the room; they are to confirm it."""
+        """Publish a change to all nodes that follow the room; they are to confirm it."""
         node = self._node.encode()
-        asked = self.ask(
+        move = self.request(
             self.bus, of_room(room), lambda number: encode_update(node, offset, update, number)
         )
-        self._asked[room, offset] = asked
-        asked.add_done_callback(lambda _: self._asked.pop((room, offset), None))
+        self._moves[room, offset] = move
+        move.add_done_callback(lambda _: self._moves.pop((room, offset), None))
 
     async def moved(self, room: str, offset: int) -> None:
-        """Return when all have confirmed it, or after a second."""
-        if (asked := self._asked.get((room, offset))) is not None:
-            await asyncio.wait([asked])
+        """Return when all nodes have confirmed it, or after a second."""
+        if (move := self._moves.get((room, offset))) is not None:
+            await asyncio.wait([move])
 
-    def answer(self, node: str, question: bytes) -> None:
+    def acknowledge(self, node: str, request: bytes) -> None:
         if node == self._node:
-            self.answered(int(question, 16))
+            self.acknowledged(int(request, 16))
         else:
-            self.bus.publish(of_node(node), encode_answer(self._node.encode(), question))
+            self.bus.publish(of_node(node), encode_ack(self._node.encode(), request))
 
-    def owe(self, room: str, offset: int, node: str, question: bytes) -> None:
-        """Answer when the room has reached the offset, or is not followed here any more."""
-        self._owed.setdefault(room, []).append((offset, node, question))
+    def ack_when_reached(self, room: str, offset: int, node: str, request: bytes) -> None:
+        """Acknowledge when the room has reached the offset, or is not followed here any more."""
+        self._waiting.setdefault(room, []).append((offset, node, request))
 
     def reached(self, room: str, offset: int) -> None:
-        if room in self._owed:
-            for one in self._owed.pop(room):
-                if one[0] <= offset:
-                    self.answer(one[1], one[2])
+        if room in self._waiting:
+            for wanted, node, request in self._waiting.pop(room):
+                if wanted <= offset:
+                    self.acknowledge(node, request)
                 else:
-                    self.owe(room, *one)
+                    self.ack_when_reached(room, wanted, node, request)
 
     def left(self, room: str) -> None:
-        for _, node, question in self._owed.pop(room, ()):
-            self.answer(node, question)
+        for _, node, request in self._waiting.pop(room, ()):
+            self.acknowledge(node, request)

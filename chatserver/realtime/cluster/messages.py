@@ -1,21 +1,21 @@
-"""What nodes tell each other of rooms, as bytes.
+"""The messages of nodes about rooms, as bytes. They travel over Redis between nodes of different versions.
 
-Every message begins with its kind, the node that sends it, and the number of the question that it
-asks (eight zeros if it asks none). Numbers and offsets have eight hexadecimal
-digits. Updates are JSON, as RoomUpdate encodes them; packets are the bytes that leave for the sockets.
+Each message begins with its kind, the node that sends it, and the number of its request; a message that
+asks for no acknowledgement has eight zeros there. Numbers and offsets have eight hexadecimal digits. Updates
+are JSON, as RoomUpdate encodes them; packets are the bytes that leave for the sockets.
 
 | kind | channel | behind the head | |
 |---|---|---|---|
 | `m` | `r:<room>` | offset, seq, packet | a change of the room that is nothing but a packet |
-| `s` | `r:<room>` | offset, update | any other change; it asks if anybody is moved |
-| `u` | `u:<user>`, `all` | room, new line, offset, update | the same, for nodes that do not hear the room |
-| `e` | `r:<room>` | notice, new line, packet | what has no offset, and its id |
-| `g` | `r:<room>`, `all` | name and data, as JSON | a signal for handlers; on `all` it asks |
-| `p` | `all` | rooms, event, payload, user, and a number; as JSON, any number | events about a user, for the user's contacts |
-| `y` | `n:<node>` | number | the question of this number is answered |
+| `s` | `r:<room>` | offset, update | any other change; a request if it moves users |
+| `u` | `u:<user>`, `all` | room, new line, offset, update | the same, for nodes that do not follow the room |
+| `e` | `r:<room>` | notice, new line, packet | a notice: it has an id and no offset |
+| `g` | `r:<room>`, `all` | name and data, as JSON | a signal for handlers; on `all` it is a request |
+| `p` | `all` | JSON: a list of rooms, event, payload, user and number | events about users, for their contacts |
+| `y` | `n:<node>` | number | acknowledges the request of this number |
 
-A node hears `r:<room>` of those rooms that have members on it, `u:<user>` of those who are connected to
-it, its own `n:<node>`, and `all`.
+A node subscribes `r:<room>` for the rooms that have members on it, `u:<user>` for the users who are
+connected to it, its own `n:<node>`, and `all`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from ..rooms.update import RoomUpdate
 
 KIND = slice(0, 1)
 NODE = slice(1, 17)
-QUESTION = slice(17, 25)
+REQUEST = slice(17, 25)
 OFFSET = slice(25, 33)
-"""Of those kinds that begin with one."""
+"""In messages of the kinds whose body begins with an offset."""
 _SEQ = slice(33, 41)
 _BODY = 25
 _PACKET = 41
 _UPDATE = 33
 
-NO_QUESTION = b"00000000"
+NO_REQUEST = b"00000000"
 
 ALL = "all"
 SUBJECT = slice(2, None)
-"""Of the name of any other channel: the room, the user or the node whose it is."""
+"""In the name of any other channel: its room, user or node."""
 
 ContactEvent = tuple[list[str], str, Any, str, int]
 """Rooms, an event and its payload, the user whom it is about and who does not receive it, and its number
@@ -68,8 +68,8 @@ def decode_packet(message: bytes) -> tuple[int, int, Packet]:
     return int(message[OFFSET], 16), int(message[_SEQ], 16), Packet(message[_PACKET:])
 
 
-def encode_update(node: bytes, offset: int, update: bytes, question: int = 0) -> bytes:
-    return b"s%b%08x%08x%b" % (node, question, offset, update)
+def encode_update(node: bytes, offset: int, update: bytes, request: int = 0) -> bytes:
+    return b"s%b%08x%08x%b" % (node, request, offset, update)
 
 
 def decode_update(message: bytes) -> tuple[int, RoomUpdate]:
@@ -94,8 +94,8 @@ def decode_event(message: bytes) -> tuple[str, Packet]:
     return notice.decode(), Packet(packet)
 
 
-def encode_signal(node: bytes, name: str, data: Any, question: int = 0) -> bytes:
-    return b"g%b%08x%b" % (node, question, orjson.dumps([name, data]))
+def encode_signal(node: bytes, name: str, data: Any, request: int = 0) -> bytes:
+    return b"g%b%08x%b" % (node, request, orjson.dumps([name, data]))
 
 
 def decode_signal(message: bytes) -> tuple[str, Any]:
@@ -111,9 +111,9 @@ def decode_contact_events(message: bytes) -> list[ContactEvent]:
     return orjson.loads(message[_BODY:])
 
 
-def encode_answer(node: bytes, question: bytes) -> bytes:
-    return b"y%b00000000%b" % (node, question)
+def encode_ack(node: bytes, request: bytes) -> bytes:
+    return b"y%b00000000%b" % (node, request)
 
 
-def decode_answer(message: bytes) -> int:
+def decode_ack(message: bytes) -> int:
     return int(message[_BODY:], 16)

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import structlog
 
+from ..engine.packet import Packet
+from ..rooms.sequencer import Sequencer
 from ..rooms.update import RoomUpdate
 from . import messages
 from .confirmations import Confirmations
-from .messages import KIND, NO_QUESTION, NODE, OFFSET, QUESTION, SUBJECT
-
-if TYPE_CHECKING:
-    from .cluster import Cluster
+from .messages import KIND, NO_REQUEST, NODE, OFFSET, REQUEST, SUBJECT
 
 log = structlog.get_logger(__name__)
 
-COMPLAIN_S = 10.0
+LOG_EVERY_S = 10.0
 
 
-class Hearing:
-    def __init__(self, rooms: Cluster, node: str, confirmations: Confirmations) -> None:
+class ReceivingRooms(Protocol):
+    """What the messages of other nodes are applied to: the rooms of this node (see Cluster)."""
+
+    sequencer: Sequencer
+    on_remote_message: Callable[[str, int, int], None]
+
+    def apply_for_users(self, room: str, offset: int, update: RoomUpdate) -> None: ...
+    def deliver_notice(self, room: str, notice: str, packet: Packet) -> None: ...
+    def deliver_state(
+        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
+    ) -> None: ...
+    def handle(self, name: str, data: Any) -> None: ...
+    def reached(self, room: str, offset: int) -> bool | None: ...
+    def missed(self) -> None: ...
+
+
+class ClusterReceiver:
+    """Applies the messages of one node's channels."""
+
+    def __init__(self, rooms: ReceivingRooms, node: str, confirmations: Confirmations) -> None:
         self._rooms = rooms
         self._sequencer = rooms.sequencer
         self._me = node.encode()
         self._confirmations = confirmations
-        self._complain_at = 0.0
+        self._log_again_at = 0.0
         self._kinds: dict[bytes, Callable[[str, bytes], None]] = {
             b"m": self._packet,
             b"s": self._update,
@@ -35,20 +52,20 @@ class Hearing:
             b"e": self._event,
             b"g": self._signal,
             b"p": self._contact_events,
-            b"y": self._answer,
+            b"y": self._ack,
         }
 
-    def hear(self, channel: str, message: bytes) -> None:
-        """What was said on a channel, also by this node itself."""
+    def receive(self, channel: str, message: bytes) -> None:
+        """Take a message of a channel; it may be from this node itself."""
         try:
             if message[NODE] != self._me:
                 self._kinds[message[KIND]](channel, message)
-            elif message[QUESTION] != NO_QUESTION:
-                # It is counted among those who hear.
-                self._confirm(channel, message)
-        except Exception:  # it is from a node of another version, or from nobody of ours
-            if (at := time.monotonic()) >= self._complain_at:  # there may be many
-                self._complain_at = at + COMPLAIN_S
+            elif message[REQUEST] != NO_REQUEST:
+                # Redis counts this node among those that received the request.
+                self._acknowledge(channel, message)
+        except Exception:  # it is from a node of another version, or not from a node
+            if (at := time.monotonic()) >= self._log_again_at:  # there may be many
+                self._log_again_at = at + LOG_EVERY_S
                 log.exception("what was said between the nodes is not understood", channel=channel)
             self._rooms.missed()
 
@@ -63,33 +80,33 @@ class Hearing:
     def _update(self, channel: str, message: bytes) -> None:
         if (room := channel[SUBJECT]) in self._sequencer:
             self._sequencer.offer(room, *messages.decode_update(message))
-        if message[QUESTION] != NO_QUESTION:
-            self._confirm(channel, message)
+        if message[REQUEST] != NO_REQUEST:
+            self._acknowledge(channel, message)
 
     def _update_of_users(self, channel: str, message: bytes) -> None:
-        self._rooms.told_of_users(*messages.decode_update_of_users(message))
+        self._rooms.apply_for_users(*messages.decode_update_of_users(message))
 
     def _event(self, channel: str, message: bytes) -> None:
         self._rooms.deliver_notice(channel[SUBJECT], *messages.decode_event(message))
 
     def _signal(self, channel: str, message: bytes) -> None:
         self._rooms.handle(*messages.decode_signal(message))
-        if message[QUESTION] != NO_QUESTION:
-            self._confirm(channel, message)
+        if message[REQUEST] != NO_REQUEST:
+            self._acknowledge(channel, message)
 
     def _contact_events(self, channel: str, message: bytes) -> None:
         for rooms, name, payload, user_id, number in messages.decode_contact_events(message):
             self._rooms.deliver_state(rooms, name, payload, user_id=user_id, number=number)
 
-    def _answer(self, channel: str, message: bytes) -> None:
-        self._confirmations.answered(messages.decode_answer(message))
+    def _ack(self, channel: str, message: bytes) -> None:
+        self._confirmations.acknowledged(messages.decode_ack(message))
 
-    def _confirm(self, channel: str, message: bytes) -> None:
-        """Answer what a message asks: of a change, when it has been applied here."""
-        node, question = message[NODE].decode(), message[QUESTION]
+    def _acknowledge(self, channel: str, message: bytes) -> None:
+        """Acknowledge a request: if it is a change, when it has been applied here."""
+        node, request = message[NODE].decode(), message[REQUEST]
         if message[KIND] == b"s":
             room, offset = channel[SUBJECT], int(message[OFFSET], 16)
             if self._rooms.reached(room, offset) is False:
-                self._confirmations.owe(room, offset, node, question)
+                self._confirmations.ack_when_reached(room, offset, node, request)
                 return
-        self._confirmations.answer(node, question)
+        self._confirmations.acknowledge(node, request)

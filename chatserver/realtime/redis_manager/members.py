@@ -83,31 +83,31 @@ class Members(Clients):
         elif not kwargs.get("ignore_queue"):
             await self._others.ask(of_node(node), b"d", namespace, sid)
 
-    def _hear_enter(self, node: bytes, question: int, namespace: str, sid: str, room: Any) -> None:
+    def _hear_enter(self, node: bytes, request: int, namespace: str, sid: str, room: Any) -> None:
         if self.eio_sid_from_sid(sid, namespace) is None:
-            self._others.done(node, question)
+            self._others.done(node, request)
             return
         self.basic_enter_room(sid, namespace, room)
         heard = self._hosted.subscribe((namespace, room))
         if heard.done():
-            self._others.done(node, question)
+            self._others.done(node, request)
         else:
-            heard.add_done_callback(lambda _: self._others.done(node, question))
+            heard.add_done_callback(lambda _: self._others.done(node, request))
 
-    def _hear_leave(self, node: bytes, question: int, namespace: str, sid: str, room: Any) -> None:
+    def _hear_leave(self, node: bytes, request: int, namespace: str, sid: str, room: Any) -> None:
         self.basic_leave_room(sid, namespace, room)
-        self._others.done(node, question)
+        self._others.done(node, request)
 
-    def _hear_close(self, node: bytes, question: int, namespace: str, room: Any) -> None:
+    def _hear_close(self, node: bytes, request: int, namespace: str, room: Any) -> None:
         self.basic_close_room(room, namespace)
-        self._others.done(node, question)
+        self._others.done(node, request)
 
-    def _hear_disconnect(self, node: bytes, question: int, namespace: str, sid: str) -> None:
-        self._others.begin(self._disconnect(node, question, namespace, sid))
+    def _hear_disconnect(self, node: bytes, request: int, namespace: str, sid: str) -> None:
+        self._others.begin(self._disconnect(node, request, namespace, sid))
 
-    async def _disconnect(self, node: bytes, question: int, namespace: str, sid: str) -> None:
+    async def _disconnect(self, node: bytes, request: int, namespace: str, sid: str) -> None:
         await self.server.disconnect(sid, namespace, ignore_queue=True)
-        self._others.done(node, question)
+        self._others.done(node, request)
 
     def basic_enter_room(
         self, sid: str, namespace: str, room: Any, eio_sid: str | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..bus import Bus
-from ..bus.acknowledgements import Questions
+from ..bus.acknowledgements import Acknowledgements
 from ..engine.packet import Packet
 from . import names
 from .envelope import NODE, cut, pack, unpack
@@ -35,10 +35,14 @@ class Neighbours:
         self._node, self._me = node, node.encode()
         self._kinds = {**kinds, DONE: self._hear_done}
         self._carrying = carrying
-        self._questions = Questions()
+        self._acknowledgements = Acknowledgements()
         self._tasks: set[asyncio.Task[None]] = set()
         self.bus = Bus(
-            url, prefix=prefix, deliver=self._receive, missed=missed, lost=self._questions.give_up
+            url,
+            prefix=prefix,
+            deliver=self._receive,
+            missed=missed,
+            lost=self._acknowledgements.fail_all,
         )
 
     async def join(self) -> None:
@@ -47,7 +51,7 @@ class Neighbours:
 
     async def leave(self) -> None:
         await self.bus.close()
-        self._questions.give_up()
+        self._acknowledgements.fail_all()
         for task in self._tasks:
             task.cancel()
 
@@ -62,14 +66,14 @@ class Neighbours:
 
     async def ask(self, channel: str, kind: bytes, *arguments: Any) -> None:
         """Return when all who hear the channel have called `done`, or after a second; at once while
-        Redis is away. Their hearer gets the number of the question before the arguments."""
-        done = self._questions.ask(
-            self.bus, channel, lambda question: pack(self._me, kind, question, *arguments)
+        Redis is away. Their hearer gets the number of the request before the arguments."""
+        done = self._acknowledgements.request(
+            self.bus, channel, lambda request: pack(self._me, kind, request, *arguments)
         )
         await asyncio.wait([done])
 
-    def done(self, node: bytes, question: int) -> None:
-        self.say(names.of_node(node.decode()), DONE, question)
+    def done(self, node: bytes, request: int) -> None:
+        self.say(names.of_node(node.decode()), DONE, request)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """What was heard takes longer."""
@@ -84,15 +88,15 @@ class Neighbours:
             return
         arguments, body = unpack(message)
         if node == self._me:
-            # A question to a room that is heard here, too: it was the first to do what it asks for.
-            self._questions.answered(arguments[0])
+            # A request to a room that is heard here, too: it was the first to do what it asks for.
+            self._acknowledgements.acknowledged(arguments[0])
             return
         if kind in self._carrying:
             arguments[-1] = cut(arguments[-1], body)
         self._kinds[kind](node, *arguments)
 
-    def _hear_done(self, node: bytes, question: int) -> None:
-        self._questions.answered(question)
+    def _hear_done(self, node: bytes, request: int) -> None:
+        self._acknowledgements.acknowledged(request)
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

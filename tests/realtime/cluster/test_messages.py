@@ -38,7 +38,7 @@ SAID: list[tuple[bytes, bytes]] = [
         ),
         b'p0123456789abcdef00000000[[["talk"],"presence:online",{"userId":"bob"},"bob",1]]',
     ),
-    (messages.encode_answer(ME, b"0000001f"), b"y0123456789abcdef000000000000001f"),
+    (messages.encode_ack(ME, b"0000001f"), b"y0123456789abcdef000000000000001f"),
 ]
 
 
@@ -57,7 +57,7 @@ def test_it_is_understood() -> None:
             b"e": messages.decode_event,
             b"g": messages.decode_signal,
             b"p": messages.decode_contact_events,
-            b"y": messages.decode_answer,
+            b"y": messages.decode_ack,
         }[kind]
         return decode(next(said for said, _ in SAID if said[messages.KIND] == kind))
 

@@ -87,7 +87,7 @@ async def test_what_is_not_wanted_any_more_leaves_nothing_behind(
     await when(lambda: simulation.bus.ends[0].channels == {"all", "n:" + "a" * 16})
     assert here.sequencer.rooms() == []
     assert (len(here._room_channels), len(here._user_channels)) == (0, 0)
-    assert (here._confirmations._owed, here._arrivals) == ({}, {})
+    assert (here._confirmations._waiting, here._arrivals) == ({}, {})
 
 
 async def test_expiry_is_counted_from_the_last_use() -> None:

@@ -52,9 +52,9 @@ async def test_what_is_not_understood_is_logged_now_and_then_and_the_node_goes_o
     with capture_logs() as logs:
         for n in range(300):
             for garbage in (b"", b"\xff" * n, b"m" + b"b" * 16 + b"x" * n, b"s" + b"b" * 16 + b"{"):
-                here.hearing.hear(f"r:{TALK}", garbage)
-                here.hearing.hear("all", garbage)
-                here.hearing.hear("n:" + "a" * 16, garbage)
+                here.receiver.receive(f"r:{TALK}", garbage)
+                here.receiver.receive("all", garbage)
+                here.receiver.receive("n:" + "a" * 16, garbage)
             await asyncio.sleep(0.001)
     assert len(logs) == 1
     assert simulation.looked - looked < 100, "it takes a fifth of the time at most"
