@@ -9,6 +9,9 @@ from ..mongo import is_down
 
 log = structlog.get_logger(__name__)
 
+HANDLER_S = 4.5
+"""A request, an event or a connect that takes longer is answered with UNAVAILABLE, at whatever door."""
+
 
 def refusal(error: BaseException, **ids: str) -> ChatError:
     """The ChatError for what went wrong. Anything unforeseen is logged here, with the ids of what was

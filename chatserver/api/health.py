@@ -15,6 +15,7 @@ from aiohttp import ClientError, web
 
 from .. import json_codec
 from ..mongo import Mongo, PyMongoError
+from .http import listen
 from .responses.health import Alive, NotReady, Ready
 from .responses.response import Answer
 
@@ -52,10 +53,7 @@ class Health:
         """Serve all of it on a Unix socket, to the parent of this process."""
         app = web.Application()
         self.add_private_to(app.router)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        stack.push_async_callback(runner.cleanup)
-        await runner.setup()
-        await web.UnixSite(runner, metrics_socket).start()
+        await listen(stack, app, partial(web.UnixSite, path=metrics_socket), shutdown_timeout=1.0)
 
     def add_public_to(self, router: web.UrlDispatcher) -> None:
         self._add(router, [probe for probe in PROBES if probe.public])

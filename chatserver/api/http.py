@@ -1,4 +1,4 @@
-"""A request over HTTP: read, worked on, answered in one shape; for the doors that speak REST."""
+"""HTTP: what is listened at, and a request, which is read, worked on and answered in one shape."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from .. import json_codec
 from ..errors import ChatError, NotFound, PayloadTooLarge, RateLimited, ValidationFailed
 from ..observability.metrics import Metrics
 from ..observability.spans import Span, set_current_span, traced
-from .error_mapping import refusal
+from .error_mapping import HANDLER_S, refusal
 from .requests.parse import Request, parse
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-HANDLER_S = 4.5
 MAX_BODY = 64 * 1024
 REQUEST_ID = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[\w.:+/=~-]{1,128}", re.ASCII)
@@ -40,6 +40,31 @@ class Reply:
 
     status: int
     body: Any = None
+
+
+async def listen(
+    stack: AsyncExitStack,
+    app: web.Application,
+    site: Callable[[web.AppRunner], web.BaseSite],
+    *,
+    shutdown_timeout: float,
+    **connections: Any,
+) -> None:
+    """Serve an application at a `site` (a TCP port or a Unix socket) until the stack ends.
+
+    `shutdown_timeout`: seconds that requests under way have then. `connections`: as aiohttp's server takes
+    them. Raises OSError when the site cannot be listened at.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=shutdown_timeout,
+        **connections,
+    )
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    await site(runner).start()
 
 
 def pattern(path: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -13,7 +14,7 @@ from aiohttp import web
 
 from ..api.auth import Tokens
 from ..api.health import Health
-from ..api.http import TRACING, errors
+from ..api.http import TRACING, errors, listen
 from ..api.internal.door import InternalDoor
 from ..api.playground.door import PlaygroundDoor
 from ..api.playground.origin import origins
@@ -159,17 +160,19 @@ def _sockets(settings: Settings, *, transports: list[str] | None) -> RealtimeSer
 async def _listen(
     stack: AsyncExitStack, app: web.Application, settings: Settings, port: int, *, shared: bool
 ) -> None:
-    runner = web.AppRunner(
+    await listen(
+        stack,
         app,
-        access_log=None,
-        handle_signals=False,
+        partial(
+            web.TCPSite,
+            host=settings.host,
+            port=port,
+            backlog=BACKLOG,
+            reuse_port=shared or None,
+        ),
         shutdown_timeout=10.0,
         # aiohttp's own is an hour, for who says half a request, or nothing, as well.
         keepalive_timeout=settings.keep_alive_s,
         # A few bytes would unpack to megabytes, and a damaged body would be our failure.
         auto_decompress=False,
     )
-    stack.push_async_callback(runner.cleanup)
-    await runner.setup()
-    site = web.TCPSite(runner, settings.host, port, backlog=BACKLOG, reuse_port=shared or None)
-    await site.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from .. import tasks
 from ..api.health import Health
-from ..api.http import errors
+from ..api.http import errors, listen
 from ..chat.webhook_events import Events
 from ..mongo import Mongo
 from ..outbox.metrics import RELAY, RelayMetrics
@@ -74,7 +75,13 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
         health = Health(mongo, [metrics.exposition], {"relay": lambda: relaying.healthy})
         app = web.Application(middlewares=[errors])
         health.add_private_to(app.router)
-        await _listen(stack, app, settings, metrics_socket)
+        if metrics_socket:
+            await listen(
+                stack, app, partial(web.UnixSite, path=metrics_socket), shutdown_timeout=1.0
+            )
+        else:
+            site = partial(web.TCPSite, host=settings.host, port=settings.port)
+            await listen(stack, app, site, shutdown_timeout=1.0)
 
         running = asyncio.create_task(relaying.run())
         stack.push_async_callback(_finish, relaying, running)
@@ -87,15 +94,3 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
 async def _finish(relaying: Relay, running: asyncio.Task[None]) -> None:
     await tasks.end(running)
     await relaying.close()
-
-
-async def _listen(
-    stack: AsyncExitStack, app: web.Application, settings: Settings, metrics_socket: Path | None
-) -> None:
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-    stack.push_async_callback(runner.cleanup)
-    await runner.setup()
-    if metrics_socket:
-        await web.UnixSite(runner, metrics_socket).start()
-    else:
-        await web.TCPSite(runner, settings.host, settings.port).start()

@@ -17,13 +17,13 @@ from ...realtime import Connection, Refused
 from ...realtime.engine.session import Session
 from ...realtime.rooms.rooms import Arrival, Rooms
 from ..auth import Tokens
-from ..error_mapping import refusal
+from ..error_mapping import HANDLER_S, refusal
 from ..rate_limits import Limits, Rate
 from ..requests.parse import parse
 from . import decoding
 from .client_events import rows
 from .event import ClientEvent
-from .event_queue import HANDLER_S, EventQueue
+from .event_queue import EventQueue
 from .responder import Call, Responder
 from .token_expiry import Expiry
 

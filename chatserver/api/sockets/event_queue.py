@@ -9,13 +9,13 @@ from collections import deque
 from typing import Any
 
 from ...realtime import Connection
+from ..error_mapping import HANDLER_S
 from .responder import Call, Responder
 
 UNDER_WAY = 64
 """Sends of one socket that are not answered yet; further events wait their turn."""
 BACKLOG = 128
 """Events of one socket that wait; past it the socket is not read from until half are done."""
-HANDLER_S = 4.5
 
 
 class EventQueue:
