@@ -158,7 +158,7 @@ def _read(env: Env) -> dict[str, Any]:
         "rate_limits": env.str("RATE_LIMITS", "on", validate=validate.OneOf(["on", "off"])) == "on",
         "sockets_per_user": env.int("SOCKETS_PER_USER", 20, validate=count),
         "sockets_per_address": env.int("SOCKETS_PER_ADDRESS", 0, validate=count),
-        "trusted_proxies": tuple(_network(one) for one in _list(env, "TRUSTED_PROXIES")),
+        "trusted_proxies": tuple(_network(network) for network in _list(env, "TRUSTED_PROXIES")),
         "log_level": env.str(
             "LOG_LEVEL", "info", validate=validate.OneOf(["debug", "info", "warning", "error"])
         ),
@@ -191,7 +191,7 @@ def _read(env: Env) -> dict[str, Any]:
         elif not given:
             made[key] = secrets.token_urlsafe(32)
             given = (made[key],)
-        elif production and any(len(one.encode()) < MIN_SECRET_BYTES for one in given):
+        elif production and any(len(secret.encode()) < MIN_SECRET_BYTES for secret in given):
             raise EnvError(
                 f"{key} is too short: production needs a secret of {MIN_SECRET_BYTES} bytes or more."
             )
@@ -263,4 +263,4 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 def _list(env: Env, key: str) -> tuple[str, ...]:
-    return tuple(one.strip() for one in env.str(key, "").split(",") if one.strip())
+    return tuple(value.strip() for value in env.str(key, "").split(",") if value.strip())

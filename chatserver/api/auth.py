@@ -147,7 +147,7 @@ class _KeySet:
             # Yesterday's keys are better than nobody getting in.
             self._fetched_at = time.monotonic()
             return
-        self._keys = {one.key_id: one for one in keys if one.key_type in ALGORITHMS}
+        self._keys = {key.key_id: key for key in keys if key.key_type in ALGORITHMS}
         self._fetched_at = time.monotonic()
 
 

@@ -112,7 +112,7 @@ async def answer(
     seconds = time.perf_counter() - started
     metrics.observe(door, name, code, seconds)
     if span is not None:
-        about = {key: one for key, one in ids.items() if key != "user"}
+        about = {key: value for key, value in ids.items() if key != "user"}
         status = {"http.response.status_code": response.status}
         span.end(code, {**about, **status, "chat.request": whose["request"]})
     response.headers[REQUEST_ID] = whose["request"]

@@ -44,7 +44,9 @@ async def examine() -> list[Finding]:
     findings += [finding async for finding in _database(settings)]
     if settings.redis_url:
         findings.append(await _redis(settings))
-    findings += await asyncio.gather(*[_webhook(settings, one) for one in settings.webhooks])
+    findings += await asyncio.gather(
+        *[_webhook(settings, endpoint) for endpoint in settings.webhooks]
+    )
     for key, port in {"PORT": settings.port, "WS_PORT": settings.ws_port}.items():
         findings.append(await _port(key, settings.host, port))
     return findings
@@ -74,7 +76,9 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def _can_write(data_dir: Path) -> bool:
-    there = next(one for one in (data_dir.absolute(), *data_dir.absolute().parents) if one.exists())
+    there = next(
+        path for path in (data_dir.absolute(), *data_dir.absolute().parents) if path.exists()
+    )
     return os.access(there, os.W_OK | os.X_OK)
 
 
@@ -135,7 +139,7 @@ async def _webhook(settings: Settings, endpoint: Endpoint) -> Finding:
             found = await asyncio.get_running_loop().getaddrinfo(
                 host, port, type=socket.SOCK_STREAM
             )
-            refused = next((why for one in found if (why := refusal(str(one[4][0])))), None)
+            refused = next((why for entry in found if (why := refusal(str(entry[4][0])))), None)
             if refused and not settings.webhook_allow_link_local:
                 says = (
                     f"its host {host} stands for an address that is {refused}: nothing is sent there. "

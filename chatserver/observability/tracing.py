@@ -49,15 +49,17 @@ class Traced:
 
     @property
     def traceparent(self) -> str:
-        it = self._span.get_span_context()
-        return f"00-{it.trace_id:032x}-{it.span_id:016x}-{it.trace_flags:02x}"
+        context = self._span.get_span_context()
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
     def below(self, name: str, links: Sequence[spans.Span] = (), about: About = NOTHING) -> Traced:
         span = self._tracer.start_span(
             name,
             set_span_in_context(self._span),
             attributes=about,
-            links=[Link(one._span.get_span_context()) for one in links if isinstance(one, Traced)],
+            links=[
+                Link(span._span.get_span_context()) for span in links if isinstance(span, Traced)
+            ],
         )
         return Traced(self._tracer, span)
 
@@ -80,7 +82,7 @@ class Tracing:
             "service.instance.id": instance,
         }
         theirs = OTELResourceDetector().detect().attributes
-        resource = Resource.create({key: one for key, one in ours.items() if key not in theirs})
+        resource = Resource.create({key: value for key, value in ours.items() if key not in theirs})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("chatserver", __version__)

@@ -95,7 +95,7 @@ async def serve(
         operations.watch(metrics)
         stack.callback(watch_process(metrics, "chat").close)
 
-        waiting = WaitingMetrics(mongo, [one.name for one in settings.webhooks])
+        waiting = WaitingMetrics(mongo, [endpoint.name for endpoint in settings.webhooks])
         own = WorkerMetrics(metrics_socket.parent) if metrics_socket else metrics
         listening = asyncio.Event()
         health = Health(

@@ -67,7 +67,7 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
             observe=metrics.observe,
         )
         metrics.watch(
-            lambda: {one.name: one.in_flight for one in relaying.deliveries},
+            lambda: {delivery.name: delivery.in_flight for delivery in relaying.deliveries},
             lambda: relaying.healthy,
             lambda: relaying.share,
         )

@@ -29,7 +29,7 @@ class WorkerMetrics:
 
     async def exposition(self) -> bytes:
         sockets = sorted(self._folder.iterdir())
-        texts = dict(zip(sockets, await asyncio.gather(*map(_said_on, sockets)), strict=True))
+        texts = dict(zip(sockets, await asyncio.gather(*map(_metrics_of, sockets)), strict=True))
         registry = CollectorRegistry()
         registry.register(_Merged({s.name: t for s, t in texts.items() if _is_worker(s)}))
         rest = [text for socket, text in texts.items() if not _is_worker(socket)]
@@ -60,7 +60,7 @@ def _is_worker(socket: Path) -> bool:
     return socket.name.startswith("worker-")
 
 
-async def _said_on(socket: Path) -> bytes:
+async def _metrics_of(socket: Path) -> bytes:
     try:
         async with asyncio.timeout(ANSWER_S):
             return await exposition(socket)

@@ -41,11 +41,11 @@ async def serve_workers(
         stack.push_async_callback(relay.stop)
         sockets = [folder / f"worker-{number}" for number in range(1, count + 1)]
         stop_s = settings.drain_s + FINISH_S
-        workers = [Child("worker", env, metrics_socket=one, stop_s=stop_s) for one in sockets]
+        workers = [Child("worker", env, metrics_socket=socket, stop_s=stop_s) for socket in sockets]
         stack.push_async_callback(_stop, workers)
         for worker in workers:
             worker.start()
-        while not all(one.exists() for one in sockets):  # noqa: ASYNC110  no event tells of a file
+        while not all(socket.exists() for socket in sockets):  # noqa: ASYNC110  no event tells of a file
             await asyncio.sleep(0.05)
         if settings.webhooks and settings.webhook_relay:
             relay.start()

@@ -77,13 +77,13 @@ class PlaygroundDoor:
 
     async def _people(self, _: web.Request) -> Any:
         return {
-            "people": [{"id": one.id, "name": one.name} for one in PEOPLE],
+            "people": [{"id": person.id, "name": person.name} for person in PEOPLE],
             "socketsPort": self._settings.ws_port,
         }
 
     async def _token(self, request: web.Request) -> Any:
         asked: OnePerson = await read(request, OfPerson, MAX_BODY)
-        person = next((one for one in PEOPLE if one.id == asked.user_id), None)
+        person = next((person for person in PEOPLE if person.id == asked.user_id), None)
         if person is None:
             raise NotFound("There is nobody of this id in the playground.")
         # Without a name nobody could be told apart, and the server may admit only whom it knows.

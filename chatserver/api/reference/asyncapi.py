@@ -127,7 +127,7 @@ def _sent(shapes: Shapes, event: ClientEvent) -> Document:
                     _object(ok={"type": "boolean", "const": True}, data=data),
                     _object(
                         ok={"type": "boolean", "const": False},
-                        error={"oneOf": [shapes.error(one) for one in refusals(event)]},
+                        error={"oneOf": [shapes.error(error) for error in refusals(event)]},
                     ),
                 ]
             },

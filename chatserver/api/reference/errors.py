@@ -17,10 +17,10 @@ def refusals(
     for kind in sorted(set(kinds), key=lambda kind: (kind.status, kind.code)):
         by_status.setdefault(kind.status, []).append(kind)
     made: Document = {}
-    for status, of_it in by_status.items():
-        name = "Or".join(kind.__name__ for kind in of_it)
+    for status, same in by_status.items():
+        name = "Or".join(kind.__name__ for kind in same)
         if name not in responses:
-            responses[name] = _response(shapes, of_it, headers)
+            responses[name] = _response(shapes, same, headers)
         made[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return made
 

@@ -115,8 +115,8 @@ def example_of(
         case "object":
             properties = schema.get("properties", {})
             return {
-                key: example_of(one, components, key, owner)
-                for key, one in properties.items()
+                key: example_of(inner, components, key, owner)
+                for key, inner in properties.items()
                 if key in schema.get("required", ()) or len(properties) <= 8
             }
         case "array":
@@ -145,6 +145,6 @@ def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
     """Whether a value may stand here as far as its type and the choices go."""
     types = schema.get("type")
     names = [types] if isinstance(types, str) else types or []
-    if names and not any(isinstance(value, _KINDS[one]) for one in names):
+    if names and not any(isinstance(value, _KINDS[type_name]) for type_name in names):
         return False
     return value in schema.get("enum", [value]) and not (value is None and not names)

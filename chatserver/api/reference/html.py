@@ -18,26 +18,26 @@ Content = str | Iterable[str] | None
 
 def tag(name: str, *content: Content, **attributes: str) -> Markup:
     """An element. A name that Python has for itself ends with an underscore: `class_="quiet"`."""
-    said = "".join(f' {key.rstrip("_")}="{escape(one)}"' for key, one in attributes.items())
-    return Markup(f"<{name}{said}>{joined(*content)}</{name}>")
+    pairs = "".join(f' {key.rstrip("_")}="{escape(value)}"' for key, value in attributes.items())
+    return Markup(f"<{name}{pairs}>{joined(*content)}</{name}>")
 
 
 def joined(*content: Content) -> Markup:
     parts: list[str] = []
-    for one in content:
-        if isinstance(one, Markup):
-            parts.append(one)
-        elif isinstance(one, str):
-            parts.append(escape(one))
-        elif one is not None:
-            parts.append(joined(*one))
+    for part in content:
+        if isinstance(part, Markup):
+            parts.append(part)
+        elif isinstance(part, str):
+            parts.append(escape(part))
+        elif part is not None:
+            parts.append(joined(*part))
     return Markup("".join(parts))
 
 
 def prose(text: str) -> Markup:
     """A text in which `this` is code."""
     parts = re.split(r"`([^`]+)`", text)
-    return joined(*(tag("code", one) if n % 2 else one for n, one in enumerate(parts)))
+    return joined(*(tag("code", part) if n % 2 else part for n, part in enumerate(parts)))
 
 
 def code(text: str) -> Markup:
@@ -48,9 +48,11 @@ def path(text: str) -> Markup:
     """A path, which may go on in the next line behind each slash."""
     parts = re.split(r"(?<=[^/]/)", text)
     return tag(
-        "code", *(joined(Markup("<wbr>") if n else None, one) for n, one in enumerate(parts))
+        "code", *(joined(Markup("<wbr>") if n else None, part) for n, part in enumerate(parts))
     )
 
 
 def paragraphs(text: str) -> Markup:
-    return joined(*(tag("p", prose(" ".join(one.split()))) for one in text.split("\n\n")))
+    return joined(
+        *(tag("p", prose(" ".join(paragraph.split()))) for paragraph in text.split("\n\n"))
+    )

@@ -52,7 +52,7 @@ class Shapes:
     def request(self, kind: type[Request], names: Iterable[str] | None = None) -> Document:
         """A payload, or those of its keys that have these names."""
         made: Document = deepcopy(self._converter.schema2jsonschema(kind()))
-        defaults = {one.name: one.default for one in parts(kind.makes)}
+        defaults = {field.name: field.default for field in parts(kind.makes)}
         for name, field in kind().fields.items():
             # None, nothing and an empty text are how it is told apart inside that nothing was given.
             if isinstance(default := defaults.get(name), (str, int)) and default:
@@ -60,7 +60,7 @@ class Shapes:
         if names is not None:
             wanted = set(names)
             made["properties"] = {k: v for k, v in made["properties"].items() if k in wanted}
-            made["required"] = [one for one in made.get("required", ()) if one in wanted]
+            made["required"] = [key for key in made.get("required", ()) if key in wanted]
         if not made.get("required"):
             made.pop("required", None)
         return made | deepcopy(dict(kind.json_schema))

@@ -193,13 +193,13 @@ def _body(shapes: Shapes, kind: type[Request], names: list[str], max_body: int) 
 
 
 def _successes(shapes: Shapes, row: Route) -> Document:
-    said = {"200": row.known, "201": "It is new."} if row.known else {"200": "Done."}
+    meanings = {"200": row.known, "201": "It is new."} if row.known else {"200": "Done."}
     if row.answers is None:
         return {"204": {"description": "Done.", "headers": FOLLOWING}}
     content = shapes.json(shapes.answer(row.answers))
     return {
         status: {"description": text, "headers": FOLLOWING, "content": content}
-        for status, text in said.items()
+        for status, text in meanings.items()
     }
 
 

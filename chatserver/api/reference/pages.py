@@ -21,18 +21,18 @@ def rest_page(document: Document) -> str:
         for path, methods in (document["paths"] | document["webhooks"]).items()
         for method, operation in methods.items()
     ]
-    for one in document["tags"]:
-        of_it = [row for row in operations if one["name"] in row[2]["tags"]]
+    for topic in document["tags"]:
+        rows = [row for row in operations if topic["name"] in row[2]["tags"]]
         names = [
             (row[2]["operationId"], _heading(row[0], row[1].removeprefix("/api"), path))
-            for row in of_it
+            for row in rows
         ]
-        groups.append((one["name"], one["description"], names))
-        body.append(group(groups[-1], (_operation(*row, components) for row in of_it)))
+        groups.append((topic["name"], topic["description"], names))
+        body.append(group(groups[-1], (_operation(*row, components) for row in rows)))
     security = components["securitySchemes"].values()
     auth = [
-        tag("p", prose(f"`{one.get('name', 'Authorization: Bearer')}`: {one['description']}"))
-        for one in security
+        tag("p", prose(f"`{scheme.get('name', 'Authorization: Bearer')}`: {scheme['description']}"))
+        for scheme in security
     ]
     body.append(_shapes(components["schemas"]))
     intro = joined(paragraphs(document["info"]["description"]), auth)
@@ -42,24 +42,24 @@ def rest_page(document: Document) -> str:
 def events_page(document: Document) -> str:
     messages = document["components"]["messages"]
     sent: list[tuple[str, Document]] = []
-    heard: list[tuple[str, Document]] = []
+    received: list[tuple[str, Document]] = []
     for key, operation in document["operations"].items():
-        (sent if operation["action"] == "receive" else heard).append((key, operation))
+        (sent if operation["action"] == "receive" else received).append((key, operation))
     groups: list[Group] = [
         (
             "client to server",
             "What a client sends, and how it is acknowledged.",
-            [(key, one["title"]) for key, one in sent],
+            [(key, operation["title"]) for key, operation in sent],
         ),
         (
             "server to client",
             "What sockets hear.",
-            [(key, one["title"]) for key, one in heard],
+            [(key, operation["title"]) for key, operation in received],
         ),
     ]
     body = [
-        group(groups[0], (_sending(key, one, document) for key, one in sent)),
-        group(groups[1], (_hearing(key, one, messages[key]) for key, one in heard)),
+        group(groups[0], (_sending(key, operation, document) for key, operation in sent)),
+        group(groups[1], (_hearing(key, operation, messages[key]) for key, operation in received)),
         _shapes(document["components"]["schemas"]),
     ]
     intro = paragraphs(document["info"]["description"])
@@ -69,26 +69,29 @@ def events_page(document: Document) -> str:
 # --- what is on them ----------------------------------------------------------------------------
 
 
-def _operation(method: str, path: str, one: Document, components: Document) -> Markup:
+def _operation(method: str, path: str, operation: Document, components: Document) -> Markup:
     """An endpoint, or a webhook."""
     # What all of them have in common is a reference: the page says it once, at its beginning.
-    parameters = [each for each in one.get("parameters", ()) if "$ref" not in each]
+    parameters = [each for each in operation.get("parameters", ()) if "$ref" not in each]
     schema = {
         "properties": {
             each["name"]: {**each["schema"], "description": _where(each)} for each in parameters
         },
         "required": [each["name"] for each in parameters if each.get("required")],
     }
-    body = one.get("requestBody")
+    body = operation.get("requestBody")
     return section(
-        one["operationId"],
+        operation["operationId"],
         _heading(method, path),
-        tag("p", prose(one["summary"])),
-        tag("p", prose(_who(one["security"]) + one.get("description", ""))),
+        tag("p", prose(operation["summary"])),
+        tag("p", prose(_who(operation["security"]) + operation.get("description", ""))),
         [tag("h4", "Parameters"), keys(schema)] if parameters else None,
         _body(body, components) if body else None,
         tag("h4", "Answers"),
-        (_response(status, answer, components) for status, answer in one["responses"].items()),
+        (
+            _response(status, answer, components)
+            for status, answer in operation["responses"].items()
+        ),
     )
 
 
@@ -123,15 +126,15 @@ def _response(status: str, answer: Document, components: Document) -> Markup:
     )
 
 
-def _sending(key: str, one: Document, document: Document) -> Markup:
+def _sending(key: str, operation: Document, document: Document) -> Markup:
     messages = document["components"]["messages"]
     payload, answer = messages[key], messages["ack" + key.removeprefix("send")]
     yes, no = answer["payload"]["oneOf"]
     return section(
         key,
-        tag("code", one["title"]),
-        tag("p", prose(one["summary"])),
-        tag("p", prose(one["description"])),
+        tag("code", operation["title"]),
+        tag("p", prose(operation["summary"])),
+        tag("p", prose(operation["description"])),
         tag("h4", "Payload"),
         keys(_resolved(payload["payload"], document["components"])),
         example(payload["examples"][0]["payload"]),
@@ -144,11 +147,11 @@ def _sending(key: str, one: Document, document: Document) -> Markup:
     )
 
 
-def _hearing(key: str, one: Document, message: Document) -> Markup:
+def _hearing(key: str, operation: Document, message: Document) -> Markup:
     return section(
         key,
-        tag("code", one["title"]),
-        tag("p", prose(one["summary"])),
+        tag("code", operation["title"]),
+        tag("p", prose(operation["summary"])),
         tag("p", "Payload: ", kind(message["payload"])),
         example(message["examples"][0]["payload"]),
     )

@@ -27,12 +27,12 @@ def keys(schema: Schema) -> Markup:
         tag(
             "tr",
             tag("th", tag("code", key), None if key in required else _OPTIONAL, scope="row"),
-            tag("td", kind(one)),
-            tag("td", prose(_about(one))),
+            tag("td", kind(inner)),
+            tag("td", prose(_about(inner))),
         )
-        for key, one in schema["properties"].items()
+        for key, inner in schema["properties"].items()
     ]
-    head = tag("tr", *(tag("th", one, scope="col") for one in ("key", "value", "about")))
+    head = tag("tr", *(tag("th", title, scope="col") for title in ("key", "value", "about")))
     return joined(
         tag("table", tag("thead", head), tag("tbody", rows)),
         tag("p", prose(rule)) if (rule := _rule(schema)) else None,
@@ -52,19 +52,23 @@ def kind(schema: Schema) -> Markup:
     if "enum" in schema:
         return joined(
             *(
-                joined(" or " if n else None, tag("code", json.dumps(one)))
-                for n, one in enumerate(schema["enum"])
+                joined(" or " if n else None, tag("code", json.dumps(value)))
+                for n, value in enumerate(schema["enum"])
             )
         )
     types = schema.get("type", "any")
     names = [types] if isinstance(types, str) else list(types)
     return (
-        _either([{**schema, "type": one} for one in names]) if names[1:] else _one(names[0], schema)
+        _either([{**schema, "type": type_name} for type_name in names])
+        if names[1:]
+        else _one(names[0], schema)
     )
 
 
 def _either(choices: list[Schema]) -> Markup:
-    return joined(*(joined(" or " if n else None, kind(one)) for n, one in enumerate(choices)))
+    return joined(
+        *(joined(" or " if n else None, kind(choice)) for n, choice in enumerate(choices))
+    )
 
 
 def _one(name: str, schema: Schema) -> Markup:
@@ -108,4 +112,4 @@ def _rule(schema: Schema) -> str:
 
 
 def _names(choices: Sequence[Schema]) -> str:
-    return ", ".join(f"`{name}`" for one in choices for name in one["required"])
+    return ", ".join(f"`{name}`" for choice in choices for name in choice["required"])

@@ -79,10 +79,10 @@ class Metadata(fields.Field[Mapping[str, Any]]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if not isinstance(value, dict):
             raise ValidationError("Must be an object.")
-        for key, one in value.items():
-            if isinstance(one, float) and not math.isfinite(one):
+        for key, item in value.items():
+            if isinstance(item, float) and not math.isfinite(item):
                 raise ValidationError(f"{key!r} is not a finite number.")
-            if one is not None and not isinstance(one, (str, int, float, bool)):
+            if item is not None and not isinstance(item, (str, int, float, bool)):
                 raise ValidationError("Must be flat: strings, numbers, booleans and nulls only.")
         try:
             size = len(json_codec.encode(value))
@@ -148,5 +148,5 @@ def one_at_least(*keys: str) -> dict[str, Any]:
     Not as `anyOf`: who writes clients by it takes that for a choice of types, and leaves the keys out.
     """
     *others, last = keys
-    none = {"not": {"anyOf": [{"required": [one]} for one in others]}}
+    none = {"not": {"anyOf": [{"required": [key]} for key in others]}}
     return {"if": none, "then": {"required": [last]}}

@@ -97,7 +97,7 @@ class OfMessage(Request):
 class SyncMessages(Request):
     makes = SyncFrom
     json_schema: ClassVar[Mapping[str, Any]] = {
-        "oneOf": [{"required": [one]} for one in ("lastMessageId", "afterSeq", "afterRev")]
+        "oneOf": [{"required": [key]} for key in ("lastMessageId", "afterSeq", "afterRev")]
     }
     conversation_id = Id(required=True)
     last_message_id = Id(allow_none=True)

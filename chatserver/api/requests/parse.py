@@ -59,7 +59,7 @@ def _flat(messages: Mapping[Any, Any], path: str = "") -> dict[str, list[str]]:
         if isinstance(value, Mapping):
             flat.update(_flat(value, where))
         else:
-            flat[printable(where)] = [str(one) for one in value]
+            flat[printable(where)] = [str(reason) for reason in value]
     return flat
 
 

@@ -57,9 +57,9 @@ async def own(chat: Chat, user_id: str, asked: PageOfConversations) -> Any:
     return {"items": items, "nextCursor": cursor}
 
 
-async def get(chat: Chat, user_id: str, one: OneConversation) -> Any:
+async def get(chat: Chat, user_id: str, asked: OneConversation) -> Any:
     """Get a conversation."""
-    return await chat.conversations.get(user_id, one.conversation_id)
+    return await chat.conversations.get(user_id, asked.conversation_id)
 
 
 async def edit(chat: Chat, user_id: str, edit: ConversationEdit) -> Any:
@@ -67,9 +67,9 @@ async def edit(chat: Chat, user_id: str, edit: ConversationEdit) -> Any:
     return await chat.conversations.edit(user_id, edit)
 
 
-async def delete(chat: Chat, user_id: str, one: OneConversation) -> Any:
+async def delete(chat: Chat, user_id: str, asked: OneConversation) -> Any:
     """End a conversation for all (its owner)."""
-    await chat.conversations.delete(user_id, one.conversation_id)
+    await chat.conversations.delete(user_id, asked.conversation_id)
     return Reply(204)
 
 
@@ -83,9 +83,9 @@ async def change_role(chat: Chat, user_id: str, change: RoleChange) -> Any:
     return await chat.participants.change_role(user_id, change)
 
 
-async def remove(chat: Chat, user_id: str, one: OneParticipant) -> Any:
+async def remove(chat: Chat, user_id: str, asked: OneParticipant) -> Any:
     """Remove a participant (admins), or leave."""
-    await chat.participants.remove(user_id, one.conversation_id, one.user_id)
+    await chat.participants.remove(user_id, asked.conversation_id, asked.user_id)
     return Reply(204)
 
 

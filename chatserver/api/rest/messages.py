@@ -34,9 +34,9 @@ async def page(chat: Chat, user_id: str, asked: PageOfMessages) -> Any:
     return {"items": [message.wire() for message in page.messages], "hasMore": page.has_more}
 
 
-async def get(chat: Chat, user_id: str, one: OneMessage) -> Any:
+async def get(chat: Chat, user_id: str, asked: OneMessage) -> Any:
     """Get a message."""
-    return (await chat.messages.get(user_id, one.message_id)).json
+    return (await chat.messages.get(user_id, asked.message_id)).json
 
 
 async def edit(chat: Chat, user_id: str, edit: MessageEdit) -> Any:
@@ -59,9 +59,9 @@ async def unreact(chat: Chat, user_id: str, reaction: Reaction) -> Any:
     return await chat.reactions.remove(user_id, reaction)
 
 
-async def reactions(chat: Chat, user_id: str, one: OneMessage) -> Any:
+async def reactions(chat: Chat, user_id: str, asked: OneMessage) -> Any:
     """List the reactions to a message."""
-    return await chat.reactions.of(user_id, one.message_id)
+    return await chat.reactions.of(user_id, asked.message_id)
 
 
 _OF_CONVERSATION = "/api/conversations/{conversationId}/messages"

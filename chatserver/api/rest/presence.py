@@ -14,14 +14,14 @@ from ..responses import users as answers
 from ..route import Route
 
 
-async def of_user(chat: Chat, user_id: str, one: OneUser) -> Any:
+async def of_user(chat: Chat, user_id: str, asked: OneUser) -> Any:
     """Get the presence of a user; a stranger looks like someone who was never here."""
-    return await chat.presence.of_one(user_id, one.user_id)
+    return await chat.presence.of_one(user_id, asked.user_id)
 
 
-async def of_conversation(chat: Chat, user_id: str, one: OneConversation) -> Any:
+async def of_conversation(chat: Chat, user_id: str, asked: OneConversation) -> Any:
     """Get the presence of all participants of a conversation."""
-    return {"items": await chat.presence.of_conversation(user_id, one.conversation_id)}
+    return {"items": await chat.presence.of_conversation(user_id, asked.conversation_id)}
 
 
 async def of_many(chat: Chat, user_id: str, peers: Peers) -> Any:

@@ -15,14 +15,14 @@ from ..responses import messages as answers
 from ..route import Route
 
 
-async def read_message(chat: Chat, user_id: str, one: OneMessage) -> Any:
+async def read_message(chat: Chat, user_id: str, asked: OneMessage) -> Any:
     """Mark one message as read."""
-    return await chat.receipts.read_message(user_id, one.message_id)
+    return await chat.receipts.read_message(user_id, asked.message_id)
 
 
-async def readers(chat: Chat, user_id: str, one: OneMessage) -> Any:
+async def readers(chat: Chat, user_id: str, asked: OneMessage) -> Any:
     """List who of the participants has read a message, and when."""
-    return await chat.receipts.readers(user_id, one.message_id)
+    return await chat.receipts.readers(user_id, asked.message_id)
 
 
 async def read_conversation(chat: Chat, user_id: str, asked: ReadUpTo) -> Any:
@@ -30,9 +30,9 @@ async def read_conversation(chat: Chat, user_id: str, asked: ReadUpTo) -> Any:
     return await chat.receipts.read_conversation(user_id, asked)
 
 
-async def unread(chat: Chat, user_id: str, one: OneConversation) -> Any:
+async def unread(chat: Chat, user_id: str, asked: OneConversation) -> Any:
     """Count the messages of others that one has not read."""
-    return await chat.receipts.unread(user_id, one.conversation_id)
+    return await chat.receipts.unread(user_id, asked.conversation_id)
 
 
 _MESSAGE = "/api/messages/{messageId}/read"

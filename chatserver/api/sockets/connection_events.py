@@ -21,19 +21,19 @@ from .token_expiry import Expiry
 
 
 def events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[ClientEvent]:
-    def join(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+    def join(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
         """Hear a conversation again."""
-        if not rooms.hosts(connection.user_id, one.conversation_id):
+        if not rooms.hosts(connection.user_id, asked.conversation_id):
             raise NotFound()
-        rooms.join(connection, one.conversation_id)
-        return {"conversationId": one.conversation_id}
+        rooms.join(connection, asked.conversation_id)
+        return {"conversationId": asked.conversation_id}
 
-    def leave(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+    def leave(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
         """Hear nothing more of a conversation on this socket; the user stays in it."""
-        if not rooms.hosts(connection.user_id, one.conversation_id):
+        if not rooms.hosts(connection.user_id, asked.conversation_id):
             raise NotFound()
-        rooms.part(connection, one.conversation_id)
-        return {"conversationId": one.conversation_id}
+        rooms.part(connection, asked.conversation_id)
+        return {"conversationId": asked.conversation_id}
 
     async def refresh(chat: Chat, connection: Connection, fresh: FreshToken) -> Any:
         """Stay connected with a fresh token."""

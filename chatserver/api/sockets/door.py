@@ -176,7 +176,12 @@ class Door:
                 request = self._parse(row, event, text)
         except ChatError as error:
             self._responder.refuse(
-                connection, row.name if row else "unknown", error, packet_id, started, said=name
+                connection,
+                row.name if row else "unknown",
+                error,
+                packet_id,
+                started,
+                given_name=name,
             )
             return
         # Else it was not told yet that it is connected, or was sent away at that moment.
@@ -210,8 +215,10 @@ class Door:
             self._limits.spend(connection.user_id, "unknown", UNKNOWN)
         except RateLimited as limited:
             error = limited
-        said = decoding.name_of(text)
-        self._responder.refuse(connection, "unknown", error, packet_id, started, said=said)
+        given_name = decoding.name_of(text)
+        self._responder.refuse(
+            connection, "unknown", error, packet_id, started, given_name=given_name
+        )
 
     async def close(self) -> None:
         """Wait for what is being handled."""

@@ -15,9 +15,9 @@ from ..responses.messages import ConversationRead, MessageRead
 from .event import ClientEvent
 
 
-async def read_message(chat: Chat, connection: Connection, one: OneMessage) -> Any:
+async def read_message(chat: Chat, connection: Connection, asked: OneMessage) -> Any:
     """Mark one message as read."""
-    return await chat.receipts.read_message(connection.user_id, one.message_id)
+    return await chat.receipts.read_message(connection.user_id, asked.message_id)
 
 
 async def read_conversation(chat: Chat, connection: Connection, asked: ReadUpTo) -> Any:

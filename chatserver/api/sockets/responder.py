@@ -83,14 +83,14 @@ class Responder:
         packet_id: int | None,
         started: float,
         *,
-        said: str | None = None,
+        given_name: str | None = None,
         request: Any = None,
         span: Span | None = None,
     ) -> None:
         if packet_id is not None:
             connection.ack(packet_id, {"ok": False, "error": error.wire()})
         else:
-            connection.emit("error", {**error.wire(), "event": printable(said or name)})
+            connection.emit("error", {**error.wire(), "event": printable(given_name or name)})
         self.note(name, error.code, started, connection, request, span)
 
     def note(

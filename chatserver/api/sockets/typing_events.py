@@ -19,26 +19,26 @@ from .event import ClientEvent, Handler
 
 
 def _starting(kind: Kind) -> Handler:
-    def start(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+    def start(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
         """Show that it goes on. It ends by itself 6 s after the last start."""
-        if chat.members.known(connection.user_id, one.conversation_id):
-            chat.activity.start(connection, connection.user_id, one.conversation_id, kind)
+        if chat.members.known(connection.user_id, asked.conversation_id):
+            chat.activity.start(connection, connection.user_id, asked.conversation_id, kind)
             return {}
-        return ask_and_start(chat, connection, one)
+        return ask_and_start(chat, connection, asked)
 
-    async def ask_and_start(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+    async def ask_and_start(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
         # Who was removed while this node heard nothing is still in the room here.
-        await chat.members.present(connection.user_id, one.conversation_id)
-        chat.activity.start(connection, connection.user_id, one.conversation_id, kind)
+        await chat.members.present(connection.user_id, asked.conversation_id)
+        chat.activity.start(connection, connection.user_id, asked.conversation_id, kind)
         return {}
 
     return start
 
 
 def _stopping(kind: Kind) -> Handler:
-    def stop(chat: Chat, connection: Connection, one: OneConversation) -> Any:
+    def stop(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
         """Show that it has ended."""
-        chat.activity.stop(connection, connection.user_id, one.conversation_id, kind)
+        chat.activity.stop(connection, connection.user_id, asked.conversation_id, kind)
         return {}
 
     return stop

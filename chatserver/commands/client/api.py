@@ -44,10 +44,10 @@ class Api:
                 # Not to another address with the secret.
                 allow_redirects=False,
             ) as answer:
-                status, said = answer.status, await answer.read()
+                status, text = answer.status, await answer.read()
             if status == 204:
                 return None
-            decoded = json_codec.decode(said)
+            decoded = json_codec.decode(text)
             if status >= 400:
                 raise RefusedByServer(decoded["error"])
         except (aiohttp.ClientError, OSError, ValidationFailed, KeyError, TypeError) as error:

@@ -49,9 +49,9 @@ class Target:
     @classmethod
     def of(cls, url: str | None, ws_urls: Sequence[str] | None) -> Target:
         settings = terminal.settings()
-        for one in (*([url] if url else []), *(ws_urls or [])):
-            if urlsplit(one).scheme not in ("http", "https"):
-                terminal.fail(f"{one!r} must begin with http:// or https://.", terminal.MISUSED)
+        for address in (*([url] if url else []), *(ws_urls or [])):
+            if urlsplit(address).scheme not in ("http", "https"):
+                terminal.fail(f"{address!r} must begin with http:// or https://.", terminal.MISUSED)
         return cls(
             (url or development.address(settings.host, settings.port)).rstrip("/"),
             ws_urls or [development.address(settings.host, settings.ws_port)],
@@ -62,7 +62,7 @@ class Target:
     @property
     def away(self) -> str | None:
         """The first of its addresses that may be of another machine."""
-        return next((one for one in (self.url, *self.ws_urls) if not _is_loopback(one)), None)
+        return next((url for url in (self.url, *self.ws_urls) if not _is_loopback(url)), None)
 
     @property
     def secret(self) -> str:
@@ -94,11 +94,11 @@ def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
         BrokenPipeError,
     ) as error:
         causes = list(_causes(error))
-        if any(isinstance(one, BrokenPipeError) for one in causes):
+        if any(isinstance(cause, BrokenPipeError) for cause in causes):
             # Whoever read it has enough. What is left in the buffer must not fail at the exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
-        sentences = [sentence for one in causes if (sentence := _sentence(one))]
+        sentences = [sentence for cause in causes if (sentence := _sentence(cause))]
         if len(sentences) < len(causes):
             raise
         misused = isinstance(causes[0], BadSettings)
@@ -108,8 +108,8 @@ def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """What failed at the same time, one by one."""
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _causes(one)
+        for nested in error.exceptions:
+            yield from _causes(nested)
     else:
         yield error
 

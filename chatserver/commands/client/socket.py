@@ -123,12 +123,12 @@ class Socket:
             case "41" | "1":
                 await self._websocket.close()
             case _ if text[:1] == "0":
-                said = json_codec.decode(text[1:])
-                self._silence_s = (said["pingInterval"] + said["pingTimeout"]) / 1000
+                handshake = json_codec.decode(text[1:])
+                self._silence_s = (handshake["pingInterval"] + handshake["pingTimeout"]) / 1000
 
 
-def _settle(answer: asyncio.Future[Any], said: Any) -> None:
-    if said["ok"]:
-        answer.set_result(said["data"])
+def _settle(answer: asyncio.Future[Any], ack: Any) -> None:
+    if ack["ok"]:
+        answer.set_result(ack["data"])
     else:
-        answer.set_exception(RefusedByServer(said["error"]))
+        answer.set_exception(RefusedByServer(ack["error"]))

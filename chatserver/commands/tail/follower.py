@@ -105,8 +105,8 @@ class Follower:
                 # with its newest rev only: read again, until what it stands for is complete.
                 self.rev = max(self.rev or 0, page["lastRev"])
                 return page["hasMore"] or any(
-                    one["rev"] > page["lastRev"] and one["seq"] <= page["lastSeq"]
-                    for one in page["messages"]
+                    message["rev"] > page["lastRev"] and message["seq"] <= page["lastSeq"]
+                    for message in page["messages"]
                 )
             self._pass_on(Happened(SYNCED, message))
         if not page["hasMore"]:

@@ -28,7 +28,7 @@ class Lines:
 
     def line(self, happened: Happened) -> Text:
         data = happened.data
-        at, who, what = _said(happened.event, data, self)
+        at, who, what = _sentence(happened.event, data, self)
         number = self.number(data.get("messageId") or data.get("upToMessageId") or data.get("id"))
         return Text.assemble(
             (f"{_clock(at)}  ", "dim"),
@@ -51,7 +51,7 @@ class Lines:
         return newer
 
 
-def _said(event: str, data: Mapping[str, Any], lines: Lines) -> tuple[str | None, str, str]:
+def _sentence(event: str, data: Mapping[str, Any], lines: Lines) -> tuple[str | None, str, str]:
     """When, who, what."""
     who = data.get("userId") or NOBODY
     at = data.get("timestamp") or data.get("readAt")
@@ -93,11 +93,11 @@ def _said(event: str, data: Mapping[str, Any], lines: Lines) -> tuple[str | None
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What there is of it to read: of its picture and its metadata only that they are others."""
-    roles = {one["userId"]: one["role"] for one in before["participants"]}
+    roles = {participant["userId"]: participant["role"] for participant in before["participants"]}
     found = [
-        f"{one['userId']} is {one['role']} now"
-        for one in now["participants"]
-        if roles.get(one["userId"], one["role"]) != one["role"]
+        f"{participant['userId']} is {participant['role']} now"
+        for participant in now["participants"]
+        if roles.get(participant["userId"], participant["role"]) != participant["role"]
     ]
     if now["name"] != before["name"]:
         name = now["name"]
@@ -108,7 +108,9 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _state(message: Mapping[str, Any], lines: Lines) -> str:
     if message["isDeleted"]:
         return "(deleted)"
-    reactions = "".join(f"  {one['emoji']} {one['count']}" for one in message["reactions"])
+    reactions = "".join(
+        f"  {reaction['emoji']} {reaction['count']}" for reaction in message["reactions"]
+    )
     return _content(message, lines) + ("  (edited)" if message["isEdited"] else "") + reactions
 
 
@@ -117,7 +119,10 @@ def _content(message: Mapping[str, Any], lines: Lines) -> str:
     # What is replied to may be from before all that was told here.
     parts = [f"(to {lines.number(reply) or 'an older one'})"] if reply else []
     parts += [message["content"]] if message["content"] else []
-    parts += [f"[{one['type']} {one.get('name') or one['url']}]" for one in message["attachments"]]
+    parts += [
+        f"[{attachment['type']} {attachment.get('name') or attachment['url']}]"
+        for attachment in message["attachments"]
+    ]
     return " ".join(parts)
 
 

@@ -23,13 +23,13 @@ def as_json(value: Any) -> str:
     text = json_codec.encode(value).decode()
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
-def _shown(one: str) -> str:
-    if one.isprintable() or one in JOINERS:
-        return one
-    if one == "\n":
+def _shown(char: str) -> str:
+    if char.isprintable() or char in JOINERS:
+        return char
+    if char == "\n":
         return " ⏎ "
     # A tab, and the spaces of French and Japanese.
-    return " " if one.isspace() else "\N{REPLACEMENT CHARACTER}"
+    return " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"

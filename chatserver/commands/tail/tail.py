@@ -97,12 +97,12 @@ class Tail:
         before = self._participants
         for event, who in (("added", now_in - before), ("removed", before - now_in)):
             for user in sorted(who):
-                told = {
+                change = {
                     "conversationId": self._follower.id,
                     "userId": user,
                     "timestamp": iso(now()),
                 }
-                self._tell(Happened(f"participant:{event}", told))
+                self._tell(Happened(f"participant:{event}", change))
 
     def _lost(self) -> None:
         self._follower.lost()
@@ -135,4 +135,4 @@ class Tail:
 
 
 def _participants(conversation: Any) -> set[str]:
-    return {one["userId"] for one in conversation["participants"]}
+    return {participant["userId"] for participant in conversation["participants"]}
