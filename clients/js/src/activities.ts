@@ -59,4 +59,4 @@ export class Activities {
 }
 
 const without = (userIds: readonly string[], userId: string): readonly string[] =>
-  userIds.filter((one) => one !== userId);
+  userIds.filter((id) => id !== userId);

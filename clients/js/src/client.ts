@@ -98,18 +98,18 @@ export class ChatClient {
 
   /** The one object of this conversation; `open()` it to have its messages. */
   conversation(id: string): Conversation {
-    let one = this.#open.get(id);
-    if (!one) {
-      one = new Conversation(id, {
+    let conversation = this.#open.get(id);
+    if (!conversation) {
+      conversation = new Conversation(id, {
         connection: this.#connection,
         outbox: this.#outbox,
         userId: () => this.#userId,
         view: (conversationId) => this.#view(conversationId),
         error: this.#onError,
       });
-      this.#open.set(id, one);
+      this.#open.set(id, conversation);
     }
-    return one;
+    return conversation;
   }
 
   /** The conversation with one other person; it is made if there is none yet. Needs `api`. */
@@ -145,14 +145,14 @@ export class ChatClient {
       connected: (welcome) => {
         this.#userId = welcome.userId;
         const rooms = new Set(welcome.rooms);
-        for (const one of this.#open.values()) one.connected(rooms.has(one.id));
+        for (const conversation of this.#open.values()) conversation.connected(rooms.has(conversation.id));
         this.#list.connected(welcome.userId, welcome.rooms);
         this.#presence.connected();
         void this.#outbox.flush(welcome.userId);
         this.#tell("connected", welcome);
       },
       disconnected: () => {
-        for (const one of this.#open.values()) one.disconnected();
+        for (const conversation of this.#open.values()) conversation.disconnected();
         this.#list.disconnected();
         this.#presence.disconnected();
       },
@@ -177,7 +177,7 @@ export class ChatClient {
   async #view(conversationId: string): Promise<View | null> {
     if (!this.#background) return null;
     const view = await this.#background.ask<View>("GET", `/conversations/${encodeURIComponent(conversationId)}`);
-    void this.#presence.look(view.participants.slice(0, MOST_LOOKED_AT).map((one) => one.userId));
+    void this.#presence.look(view.participants.slice(0, MOST_LOOKED_AT).map((participant) => participant.userId));
     return view;
   }
 }

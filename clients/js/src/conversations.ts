@@ -41,7 +41,7 @@ export class Conversations extends Store<readonly ListedConversation[]> {
       void this.#refresh(this.background, rooms);
     } else {
       // Nobody tells how many came while there was no connection.
-      this.#show(new Map(still.map(([id, one]) => [id, { ...one, unreadCount: null }])));
+      this.#show(new Map(still.map(([id, conversation]) => [id, { ...conversation, unreadCount: null }])));
     }
   }
 
@@ -78,13 +78,13 @@ export class Conversations extends Store<readonly ListedConversation[]> {
         const more: string = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
         const page: Page = await background.ask<Page>("GET", `/conversations?limit=${PAGE}${more}`);
         if (life !== this.#life) return;
-        for (const one of page.items) found.set(one.id, one);
+        for (const conversation of page.items) found.set(conversation.id, conversation);
         cursor = page.nextCursor;
       } while (cursor !== null);
       this.#sinceAsked = null;
       this.#show(found);
       // One that became the most active while the pages were read is on none of them.
-      for (const one of rooms) if (!found.has(one)) this.#revalidation?.schedule(one);
+      for (const id of rooms) if (!found.has(id)) this.#revalidation?.schedule(id);
       for (const [name, payload] of told) {
         this.#take(name, payload);
         // Whether the answer had it already cannot be seen from a mark.

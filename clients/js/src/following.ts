@@ -61,7 +61,7 @@ export class Following {
 
   /** In the order of changes. False when messages before one of them are missing: they are read first. */
   #take(changes: readonly Change[]): boolean {
-    const missing = changes.findIndex((one) => !this.history.timeline.apply(one));
+    const missing = changes.findIndex((change) => !this.history.timeline.apply(change));
     if (missing < 0) return true;
     this.#held = changes.slice(missing);
     void this.#catchUp();

@@ -16,7 +16,7 @@ export function marked(marks: ReadMarks, name: string, userId: string, seq: numb
   const mark = marks.get(userId) ?? { upTo: 0, ahead: [] };
   if (hasRead(mark, seq)) return marks;
   const upTo = name === "conversation:read" ? seq : mark.upTo;
-  const ahead = name === "conversation:read" ? mark.ahead.filter((one) => one > seq) : [...mark.ahead, seq];
+  const ahead = name === "conversation:read" ? mark.ahead.filter((aheadSeq) => aheadSeq > seq) : [...mark.ahead, seq];
   return new Map(marks).set(userId, { upTo, ahead });
 }
 

@@ -32,23 +32,23 @@ export class MessageList {
 
   of(timeline: Timeline): readonly ListedMessage[] {
     const me = this.userId() ?? "";
-    const list = timeline.messages.map((one) => kept(this.#sent, one, () => sent(one, me)));
+    const list = timeline.messages.map((message) => kept(this.#sent, message, () => sent(message, me)));
     if (this.#acknowledged.length > 0) {
-      this.#acknowledged = this.#acknowledged.filter((one) => one.seq >= timeline.next);
-      for (const one of this.#acknowledged) {
-        list.push(kept(this.#late, one, () => ({ ...sent(one, me), seq: null })));
+      this.#acknowledged = this.#acknowledged.filter((message) => message.seq >= timeline.next);
+      for (const message of this.#acknowledged) {
+        list.push(kept(this.#late, message, () => ({ ...sent(message, me), seq: null })));
       }
     }
     const waiting = this.outbox.of(this.conversationId);
     if (waiting.length > 0) {
       // What is heard of before it is acknowledged is in the list already.
-      const there = new Set(list.map((one) => one.key));
-      for (const one of waiting) {
-        const shown = kept(this.#pending, one, () => pending(one, me));
+      const there = new Set(list.map((message) => message.key));
+      for (const entry of waiting) {
+        const shown = kept(this.#pending, entry, () => pending(entry, me));
         if (!there.has(shown.key)) list.push(shown);
       }
     }
-    const same = list.length === this.#list.length && list.every((one, at) => one === this.#list[at]);
+    const same = list.length === this.#list.length && list.every((message, at) => message === this.#list[at]);
     return same ? this.#list : (this.#list = list);
   }
 }

@@ -33,17 +33,17 @@ export class Outbox {
   }
 
   of(conversationId: string): readonly OutboxEntry[] {
-    return this.#entries.filter((one) => one.conversationId === conversationId && this.#mine(one));
+    return this.#entries.filter((entry) => entry.conversationId === conversationId && this.#mine(entry));
   }
 
   /** Connected as this user: send what waits. What another user left behind stays where it is. */
   async flush(userId: string): Promise<void> {
     this.#userId = userId;
     await this.#loaded;
-    this.#set(this.#entries.map((one) => (one.userId === null ? { ...one, userId } : one)));
-    for (const one of new Set(this.#entries.map((entry) => entry.conversationId))) {
-      this.listener.changed(one);
-      void this.#send(one);
+    this.#set(this.#entries.map((entry) => (entry.userId === null ? { ...entry, userId } : entry)));
+    for (const id of new Set(this.#entries.map((entry) => entry.conversationId))) {
+      this.listener.changed(id);
+      void this.#send(id);
     }
   }
 
@@ -64,9 +64,9 @@ export class Outbox {
 
   /** Try again what was refused, behind what waits by now. */
   retry(clientMessageId: string): void {
-    const entry = this.#entries.find((one) => one.clientMessageId === clientMessageId && one.error);
+    const entry = this.#entries.find((entry) => entry.clientMessageId === clientMessageId && entry.error);
     if (!entry) return;
-    const others = this.#entries.filter((one) => one !== entry);
+    const others = this.#entries.filter((other) => other !== entry);
     this.#set([...others, { ...entry, error: null }], entry.conversationId);
     void this.#send(entry.conversationId);
   }
@@ -87,7 +87,7 @@ export class Outbox {
     this.#sending.add(conversationId);
     try {
       let entry: OutboxEntry | undefined;
-      while (this.connection.online && (entry = this.of(conversationId).find((one) => !one.error))) {
+      while (this.connection.online && (entry = this.of(conversationId).find((waiting) => !waiting.error))) {
         await this.#sendOne(entry);
       }
     } finally {
@@ -100,7 +100,7 @@ export class Outbox {
       const asked = { ...message, conversationId, clientMessageId };
       const ask = (): Promise<Message> => {
         // Between two attempts it may have been thought better of.
-        if (!this.#entries.some((one) => one.clientMessageId === clientMessageId)) throw discarded();
+        if (!this.#entries.some((entry) => entry.clientMessageId === clientMessageId)) throw discarded();
         return this.connection.call("message:send", asked);
       };
       const stored = await insist(ask, { pause: (ms) => this.connection.pause(ms) });
@@ -115,11 +115,11 @@ export class Outbox {
   }
 
   #refused(clientMessageId: string, error: ChatError): void {
-    const entry = this.#entries.find((one) => one.clientMessageId === clientMessageId);
+    const entry = this.#entries.find((entry) => entry.clientMessageId === clientMessageId);
     if (!entry) return;
     const { message, details } = error;
     const failed = { ...entry, error: { code: error.code as ErrorShape["code"], message, details } };
-    this.#set(this.#entries.map((one) => (one === entry ? failed : one)), entry.conversationId);
+    this.#set(this.#entries.map((other) => (other === entry ? failed : other)), entry.conversationId);
     this.#settle(clientMessageId)?.reject(error);
   }
 
@@ -130,8 +130,8 @@ export class Outbox {
   }
 
   #remove(clientMessageId: string): void {
-    const entry = this.#entries.find((one) => one.clientMessageId === clientMessageId);
-    if (entry) this.#set(this.#entries.filter((one) => one !== entry), entry.conversationId);
+    const entry = this.#entries.find((entry) => entry.clientMessageId === clientMessageId);
+    if (entry) this.#set(this.#entries.filter((other) => other !== entry), entry.conversationId);
   }
 
   #set(entries: readonly OutboxEntry[], conversationId?: string): void {
@@ -143,7 +143,7 @@ export class Outbox {
   async #load(): Promise<void> {
     const kept = (await this.#stored?.load()) ?? [];
     this.#entries = [...kept, ...this.#entries];
-    for (const one of new Set(kept.map((entry) => entry.conversationId))) this.listener.changed(one);
+    for (const id of new Set(kept.map((entry) => entry.conversationId))) this.listener.changed(id);
   }
 }
 
@@ -152,5 +152,5 @@ const discarded = (): ChatError => new ChatError("CONFLICT", "The message was di
 /** By getRandomValues: randomUUID is not there on pages without TLS. */
 function newId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (one) => one.toString(16).padStart(2, "0")).join("");
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

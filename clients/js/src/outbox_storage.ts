@@ -74,4 +74,4 @@ export class StoredOutbox {
 }
 
 const idsOf = (entries: readonly OutboxEntry[]): ReadonlySet<string> =>
-  new Set(entries.map((one) => one.clientMessageId));
+  new Set(entries.map((entry) => entry.clientMessageId));

@@ -31,15 +31,15 @@ export function afterEvent(list: Overview, name: string, payload: unknown, me: s
       return read(list, payload as ServerEvents["conversation:read"], me);
   }
   const change = asChange(name, payload);
-  const one = change && list.get(change.payload.conversationId);
-  if (!one || change.payload.rev <= one.lastRev) return list;
-  const { lastMessage } = one;
-  const after = { ...one, lastRev: change.payload.rev };
+  const conversation = change && list.get(change.payload.conversationId);
+  if (!conversation || change.payload.rev <= conversation.lastRev) return list;
+  const { lastMessage } = conversation;
+  const after = { ...conversation, lastRev: change.payload.rev };
   if (change.name === "message:new") {
     const message = change.payload;
-    if (message.seq <= one.lastSeq) return list;
-    const unread = one.unreadCount === null || message.senderId === me ? 0 : 1;
-    const unreadCount = one.unreadCount === null ? null : one.unreadCount + unread;
+    if (message.seq <= conversation.lastSeq) return list;
+    const unread = conversation.unreadCount === null || message.senderId === me ? 0 : 1;
+    const unreadCount = conversation.unreadCount === null ? null : conversation.unreadCount + unread;
     return put(list, { ...after, lastMessage: message, lastSeq: message.seq, unreadCount });
   }
   if (lastMessage?.id !== change.payload.messageId) return put(list, after);
@@ -50,20 +50,20 @@ export function afterEvent(list: Overview, name: string, payload: unknown, me: s
 export function needsRevalidation(list: Overview, name: string, payload: unknown, me: string): string | null {
   if (name === "conversation:joined") return (payload as Conversation).id;
   const { conversationId, userId, upToMessageId, seq } = (payload ?? {}) as Partial<Telling>;
-  const one = conversationId === undefined ? undefined : list.get(conversationId);
-  if (!one) return null;
+  const conversation = conversationId === undefined ? undefined : list.get(conversationId);
+  if (!conversation) return null;
   switch (name) {
     case "message:new":
-      return seq !== undefined && seq > one.lastSeq + 1 ? one.id : null;
+      return seq !== undefined && seq > conversation.lastSeq + 1 ? conversation.id : null;
     case "message:deleted":
       // It counts no more, if it did. Everybody hears of it: whoever has read everything need not ask.
-      return one.unreadCount === 0 ? null : one.id;
+      return conversation.unreadCount === 0 ? null : conversation.id;
     case "participant:added":
-      return one.id;
+      return conversation.id;
     case "message:read":
-      return userId === me ? one.id : null;
+      return userId === me ? conversation.id : null;
     case "conversation:read":
-      return userId === me && one.lastMessage?.id !== upToMessageId ? one.id : null;
+      return userId === me && conversation.lastMessage?.id !== upToMessageId ? conversation.id : null;
   }
   return null;
 }
@@ -72,14 +72,14 @@ type Telling = ServerEvents["conversation:read"] & ServerEvents["message:new"];
 
 /** The most recently active first. */
 export function inOrder(list: Overview): readonly ListedConversation[] {
-  const at = (one: ListedConversation): string => one.lastMessage?.createdAt ?? one.createdAt;
+  const at = ({ lastMessage, createdAt }: ListedConversation): string => lastMessage?.createdAt ?? createdAt;
   return [...list.values()].sort((a, b) => compare(at(b), at(a)) || compare(b.id, a.id));
 }
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
-function put(list: Overview, one: ListedConversation): Overview {
-  return new Map(list).set(one.id, one);
+function put(list: Overview, conversation: ListedConversation): Overview {
+  return new Map(list).set(conversation.id, conversation);
 }
 
 function told(list: Overview, view: Conversation, isNew: boolean): Overview {
@@ -93,26 +93,27 @@ function told(list: Overview, view: Conversation, isNew: boolean): Overview {
 }
 
 function participants(list: Overview, who: ServerEvents["participant:added"], added: boolean): Overview {
-  const one = list.get(who.conversationId);
-  if (!one) return list;
-  const others = one.participants.filter(({ userId }) => userId !== who.userId);
+  const conversation = list.get(who.conversationId);
+  if (!conversation) return list;
+  const others = conversation.participants.filter(({ userId }) => userId !== who.userId);
   const fresh = { userId: who.userId, role: "member", joinedAt: who.timestamp, lastReadSeq: 0 } as const;
   const all = added ? [...others, fresh] : others;
-  return put(list, { ...one, participants: all, participantCount: all.length });
+  return put(list, { ...conversation, participants: all, participantCount: all.length });
 }
 
 function read(list: Overview, mark: ServerEvents["conversation:read"], me: string): Overview {
-  const one = list.get(mark.conversationId);
-  if (!one) return list;
-  const all = mark.upToMessageId !== undefined && mark.upToMessageId === one.lastMessage?.id;
-  let { unreadCount } = one;
+  const conversation = list.get(mark.conversationId);
+  if (!conversation) return list;
+  const all = mark.upToMessageId !== undefined && mark.upToMessageId === conversation.lastMessage?.id;
+  let { unreadCount } = conversation;
   if (mark.userId === me) {
     // `message:read` has no count: it is told for a message that became read.
     const became = mark.count ?? 1;
     unreadCount = all ? 0 : unreadCount === null ? null : Math.max(0, unreadCount - became);
   }
+  const { lastSeq: lastReadSeq } = conversation;
   const participants = !all
-    ? one.participants
-    : one.participants.map((who) => (who.userId === mark.userId ? { ...who, lastReadSeq: one.lastSeq } : who));
-  return put(list, { ...one, participants, unreadCount });
+    ? conversation.participants
+    : conversation.participants.map((who) => (who.userId === mark.userId ? { ...who, lastReadSeq } : who));
+  return put(list, { ...conversation, participants, unreadCount });
 }

@@ -26,7 +26,7 @@ export class PresenceMap extends Store<ReadonlyMap<string, Presence>> {
 
   /** Ask for these, now if they are not known, and after each connect. */
   async watch(userIds: readonly string[]): Promise<void> {
-    for (const one of userIds) this.#watched.add(one);
+    for (const id of userIds) this.#watched.add(id);
     await this.look(userIds);
   }
 
@@ -34,7 +34,7 @@ export class PresenceMap extends Store<ReadonlyMap<string, Presence>> {
   async look(userIds: readonly string[]): Promise<void> {
     const life = this.#life;
     try {
-      const unknown = userIds.filter((one) => !this.snapshot().has(one));
+      const unknown = userIds.filter((id) => !this.snapshot().has(id));
       for (let at = 0; this.background && at < unknown.length; at += AT_ONCE) {
         const body = { userIds: unknown.slice(at, at + AT_ONCE) };
         const { items } = await this.background.ask<Items>("POST", "/presence/batch", body);

@@ -62,9 +62,9 @@ export class Reading {
     const mark = me === null ? undefined : this.marks.get(me);
     const from = Math.max(this.#marker.toldSeq, mark?.upTo ?? 0);
     for (let at = messages.length - 1; at >= 0; at--) {
-      const one = messages[at]!;
-      if (one.seq <= from) return false;
-      if (one.senderId !== me && !one.isDeleted && !hasRead(mark, one.seq)) return true;
+      const message = messages[at]!;
+      if (message.seq <= from) return false;
+      if (message.senderId !== me && !message.isDeleted && !hasRead(mark, message.seq)) return true;
     }
     return first > from + 1;
   }

@@ -20,9 +20,9 @@ export class Store<T> implements Observable<T> {
 
   readonly subscribe = (listener: () => void): (() => void) => {
     // Wrapped, so that the same function subscribed twice is told twice and ended once.
-    const one = () => listener();
-    this.#listeners.add(one);
-    return () => void this.#listeners.delete(one);
+    const added = () => listener();
+    this.#listeners.add(added);
+    return () => void this.#listeners.delete(added);
   };
 
   set(value: T): void {

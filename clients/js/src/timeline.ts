@@ -83,8 +83,8 @@ export class Timeline {
    * these and those that were here: then they are of no use.
    */
   merge(messages: readonly Message[], rev: number): boolean {
-    const sorted = messages.filter((one) => one.seq >= this.first).sort((a, b) => a.seq - b.seq);
-    const added = new Set(sorted.filter((one) => one.seq >= this.next).map((one) => one.seq));
+    const sorted = messages.filter((message) => message.seq >= this.first).sort((a, b) => a.seq - b.seq);
+    const added = new Set(sorted.filter((message) => message.seq >= this.next).map((message) => message.seq));
     const end = sorted.at(-1)?.seq ?? 0;
     if (end >= this.next && added.size !== end - this.next + 1) return false;
     this.generation++;
@@ -147,11 +147,11 @@ type Reacted = Extract<Change, { name: "reaction:added" | "reaction:removed" }>;
 
 function reacted(reactions: Reactions, { name, payload }: Reacted): Reactions {
   const { emoji, userId, totalCount: count } = payload;
-  const before = reactions.find((one) => one.emoji === emoji);
+  const before = reactions.find((reaction) => reaction.emoji === emoji);
   let userIds = before?.userIds ?? [];
-  if (name === "reaction:removed") userIds = userIds.filter((one) => one !== userId);
+  if (name === "reaction:removed") userIds = userIds.filter((id) => id !== userId);
   else if (!userIds.includes(userId)) userIds = [...userIds, userId];
-  if (userIds.length === 0) return reactions.filter((one) => one !== before);
+  if (userIds.length === 0) return reactions.filter((reaction) => reaction !== before);
   const after = { emoji, count, userIds };
-  return before ? reactions.map((one) => (one === before ? after : one)) : [...reactions, after];
+  return before ? reactions.map((reaction) => (reaction === before ? after : reaction)) : [...reactions, after];
 }

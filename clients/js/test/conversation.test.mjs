@@ -14,7 +14,7 @@ async function life(seed) {
   let conversation;
   const line = new Line(log, random, (name, payload) => conversation.event(name, payload));
   const told = { changed: () => conversation?.outboxChanged(), error: (error) => errors.push(error) };
-  const outbox = new Outbox(line, { ...told, acknowledged: (one) => conversation.acknowledged(one) }, null);
+  const outbox = new Outbox(line, { ...told, acknowledged: (message) => conversation.acknowledged(message) }, null);
   const around = { connection: line, outbox, userId: () => "alice", view: async () => null, error: told.error };
   conversation = new Conversation("c", around);
   const connect = () => {
@@ -54,7 +54,7 @@ async function life(seed) {
   let last = null;
   const end = Date.now() + 10_000;
   const done = () =>
-    line.quiet && conversation.snapshot().status === "live" && outbox.of("c").every((one) => one.error);
+    line.quiet && conversation.snapshot().status === "live" && outbox.of("c").every((entry) => entry.error);
   while (!done() || !last) {
     assert.ok(Date.now() < end, `seed ${seed}: it does not come to rest`);
     line.arrive();
@@ -65,11 +65,11 @@ async function life(seed) {
 }
 
 function inOrder({ messages }) {
-  const seqs = messages.map((one) => one.seq);
-  const sent = seqs.filter((one) => one !== null);
+  const seqs = messages.map((message) => message.seq);
+  const sent = seqs.filter((seq) => seq !== null);
   sent.forEach((seq, n) => assert.equal(seq, sent[0] + n));
   assert.deepEqual(seqs.slice(sent.length), Array(seqs.length - sent.length).fill(null));
-  assert.equal(new Set(messages.map((one) => one.key)).size, messages.length);
+  assert.equal(new Set(messages.map((message) => message.key)).size, messages.length);
 }
 
 const plain = ({ key, state, error, rev, seq, ...message }) => ({ seq, ...message });
@@ -78,11 +78,11 @@ for (let seed = 1; seed <= SEEDS; seed++) {
   test(`whatever the line does, the list ends as the log is (seed ${seed})`, async () => {
     const { log, conversation, said, errors } = await life(seed);
     const { messages } = conversation.snapshot();
-    const sent = messages.filter((one) => one.state === "sent");
+    const sent = messages.filter((message) => message.state === "sent");
     const first = sent[0]?.seq ?? log.messages.length + 1;
     assert.deepEqual(sent.map(plain), log.messages.slice(first - 1).map(plain));
-    const failed = messages.filter((one) => one.state === "failed");
-    assert.deepEqual(new Set(failed.map((one) => one.content)), new Set(failed.length ? ["refuse me"] : []));
+    const failed = messages.filter((message) => message.state === "failed");
+    assert.deepEqual(new Set(failed.map((message) => message.content)), new Set(failed.length ? ["refuse me"] : []));
     assert.equal(failed.length + sent.length, messages.length);
     assert.deepEqual(log.firsts, said);
     assert.deepEqual(errors, []);

@@ -29,7 +29,7 @@ export function desk({ view = null, knows = true } = {}) {
     },
   };
   let conversation;
-  const error = (one) => errors.push(one);
+  const error = (raised) => errors.push(raised);
   const acknowledged = (message) => conversation.acknowledged(message);
   const outbox = new Outbox(connection, { changed: () => conversation?.outboxChanged(), acknowledged, error }, null);
   const around = { connection, outbox, userId: () => here.me, view: async () => view?.() ?? null, error };

@@ -4,7 +4,7 @@ import { History } from "../dist/history.js";
 import { asking, message } from "./model.mjs";
 
 const yes = () => true;
-const seqs = (history) => history.timeline.messages.map((one) => one.seq);
+const seqs = (history) => history.timeline.messages.map((message) => message.seq);
 
 /** A server whose answers are given by hand, in any order. */
 function byHand() {

@@ -58,7 +58,7 @@ export class Log {
   #hidden = new Set();
 
   send(senderId, content, clientMessageId = null) {
-    const known = this.messages.find((one) => clientMessageId && one.clientMessageId === clientMessageId);
+    const known = this.messages.find((message) => clientMessageId && message.clientMessageId === clientMessageId);
     if (known) return known;
     const seq = this.messages.length + 1;
     const sent = message(seq, ++this.rev, { senderId, content, clientMessageId });
@@ -97,13 +97,13 @@ export class Log {
   react(seq, emoji, userId) {
     const { reactions, isDeleted } = this.messages[seq - 1];
     if (isDeleted) return;
-    const before = reactions.find((one) => one.emoji === emoji)?.userIds ?? [];
+    const before = reactions.find((reaction) => reaction.emoji === emoji)?.userIds ?? [];
     const has = before.includes(userId);
-    const userIds = has ? before.filter((one) => one !== userId) : [...before, userId];
+    const userIds = has ? before.filter((id) => id !== userId) : [...before, userId];
     const own = { emoji, count: userIds.length, userIds };
-    const known = reactions.some((one) => one.emoji === emoji);
-    const all = known ? reactions.map((one) => (one.emoji === emoji ? own : one)) : [...reactions, own];
-    const after = all.filter((one) => one.count > 0);
+    const known = reactions.some((reaction) => reaction.emoji === emoji);
+    const all = known ? reactions.map((reaction) => (reaction.emoji === emoji ? own : reaction)) : [...reactions, own];
+    const after = all.filter((reaction) => reaction.count > 0);
     const { id, rev } = this.#put(seq, { reactions: after });
     const payload = { messageId: id, conversationId: "c", emoji, userId, totalCount: userIds.length, rev };
     this.tell(has ? "reaction:removed" : "reaction:added", payload);
@@ -117,8 +117,8 @@ export class Log {
   page({ afterRev, afterSeq, limit }) {
     const found =
       afterRev === undefined
-        ? this.messages.filter((one) => one.seq > afterSeq)
-        : this.messages.filter((one) => one.rev > afterRev).sort((a, b) => a.rev - b.rev);
+        ? this.messages.filter((message) => message.seq > afterSeq)
+        : this.messages.filter((message) => message.rev > afterRev).sort((a, b) => a.rev - b.rev);
     return { messages: found.slice(0, limit), hasMore: found.length > limit };
   }
 }
@@ -148,7 +148,7 @@ export class Line {
   cut() {
     this.online = false;
     this.#life++;
-    for (const one of this.#queue.splice(0)) one.lost?.();
+    for (const packet of this.#queue.splice(0)) packet.lost?.();
   }
 
   /** Something of what is on its way arrives. */

@@ -36,7 +36,7 @@ for (const code of ["RATE_LIMITED", "UNAVAILABLE", "TIMEOUT", "INTERNAL"]) {
   test(`after ${code} a message is sent again before the next one`, async () => {
     const { asked, outbox } = setup({ answers: [refusal(code), refusal(code)] });
     const all = ["one", "two"].map((content) => outbox.add("c", { content }).sent);
-    assert.deepEqual((await Promise.all(all)).map((one) => one.id), ["of one", "of two"]);
+    assert.deepEqual((await Promise.all(all)).map((message) => message.id), ["of one", "of two"]);
     assert.deepEqual(asked, ["one", "one", "one", "two"]);
   });
 }
@@ -89,7 +89,7 @@ test("two tabs with one storage leave each other's messages in it", async () => 
   const storage = { load: () => JSON.parse(kept), save: (entries) => void (kept = JSON.stringify(entries)) };
   const inStorage = async () => {
     await new Promise(setImmediate);
-    return JSON.parse(kept).map((one) => one.message.content);
+    return JSON.parse(kept).map((entry) => entry.message.content);
   };
   const [left, right] = [setup({ storage, online: false }), setup({ storage, online: false })];
   left.outbox.add("c", { content: "left" });
@@ -111,7 +111,7 @@ test("what another user left behind is neither shown nor sent, and stays", async
   const saved = [];
   const storage = {
     load: async () => [{ ...entry, clientMessageId: "1", userId: "bob" }],
-    save: async (entries) => saved.push(entries.map((one) => one.message.content)),
+    save: async (entries) => saved.push(entries.map((entry) => entry.message.content)),
   };
   const { asked, outbox } = setup({ storage });
   await outbox.flush("alice");

@@ -37,9 +37,9 @@ const view = (id, more = {}) => ({
   unreadCount: 0,
   ...more,
 });
-const list = (...views) => new Map(views.map((one) => [one.id, one]));
-const after = (one, ...events) => events.reduce((now, [name, payload]) => afterEvent(now, name, payload, "alice"), one);
-const unread = (one) => one.get("c").unreadCount;
+const list = (...views) => new Map(views.map((view) => [view.id, view]));
+const after = (list, ...events) => events.reduce((now, [name, payload]) => afterEvent(now, name, payload, "alice"), list);
+const unread = (list) => list.get("c").unreadCount;
 
 test("others' messages are unread, once each", () => {
   const said = ["message:new", message(1, 1)];
@@ -63,7 +63,7 @@ test("the list is in the order of what was said last, and shows it as it is", ()
   const late = message(1, 1, { conversationId: "b", createdAt: "2026-02-01" });
   const edit = { conversationId: "b", messageId: "m1", content: "edited", isEdited: true, updatedAt: "", seq: 1, rev: 2 };
   const now = after(list(view("a"), view("b"), view("c")), ["message:new", late], ["message:updated", edit]);
-  assert.deepEqual(inOrder(now).map((one) => one.id), ["b", "c", "a"]);
+  assert.deepEqual(inOrder(now).map((conversation) => conversation.id), ["b", "c", "a"]);
   assert.equal(now.get("b").lastMessage.content, "edited");
   // A view that was made before that does not take it back.
   const renamed = after(now, ["conversation:updated", view("b", { name: "New", lastMessage: late, lastRev: 1 })]);
@@ -89,8 +89,8 @@ test("a listener that throws stops neither the others nor the store", ({ mock })
 test("the end of a token is read where it can be", async () => {
   const payload = Buffer.from(JSON.stringify({ exp: 1_800_000_000.5, sub: "ü~~~???" })).toString("base64url");
   assert.equal(endOf(`x.${payload}.y`), 1_800_000_000_500);
-  for (const one of ["", "opaque", "a.b.c", `a.${Buffer.from("null").toString("base64url")}.c`]) {
-    assert.equal(endOf(one), null);
+  for (const token of ["", "opaque", "a.b.c", `a.${Buffer.from("null").toString("base64url")}.c`]) {
+    assert.equal(endOf(token), null);
   }
   let asked = 0;
   const tokens = new Tokens(async () => `token ${++asked}`);

@@ -34,12 +34,12 @@ test("what is on its way is the same object until it has arrived, and is told of
   connection.online = false;
   conversation.send("mine");
   log.send("bob", "theirs");
-  assert.deepEqual(seen.map((one) => one.length), [1, 2]);
+  assert.deepEqual(seen.map((list) => list.length), [1, 2]);
   assert.equal(seen[0][0], seen[1][1]);
   connection.online = true;
   conversation.send("more");
   await rest();
-  assert.deepEqual(seen.at(-1).map((one) => [one.content, one.state]), [
+  assert.deepEqual(seen.at(-1).map((message) => [message.content, message.state]), [
     ["theirs", "sent"],
     ["mine", "sent"],
     ["more", "sent"],
@@ -71,8 +71,8 @@ test("the same clientMessageId of somebody else is another message", async () =>
   const { clientMessageId } = conversation.send("mine");
   log.send("bob", "theirs", clientMessageId);
   const { messages } = conversation.snapshot();
-  assert.deepEqual(messages.map((one) => one.content), ["theirs", "mine"]);
-  assert.equal(new Set(messages.map((one) => one.key)).size, 2);
+  assert.deepEqual(messages.map((message) => message.content), ["theirs", "mine"]);
+  assert.equal(new Set(messages.map((message) => message.key)).size, 2);
 });
 
 test("who comes into the room after opening it reads what was said in between", async () => {
@@ -85,7 +85,7 @@ test("who comes into the room after opening it reads what was said in between", 
   conversation.event("conversation:new", { id: "c" });
   await rest();
   const { status, messages } = conversation.snapshot();
-  assert.deepEqual([status, messages.map((one) => one.content)], ["live", ["not heard"]]);
+  assert.deepEqual([status, messages.map((message) => message.content)], ["live", ["not heard"]]);
 });
 
 test("what is wrong with the REST API closes no conversation", async () => {

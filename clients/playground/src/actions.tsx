@@ -38,7 +38,7 @@ export function Actions({ session, conversation, message, mine, begin, react }: 
       <summary ref={opener} aria-label={`Actions: ${message.content.slice(0, 40)}`}>⋯</summary>
       <div>
         {EMOJI.map((emoji) => {
-          const has = message.reactions.some((one) => one.emoji === emoji && one.userIds.includes(session.me.id));
+          const has = message.reactions.some((reaction) => reaction.emoji === emoji && reaction.userIds.includes(session.me.id));
           return (
             <button
               key={emoji}

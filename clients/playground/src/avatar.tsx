@@ -13,7 +13,7 @@ export function Avatar({ session, id }: { session: Session; id: string }) {
 }
 
 function hueOf(session: Session, id: string): number {
-  const at = session.place.people.findIndex((one) => one.id === id);
+  const at = session.place.people.findIndex((person) => person.id === id);
   if (at >= 0) return at % HUES;
   return [...id].reduce((sum, letter) => sum + (letter.codePointAt(0) ?? 0), 0) % HUES;
 }

@@ -57,7 +57,7 @@ export function Composer({ session, conversation, draft, asked, begin, done }: P
     else if (event.key === "ArrowUp" && text === "") {
       const last = conversation
         .snapshot()
-        .messages.findLast((one) => one.senderId === session.me.id && one.state === "sent" && !one.isDeleted);
+        .messages.findLast((message) => message.senderId === session.me.id && message.state === "sent" && !message.isDeleted);
       if (!last) return;
       event.preventDefault();
       begin({ kind: "edit", message: last });

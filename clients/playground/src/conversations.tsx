@@ -16,14 +16,14 @@ export function ConversationList({ session, conversations, openId, open }: Props
     <nav class="conversations" aria-label={`Conversations of ${session.me.name}`}>
       {inPlace.length > 0 && (
         <ul>
-          {inPlace.map((one) => (
-            <li key={one.id}>
-              <button type="button" aria-current={one.id === openId} onClick={() => open(one.id)}>
-                <span class="name">{titleOf(session, one)}</span>
-                {!!one.unreadCount && (
+          {inPlace.map((conversation) => (
+            <li key={conversation.id}>
+              <button type="button" aria-current={conversation.id === openId} onClick={() => open(conversation.id)}>
+                <span class="name">{titleOf(session, conversation)}</span>
+                {!!conversation.unreadCount && (
                   <span class="unread">
                     <span class="unseen"> </span>
-                    {one.unreadCount}
+                    {conversation.unreadCount}
                     <span class="unseen"> unread</span>
                   </span>
                 )}
@@ -37,7 +37,7 @@ export function ConversationList({ session, conversations, openId, open }: Props
   );
 }
 
-export function titleOf(session: Session, one: ConversationView): string {
-  const others = one.participants.filter(({ userId }) => userId !== session.me.id);
-  return one.name ?? (others.map(({ userId }) => session.nameOf(userId)).join(", ") || "Nobody else");
+export function titleOf(session: Session, conversation: ConversationView): string {
+  const others = conversation.participants.filter(({ userId }) => userId !== session.me.id);
+  return conversation.name ?? (others.map(({ userId }) => session.nameOf(userId)).join(", ") || "Nobody else");
 }

@@ -35,8 +35,8 @@ export function keepFocus(): void {
   }).observe(document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ["disabled", "open"] });
 }
 
-function isUsable(one: Element | undefined): boolean {
-  return !!one?.isConnected && !one.matches(":disabled") && one.checkVisibility({ visibilityProperty: true });
+function isUsable(element: Element | undefined): boolean {
+  return !!element?.isConnected && !element.matches(":disabled") && element.checkVisibility({ visibilityProperty: true });
 }
 
 function* outwards(from: Element): Iterable<Element> {

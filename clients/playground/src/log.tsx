@@ -10,7 +10,7 @@ export function PacketLog({ packets }: { packets: Packets }) {
   const [follows, setFollows] = useState(true);
   const list = useRef<HTMLOListElement>(null);
   // The event `ping` of the protocol has a payload; the heartbeat is a single character.
-  const shown = heartbeats ? all : all.filter((one) => !(HEARTBEAT.has(one.name) && one.raw.length === 1));
+  const shown = heartbeats ? all : all.filter((packet) => !(HEARTBEAT.has(packet.name) && packet.raw.length === 1));
   useEffect(() => {
     if (follows) list.current?.scrollTo({ top: list.current.scrollHeight });
   }, [shown.at(-1)?.key, follows]);
@@ -32,9 +32,9 @@ export function PacketLog({ packets }: { packets: Packets }) {
       </header>
       <ol ref={list} tabIndex={0} aria-label="Raw packets, the newest last">
         {shown.length === 0 && <li class="empty">Nothing has passed.</li>}
-        {shown.map((one) => (
+        {shown.map((packet) => (
           // What one reads stays where it is.
-          <Line key={one.key} packet={one} opened={() => setFollows(false)} />
+          <Line key={packet.key} packet={packet} opened={() => setFollows(false)} />
         ))}
       </ol>
     </section>

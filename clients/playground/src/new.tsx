@@ -36,13 +36,13 @@ export function NewConversation({ session, open }: { session: Session; open: (id
         <fieldset>
           <legend>With whom? Several make a group.</legend>
           {session.place.people
-            .filter((one) => one.id !== session.me.id)
+            .filter((person) => person.id !== session.me.id)
             .map(({ id, name }) => (
               <label key={id}>
                 <input
                   type="checkbox"
                   checked={chosen.includes(id)}
-                  onChange={() => choose(chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id])}
+                  onChange={() => choose(chosen.includes(id) ? chosen.filter((other) => other !== id) : [...chosen, id])}
                 />
                 {name}
               </label>

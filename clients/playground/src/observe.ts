@@ -24,12 +24,12 @@ export class Value<T> implements Observable<T> {
 }
 
 /** The value, and to be drawn again with each change of it. */
-export function useObserved<T>(one: Observable<T>): T {
+export function useObserved<T>(observable: Observable<T>): T {
   const [, draw] = useState({});
   useEffect(() => {
     const again = (): void => draw({});
     again(); // It may have changed since it was drawn.
-    return one.subscribe(again);
-  }, [one]);
-  return one.snapshot();
+    return observable.subscribe(again);
+  }, [observable]);
+  return observable.snapshot();
 }

@@ -13,13 +13,14 @@ export function Page({ place }: { place: Place }) {
   const [chosen, choose] = useState(() => fromAddress(place));
   const [shown, show] = useState<Shown>("left");
   const sign = (at: number, id: string): void => {
-    const next = chosen.map((one, index) => (index === at ? (place.people.find((who) => who.id === id) ?? one) : one));
+    const person = place.people.find((known) => known.id === id);
+    const next = chosen.map((before, index) => (index === at ? (person ?? before) : before));
     // In the address, so that another tab can have other people.
-    history.replaceState(null, "", `#${next.map((one) => encodeURIComponent(one.id)).join("+")}`);
+    history.replaceState(null, "", `#${next.map((person) => encodeURIComponent(person.id)).join("+")}`);
     choose(next);
   };
   useEffect(() => {
-    document.title = `${chosen.map((one) => one.name).join(", ")}: Playground`;
+    document.title = `${chosen.map((person) => person.name).join(", ")}: Playground`;
   }, [chosen]);
   const labels: Record<Shown, string> = {
     left: chosen[0]?.name ?? "",
@@ -34,9 +35,9 @@ export function Page({ place }: { place: Place }) {
           <a href="/docs">REST</a> <a href="/docs/events">Events</a>
         </nav>
         <div class="shown" role="group" aria-label="What is shown">
-          {([...SIDES, "packets"] as const).map((one) => (
-            <button key={one} type="button" aria-pressed={shown === one} onClick={() => show(one)}>
-              {labels[one]}
+          {([...SIDES, "packets"] as const).map((side) => (
+            <button key={side} type="button" aria-pressed={shown === side} onClick={() => show(side)}>
+              {labels[side]}
             </button>
           ))}
         </div>
@@ -54,9 +55,9 @@ export function Page({ place }: { place: Place }) {
                 value={me.id}
                 onChange={(event) => sign(at, event.currentTarget.value)}
               >
-                {place.people.map((one) => (
-                  <option key={one.id} value={one.id}>
-                    {one.name}
+                {place.people.map((person) => (
+                  <option key={person.id} value={person.id}>
+                    {person.name}
                   </option>
                 ))}
               </select>
@@ -72,5 +73,5 @@ export function Page({ place }: { place: Place }) {
 
 function fromAddress({ people }: Place): readonly Person[] {
   const ids = location.hash.slice(1).split("+").map(decodeURIComponent);
-  return SIDES.flatMap((_, at) => people.find((one) => one.id === ids[at]) ?? people[at] ?? []);
+  return SIDES.flatMap((_, at) => people.find((person) => person.id === ids[at]) ?? people[at] ?? []);
 }

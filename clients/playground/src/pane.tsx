@@ -33,7 +33,7 @@ export function Pane({ me, other, place, packets }: Props) {
     // Not over what has been chosen since this was drawn.
     if (first) setOpen((was) => was ?? { id: first.id, asked: 0 });
   }, [conversations, other]);
-  const shown = conversations.find((one) => one.id === open?.id);
+  const shown = conversations.find((conversation) => conversation.id === open?.id);
   return (
     <>
       <ConnectionBar session={session} />
@@ -63,5 +63,5 @@ interface Opened {
 
 const isWith =
   (other: Person) =>
-  (one: ListedConversation): boolean =>
-    one.participants.some(({ userId }) => userId === other.id);
+  (conversation: ListedConversation): boolean =>
+    conversation.participants.some(({ userId }) => userId === other.id);

@@ -27,7 +27,7 @@ export class Session {
   }
 
   nameOf(userId: string): string {
-    return this.place.people.find((one) => one.id === userId)?.name ?? userId;
+    return this.place.people.find((person) => person.id === userId)?.name ?? userId;
   }
 
   firstNameOf(userId: string): string {

@@ -55,14 +55,14 @@ export function Thread({ session, view, asked }: Props) {
             </li>
           )}
           {status === "live" && messages.length === 0 && <li class="empty">No messages yet.</li>}
-          {messages.map((one, at) => (
+          {messages.map((message, at) => (
             <Message
-              key={one.key}
+              key={message.key}
               session={session}
               conversation={conversation}
-              message={one}
-              answered={messages.find((other) => other.id === one.replyTo)}
-              goesOn={isRun(messages[at - 1], one)}
+              message={message}
+              answered={messages.find((other) => other.id === message.replyTo)}
+              goesOn={isRun(messages[at - 1], message)}
               begin={setDraft}
             />
           ))}
@@ -85,7 +85,7 @@ export function Thread({ session, view, asked }: Props) {
 
 function WhoIsHere({ session, view }: { session: Session; view: ListedConversation }) {
   const presence = useObserved(session.chat.presence);
-  const others = view.participants.map((one) => one.userId).filter((one) => one !== session.me.id);
+  const others = view.participants.map(({ userId }) => userId).filter((id) => id !== session.me.id);
   return (
     <ul class="presence" aria-label="Who is here">
       {others.map((id) => {
@@ -102,8 +102,8 @@ function WhoIsHere({ session, view }: { session: Session; view: ListedConversati
 }
 
 /** One after the other by the same person: the name is not said again. */
-function isRun(before: ListedMessage | undefined, one: ListedMessage): boolean {
+function isRun(before: ListedMessage | undefined, message: ListedMessage): boolean {
   return (
-    before?.senderId === one.senderId && Date.parse(one.createdAt) - Date.parse(before.createdAt) < RUN_MS
+    before?.senderId === message.senderId && Date.parse(message.createdAt) - Date.parse(before.createdAt) < RUN_MS
   );
 }
