@@ -154,7 +154,7 @@ class Conversations:
         owner_role = "member" if direct else "owner"
         members = [participant(conversation_id, creator_id, owner_role, at, direct=direct)]
         members += [
-            participant(conversation_id, one, "member", at, direct=direct) for one in others
+            participant(conversation_id, user_id, "member", at, direct=direct) for user_id in others
         ]
 
         async def store(session: Session) -> None:
@@ -178,7 +178,7 @@ class Conversations:
             if existing is None:
                 raise Conflict("Just created by someone else; try again.") from None
             return Created(existing, is_new=False)
-        view = await self._views.one(conversation_id)
+        view = await self._views.conversation(conversation_id)
         update = RoomUpdate()
         update.admit([creator_id, *others])
         update.emit("conversation:new", view)
@@ -193,7 +193,9 @@ class Conversations:
         self, view: Mapping[str, Any], pair: list[str], field: str
     ) -> Mapping[str, Any]:
         """A direct conversation with both of its people: one may be back from having been deleted."""
-        missing = [one for one in pair if all(one != p["userId"] for p in view["participants"])]
+        missing = [
+            user_id for user_id in pair if all(user_id != p["userId"] for p in view["participants"])
+        ]
         if not missing:
             return view
         await self._users.need(missing, field)
@@ -201,11 +203,11 @@ class Conversations:
 
     async def _by_key(self, key: str) -> Mapping[str, Any] | None:
         doc = await self._mongo.conversations.find_one({"key": key}, {"_id": 1})
-        return await self._views.one(doc["_id"]) if doc else None
+        return await self._views.conversation(doc["_id"]) if doc else None
 
     async def get(self, reader_id: str, conversation_id: str) -> Mapping[str, Any]:
         hides = await self._members.hiding(reader_id, conversation_id)
-        return await self._views.one(conversation_id, reader_id if hides else None)
+        return await self._views.conversation(conversation_id, reader_id if hides else None)
 
     async def own(
         self, user_id: str, asked: PageOfConversations
@@ -236,11 +238,11 @@ class Conversations:
                 {"$set": {**changes, "updatedAt": at}},
                 session=session,
             )
-            view = await self._views.one(edit.conversation_id, session=session)
+            view = await self._views.conversation(edit.conversation_id, session=session)
             return ConversationChange("conversation", at, {}, view)
 
         await self._log.change_conversation(edit.conversation_id, actor_id, transaction)
-        return await self._views.one(edit.conversation_id)
+        return await self._views.conversation(edit.conversation_id)
 
     async def delete(self, actor_id: str, conversation_id: str) -> None:
         """End a conversation for all; what is in it goes with it."""
@@ -249,7 +251,7 @@ class Conversations:
 
 
 def _without(user_id: str, user_ids: Iterable[str]) -> list[str]:
-    return [one for one in dict.fromkeys(user_ids) if one != user_id]
+    return [other_id for other_id in dict.fromkeys(user_ids) if other_id != user_id]
 
 
 def _key(kind: str, user_ids: Iterable[str]) -> str:

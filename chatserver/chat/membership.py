@@ -94,8 +94,8 @@ class Members:
             return conversation_id in self._hiders.get(user_id, ())
         return (await self.require(user_id, conversation_id)).hides
 
-    def _has_hidden(self, who_where: list[str]) -> None:
-        user_id, conversation_id = who_where
+    def _has_hidden(self, signal: list[str]) -> None:
+        user_id, conversation_id = signal
         if not self._rooms.sockets_of(user_id):
             return  # It is read when the user comes.
         self._hiders.setdefault(user_id, set()).add(conversation_id)

@@ -82,7 +82,9 @@ class Message:
 
     def reacted(self, emoji: str) -> list[str]:
         """Who reacted with `emoji`, in the order in which they did."""
-        return next((one["users"] for one in self.reactions if one["emoji"] == emoji), [])
+        return next(
+            (reaction["users"] for reaction in self.reactions if reaction["emoji"] == emoji), []
+        )
 
     def with_(self, **changes: Any) -> Message:
         """A copy with these fields of the document changed; None removes a field."""
@@ -138,6 +140,6 @@ class Message:
 
 def reactions_wire(message: Message) -> list[dict[str, Any]]:
     return [
-        {"emoji": one["emoji"], "count": len(one["users"]), "userIds": one["users"]}
-        for one in message.reactions
+        {"emoji": reaction["emoji"], "count": len(reaction["users"]), "userIds": reaction["users"]}
+        for reaction in message.reactions
     ]

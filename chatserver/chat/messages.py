@@ -234,15 +234,20 @@ class Messages:
                 {"hiddenFor": reader_id, "conversationId": conversation_id}
             )
         }
-        late = [one for one, doc in hidden.items() if doc["lastRev"] > rev]
+        late = [message_id for message_id, doc in hidden.items() if doc["lastRev"] > rev]
         targets = [Message(doc) async for doc in self._mongo.log.find({"_id": {"$in": late}})]
-        stubs = [_stub(one, hidden[one.id]) for one in targets if not one.deleted_at]
-        where["_id"] = {"$nin": [one.id for one in stubs]}
+        stubs = [
+            _stub(message, hidden[message.id]) for message in targets if not message.deleted_at
+        ]
+        where["_id"] = {"$nin": [message.id for message in stubs]}
         page = await self._read(where, "rev", limit, newest=False)
-        rest = [_stub(one, hidden[one.id]) if one.id in hidden else one for one in page.messages]
+        rest = [
+            _stub(message, hidden[message.id]) if message.id in hidden else message
+            for message in page.messages
+        ]
         if page.has_more:
-            stubs = [one for one in stubs if one.rev < page.messages[-1].rev]
-        merged = sorted([*rest, *stubs], key=lambda one: one.rev)
+            stubs = [message for message in stubs if message.rev < page.messages[-1].rev]
+        merged = sorted([*rest, *stubs], key=lambda message: message.rev)
         return MessagePage(merged[:limit], page.has_more or len(merged) > limit)
 
     async def _read(self, where: Document, order: str, limit: int, *, newest: bool) -> MessagePage:
@@ -294,7 +299,10 @@ class Messages:
                 }
             )
         }
-        return [_stub(one, hidden[one.id]) if one.id in hidden else one for one in messages]
+        return [
+            _stub(message, hidden[message.id]) if message.id in hidden else message
+            for message in messages
+        ]
 
     def _check_text(self, content: str, *, empty_ok: bool) -> None:
         if len(content) > self._max_chars:

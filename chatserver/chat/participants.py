@@ -93,28 +93,31 @@ class Participants:
             present = {
                 doc["userId"]
                 async for doc in self._mongo.participants.find(
-                    {"_id": {"$in": [member_id(conversation_id, one) for one in user_ids]}},
+                    {"_id": {"$in": [member_id(conversation_id, user_id) for user_id in user_ids]}},
                     session=session,
                 )
             }
-            added[:] = [one for one in user_ids if one not in present]
+            added[:] = [user_id for user_id in user_ids if user_id not in present]
             if not added:
                 return None
             number = await self._touch(conversation_id, at, session, events=len(added))
             await self._mongo.participants.insert_many(
-                [participant(conversation_id, one, role, at, direct=direct) for one in added],
+                [
+                    participant(conversation_id, user_id, role, at, direct=direct)
+                    for user_id in added
+                ],
                 session=session,
             )
-            payloads = [{**_who(conversation_id, one, at), "role": role} for one in added]
+            payloads = [{**_who(conversation_id, user_id, at), "role": role} for user_id in added]
             await self._record(
                 session, "participant.added", conversation_id, (offset, number), at, payloads
             )
-            view = await self._views.one(conversation_id, session=session)
+            view = await self._views.conversation(conversation_id, session=session)
             return ConversationChange("members", at, {"added": added}, view)
 
         await self._log.change_conversation(conversation_id, actor_id, transaction)
         await self.without_deleted(conversation_id, added)
-        return await self._views.one(conversation_id)
+        return await self._views.conversation(conversation_id)
 
     async def without_deleted(self, conversation_id: str, user_ids: list[str]) -> None:
         """Take out whoever was deleted while coming in: the deletion may have looked before."""
@@ -156,10 +159,10 @@ class Participants:
                     {"conversationId": conversation_id}, session=session
                 ).sort([("joinedAt", 1), ("userId", 1)])
             ]
-            leaving = next((one for one in members if one.user_id == user_id), None)
+            leaving = next((member for member in members if member.user_id == user_id), None)
             if leaving is None:
                 raise NotFound()
-            rest = [one for one in members if one is not leaving]
+            rest = [member for member in members if member is not leaving]
             if last := not rest:
                 return None
             number = await self._touch(conversation_id, at, session, events=1)
@@ -167,12 +170,12 @@ class Participants:
             fields: dict[str, Any] = {"removed": [user_id]}
             view = None
             if leaving.role == "owner":
-                heir = next((one for one in rest if one.role == "admin"), rest[0])
+                heir = next((member for member in rest if member.role == "admin"), rest[0])
                 await self._mongo.participants.update_one(
                     {"_id": heir.doc["_id"]}, {"$set": {"role": "owner"}}, session=session
                 )
                 fields["roles"] = True
-                view = await self._views.one(conversation_id, session=session)
+                view = await self._views.conversation(conversation_id, session=session)
             payload = {**_who(conversation_id, user_id, at), "removedBy": actor_id}
             await self._record(
                 session, "participant.removed", conversation_id, (offset, number), at, [payload]
@@ -213,7 +216,7 @@ class Participants:
             )
             if not theirs.matched_count:
                 raise NotFound()
-            view = await self._views.one(change.conversation_id, session=session)
+            view = await self._views.conversation(change.conversation_id, session=session)
             return ConversationChange("members", at, {"roles": True}, view)
 
         await self._log.change_conversation(change.conversation_id, actor_id, transaction)

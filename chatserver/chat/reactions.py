@@ -74,9 +74,10 @@ class _Add:
             return None
         if not users and len(message.reactions) >= MAX_EMOJI:
             raise Conflict(f"A message carries at most {MAX_EMOJI} different emoji.")
-        after = [one for one in message.reactions if one["emoji"] != self.emoji]
+        after = [reaction for reaction in message.reactions if reaction["emoji"] != self.emoji]
         index = next(
-            (i for i, one in enumerate(message.reactions) if one["emoji"] == self.emoji), len(after)
+            (i for i, reaction in enumerate(message.reactions) if reaction["emoji"] == self.emoji),
+            len(after),
         )
         after.insert(index, {"emoji": self.emoji, "users": [*users, self.user_id]})
         return Applied(
@@ -96,11 +97,11 @@ class _Remove:
         users = message.reacted(self.emoji)
         if self.user_id not in users:
             return None
-        rest = [one for one in users if one != self.user_id]
+        rest = [user_id for user_id in users if user_id != self.user_id]
         after = [
-            {**one, "users": rest} if one["emoji"] == self.emoji else one
-            for one in message.reactions
-            if one["emoji"] != self.emoji or rest
+            {**reaction, "users": rest} if reaction["emoji"] == self.emoji else reaction
+            for reaction in message.reactions
+            if reaction["emoji"] != self.emoji or rest
         ]
         return Applied(
             message.with_(reactions=after or None),

@@ -36,7 +36,7 @@ class Activity:
         """When each times out. All have the same time, so they are in the order in which they end,
         and one timer does for all."""
         self._timer: asyncio.TimerHandle | None = None
-        rooms.on("activity", self._elsewhere)
+        rooms.on("activity", self._on_remote_activity)
 
     def start(self, socket: Any, user_id: str, conversation_id: str, kind: Kind) -> None:
         """`socket` is whoever says so: it does not hear of it. Raises NotFound."""
@@ -76,7 +76,7 @@ class Activity:
             del self._of_device[device]
         devices = self._active[key]
         devices.discard(device)
-        if not isinstance(device, str) and all(isinstance(one, str) for one in devices):
+        if not isinstance(device, str) and all(isinstance(other, str) for other in devices):
             self._signal(key, active=False)
         if not devices:
             del self._active[key]
@@ -87,8 +87,8 @@ class Activity:
     def _signal(self, key: _Key, *, active: bool) -> None:
         self._rooms.signal("activity", [self._node, *key, active], room=key[0])
 
-    def _elsewhere(self, said: list[Any]) -> None:
-        node, conversation_id, user_id, kind, active = said
+    def _on_remote_activity(self, signal: list[Any]) -> None:
+        node, conversation_id, user_id, kind, active = signal
         key: _Key = (conversation_id, user_id, kind)
         if active:
             self._begin(key, node)

@@ -88,12 +88,14 @@ class Users:
             doc["_id"]: doc["status"]
             async for doc in self._mongo.users.find({"_id": {"$in": user_ids}}, {"status": 1})
         }
-        if gone := [one for one in user_ids if known.get(one) == "deleted"]:
-            raise ValidationFailed(details={field: [f"{one!r} was deleted." for one in gone]})
-        unknown = [one for one in user_ids if one not in known]
+        if gone := [user_id for user_id in user_ids if known.get(user_id) == "deleted"]:
+            raise ValidationFailed(
+                details={field: [f"{user_id!r} was deleted." for user_id in gone]}
+            )
+        unknown = [user_id for user_id in user_ids if user_id not in known]
         if unknown and self._require_known:
             raise ValidationFailed(
-                details={field: [f"{one!r} is not known here." for one in unknown]}
+                details={field: [f"{user_id!r} is not known here." for user_id in unknown]}
             )
         if unknown:
             await self._create(unknown, None)
@@ -109,14 +111,14 @@ class Users:
             "users",
             [
                 {
-                    "_id": one,
+                    "_id": user_id,
                     "name": name,
                     "avatarUrl": None,
                     "status": "active",
                     "createdAt": at,
                     "updatedAt": at,
                 }
-                for one in user_ids
+                for user_id in user_ids
             ],
         )
 
@@ -170,10 +172,10 @@ class Users:
         changes: dict[str, dict[str, Any]] = {}
         for sync in syncs:
             changes.setdefault(sync.user_id, {}).update(sync.changes)
-        some = asyncio.Semaphore(SYNCS_AT_ONCE)
+        at_once = asyncio.Semaphore(SYNCS_AT_ONCE)
 
         async def sync_one(user_id: str, changes: Mapping[str, Any]) -> bool:
-            async with some:
+            async with at_once:
                 return await self._sync(UserSync(user_id, changes))
 
         return sum(await asyncio.gather(*starmap(sync_one, changes.items())))
@@ -191,8 +193,8 @@ class Users:
         await self._shut_out(user_id, "This user was deleted.")
         await self.left(user_id)
 
-    async def look_again(self, user_ids: list[str]) -> None:
-        """Shut out those who are not active any more, which was not heard of when it happened."""
+    async def shut_out_inactive(self, user_ids: list[str]) -> None:
+        """Shut out those of the users who were blocked or deleted while this node missed the signal of it."""
         self._shut_outs += 1
         self._admitted.clear()
         cursor = self._mongo.users.find(
@@ -205,8 +207,8 @@ class Users:
         self._shut([user_id, why])
         await self._rooms.signalled("shut out", [user_id, why])
 
-    def _shut(self, who_why: list[str]) -> None:
-        user_id, why = who_why
+    def _shut(self, signal: list[str]) -> None:
+        user_id, why = signal
         self._shut_outs += 1
         self._admitted.pop(user_id, None)
         self._rooms.disconnect(user_id, Forbidden(why))

@@ -57,7 +57,7 @@ class Views:
         self._mongo = mongo
         self._unread = unread
 
-    async def one(
+    async def conversation(
         self,
         conversation_id: str,
         hider_id: str | None = None,
@@ -160,5 +160,5 @@ def _view(doc: Document) -> dict[str, Any]:
         "lastRev": doc["latest"][0]["lastRev"] if doc["latest"] else 0,
         "lastMessage": last.json if last else None,
         "participantCount": len(doc["members"]),
-        "participants": [participant_view(one) for one in doc["members"]],
+        "participants": [participant_view(member) for member in doc["members"]],
     }

@@ -122,8 +122,8 @@ class Mongo:
         """Insert those documents whose ids are not there yet."""
         await self._collection(collection).bulk_write(
             [
-                pymongo.UpdateOne({"_id": one["_id"]}, {"$setOnInsert": one}, upsert=True)
-                for one in docs
+                pymongo.UpdateOne({"_id": doc["_id"]}, {"$setOnInsert": doc}, upsert=True)
+                for doc in docs
             ],
             ordered=False,
         )
@@ -154,7 +154,10 @@ class Mongo:
     async def raise_dates(self, collection: str, field: str, dates: Mapping[str, datetime]) -> None:
         """Set a date field of many documents, by id, where the new date is later."""
         await self._collection(collection).bulk_write(
-            [pymongo.UpdateOne({"_id": one}, {"$max": {field: at}}) for one, at in dates.items()],
+            [
+                pymongo.UpdateOne({"_id": doc_id}, {"$max": {field: at}})
+                for doc_id, at in dates.items()
+            ],
             ordered=False,
         )
 
@@ -163,7 +166,7 @@ class Mongo:
     ) -> None:
         """Store documents, in the place of those with their ids."""
         await self._collection(collection).bulk_write(
-            [pymongo.ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in docs],
+            [pymongo.ReplaceOne({"_id": doc["_id"]}, doc, upsert=True) for doc in docs],
             ordered=False,
             session=session,
         )
@@ -213,7 +216,7 @@ class Mongo:
 
         Where a date of expiry is set, on them and on `also`, it becomes `expires_at`.
         """
-        kept = [*also, *(one for some in ids.values() for one in some)]
+        kept = [*also, *(doc_id for doc_ids in ids.values() for doc_id in doc_ids)]
         await self._collection(collection).bulk_write(
             [
                 pymongo.UpdateMany(
@@ -222,9 +225,9 @@ class Mongo:
                 ),
                 *(
                     pymongo.UpdateMany(
-                        {"_id": {"$in": some}}, {"$addToSet": {"due": {"$each": list(slots)}}}
+                        {"_id": {"$in": doc_ids}}, {"$addToSet": {"due": {"$each": list(slots)}}}
                     )
-                    for slots, some in ids.items()
+                    for slots, doc_ids in ids.items()
                 ),
             ]
         )
@@ -232,14 +235,14 @@ class Mongo:
     async def remove_unchanged(self, collection: str, docs: list[Document]) -> None:
         """Remove documents that still have these values."""
         await self._collection(collection).bulk_write(
-            [pymongo.DeleteOne(one) for one in docs], ordered=False
+            [pymongo.DeleteOne(doc) for doc in docs], ordered=False
         )
 
     async def first_records(
-        self, where: Document, most: int
+        self, where: Document, limit: int
     ) -> tuple[list[Document], list[Document]]:
-        """The first by id of the log and of the outbox, `most` of each, as of one moment."""
-        first: list[Document] = [{"$match": where}, {"$sort": {"_id": 1}}, {"$limit": most}]
+        """The first by id of the log and of the outbox, `limit` of each, as of one moment."""
+        first: list[Document] = [{"$match": where}, {"$sort": {"_id": 1}}, {"$limit": limit}]
         other = {"coll": "outbox", "pipeline": [*first, {"$set": {"inOutbox": True}}]}
         log = self.log.with_options(read_concern=ReadConcern("snapshot"))
         cursor = await log.aggregate([*first, {"$unionWith": other}])

@@ -86,7 +86,7 @@ class LogReader:
                 describe(update, Entry(doc, messages[doc["messageId"]]))
         elif kind in ("members", "conversation"):
             try:
-                view = await self._views.one(doc["conversationId"])
+                view = await self._views.conversation(doc["conversationId"])
             except NotFound:
                 # It has ended since, and that follows.
                 return update

@@ -67,7 +67,7 @@ class MembershipCatchUp:
             user_ids = self._local_users.user_ids()
             for n in range(0, len(user_ids), AT_ONCE):
                 async with deadline():
-                    await self._users.look_again(user_ids[n : n + AT_ONCE])
+                    await self._users.shut_out_inactive(user_ids[n : n + AT_ONCE])
             async with deadline():
                 await self._find_joined(set(user_ids), since)
         except DatabaseUnavailable as error:
@@ -105,7 +105,7 @@ class MembershipCatchUp:
         self, room: str, offset: int, docs: list[Document], watches: Mapping[str, Arrival]
     ) -> None:
         try:
-            view = await self._views.one(room)
+            view = await self._views.conversation(room)
         except NotFound:
             return
         conversation = await self._mongo.conversations.find_one({"_id": room}, {"createdAt": 1})

@@ -99,11 +99,11 @@ class Changes:
                 continue
             if not applied.for_all:
                 # The message does not tell: two devices may hide it at the same moment.
-                one = (op.user_id, message.id)
-                if one in hidden or await self._is_hidden(op.user_id, message, session):
+                hide = (op.user_id, message.id)
+                if hide in hidden or await self._is_hidden(op.user_id, message, session):
                     answers.append(Outcome(message, None))
                     continue
-                hidden.add(one)
+                hidden.add(hide)
             rev += 1
             offset += 1
             after = applied.message.with_(rev=rev)
@@ -127,7 +127,7 @@ class Changes:
             await self._mongo.log.insert_many([entry.doc for entry in entries], session=session)
         if touched:
             await self._mongo.log.bulk_write(
-                [replace_one(one.doc) for one in touched.values()], session=session
+                [replace_one(message.doc) for message in touched.values()], session=session
             )
         if is_repeated:
             await self._mongo.log.update_many(wanted, {"$unset": {"held": ""}}, session=session)

@@ -242,7 +242,7 @@ class Log:
             room -= len(run)
         ops = [send for _, run in runs for send in run]
         self._writers += 1
-        tails = [one for one, _ in runs]
+        tails = [tail for tail, _ in runs]
         self._spawn(self._write(self._guard("sends", tails, ops, self._sends.commit(runs))))
 
     def _begin(self, tail: ConversationTail) -> None:

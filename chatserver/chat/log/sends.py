@@ -94,7 +94,7 @@ class Sends:
             else:
                 # Another node was first: learn what it wrote, then number again.
                 await self._contention.lost_race(tail, attempt)
-                living(tail, [one for at, one in sends[written:] if at is tail])
+                living(tail, [send for its_tail, send in sends[written:] if its_tail is tail])
                 attempt += 1
         raise Unavailable("This conversation is too busy.")
 

@@ -123,7 +123,9 @@ class Presence:
             try:
                 while batch := list(islice(gathered, BATCH)):
                     async with deadline():
-                        await self._record([one for one in batch if one in self._changed])
+                        await self._record(
+                            [user_id for user_id in batch if user_id in self._changed]
+                        )
             except LeaseLost:
                 log.info("presence waits for another lease", users=len(self._changed))
             except DatabaseUnavailable:
@@ -134,7 +136,9 @@ class Presence:
         if not batch or self._closed:
             return
         lease = self._nodes.lease
-        users = {one: Sighting(self._is_here(one), self._seen[one]) for one in batch}
+        users = {
+            user_id: Sighting(self._is_here(user_id), self._seen[user_id]) for user_id in batch
+        }
         self._unsure.update(batch)
         await self._transitions.record(
             users, lease, replaces=self._nodes.is_ours, guard=partial(self._nodes.guard, lease)
@@ -142,7 +146,7 @@ class Presence:
         if lease == self._nodes.lease:
             self._unsure.difference_update(batch)
             self._recorded.difference_update(batch)
-            self._recorded.update(one for one, sighting in users.items() if sighting.here)
+            self._recorded.update(user_id for user_id, sighting in users.items() if sighting.here)
         for user_id in batch:
             # It may have changed again while this was being recorded.
             self._note(user_id)
@@ -193,7 +197,7 @@ class Presence:
         someone who was never here."""
         wanted = list(dict.fromkeys(user_ids))
         visible = await self._members.acquainted(
-            asker_id, [one for one in wanted if one != asker_id]
+            asker_id, [user_id for user_id in wanted if user_id != asker_id]
         )
         visible.add(asker_id)
         return await self._look_up(wanted, visible)
@@ -208,7 +212,9 @@ class Presence:
         return await self._look_up(user_ids, set(user_ids))
 
     async def _look_up(self, user_ids: list[str], visible: set[str]) -> list[Mapping[str, Any]]:
-        away = [one for one in user_ids if one in visible and not self._is_here(one)]
+        away = [
+            user_id for user_id in user_ids if user_id in visible and not self._is_here(user_id)
+        ]
         known = {
             doc["_id"]: doc
             async for doc in self._mongo.users.find(
@@ -222,7 +228,7 @@ class Presence:
                 doc = known.get(user_id, {})
                 here = self._is_here(user_id) or bool(doc.get("on"))
                 times = [self._seen.get(user_id), doc.get("lastSeenAt")]
-                seen = max((one for one in times if one), default=None)
+                seen = max((at for at in times if at), default=None)
             items.append(
                 {
                     "userId": user_id,

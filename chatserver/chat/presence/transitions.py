@@ -83,7 +83,7 @@ class Transitions:
             for doc in docs:
                 before: list[str] = doc.get("on", [])
                 sighting = users[doc["_id"]]
-                on = [one for one in before if not replaces(one)]
+                on = [recorded for recorded in before if not replaces(recorded)]
                 if sighting.here:
                     on.append(lease)
                 number = doc.get("presenceChanges", 0)
@@ -99,11 +99,13 @@ class Transitions:
                     news.append(transition)
                 changed.append(doc)
             made.extend(news)
-            where.update(await self._where([one.user_id for one in made]))
+            where.update(await self._where([transition.user_id for transition in made]))
             await guard(session)
-            await self._mongo.set_presence(changed, {one.user_id for one in news}, session)
-            await self._outbox.append(session, [one.record(at) for one in news])
-            tried.update({one.user_id: one.number for one in news})
+            await self._mongo.set_presence(
+                changed, {transition.user_id for transition in news}, session
+            )
+            await self._outbox.append(session, [transition.record(at) for transition in news])
+            tried.update({transition.user_id: transition.number for transition in news})
 
         try:
             await self._mongo.transaction(store)
@@ -112,17 +114,21 @@ class Transitions:
             raise
         for user_id in users:
             self._unsure.pop(user_id, None)
-        for one in made:
+        for transition in made:
             # Those who were here have been in more rooms meanwhile, or in none any more.
-            rooms = list(self._rooms.rooms_of(one.user_id)) or where[one.user_id]
+            rooms = list(self._rooms.rooms_of(transition.user_id)) or where[transition.user_id]
             self._rooms.emit_to_contacts(
-                rooms, _event(one.online), one.payload, user_id=one.user_id, number=one.number
+                rooms,
+                _event(transition.online),
+                transition.payload,
+                user_id=transition.user_id,
+                number=transition.number,
             )
 
     async def _where(self, user_ids: list[str]) -> dict[str, list[str]]:
         """Before the commit: whoever could not be told then would never be."""
-        where = {one: list(self._rooms.rooms_of(one)) for one in user_ids}
-        away = [one for one, rooms in where.items() if not rooms]
+        where = {user_id: list(self._rooms.rooms_of(user_id)) for user_id in user_ids}
+        away = [user_id for user_id, rooms in where.items() if not rooms]
         return where | await self._members.rooms_of_many(away)
 
 

@@ -23,15 +23,15 @@ class ReadSet:
     def adding(self, first: int, last: int) -> ReadSet:
         """The set with `first`..`last` in it, collapsed as far as it goes."""
         kept: list[Range] = []
-        for one in self.ahead:
-            if one[1] < first - 1 or one[0] > last + 1:
-                kept.append(one)
+        for span in self.ahead:
+            if span[1] < first - 1 or span[0] > last + 1:
+                kept.append(span)
             else:
-                first, last = min(first, one[0]), max(last, one[1])
+                first, last = min(first, span[0]), max(last, span[1])
         mark = self.mark
         if first <= mark + 1:
             mark = max(mark, last)
-            kept = [one for one in kept if one[1] > mark]
+            kept = [span for span in kept if span[1] > mark]
             # A kept range cannot touch the new one, but with the mark as its start it may begin below.
             while kept and kept[0][0] <= mark + 1:
                 mark = kept.pop(0)[1]

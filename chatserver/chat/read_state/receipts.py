@@ -63,10 +63,10 @@ class Receipts:
         read, read_at = None, None
         if message.sender_id != reader_id:
             read = await self._mark(
-                reader_id, conversation_id, (message.seq, message.seq), message, one=True
+                reader_id, conversation_id, (message.seq, message.seq), message, single=True
             )
             read_at = read.at if read.notice else await self._read_at(reader_id, message)
-        answer = _one(message_id, conversation_id, reader_id, read_at or message.doc["at"])
+        answer = _message_read(message_id, conversation_id, reader_id, read_at or message.doc["at"])
         if read is not None and read.notice:
             self._rooms.emit(conversation_id, "message:read", answer, notice=read.notice)
         return answer
@@ -83,8 +83,10 @@ class Receipts:
             last = await self._newest(conversation_id)
         read = _Read(0, now())
         if last is not None:
-            read = await self._mark(reader_id, conversation_id, (1, last.seq), last, one=False)
-        answer = _many(last.id if last else None, conversation_id, reader_id, read.became, read.at)
+            read = await self._mark(reader_id, conversation_id, (1, last.seq), last, single=False)
+        answer = _conversation_read(
+            last.id if last else None, conversation_id, reader_id, read.became, read.at
+        )
         if read.notice:
             self._rooms.emit(conversation_id, "conversation:read", answer, notice=read.notice)
         return answer
@@ -175,9 +177,9 @@ class Receipts:
         span: Range,
         named: Message,
         *,
-        one: bool,
+        single: bool,
     ) -> _Read:
-        """`named`: the message that is said to be read; itself alone if it is `one`."""
+        """`named`: the message that the reader named. `single`: only that message is marked, not all before it."""
         first, last = span
         for attempt in range(ATTEMPTS):
             doc = await self._mongo.participants.find_one(
@@ -191,10 +193,10 @@ class Receipts:
                 return _Read(0, now())
             after = await self._collapsed(doc, state.adding(first, last), last)
             became = await self._unread.within(doc, gaps)
-            tells = {"place": offset_of(named.id)} | ({} if one else {"count": became})
-            told = await self._mongo.transaction(partial(self._store, doc, after, gaps, tells))
-            if told is not None:
-                return _Read(became, told["at"], str(told["_id"]))
+            tells = {"place": offset_of(named.id)} | ({} if single else {"count": became})
+            receipt = await self._mongo.transaction(partial(self._store, doc, after, gaps, tells))
+            if receipt is not None:
+                return _Read(became, receipt["at"], str(receipt["_id"]))
             # Another device of the same user was quicker: look again.
             await sleep(random.random() * 0.002 * 2**attempt)
         raise Conflict("Being read from too many devices at once; try again.")
@@ -206,7 +208,7 @@ class Receipts:
         changed = await self._mongo.participants.find_one_and_update(
             {"_id": doc["_id"], "readVersion": doc.get("readVersion")},
             {
-                "$set": {"lastReadSeq": after.mark, "ahead": [list(one) for one in after.ahead]},
+                "$set": {"lastReadSeq": after.mark, "ahead": [list(span) for span in after.ahead]},
                 "$inc": {"readVersion": 1},
                 # Nodes look for what is recent: one clock for all.
                 "$currentDate": {"readAt": True},
@@ -250,11 +252,15 @@ def announcement(receipt: Document) -> tuple[str, Mapping[str, Any]]:
     conversation_id, user_id, at = receipt["conversationId"], receipt["userId"], receipt["at"]
     message_id = entry_id(conversation_id, receipt["place"])
     if "count" not in receipt:
-        return "message:read", _one(message_id, conversation_id, user_id, at)
-    return "conversation:read", _many(message_id, conversation_id, user_id, receipt["count"], at)
+        return "message:read", _message_read(message_id, conversation_id, user_id, at)
+    return "conversation:read", _conversation_read(
+        message_id, conversation_id, user_id, receipt["count"], at
+    )
 
 
-def _one(message_id: str, conversation_id: str, user_id: str, at: datetime) -> Mapping[str, Any]:
+def _message_read(
+    message_id: str, conversation_id: str, user_id: str, at: datetime
+) -> Mapping[str, Any]:
     return {
         "messageId": message_id,
         "conversationId": conversation_id,
@@ -263,7 +269,7 @@ def _one(message_id: str, conversation_id: str, user_id: str, at: datetime) -> M
     }
 
 
-def _many(
+def _conversation_read(
     message_id: str | None, conversation_id: str, user_id: str, count: int, at: datetime
 ) -> Mapping[str, Any]:
     return {
