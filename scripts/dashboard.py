@@ -29,7 +29,7 @@ def quantiles(metric: str, by: str = "", also: str = "") -> list[Query]:
 
 
 def rate(metric: str, by: str, also: str = "") -> Query:
-    names = " ".join(f"{{{{{one}}}}}" for one in by.split(", "))
+    names = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
     return f"sum by ({by}) (rate({metric}{{%{also}}}[$__rate_interval]))", names
 
 

@@ -35,7 +35,8 @@ def payload(kind: type[Request]) -> str:
     if not schema.fields:
         return "`{}`"
     keys = [
-        f"{one.data_key}{'' if one.required else '?'}: {of(one)}" for one in schema.fields.values()
+        f"{field.data_key}{'' if field.required else '?'}: {of(field)}"
+        for field in schema.fields.values()
     ]
     return "`{" + ", ".join(keys) + "}`"
 
@@ -47,12 +48,16 @@ def of(field: fields.Field) -> str:
             return f"[{of(inner)}]{bounds(field)}"
         case fields.Nested():
             inside = [
-                f"{name}{'' if one.required else '?'}: {of(one)}"
-                for name, one in field.schema.fields.items()
+                f"{name}{'' if inner.required else '?'}: {of(inner)}"
+                for name, inner in field.schema.fields.items()
             ]
             return "{" + ", ".join(inside) + "}"
         case fields.Url():
-            schemes = next(one.schemes for one in field.validators if isinstance(one, validate.URL))
+            schemes = next(
+                validator.schemes
+                for validator in field.validators
+                if isinstance(validator, validate.URL)
+            )
             return "/".join(sorted(schemes)) + " URL" + nullable(field)
         case Id():
             return "id" + nullable(field)
@@ -122,25 +127,27 @@ def tables() -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{one.name}` | {payload(one.request)} | {answer(one.answers)} | {rate(one.limit)} |"
-        for one in events()
+        f"| `{event.name}` | {payload(event.request)} | {answer(event.answers)} | {rate(event.limit)} |"
+        for event in events()
     ]
     lines += ["\n### Server to client\n", "| event | payload | to whom |", "|---|---|---|"]
-    lines += [f"| `{one.name}` | {answer(one.payload)} | {one.to} |" for one in SERVER_EVENTS]
+    lines += [
+        f"| `{event.name}` | {answer(event.payload)} | {event.to} |" for event in SERVER_EVENTS
+    ]
     lines += [
         "\n### REST, on `PORT`\n",
         "| request | payload | answer | limit |",
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{one.method} {one.path}` | {payload(one.request)} | {answer(one.answers, one.known)} "
-        f"| {rate(one.limit)} |"
-        for one in REST
+        f"| `{route.method} {route.path}` | {payload(route.request)} | {answer(route.answers, route.known)} "
+        f"| {rate(route.limit)} |"
+        for route in REST
     ]
     lines += ["\n### Internal API, on `PORT`\n", "| request | payload | answer |", "|---|---|---|"]
     lines += [
-        f"| `{one.method} {one.path}` | {payload(one.request)} | {answer(one.answers, one.known)} |"
-        for one in INTERNAL
+        f"| `{route.method} {route.path}` | {payload(route.request)} | {answer(route.answers, route.known)} |"
+        for route in INTERNAL
     ]
     lines += ["\n### Errors\n", "| code | status | meaning |", "|---|---|---|"]
     kinds = sorted(errors.ChatError.__subclasses__(), key=lambda kind: kind.status)

@@ -112,7 +112,7 @@ def takes(key: str, read: Read) -> str:
     """What a value may be."""
     match read.check:
         case validate.OneOf(choices=choices):
-            return " or ".join(f"`{one}`" for one in choices)
+            return " or ".join(f"`{choice}`" for choice in choices)
         case validate.Range(min=minimum, max=maximum):
             within = (
                 f"{_number(minimum)} or more"
@@ -137,35 +137,43 @@ def tables() -> tuple[str, str]:
     usual = reads()
     strict = reads(ENV="production", **dict.fromkeys(SECRETS, "s" * 32))
     found = sections(EXAMPLE.read_text())
-    told = {one.key: one for section in found for one in section.settings}
-    if set(told) != set(usual):
-        raise SystemExit(f"{EXAMPLE.name}: {sorted(set(told) ^ set(usual))} is here or there alone")
-    for key, one in told.items():
+    by_key = {setting.key: setting for section in found for setting in section.settings}
+    if set(by_key) != set(usual):
+        raise SystemExit(
+            f"{EXAMPLE.name}: {sorted(set(by_key) ^ set(usual))} is here or there alone"
+        )
+    for key, setting in by_key.items():
         value = _value(usual[key].default)
-        if not one.text or (value and one.example != value):
+        if not setting.text or (value and setting.example != value):
             raise SystemExit(f"{EXAMPLE.name}: {key} needs a text, and its default is {value!r}")
-    return f"{HEAD}{''.join(_section(one, usual, strict) for one in found)}", "".join(
-        _row(told[key], usual, strict) for key in FIRST
+    return f"{HEAD}{''.join(_section(section, usual, strict) for section in found)}", "".join(
+        _row(by_key[key], usual, strict) for key in FIRST
     )
 
 
-def _section(one: Section, usual: dict[str, Read], strict: dict[str, Read]) -> str:
-    intro = f"{_text(one.intro, usual)}\n\n" if one.intro else ""
+def _section(section: Section, usual: dict[str, Read], strict: dict[str, Read]) -> str:
+    intro = f"{_text(section.intro, usual)}\n\n" if section.intro else ""
     rows = "".join(
-        f"| `{it.key}` | {default(it.key, usual[it.key], strict[it.key])} | "
-        f"{takes(it.key, usual[it.key])} | {_text(it.text, usual)}{_instance(it, usual[it.key])} |\n"
-        for it in one.settings
+        f"| `{setting.key}` | {default(setting.key, usual[setting.key], strict[setting.key])} | "
+        f"{takes(setting.key, usual[setting.key])} | {_text(setting.text, usual)}{_instance(setting, usual[setting.key])} |\n"
+        for setting in section.settings
     )
-    return f"\n## {one.title}\n\n{intro}| setting | default | takes | |\n|---|---|---|---|\n{rows}"
+    return (
+        f"\n## {section.title}\n\n{intro}| setting | default | takes | |\n|---|---|---|---|\n{rows}"
+    )
 
 
-def _row(one: Setting, usual: dict[str, Read], strict: dict[str, Read]) -> str:
-    standard = default(one.key, usual[one.key], strict[one.key])
-    return f"| `{one.key}` | {standard} | {_text(one.text, usual)} |\n"
+def _row(setting: Setting, usual: dict[str, Read], strict: dict[str, Read]) -> str:
+    standard = default(setting.key, usual[setting.key], strict[setting.key])
+    return f"| `{setting.key}` | {standard} | {_text(setting.text, usual)} |\n"
 
 
-def _instance(one: Setting, read: Read) -> str:
-    return f" For instance `{one.example}`." if one.example and not _value(read.default) else ""
+def _instance(setting: Setting, read: Read) -> str:
+    return (
+        f" For instance `{setting.example}`."
+        if setting.example and not _value(read.default)
+        else ""
+    )
 
 
 def _text(text: str, keys: Iterable[str]) -> str:

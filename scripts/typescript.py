@@ -43,9 +43,9 @@ def module() -> str:
         if "enum" in schema:
             return " | ".join(map(json.dumps, schema["enum"]))
         kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        return " | ".join(one(kind, schema) for kind in kinds)
+        return " | ".join(typed(kind, schema) for kind in kinds)
 
-    def one(kind: str, schema: Schema) -> str:
+    def typed(kind: str, schema: Schema) -> str:
         match kind:
             case "integer" | "number":
                 return "number"
@@ -69,7 +69,7 @@ def module() -> str:
 
     def interface(title: str, schema: Schema) -> str:
         return "\n".join(
-            [f"export interface {title} {{", *(f"  {one};" for one in keys(schema)), "}\n"]
+            [f"export interface {title} {{", *(f"  {key};" for key in keys(schema)), "}\n"]
         )
 
     codes = sorted(kind.code for kind in errors.ChatError.__subclasses__())

@@ -25,37 +25,41 @@ class Old:
 
     async def users(self) -> list[dict]:
         return [
-            {"externalUserId": str(one["_id"]), "name": one["name"]}
-            async for one in self.db.users.find()
+            {"externalUserId": str(user["_id"]), "name": user["name"]}
+            async for user in self.db.users.find()
         ]
 
     async def conversations(self) -> AsyncIterator[dict]:
-        async for one in self.db.conversations.find():
-            members = [str(who) for who in one["members"]]
-            yield {"id": str(one["_id"]), "name": one.get("name"), "members": members}
+        async for conversation in self.db.conversations.find():
+            members = [str(who) for who in conversation["members"]]
+            yield {
+                "id": str(conversation["_id"]),
+                "name": conversation.get("name"),
+                "members": members,
+            }
 
     async def messages(self, conversation: str) -> list[dict]:
         found = self.db.messages.find({"conversation": conversation, "deleted": {"$ne": True}})
         return [
             {
-                "id": str(one["_id"]),
-                "sender": str(one["sender"]),
-                "text": one["text"],
-                "reply_to": str(one["reply_to"]) if one.get("reply_to") else None,
-                "at": one["created_at"].isoformat(timespec="milliseconds"),
+                "id": str(message["_id"]),
+                "sender": str(message["sender"]),
+                "text": message["text"],
+                "reply_to": str(message["reply_to"]) if message.get("reply_to") else None,
+                "at": message["created_at"].isoformat(timespec="milliseconds"),
                 "reactions": [
                     (emoji, str(who))
-                    for emoji, people in one.get("reactions", {}).items()
+                    for emoji, people in message.get("reactions", {}).items()
                     for who in people
                 ],
             }
-            async for one in found.sort([("created_at", 1), ("_id", 1)])
+            async for message in found.sort([("created_at", 1), ("_id", 1)])
         ]
 
     async def marks(self, conversation: str) -> list[tuple[str, str]]:
         """Who has read up to which message."""
         found = self.db.marks.find({"conversation": conversation})
-        return [(str(one["user"]), str(one["message"])) async for one in found]
+        return [(str(mark["user"]), str(mark["message"])) async for mark in found]
 
 
 class Chat:
@@ -80,7 +84,7 @@ class Chat:
         found, cursor = {}, ""
         while cursor is not None:
             page = await self.ask("GET", f"/conversations?limit=200{cursor}", None, user)
-            found |= {one["metadata"].get("oldId"): one["id"] for one in page["items"]}
+            found |= {item["metadata"].get("oldId"): item["id"] for item in page["items"]}
             cursor = page["nextCursor"] and f"&cursor={page['nextCursor']}"
         return found
 
@@ -102,13 +106,13 @@ class Chat:
         return known, owner
 
 
-async def bring(chat: Chat, old: Old, one: dict) -> int:
-    messages = await old.messages(one["id"])
+async def bring(chat: Chat, old: Old, conversation: dict) -> int:
+    messages = await old.messages(conversation["id"])
     # Who has left must be there to have said what they said; the first member owns it.
     said = {message["sender"] for message in messages}
     reacted = {who for message in messages for _, who in message["reactions"]}
-    gone = (said | reacted) - {*one["members"]}
-    here, owner = await chat.conversation(one, [*one["members"], *sorted(gone)])
+    gone = (said | reacted) - {*conversation["members"]}
+    here, owner = await chat.conversation(conversation, [*conversation["members"], *sorted(gone)])
     path, new = f"/conversations/{here}", {}
     for message in messages:  # one after the other: they keep their order
         body = {
@@ -121,8 +125,8 @@ async def bring(chat: Chat, old: Old, one: dict) -> int:
         new[message["id"]] = sent["id"]
         for emoji, who in message["reactions"]:
             await chat.ask("POST", f"/messages/{sent['id']}/reactions", {"emoji": emoji}, who)
-    for user, message in await old.marks(one["id"]):
-        if message in new and user in one["members"]:
+    for user, message in await old.marks(conversation["id"]):
+        if message in new and user in conversation["members"]:
             await chat.ask("PUT", f"{path}/read", {"upToMessageId": new[message]}, user)
     for user in gone:
         await chat.ask("DELETE", f"{path}/participants/{user}", None, owner)
@@ -139,15 +143,15 @@ async def main() -> None:
                 raise RuntimeError(f"users: {done['failed']}")
         turns, counts = asyncio.Semaphore(AT_ONCE), defaultdict(int)
 
-        async def in_turn(one: dict) -> None:
+        async def in_turn(conversation: dict) -> None:
             async with turns:
-                messages = await bring(chat, old, one)
+                messages = await bring(chat, old, conversation)
                 counts["messages"] += messages  # not in one line: others count while this one waits
                 counts["conversations"] += 1
 
         async with asyncio.TaskGroup() as group:
-            async for one in old.conversations():
-                group.create_task(in_turn(one))
+            async for conversation in old.conversations():
+                group.create_task(in_turn(conversation))
         print(
             f"{len(users)} users, {counts['conversations']} conversations, {counts['messages']} messages"
         )

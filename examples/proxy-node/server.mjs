@@ -64,7 +64,7 @@ function isGenuine(body, header = "") {
   const given = parts.filter(([name]) => name === "v1").map(([, hex]) => Buffer.from(hex ?? "", "hex"));
   return webhookSecrets.some((secret) => {
     const expected = createHmac("sha256", secret).update(`${at}.`).update(body).digest();
-    return given.some((one) => one.length === expected.length && timingSafeEqual(one, expected));
+    return given.some((signature) => signature.length === expected.length && timingSafeEqual(signature, expected));
   });
 }
 

@@ -32,7 +32,7 @@ chat = web.AppKey("chat", ClientSession)
 
 # The chat server is told who the users are, and each gets a token that says who it is.
 async def sync_users(http: ClientSession) -> None:  # at the start; and whenever one of them changes
-    rows = [{"externalUserId": one, "name": name} for one, (name, _) in users.items()]
+    rows = [{"externalUserId": user_id, "name": name} for user_id, (name, _) in users.items()]
     headers, url = {"X-Internal-Secret": INTERNAL_SECRET}, f"{CHAT_URL}/api/users/sync/batch"
     async with http.post(url, json={"users": rows}, headers=headers) as answer:
         done = await answer.json()
@@ -78,9 +78,11 @@ async def proxy(request: web.Request) -> web.Response:
     url = URL(f"{CHAT_URL}/api/{path}?{request.rel_url.raw_query_string}", encoded=True)
     async with request.app[chat].request(
         request.method, url, data=body or None, headers=headers, allow_redirects=False
-    ) as it:
-        kept = {k: it.headers[k] for k in ("Content-Type", "Retry-After") if k in it.headers}
-        return web.Response(status=it.status, body=await it.read(), headers=kept)
+    ) as answer:
+        kept = {
+            k: answer.headers[k] for k in ("Content-Type", "Retry-After") if k in answer.headers
+        }
+        return web.Response(status=answer.status, body=await answer.read(), headers=kept)
 
 
 # What happens in the chat is told to us: webhooks.
@@ -90,9 +92,13 @@ def is_genuine(body: bytes, header: str) -> bool:
     if not re.fullmatch("[0-9]{1,12}", at) or abs(time.time() - int(at)) > 300:
         return False
     text = at.encode() + b"." + body
-    expected = [hmac.digest(one.encode(), text, hashlib.sha256).hex() for one in WEBHOOK_SECRETS]
+    expected = [hmac.digest(key.encode(), text, hashlib.sha256).hex() for key in WEBHOOK_SECRETS]
     given = [value.encode() for name, _, value in parts if name == "v1"]
-    return any(hmac.compare_digest(one.encode(), it) for one in expected for it in given)
+    return any(
+        hmac.compare_digest(digest.encode(), signature)
+        for digest in expected
+        for signature in given
+    )
 
 
 async def hook(request: web.Request) -> web.Response:

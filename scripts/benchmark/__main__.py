@@ -78,11 +78,11 @@ def main() -> None:
                     ratios=joined[name].ratios,
                 )
                 continue
-            one = all_there_are[name]
-            if isinstance(one, transport.Scenario):
-                bad += measure(one.title, partial(one.round, rooms), asked)
+            scenario = all_there_are[name]
+            if isinstance(scenario, transport.Scenario):
+                bad += measure(scenario.title, partial(scenario.round, rooms), asked)
             else:
-                bad += measure(one.title, partial(one.round, runs), asked)
+                bad += measure(scenario.title, partial(scenario.round, runs), asked)
     if bad:
         raise SystemExit(f"{bad} acks, deliveries or pages were wrong: the figures mean nothing.")
 
@@ -111,7 +111,7 @@ def room_servers(asked: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def clusters(asked: argparse.Namespace) -> dict[str, Server]:
-    chats = {name: one for name, one in servers(asked).items() if name != "node"}
+    chats = {name: command for name, command in servers(asked).items() if name != "node"}
     joined = {name: Server(command, stores=True) for name, command in chats.items()}
     apps = room_servers(asked)
     joined[transport.STOCK] = Server(apps[transport.STOCK], deflate=False)

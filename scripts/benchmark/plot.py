@@ -45,7 +45,7 @@ def bars(page: str) -> Iterator[Bar]:
         if line.startswith("### "):
             shown, head = SHOWN.get(line[4:].split(":")[0], {}), []
         elif line.startswith("| ") and shown:
-            cells = [one.strip() for one in line.strip("|").split("|")]
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
             head = head or cells
             for column, what in shown.items():
                 if cells[1] in COLOURS and (found := RATIO.search(cells[head.index(column)])):
@@ -54,7 +54,7 @@ def bars(page: str) -> Iterator[Bar]:
 
 def picture(all_bars: list[Bar]) -> str:
     y, parts, case = TOP, [], ""
-    for bar in sorted(all_bars, key=lambda one: [other.case for other in all_bars].index(one.case)):
+    for bar in sorted(all_bars, key=lambda bar: [other.case for other in all_bars].index(bar.case)):
         if bar.case != case:
             y += GAP if case else 0
             case = bar.case
