@@ -35,7 +35,7 @@ async def test_a_token_is_renewed_before_it_ends_without_a_break(
         chatter(alice, lambda: token(alice.id, expires_in=2)), chatter(bob, kept)
     )
     # Away for a moment, and back.
-    await phone.sees(None, lambda one: len(phone.states) >= 5)
+    await phone.sees(None, lambda snapshot: len(phone.states) >= 5)
     assert [
         (state["status"], state["reason"] and state["reason"]["code"]) for state in phone.states
     ] == [
@@ -46,7 +46,7 @@ async def test_a_token_is_renewed_before_it_ends_without_a_break(
         ("online", None),
     ]
     # Two seconds are over when it has asked for the third one.
-    await desk.sees(None, lambda one: desk.wishes >= 3)
+    await desk.sees(None, lambda snapshot: desk.wishes >= 3)
     assert [state["status"] for state in desk.states] == ["connecting", "online"]
 
 
@@ -60,29 +60,29 @@ async def test_who_is_refused_knows_why_and_whether_it_will_be_tried_again(
     alice, bob, carol = everybody("alice", "bob", "carol")
 
     forged = await chatter(alice, lambda: "a.b.c")
-    await forged.sees(None, lambda one: one["state"] == "refused")
+    await forged.sees(None, lambda snapshot: snapshot["state"] == "refused")
     assert forged.states[-1]["reason"]["code"] == "UNAUTHENTICATED"
     assert forged.states[-1]["retryAt"] is None
     forged.tokens = lambda: alice.token
     await forged.do("connect")
-    await forged.sees(None, lambda one: one["state"] == "online")
+    await forged.sees(None, lambda snapshot: snapshot["state"] == "online")
 
     # One too many: it comes as soon as there is room.
     first = await chatter(bob)
-    await first.sees(None, lambda one: one["state"] == "online")
+    await first.sees(None, lambda snapshot: snapshot["state"] == "online")
     second = await chatter(bob)
-    await second.sees(None, lambda one: one["state"] == "refused")
+    await second.sees(None, lambda snapshot: snapshot["state"] == "refused")
     refused = second.states[-1]
     assert refused["reason"]["code"] == "RATE_LIMITED"
     # The server asks for three seconds; those who were refused together do not come back together.
     assert 0 < refused["retryAt"] / 1000 - time.time() < 4
     await first.do("close")
-    await second.sees(None, lambda one: one["state"] == "online")
+    await second.sees(None, lambda snapshot: snapshot["state"] == "online")
 
     blocked = await chatter(carol)
-    await blocked.sees(None, lambda one: one["state"] == "online")
+    await blocked.sees(None, lambda snapshot: snapshot["state"] == "online")
     await everybody.master("POST", "/users/sync", {"externalUserId": carol.id, "status": "blocked"})
-    await blocked.sees(None, lambda one: one["state"] == "refused")
+    await blocked.sees(None, lambda snapshot: snapshot["state"] == "refused")
     assert blocked.states[-1]["reason"]["code"] == "FORBIDDEN"
 
 
@@ -101,7 +101,7 @@ async def test_a_laptop_that_wakes_up_finds_out_at_once_that_its_line_is_dead(
         await desk.begin("leap", talk, {"ms": 120_000})
         await desk.do("typing", talk)
         await desk.says(talk, "Good morning")
-        seen = await desk.sees(talk, lambda one: seqs(one) == [1, 2, 3, 4], within=5)
+        seen = await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1, 2, 3, 4], within=5)
         assert texts(seen)[3] == "Good morning"
         # What was meant for the old line is not said to the new one before all else.
         assert '"typing:start"' not in server.log
@@ -111,7 +111,7 @@ async def test_a_laptop_that_wakes_up_finds_out_at_once_that_its_line_is_dead(
         await device.say(talk, "line 4")
         await desk.begin("leap", talk, {"ms": 120_000})
         await desk.begin("online", talk, {})
-        await desk.sees(talk, lambda one: texts(one)[-1] == "line 4", within=5)
+        await desk.sees(talk, lambda snapshot: texts(snapshot)[-1] == "line 4", within=5)
 
 
 async def test_whoever_closes_the_client_leaves_nothing_behind_that_runs(
@@ -129,6 +129,6 @@ async def test_whoever_closes_the_client_leaves_nothing_behind_that_runs(
         desk = await opened(await chatter(alice, api=str(rest.make_url("/api"))), talk)
         await desk.says(talk, "Hello")
         await desk.do("typing", talk)
-        await desk.sees(talk, lambda one: seqs(one) == [1])
+        await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1])
         # The list would be asked for again in a minute, and a key was just pressed.
         await desk.close()

@@ -33,17 +33,17 @@ async def own_nodes(
 
 @pytest_asyncio.fixture
 async def front(own_nodes: Spread) -> AsyncIterator[Balancer]:
-    async with balancer(own_nodes.servers) as one:
-        yield one
+    async with balancer(own_nodes.servers) as front:
+        yield front
 
 
 async def through(person: Person, front: Balancer, group: Any, **options: Any) -> Chatter:
-    one = Chatter(person, lambda: person.token)
-    await one.start({"url": front.sockets, **options})
-    await one.do("watch", group)
-    await one.do("connect")
-    await one.do("open", group)
-    return one
+    chatter = Chatter(person, lambda: person.token)
+    await chatter.start({"url": front.sockets, **options})
+    await chatter.do("watch", group)
+    await chatter.do("connect")
+    await chatter.do("open", group)
+    return chatter
 
 
 async def test_nobody_misses_or_repeats_anything_while_every_node_is_killed(
@@ -52,38 +52,42 @@ async def test_nobody_misses_or_repeats_anything_while_every_node_is_killed(
     everybody: People = people_of(own_nodes.servers[0])
     alice, bob, carol = everybody("alice", "bob", "carol")
     group = await alice.group(bob, carol)
-    chatters = await asyncio.gather(*[through(one, front, group) for one in (alice, bob, carol)])
-    lines = {one.person.id: [f"{one.person.id} {n}" for n in range(450)] for one in chatters}
+    chatters = await asyncio.gather(
+        *[through(person, front, group) for person in (alice, bob, carol)]
+    )
+    lines = {
+        chatter.person.id: [f"{chatter.person.id} {n}" for n in range(450)] for chatter in chatters
+    }
 
     sends: list[asyncio.Future[Any]] = []
     for turn, server in enumerate(own_nodes.servers):
-        for one in chatters:
-            part = lines[one.person.id][turn * 150 : turn * 150 + 150]
-            sends.append(one.begin("sendAll", group, {"texts": part}))
+        for chatter in chatters:
+            part = lines[chatter.person.id][turn * 150 : turn * 150 + 150]
+            sends.append(chatter.begin("sendAll", group, {"texts": part}))
         # All are in the middle of sending and hearing.
         enough = turn * 450 + 30
         await chatters[turn].sees(group, lambda seen, enough=enough: _on_record(seen) > enough)
         await server.kill()
-        assert not all(one.done() for one in sends[-3:])
+        assert not all(send.done() for send in sends[-3:])
         await asyncio.sleep(0.2)
         await server.start()
     async with asyncio.timeout(60):
         assert await asyncio.gather(*sends) == [150] * 9
 
     history = await _history(alice, group)
-    assert [one["seq"] for one in history] == list(range(1, 1351))
+    assert [message["seq"] for message in history] == list(range(1, 1351))
     for person, said in lines.items():
-        assert [one["content"] for one in history if one["senderId"] == person] == said
-    for one in chatters:
-        seen = await one.sees(
+        assert [message["content"] for message in history if message["senderId"] == person] == said
+    for chatter in chatters:
+        seen = await chatter.sees(
             group, lambda seen: len(seen["messages"]) == 1350 and seen["status"] == "live"
         )
         assert seqs(seen) == list(range(1, 1351))
         assert texts(seen) == [message["content"] for message in history]
-        assert await one.do("wrong", group) == []
-        assert sum(state["status"] == "offline" for state in one.states) >= 1
-        assert one.told == []
-    await asyncio.gather(*[one.close() for one in chatters])
+        assert await chatter.do("wrong", group) == []
+        assert sum(state["status"] == "offline" for state in chatter.states) >= 1
+        assert chatter.told == []
+    await asyncio.gather(*[chatter.close() for chatter in chatters])
 
 
 async def test_changes_of_any_kind_are_caught_up_with_after_the_line_was_cut(
@@ -94,10 +98,10 @@ async def test_changes_of_any_kind_are_caught_up_with_after_the_line_was_cut(
     desk = await through(alice, front, talk)
     phone = await bob.connect()
     sent = [await phone.say(talk, f"line {n}") for n in range(20)]
-    await desk.sees(talk, lambda one: len(one["messages"]) == 20)
+    await desk.sees(talk, lambda snapshot: len(snapshot["messages"]) == 20)
     for turn in range(10):
         front.cut()
-        of = [{"messageId": one["id"]} for one in sent[turn * 2 : turn * 2 + 2]]
+        of = [{"messageId": message["id"]} for message in sent[turn * 2 : turn * 2 + 2]]
         await phone.do("message:edit", {**of[0], "content": f"edited in turn {turn}"})
         await phone.do("reaction:add", {**of[0], "emoji": "👍"})
         await phone.do("message:delete", of[1])
@@ -107,8 +111,8 @@ async def test_changes_of_any_kind_are_caught_up_with_after_the_line_was_cut(
     keys = ("id", "seq", "content", "reactions", "isEdited", "isDeleted", "updatedAt", "deletedAt")
 
     def same(seen: Any) -> bool:
-        listed = [[one[key] for key in keys] for one in seen["messages"]]
-        return listed == [[one[key] for key in keys] for one in history]
+        listed = [[message[key] for key in keys] for message in seen["messages"]]
+        return listed == [[message[key] for key in keys] for message in history]
 
     await desk.sees(talk, same)
     assert await desk.do("wrong", talk) == []
@@ -127,15 +131,17 @@ async def test_a_server_that_comes_back_finds_the_client_at_its_door(
     await desk.do("connect")
     await desk.do("open", talk)
     await desk.says(talk, "Before")
-    await desk.sees(talk, lambda one: seqs(one) == [1])
+    await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1])
     await server.kill()
-    await desk.sees(talk, lambda one: one["status"] == "stale" and one["state"] == "offline")
+    await desk.sees(
+        talk, lambda snapshot: snapshot["status"] == "stale" and snapshot["state"] == "offline"
+    )
     assert desk.states[-1]["reason"]["code"] == "OFFLINE"
     assert desk.states[-1]["retryAt"]
     await desk.says(talk, "While it was away")
     assert seqs(await desk.look(talk)) == [1, None]
     await server.start()
-    seen = await desk.sees(talk, lambda one: seqs(one) == [1, 2])
+    seen = await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1, 2])
     assert texts(seen) == ["Before", "While it was away"]
     await desk.close()
 
@@ -160,13 +166,13 @@ async def test_what_no_server_may_do_leaves_the_list_as_it_is_on_record(
         await desk.do("open", talk)
         for n in range(3):
             await device.say(talk, f"line {n}")
-        seen = await desk.sees(talk, lambda one: len(one["messages"]) == 3)
+        seen = await desk.sees(talk, lambda snapshot: len(snapshot["messages"]) == 3)
         assert texts(seen) == ["line 0", "line 1", "line 2"]
-        await desk.sees(talk, lambda one: one["status"] == "live")
+        await desk.sees(talk, lambda snapshot: snapshot["status"] == "live")
         assert await desk.do("wrong", talk) == []
         # The first connection is the one that is meddled with, and it was good enough.
         assert [state["status"] for state in desk.states] == ["connecting", "online"]
-        await desk.sees(talk, lambda one: one["conversations"][0]["unreadCount"] == 3)
+        await desk.sees(talk, lambda snapshot: snapshot["conversations"][0]["unreadCount"] == 3)
 
 
 async def _history(person: Person, group: Any) -> list[Any]:

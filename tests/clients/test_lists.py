@@ -18,14 +18,16 @@ async def test_presence_is_known_of_those_in_an_open_conversation(
     group = await alice.group(bob, carol)
     phone = await chatter(bob)
     desk = await opened(await chatter(alice), group)
-    seen = await desk.sees(group, lambda one: len(one["presence"]) == 3)
+    seen = await desk.sees(group, lambda snapshot: len(snapshot["presence"]) == 3)
     assert seen["presence"][bob.id]["status"] == "online"
     assert seen["presence"][carol.id]["status"] == "offline"
     await phone.do("close")
-    seen = await desk.sees(group, lambda one: one["presence"][bob.id]["status"] == "offline")
+    seen = await desk.sees(
+        group, lambda snapshot: snapshot["presence"][bob.id]["status"] == "offline"
+    )
     assert seen["presence"][bob.id]["lastSeen"]
     await phone.do("connect")
-    await desk.sees(group, lambda one: one["presence"][bob.id]["status"] == "online")
+    await desk.sees(group, lambda snapshot: snapshot["presence"][bob.id]["status"] == "online")
 
 
 async def test_the_list_follows_what_happens_to_conversations(
@@ -37,29 +39,34 @@ async def test_the_list_follows_what_happens_to_conversations(
     for n in range(3):
         await device.say(group, f"line {n}")
     desk = await chatter(bob)
-    seen = await desk.sees(None, lambda one: len(one["conversations"]) == 1)
+    seen = await desk.sees(None, lambda snapshot: len(snapshot["conversations"]) == 1)
     assert seen["conversations"][0]["unreadCount"] == 3
 
     other = await carol.direct(bob)
-    seen = await desk.sees(None, lambda one: len(one["conversations"]) == 2)
-    assert [one["unreadCount"] for one in seen["conversations"]] == [0, 3]
+    seen = await desk.sees(None, lambda snapshot: len(snapshot["conversations"]) == 2)
+    assert [conversation["unreadCount"] for conversation in seen["conversations"]] == [0, 3]
     await device.say(group, "line 3")
     last = await device.say(group, "line 4")
-    seen = await desk.sees(None, lambda one: one["conversations"][0]["unreadCount"] == 5)
-    assert [one["id"] for one in seen["conversations"]] == [group["id"], other["id"]]
+    seen = await desk.sees(None, lambda snapshot: snapshot["conversations"][0]["unreadCount"] == 5)
+    assert [conversation["id"] for conversation in seen["conversations"]] == [
+        group["id"],
+        other["id"],
+    ]
     # What only the server can count is asked for: a deleted message, a single one that was read.
     await device.do("message:delete", {"messageId": last["id"]})
-    seen = await desk.sees(None, lambda one: one["conversations"][0]["unreadCount"] == 4)
+    seen = await desk.sees(None, lambda snapshot: snapshot["conversations"][0]["unreadCount"] == 4)
     assert seen["conversations"][0]["lastMessage"]["isDeleted"]
     phone = await bob.connect()
     (message,) = (
         await phone.do("messages:sync", {"conversationId": group["id"], "afterSeq": 1, "limit": 1})
     )["messages"]
     await phone.do("message:read", {"messageId": message["id"]})
-    await desk.sees(None, lambda one: one["conversations"][0]["unreadCount"] == 3)
+    await desk.sees(None, lambda snapshot: snapshot["conversations"][0]["unreadCount"] == 3)
     await alice.ask("PATCH", f"/conversations/{group['id']}", {"name": "Dinner"})
     await alice.ask("POST", f"/conversations/{group['id']}/participants", {"userIds": [carol.id]})
-    seen = await desk.sees(None, lambda one: one["conversations"][0]["participantCount"] == 3)
+    seen = await desk.sees(
+        None, lambda snapshot: snapshot["conversations"][0]["participantCount"] == 3
+    )
     assert seen["conversations"][0]["name"] == "Dinner"
     assert seen["conversations"][0]["unreadCount"] == 3
 
@@ -72,26 +79,28 @@ async def test_a_conversation_closes_for_whoever_is_removed_and_opens_again(
     desk, phone = await chatter(alice), await chatter(bob)
     await asyncio.gather(opened(desk, group), opened(phone, group))
     await desk.says(group, "Bob is here")
-    await phone.sees(group, lambda one: texts(one) == ["Bob is here"])
+    await phone.sees(group, lambda snapshot: texts(snapshot) == ["Bob is here"])
 
     await alice.ask("DELETE", f"/conversations/{group['id']}/participants/{bob.id}")
-    seen = await phone.sees(group, lambda one: one["status"] == "closed")
+    seen = await phone.sees(group, lambda snapshot: snapshot["status"] == "closed")
     assert (seen["messages"], seen["conversations"]) == ([], [])
     await desk.says(group, "Bob is gone")
     key = await phone.says(group, "Can you hear me?")
-    seen = await phone.sees(group, lambda one: one["messages"][0]["state"] == "failed")
+    seen = await phone.sees(group, lambda snapshot: snapshot["messages"][0]["state"] == "failed")
     assert seen["messages"][0]["error"]["code"] == "NOT_FOUND"
     await phone.do("discard", group, key)
 
     await alice.ask("POST", f"/conversations/{group['id']}/participants", {"userIds": [bob.id]})
-    seen = await phone.sees(group, lambda one: one["status"] == "live")
+    seen = await phone.sees(group, lambda snapshot: snapshot["status"] == "live")
     assert texts(seen) == ["Bob is here", "Bob is gone"]
 
     # While away, too.
     await phone.do("close")
     await alice.ask("DELETE", f"/conversations/{group['id']}/participants/{bob.id}")
     await phone.do("connect")
-    await phone.sees(group, lambda one: one["status"] == "closed" and one["conversations"] == [])
+    await phone.sees(
+        group, lambda snapshot: snapshot["status"] == "closed" and snapshot["conversations"] == []
+    )
     with pytest.raises(No) as refused:
         await phone.do("open", group)
     assert refused.value.code == "NOT_FOUND"
@@ -105,14 +114,14 @@ async def test_what_nobody_has_open_is_right_again_after_the_line_was_cut(
     device = await alice.connect()
     async with balancer([bob.server]) as front:
         desk = await chatter(bob, url=front.sockets)
-        await desk.sees(None, lambda one: len(one["conversations"]) == 2)
+        await desk.sees(None, lambda snapshot: len(snapshot["conversations"]) == 2)
         # Two tabs of one person: what is read in the other one is read here.
         tab = await opened(await chatter(bob), talk)
         first = await device.say(talk, "one")
-        await desk.sees(None, lambda one: one["conversations"][0]["unreadCount"] == 1)
-        await tab.sees(talk, lambda one: texts(one) == ["one"])
+        await desk.sees(None, lambda snapshot: snapshot["conversations"][0]["unreadCount"] == 1)
+        await tab.sees(talk, lambda snapshot: texts(snapshot) == ["one"])
         await tab.do("markRead", talk)
-        await desk.sees(None, lambda one: one["conversations"][0]["unreadCount"] == 0)
+        await desk.sees(None, lambda snapshot: snapshot["conversations"][0]["unreadCount"] == 0)
 
         front.silence()
         await device.say(talk, "two")
@@ -121,9 +130,10 @@ async def test_what_nobody_has_open_is_right_again_after_the_line_was_cut(
         other = await carol.direct(bob)
         front.cut()
         seen = await desk.sees(
-            None, lambda one: [c["unreadCount"] for c in one["conversations"]] == [0, 1, 1]
+            None,
+            lambda snapshot: [c["unreadCount"] for c in snapshot["conversations"]] == [0, 1, 1],
         )
-        assert [one["id"] for one in seen["conversations"]] == [
+        assert [conversation["id"] for conversation in seen["conversations"]] == [
             other["id"],
             group["id"],
             talk["id"],

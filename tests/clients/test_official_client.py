@@ -35,7 +35,9 @@ async def three(people: People) -> tuple[Any, Browser, Browser, Browser]:
 async def test_two_browsers_talk(people: People, transports: list[str]) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
-    desk, phone = await asyncio.gather(*[Browser.open(one, *transports) for one in (alice, bob)])
+    desk, phone = await asyncio.gather(
+        *[Browser.open(person, *transports) for person in (alice, bob)]
+    )
     for browser in (desk, phone):
         assert await browser.hears("client:open") == transports[0]
         if len(transports) == 2:
@@ -119,12 +121,16 @@ async def test_browsers_come_back_by_themselves_after_a_crash_and_miss_nothing(
 
     # Alice is in the middle of it when the server is killed.
     texts = [f"line {number}" for number in range(1000)]
-    sends = [asyncio.ensure_future(desk.say(group, one, clientMessageId=one)) for one in texts]
+    sends = [asyncio.ensure_future(desk.say(group, text, clientMessageId=text)) for text in texts]
     await sends[40]
     await server.kill()
     outcomes = await asyncio.gather(*sends, return_exceptions=True)
-    acked = {one["content"]: one for one in outcomes if not isinstance(one, BaseException)}
-    assert all(isinstance(one, (dict, Lost)) for one in outcomes)
+    acked = {
+        outcome["content"]: outcome
+        for outcome in outcomes
+        if not isinstance(outcome, BaseException)
+    }
+    assert all(isinstance(outcome, (dict, Lost)) for outcome in outcomes)
     assert len(acked) > 40
 
     phone.client.hold()
@@ -132,15 +138,19 @@ async def test_browsers_come_back_by_themselves_after_a_crash_and_miss_nothing(
     await server.start()
     # The client repeats what was not answered; nobody else is there yet.
     await desk.hears("connected")
-    everything = await asyncio.gather(*[desk.say(group, one, clientMessageId=one) for one in texts])
-    assert {one["content"]: one for one in everything if one["content"] in acked} == acked
-    assert [one["seq"] for one in sorted(everything, key=_seq)] == list(range(1, 1001))
-    told = [one["seq"] for one in await desk.all_heard("message:new")]
+    everything = await asyncio.gather(
+        *[desk.say(group, text, clientMessageId=text) for text in texts]
+    )
+    assert {
+        message["content"]: message for message in everything if message["content"] in acked
+    } == acked
+    assert [message["seq"] for message in sorted(everything, key=_seq)] == list(range(1, 1001))
+    told = [message["seq"] for message in await desk.all_heard("message:new")]
     assert len(told) == len(set(told))
     await desk.do("message:edit", {"messageId": everything[0]["id"], "content": "the first line"})
     await desk.do("message:delete", {"messageId": everything[1]["id"]})
     history = await everything_since_the_start(desk, group)
-    assert [one["content"] for one in history[:3]] == ["the first line", "", "line 2"]
+    assert [message["content"] for message in history[:3]] == ["the first line", "", "line 2"]
 
     for browser in (phone, poll):
         browser.client.go_on()
@@ -148,16 +158,16 @@ async def test_browsers_come_back_by_themselves_after_a_crash_and_miss_nothing(
         await browser.hears("client:connect")
         await browser.hears("connected")
         before = await browser.all_heard("message:new")
-        assert [one["seq"] for one in before] == list(range(1, len(before) + 1))
+        assert [message["seq"] for message in before] == list(range(1, len(before) + 1))
         assert len(before) < 1000
-        known = {one["id"]: one for one in before}
+        known = {message["id"]: message for message in before}
         rev = before[-1]["rev"] if before else 0
         while True:
             asked = {"conversationId": group["id"], "afterRev": rev, "limit": 200}
             synced = await browser.do("messages:sync", asked)
-            revs = [one["rev"] for one in synced["messages"]]
+            revs = [message["rev"] for message in synced["messages"]]
             assert revs == sorted(revs)
-            known |= {one["id"]: one for one in synced["messages"]}
+            known |= {message["id"]: message for message in synced["messages"]}
             if not synced["hasMore"]:
                 break
             rev = revs[-1]
@@ -166,7 +176,7 @@ async def test_browsers_come_back_by_themselves_after_a_crash_and_miss_nothing(
         assert await browser.all_heard("message:new") == before
     back = await phone.say(group, "I am back")
     for browser in (desk, phone, poll):
-        assert await browser.hears("message:new", lambda one: one["seq"] == 1001) == back
+        assert await browser.hears("message:new", lambda message: message["seq"] == 1001) == back
 
 
 def _seq(message: dict[str, Any]) -> int:
@@ -184,7 +194,7 @@ async def test_a_server_that_stops_sends_its_browsers_away_to_come_back_by_thems
     server.signal(signal.SIGTERM)
     assert await asyncio.wait_for(server.process.wait(), 10) == 0
     outcomes = await asyncio.gather(*sends, return_exceptions=True)
-    acked = [one for one in outcomes if isinstance(one, dict)]
+    acked = [outcome for outcome in outcomes if isinstance(outcome, dict)]
     for browser in (desk, phone, poll):
         assert await browser.hears("client:disconnect") in CUT
 
@@ -198,7 +208,9 @@ async def test_a_server_that_stops_sends_its_browsers_away_to_come_back_by_thems
     assert synced["messages"][: len(acked)] == acked
     back = await poll.say(group, "I am back")
     for browser in (desk, phone, poll):
-        assert await browser.hears("message:new", lambda one: one["id"] == back["id"]) == back
+        assert (
+            await browser.hears("message:new", lambda message: message["id"] == back["id"]) == back
+        )
 
 
 async def test_a_browser_that_is_refused_knows_why_and_stays_away(people: People) -> None:

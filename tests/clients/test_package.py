@@ -81,8 +81,8 @@ def test_the_package_has_what_is_run_and_what_is_read_and_nothing_else(package: 
         member = tar.extractfile("package/package.json")
         assert member is not None
         manifest = json.load(member)
-    modules = {one.stem for one in (CLIENT / "src").iterdir()}
-    built = {f"dist/{one}{end}" for one in modules for end in (".js", ".js.map", ".d.ts")}
+    modules = {file.stem for file in (CLIENT / "src").iterdir()}
+    built = {f"dist/{module}{end}" for module in modules for end in (".js", ".js.map", ".d.ts")}
     assert built | {"package.json", "README.md", "LICENSE"} == names
     assert list(manifest["dependencies"]) == ["socket.io-client"]
     assert manifest["exports"]["."] == {
@@ -100,7 +100,7 @@ async def back_end(alice: Person) -> AsyncIterator[str]:
         return web.json_response({"token": alice.token})
 
     async def api(request: web.Request) -> web.Response:
-        headers = {one: request.headers[one] for one in ("Authorization",)}
+        headers = {name: request.headers[name] for name in ("Authorization",)}
         if request.can_read_body:
             headers["Content-Type"] = request.content_type
         url = f"{alice.server.rest}/api{request.path_qs.removeprefix('/chat')}"

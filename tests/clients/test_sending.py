@@ -26,13 +26,15 @@ async def test_a_refused_message_stays_in_the_list_until_it_is_sent_again_or_giv
 
     key = await desk.says(talk, "x" * 10_001)
     await desk.says(talk, "Shorter")
-    seen = await desk.sees(talk, lambda one: len(one["messages"]) == 2 and seqs(one) == [1, None])
+    seen = await desk.sees(
+        talk, lambda snapshot: len(snapshot["messages"]) == 2 and seqs(snapshot) == [1, None]
+    )
     failed = seen["messages"][1]
     assert (failed["state"], failed["error"]["code"]) == ("failed", "VALIDATION_FAILED")
     await desk.do("retry", talk, key)
-    await desk.sees(talk, lambda one: one["messages"][1]["state"] == "failed")
+    await desk.sees(talk, lambda snapshot: snapshot["messages"][1]["state"] == "failed")
     await desk.do("discard", talk, key)
-    await desk.sees(talk, lambda one: seqs(one) == [1])
+    await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1])
     with pytest.raises(No) as refused:
         await desk.do("edit", talk, "no-such-message", "New text")
     assert refused.value.code == "NOT_FOUND"
@@ -57,9 +59,9 @@ async def test_what_is_said_offline_outlives_the_page_and_is_sent_in_order(
     phone = await opened(await chatter(bob), talk)
     again = await chatter(alice, file=str(file))
     await opened(again, talk)
-    seen = await phone.sees(talk, lambda one: len(one["messages"]) == 5)
+    seen = await phone.sees(talk, lambda snapshot: len(snapshot["messages"]) == 5)
     assert texts(seen) == [f"line {n}" for n in range(5)]
-    await again.sees(talk, lambda one: seqs(one) == [1, 2, 3, 4, 5])
+    await again.sees(talk, lambda snapshot: seqs(snapshot) == [1, 2, 3, 4, 5])
     assert file.read_text() == "[]"
 
 
@@ -95,13 +97,14 @@ async def test_what_is_too_long_for_a_packet_fails_and_breaks_nothing(
     # The server would close the connection over it, and over the next one, too.
     await desk.says(talk, "x" * 300_000)
     await desk.says(talk, "Shorter")
-    seen = await desk.sees(talk, lambda one: seqs(one) == [1, None])
+    seen = await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1, None])
     failed = seen["messages"][1]
     assert (failed["state"], failed["error"]["code"]) == ("failed", "PAYLOAD_TOO_LARGE")
     # As the server counts, in bytes: this goes to it, and it is the one that says no.
     await desk.says(talk, "€" * 20_000)
     seen = await desk.sees(
-        talk, lambda one: [m["state"] for m in one["messages"]] == ["sent", *["failed"] * 2]
+        talk,
+        lambda snapshot: [m["state"] for m in snapshot["messages"]] == ["sent", *["failed"] * 2],
     )
     assert seen["messages"][2]["error"]["code"] == "VALIDATION_FAILED"
     assert [state["status"] for state in desk.states] == ["connecting", "online"]

@@ -33,7 +33,7 @@ async def test_two_people_talk(people: People, chatter: Opener, options: dict[st
     # It is in the list at once, and stays the same line when it is acknowledged.
     await desk.do("record", talk)
     await desk.says(talk, "Hello, Bob")
-    seen = await desk.sees(talk, lambda one: seqs(one) == [1])
+    seen = await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1])
     recorded = await desk.do("recorded", talk)
     (key, first_seq, first_state) = recorded[0][0]
     assert (first_seq, first_state) == (None, "pending")
@@ -41,7 +41,9 @@ async def test_two_people_talk(people: People, chatter: Opener, options: dict[st
     assert recorded[-1] == [[key, 1, "sent"]]
     assert seen["messages"][0]["senderId"] == alice.id
 
-    seen = await phone.sees(talk, lambda one: seqs(one) == [1] and one["conversations"])
+    seen = await phone.sees(
+        talk, lambda snapshot: seqs(snapshot) == [1] and snapshot["conversations"]
+    )
     first = seen["messages"][0]
     (listed,) = seen["conversations"]
     assert (listed["unreadCount"], listed["lastMessage"]["content"]) == (1, "Hello, Bob")
@@ -49,8 +51,8 @@ async def test_two_people_talk(people: People, chatter: Opener, options: dict[st
     await phone.says(talk, {"content": "Hello, Alice", "replyTo": first["id"]})
     await desk.do("edit", talk, first["id"], "Hello, dear Bob")
     await phone.do("markRead", talk)
-    for one in (desk, phone):
-        seen = await one.sees(
+    for device in (desk, phone):
+        seen = await device.sees(
             talk,
             lambda seen: texts(seen) == ["Hello, dear Bob", "Hello, Alice"] and _told_all(seen),
         )
@@ -84,16 +86,20 @@ async def test_typing_is_told_once_for_many_keys_and_ends_by_itself(
     await asyncio.gather(opened(desk, talk), opened(phone, talk))
 
     await desk.begin("type", talk, {"ms": 500})
-    assert (await phone.sees(talk, lambda one: one["typing"] == [alice.id]))["recording"] == []
+    assert (await phone.sees(talk, lambda snapshot: snapshot["typing"] == [alice.id]))[
+        "recording"
+    ] == []
     # By the client, four seconds after the last key; the server would wait for six after what it was told.
-    await phone.sees(talk, lambda one: one["typing"] == [])
+    await phone.sees(talk, lambda snapshot: snapshot["typing"] == [])
     assert server.log.count('"typing:start"') == 1
     assert server.log.count('"typing:stop"') == 1
 
     await phone.do("recording", talk)
-    await desk.sees(talk, lambda one: one["recording"] == [bob.id])
+    await desk.sees(talk, lambda snapshot: snapshot["recording"] == [bob.id])
     await phone.says(talk, "Sent")
-    await desk.sees(talk, lambda one: one["recording"] == [] and texts(one) == ["Sent"])
+    await desk.sees(
+        talk, lambda snapshot: snapshot["recording"] == [] and texts(snapshot) == ["Sent"]
+    )
 
 
 async def test_older_messages_are_loaded_page_by_page_while_others_change_them(
@@ -110,15 +116,17 @@ async def test_older_messages_are_loaded_page_by_page_while_others_change_them(
     loading = desk.begin("loadOlder", talk, [60])
     changes = [
         asyncio.create_task(
-            device.do("message:edit", {"messageId": one["id"], "content": f"{one['content']}!"})
+            device.do(
+                "message:edit", {"messageId": message["id"], "content": f"{message['content']}!"}
+            )
         )
-        for one in sent
+        for message in sent
     ]
     await loading
     assert seqs(await desk.look(talk)) == list(range(21, 131))
     await asyncio.gather(*changes)
     await desk.do("loadOlder", talk)
     await desk.do("loadOlder", talk)
-    seen = await desk.sees(talk, lambda one: one["messages"][-1]["content"].endswith("!"))
+    seen = await desk.sees(talk, lambda snapshot: snapshot["messages"][-1]["content"].endswith("!"))
     assert texts(seen) == [f"line {n}!" for n in range(1, 131)]
     assert (seqs(seen), seen["hasOlder"]) == (list(range(1, 131)), False)

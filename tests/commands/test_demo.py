@@ -29,7 +29,7 @@ async def conversations(server: ChatServer, user: str) -> list[Any]:
     async with aiohttp.ClientSession() as http:
         url = f"{server.rest}/api/conversations?limit=200"
         _, page = await ask(http, "GET", url, None, {**MASTER, "X-User-Id": user})
-    return sorted(page["items"], key=lambda one: one["id"])
+    return sorted(page["items"], key=lambda conversation: conversation["id"])
 
 
 async def demo(server: ChatServer, *options: str, pace: str = "500") -> Ran:
@@ -41,7 +41,7 @@ async def demo(server: ChatServer, *options: str, pace: str = "500") -> Ran:
 
 async def spoken(running: Running, count: int) -> None:
     """Return when so many messages more have been shown."""
-    names = [one.name for one in PEOPLE]
+    names = [person.name for person in PEOPLE]
     while count:
         line = await running.line()
         count -= any(f"  {name}  " in line for name in names) and "ey" not in line.split()[-1][:2]
@@ -50,7 +50,7 @@ async def spoken(running: Running, count: int) -> None:
 async def test_every_line_of_every_scene_is_for_the_people_of_its_conversation() -> None:
     cast = {scripted.key: set(scripted.cast) for scripted in CONVERSATIONS}
     assert set(cast) == set(SCENES)
-    assert set.union(*cast.values()) == {one.id for one in PEOPLE}
+    assert set.union(*cast.values()) == {person.id for person in PEOPLE}
     for key, scenes in SCENES.items():
         for text in scenes:
             lines = scene(text, random.Random(1))
@@ -82,7 +82,7 @@ async def test_people_talk_as_people_do(start: Any) -> None:
         assert heard[event], f"no {event}"
     new = [told for name, told in device.heard if name == "message:new"]
     assert any(told["replyTo"] for told in new)
-    assert {told["senderId"] for told in new} == {one.id for one in PEOPLE}
+    assert {told["senderId"] for told in new} == {person.id for person in PEOPLE}
     everything = [
         line for key in SCENES for text in SCENES[key] for line in scene(text, random.Random(1))
     ]
@@ -95,20 +95,26 @@ async def test_people_talk_as_people_do(start: Any) -> None:
 async def test_neither_two_at_the_same_moment_nor_one_later_double_anything(start: Any) -> None:
     server = await start()
     await asyncio.gather(*[demo(server, "--messages", "2") for _ in range(2)])
-    before = {one.id: await conversations(server, one.id) for one in PEOPLE}
-    for one in PEOPLE:
-        keys = [it["metadata"].get("demo") for it in before[one.id]]
+    before = {person.id: await conversations(server, person.id) for person in PEOPLE}
+    for person in PEOPLE:
+        keys = [conversation["metadata"].get("demo") for conversation in before[person.id]]
         named = Counter(key for key in keys if key)
         assert set(named.values()) <= {1}, named
-        assert len(keys) == sum(one.id in scripted.cast for scripted in CONVERSATIONS)
-    assert {it["type"] for it in before["alice"]} == {"direct", "group", "channel"}
+        assert len(keys) == sum(person.id in scripted.cast for scripted in CONVERSATIONS)
+    assert {conversation["type"] for conversation in before["alice"]} == {
+        "direct",
+        "group",
+        "channel",
+    }
     await demo(server, "--messages", "3")
     everything = {}
-    for one in PEOPLE:
-        after = await conversations(server, one.id)
-        assert [it["id"] for it in after] == [it["id"] for it in before[one.id]]
-        everything |= {it["id"]: it for it in after}
-    assert sum(it["lastSeq"] for it in everything.values()) == 7
+    for person in PEOPLE:
+        after = await conversations(server, person.id)
+        assert [conversation["id"] for conversation in after] == [
+            conversation["id"] for conversation in before[person.id]
+        ]
+        everything |= {conversation["id"]: conversation for conversation in after}
+    assert sum(conversation["lastSeq"] for conversation in everything.values()) == 7
 
 
 async def test_who_was_removed_is_missed_by_nobody(start: Any) -> None:
@@ -116,7 +122,9 @@ async def test_who_was_removed_is_missed_by_nobody(start: Any) -> None:
     server = await start()
     await demo(server, "--messages", "1")
     (lunch,) = [
-        it for it in await conversations(server, "alice") if it["metadata"].get("demo") == "lunch"
+        conversation
+        for conversation in await conversations(server, "alice")
+        if conversation["metadata"].get("demo") == "lunch"
     ]
     async with begin("demo", "--pace", "100", **server.env) as running:
         await running.says("Ctrl-C ends it:")

@@ -267,6 +267,6 @@ def test_what_is_heard_is_told_apart() -> None:
 
 def test_users_are_dealt_out_evenly() -> None:
     plan = Plan(10, 4, 5, 1.0, 0.0, 1.0, 0, 80)
-    dealt = Counter(one for n in range(4) for one in plan.members_of(n))
+    dealt = Counter(person for n in range(4) for person in plan.members_of(n))
     assert set(dealt.values()) == {2}
     assert all(len(set(plan.members_of(n))) == 5 for n in range(4))

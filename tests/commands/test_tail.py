@@ -28,7 +28,7 @@ Of = Callable[[ChatServer], People]
 WRONG = "a-secret-that-this-server-has-never-heard-of"
 ORDERS = "\x1b[2J\x1b]0;owned\x07\x9b2J\x7f\u202e\u2066\u2028"
 """Clear the screen, name the window, turn the writing round, begin a line: what terminals obey."""
-UNPRINTABLE = {one for one in ORDERS if not one.isprintable()}
+UNPRINTABLE = {character for character in ORDERS if not character.isprintable()}
 
 
 def tail(person: Person, talk: Talk, *options: str, **env: str) -> Any:
@@ -139,7 +139,7 @@ async def test_a_program_gets_each_change_once_from_any_rev_on(
             ran = await running.interrupt()
         assert (ran.code, ran.err) == (0, "")
         stored = await history(alice, talk)
-        assert copy_of(running).in_order == [one for one in stored if one["rev"] > since]
+        assert copy_of(running).in_order == [entry for entry in stored if entry["rev"] > since]
 
 
 async def test_without_since_the_last_ones_are_shown_and_then_what_comes(
@@ -165,7 +165,7 @@ async def test_without_since_the_last_ones_are_shown_and_then_what_comes(
         last = await desk.say(talk, "good")
         await up_to(running, last["rev"])
         await running.interrupt()
-    changes = [one["data"] for one in told(running) if one["rev"]]
+    changes = [line["data"] for line in told(running) if line["rev"]]
     assert changes == (await history(alice, talk))[-len(changes) :]
     assert changes[0]["seq"] > 6
 
@@ -213,7 +213,7 @@ async def test_other_conversations_of_the_user_are_not_shown(server: ChatServer)
             await until(running, "message:new", content="here")
             await running.interrupt()
         await everyone.go_home()
-    assert [one["event"] for one in told(running)] == ["messages:sync", "message:new"]
+    assert [line["event"] for line in told(running)] == ["messages:sync", "message:new"]
     assert "user:offline" in {name for name, _ in desk.heard}
 
 
@@ -236,9 +236,9 @@ async def test_a_server_that_is_killed_and_comes_back_leaves_no_gap(start: Any) 
             await alice.ask("POST", f"{path}/participants", {"userIds": [carol.id]})
             await alice.ask("POST", f"{path}/messages", {"content": "after"})
             stored = await history(alice, talk)
-            await up_to(running, max(one["rev"] for one in stored))
+            await up_to(running, max(message["rev"] for message in stored))
             assert copy_of(running).in_order == stored
-            assert [one["content"] for one in stored] == ["changed", "meanwhile", "after"]
+            assert [message["content"] for message in stored] == ["changed", "meanwhile", "after"]
             ran = await running.interrupt()
     assert ran.code == 0
     assert ran.err.splitlines()[0] == "The connection is lost; trying again …"
@@ -257,7 +257,7 @@ async def test_nodes_that_end_one_after_the_other_leave_no_gap(
     ):
         everyone = People(nodes.servers[0], session, nodes)
         talk, listener, streams, _, talking = await begin_to_talk(everyone)
-        away = [word for one in nodes.servers for word in ("--ws-url", one.sockets)]
+        away = [word for node in nodes.servers for word in ("--ws-url", node.sockets)]
         reader = Person(nodes.servers[-1], listener.person.id, session)
         async with tail(reader, talk, "--json", "--since", "0", *away) as running:
             await until(running, "message:new")
@@ -270,7 +270,7 @@ async def test_nodes_that_end_one_after_the_other_leave_no_gap(
             await end(streams, talking)
             stored = await history(reader, talk)
             assert len(stored) > 100
-            await up_to(running, max(one["rev"] for one in stored))
+            await up_to(running, max(message["rev"] for message in stored))
             assert copy_of(running).in_order == stored
             ran = await running.interrupt()
         assert ran.code == 0

@@ -1,4 +1,4 @@
-"""`chatserver webhooks …` does what the desk does."""
+"""`chatserver webhooks …` does what the admin API does."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.support.endpoints_without_relay import Opener, talk_of
 from tests.support.servers import INTERNAL_SECRET, ChatServer, free_port
 
 
-async def test_the_commands_do_the_same(desk_at: Opener, crm: dict[str, str]) -> None:
-    desk = await desk_at(**crm)
-    _, talk, said = await talk_of(desk, "One", "Two")
-    held = (await desk.pending("default"))[0]
-    await desk.back_off("default", held, "answered [bold]503")
-    ran = await desk.run("status")
+async def test_the_commands_do_the_same(idle_outbox: Opener, crm: dict[str, str]) -> None:
+    outbox = await idle_outbox(**crm)
+    _, talk, said = await talk_of(outbox, "One", "Two")
+    held = (await outbox.pending("default"))[0]
+    await outbox.back_off("default", held, "answered [bold]503")
+    ran = await outbox.run("status")
     assert ran.code == 0, ran.err
     lines = [line.split() for line in ran.out.splitlines()]
     assert lines[0] == ["endpoint", "url", "waiting", "oldest", "failing", "dead"]
@@ -26,28 +26,30 @@ async def test_the_commands_do_the_same(desk_at: Opener, crm: dict[str, str]) ->
     assert ran.out.splitlines()[-1] == "Relays at work: none"
     for secret in ("the-password", "the-key", INTERNAL_SECRET):
         assert secret not in ran.out
-    assert json.loads((await desk.run("status", "--json")).out)["countedUpTo"] == 100_000
+    assert json.loads((await outbox.run("status", "--json")).out)["countedUpTo"] == 100_000
 
-    gone = await desk.give_up("crm", "message.created")
-    ran = await desk.run("dead", "--limit", "1")
+    gone = await outbox.give_up("crm", "message.created")
+    ran = await outbox.run("dead", "--limit", "1")
     assert "There are more" in ran.out
-    ran = await desk.run("dead", "--endpoint", "crm", "--type", "message.created")
+    ran = await outbox.run("dead", "--endpoint", "crm", "--type", "message.created")
     assert [line.split()[0] for line in ran.out.splitlines()[1:]] == gone[::-1]
-    found = json.loads((await desk.run("dead", "--conversation", talk["id"], "--json")).out)
-    assert [one["id"] for one in found["items"]] == gone[::-1]
-    assert (await desk.run("dead", "--conversation", "x")).out == "There are no dead letters.\n"
+    found = json.loads((await outbox.run("dead", "--conversation", talk["id"], "--json")).out)
+    assert [item["id"] for item in found["items"]] == gone[::-1]
+    assert (await outbox.run("dead", "--conversation", "x")).out == "There are no dead letters.\n"
 
-    ran = await desk.run("replay", "--id", gone[0], "--id", gone[1], "--dead", "--endpoint", "crm")
+    ran = await outbox.run(
+        "replay", "--id", gone[0], "--id", gone[1], "--dead", "--endpoint", "crm"
+    )
     assert (ran.code, ran.out) == (0, "2 events will be sent again.\n")
-    assert await desk.due("crm") == gone
-    await desk.deliver("crm")
-    ran = await desk.run("replay", "--since", "1h", "--type", "message.created", "--json")
+    assert await outbox.due("crm") == gone
+    await outbox.deliver("crm")
+    ran = await outbox.run("replay", "--since", "1h", "--type", "message.created", "--json")
     assert json.loads(ran.out) == {"replayed": 2, "gone": 0}
-    assert await desk.due("crm") == [f"evt_{one['id']}" for one in said]
+    assert await outbox.due("crm") == [f"evt_{message['id']}" for message in said]
 
 
-async def test_the_commands_say_what_was_refused(desk_at: Opener, crm: dict[str, str]) -> None:
-    desk = await desk_at(**crm)
+async def test_the_commands_say_what_was_refused(idle_outbox: Opener, crm: dict[str, str]) -> None:
+    outbox = await idle_outbox(**crm)
     for words, code, says in (
         (["replay"], 2, "Say which events"),
         (["replay", "--endpoint", "crm"], 2, "Say which events"),
@@ -61,21 +63,21 @@ async def test_the_commands_say_what_was_refused(desk_at: Opener, crm: dict[str,
         (["forget", "a/b"], 2, "endpoint: "),
         (["dead", "--endpoint", "A"], 2, "endpoint: "),
     ):
-        ran = await desk.run(*words)
+        ran = await outbox.run(*words)
         assert (ran.code, ran.out) == (code, ""), words
         assert says in ran.err, words
 
 
-async def test_the_commands_forget_too(desk_at: Opener, crm: dict[str, str]) -> None:
-    desk = await desk_at(**crm)
-    await talk_of(desk, "One", "Two")
-    await desk.server.stop()
-    desk = await desk_at()
-    ran = await desk.run("status")
+async def test_the_commands_forget_too(idle_outbox: Opener, crm: dict[str, str]) -> None:
+    outbox = await idle_outbox(**crm)
+    await talk_of(outbox, "One", "Two")
+    await outbox.server.stop()
+    outbox = await idle_outbox()
+    ran = await outbox.run("status")
     assert "(not configured)" in ran.out
-    ran = await desk.run("forget", "crm")
+    ran = await outbox.run("forget", "crm")
     assert ran.out == "crm is forgotten: 2 records and dead letters of it are gone.\n"
-    assert "crm" not in (await desk.run("status")).out
+    assert "crm" not in (await outbox.run("status")).out
 
 
 async def test_without_a_server_the_commands_say_so(

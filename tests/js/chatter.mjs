@@ -39,18 +39,18 @@ const wrong = new Map();
 const own = {
   // What every snapshot of the conversation had, as [key, state] of each message: for what was seen between.
   record: ({ id }) => {
-    const one = chat.conversation(id);
+    const conversation = chat.conversation(id);
     histories.set(id, []);
-    one.subscribe(() =>
-      histories.get(id).push(one.snapshot().messages.map(({ key, seq, state }) => [key, seq, state])),
+    conversation.subscribe(() =>
+      histories.get(id).push(conversation.snapshot().messages.map(({ key, seq, state }) => [key, seq, state])),
     );
   },
   // From now on no snapshot may have a message twice, or one in the wrong place, or leave one out.
   watch: ({ id }) => {
-    const one = chat.conversation(id);
+    const conversation = chat.conversation(id);
     wrong.set(id, []);
-    one.subscribe(() => {
-      const { messages } = one.snapshot();
+    conversation.subscribe(() => {
+      const { messages } = conversation.snapshot();
       const seqs = messages.map((message) => message.seq);
       const sent = seqs.filter((seq) => seq !== null);
       const right =
@@ -69,7 +69,7 @@ const own = {
   recorded: ({ id }) => histories.get(id),
   // One after the other, as fast as they come; answers when all are acknowledged.
   sendAll: ({ id, texts }) =>
-    Promise.all(texts.map((one) => chat.conversation(id).send(one).sent)).then((all) => all.length),
+    Promise.all(texts.map((text) => chat.conversation(id).send(text).sent)).then((all) => all.length),
   send: ({ id, message }) => chat.conversation(id).send(message).clientMessageId,
   type: async ({ id, ms }) => {
     const end = Date.now() + ms;

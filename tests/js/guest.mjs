@@ -9,7 +9,7 @@ const [url, ...transports] = process.argv.slice(2);
 const next = (emitter, event) =>
   new Promise((resolve) => emitter.once(event, (...told) => resolve(told)));
 const plain = (value) =>
-  JSON.parse(JSON.stringify(value, (_, one) => (one?.type === "Buffer" ? one.data : one)));
+  JSON.parse(JSON.stringify(value, (_, inner) => (inner?.type === "Buffer" ? inner.data : inner)));
 
 const manager = new Manager(url, { transports, reconnection: false });
 const main = manager.socket("/", { auth: { token: "123" } });

@@ -15,11 +15,11 @@ from tests.support.people import People, ask
 from tests.support.shapes import A_TIME
 
 
-async def test_nothing_waits_at_first(desk_at: Opener, crm: dict[str, str]) -> None:
-    desk = await desk_at(**crm)
-    port = desk.server.env["WEBHOOK_URL"].partition("127.0.0.1:")[2].partition("/")[0]
+async def test_nothing_waits_at_first(idle_outbox: Opener, crm: dict[str, str]) -> None:
+    outbox = await idle_outbox(**crm)
+    port = outbox.server.env["WEBHOOK_URL"].partition("127.0.0.1:")[2].partition("/")[0]
     quiet = {"pending": 0, "oldestPendingAt": None, "lag": 0.0, "failing": 0, "dead": 0}
-    status = await desk.status()
+    status = await outbox.status()
     default, other = status["endpoints"]
     assert len(default.pop("types")) == 11
     url = f"http://127.0.0.1:{port}/hooks"
@@ -34,33 +34,35 @@ async def test_nothing_waits_at_first(desk_at: Opener, crm: dict[str, str]) -> N
     assert (status["countedUpTo"], status["relays"]) == (100_000, [])
 
 
-async def test_each_endpoint_waits_for_what_it_wants(desk_at: Opener, crm: dict[str, str]) -> None:
-    desk = await desk_at(**crm)
-    alice, talk, said = await talk_of(desk, "One", "Two")
+async def test_each_endpoint_waits_for_what_it_wants(
+    idle_outbox: Opener, crm: dict[str, str]
+) -> None:
+    outbox = await idle_outbox(**crm)
+    alice, talk, said = await talk_of(outbox, "One", "Two")
     await alice.ask("PATCH", f"/messages/{said[0]['id']}", {"content": "1"})
     await alice.ask("DELETE", f"/messages/{said[1]['id']}?scope=self")
     await alice.ask("POST", f"/messages/{said[0]['id']}/reactions", {"emoji": "👍"})
-    default, other = (await desk.status())["endpoints"]
+    default, other = (await outbox.status())["endpoints"]
     # The conversation, two messages, an edit, a reaction; not what she hid from herself.
     assert (default["pending"], other["pending"]) == (5, 2)
     assert default["oldestPendingAt"] == talk["createdAt"]
     assert other["oldestPendingAt"] == said[0]["createdAt"]
     assert 0 < other["lag"] <= default["lag"] < 30
-    await desk.deliver("crm")
-    default, other = (await desk.status())["endpoints"]
+    await outbox.deliver("crm")
+    default, other = (await outbox.status())["endpoints"]
     assert (default["pending"], other["pending"], other["oldestPendingAt"]) == (5, 0, None)
 
 
-async def test_what_fails_is_shown_with_its_reason(desk_at: Opener) -> None:
-    desk = await desk_at()
+async def test_what_fails_is_shown_with_its_reason(idle_outbox: Opener) -> None:
+    outbox = await idle_outbox()
     heads = []
     for _ in range(7):
-        _, talk, _ = await talk_of(desk)
+        _, talk, _ = await talk_of(outbox)
         heads.append(talk)
-    by_key = {ordering_key_of(one.id): one for one in await desk.pending("default")}
+    by_key = {ordering_key_of(pending.id): pending for pending in await outbox.pending("default")}
     for number, talk in enumerate(heads):
-        await desk.back_off("default", by_key[talk["id"]], f"answered 50{number}")
-    shown = await desk.endpoint("default")
+        await outbox.back_off("default", by_key[talk["id"]], f"answered 50{number}")
+    shown = await outbox.endpoint("default")
     assert (shown["failing"], len(shown["worst"])) == (7, 5)
     first = shown["worst"][0]
     assert first == {
@@ -74,59 +76,59 @@ async def test_what_fails_is_shown_with_its_reason(desk_at: Opener) -> None:
     }
 
 
-async def test_only_relays_that_live_are_shown(desk_at: Opener) -> None:
-    desk = await desk_at()
+async def test_only_relays_that_live_are_shown(idle_outbox: Opener) -> None:
+    outbox = await idle_outbox()
     soon = now() + timedelta(seconds=60)
-    await desk.mongo.relays.insert_many(
+    await outbox.mongo.relays.insert_many(
         [
             {"_id": "here", "until": soon},
             {"_id": "gone", "until": now() - timedelta(seconds=1)},
-            *({"_id": f"p{one:02d}", "owner": "here"} for one in range(9)),
-            *({"_id": f"p{one:02d}", "owner": "gone"} for one in range(9, 16)),
+            *({"_id": f"p{n:02d}", "owner": "here"} for n in range(9)),
+            *({"_id": f"p{n:02d}", "owner": "gone"} for n in range(9, 16)),
             {"_id": "bell", "rings": 3},
         ]
     )
-    relays = (await desk.status())["relays"]
+    relays = (await outbox.status())["relays"]
     assert relays == [{"id": "here", "partitions": 9, "until": iso(soon)}]
 
 
 async def test_an_endpoint_that_is_configured_no_more_can_be_forgotten(
-    desk_at: Opener, crm: dict[str, str]
+    idle_outbox: Opener, crm: dict[str, str]
 ) -> None:
-    desk = await desk_at(**crm)
-    await talk_of(desk, "One", "Two", "Three")
-    pending = await desk.pending("crm")
-    await desk.back_off("crm", pending[0], "answered 500")
-    await desk.results.dead_letter("crm", pending[2], 9, "answered 410")
-    assert await desk.refused("DELETE", "/crm") == (409, "CONFLICT", [])
-    assert await desk.refused("DELETE", "/nobody") == (404, "NOT_FOUND", [])
-    await desk.server.stop()
+    outbox = await idle_outbox(**crm)
+    await talk_of(outbox, "One", "Two", "Three")
+    pending = await outbox.pending("crm")
+    await outbox.back_off("crm", pending[0], "answered 500")
+    await outbox.results.dead_letter("crm", pending[2], 9, "answered 410")
+    assert await outbox.refused("DELETE", "/crm") == (409, "CONFLICT", [])
+    assert await outbox.refused("DELETE", "/nobody") == (404, "NOT_FOUND", [])
+    await outbox.server.stop()
 
     # What only it waited for expires when nobody does any more.
-    slot = await desk.mongo.outbox.find_one_and_update(
+    slot = await outbox.mongo.outbox.find_one_and_update(
         {}, {"$set": {"due": [slot_of("crm", 3)]}}, {"_id": 1}
     )
-    desk = await desk_at()
-    gone = await desk.endpoint("crm")
+    outbox = await idle_outbox()
+    gone = await outbox.endpoint("crm")
     assert (gone["configured"], gone["url"], gone["types"]) == (False, None, None)
     assert (gone["pending"], gone["failing"], gone["dead"]) == (3, 1, 1)
-    assert await desk.refused("POST", "/replay", {"dead": True, "endpoint": "crm"}) == (
+    assert await outbox.refused("POST", "/replay", {"dead": True, "endpoint": "crm"}) == (
         400,
         "VALIDATION_FAILED",
         ["endpoint"],
     )
-    assert (await desk.replay(dead=True))["replayed"] == 0
+    assert (await outbox.replay(dead=True))["replayed"] == 0
 
-    code, answer = await desk.people.master("DELETE", "/webhooks/crm")
+    code, answer = await outbox.people.master("DELETE", "/webhooks/crm")
     assert (code, answer) == (200, {"dropped": 5, "more": False})
-    assert [one["name"] for one in (await desk.status())["endpoints"]] == ["default"]
-    assert len(await desk.due("default")) == 3
-    freed = await desk.mongo.outbox.find_one(slot)
+    assert [endpoint["name"] for endpoint in (await outbox.status())["endpoints"]] == ["default"]
+    assert len(await outbox.due("default")) == 3
+    freed = await outbox.mongo.outbox.find_one(slot)
     assert "due" not in freed
     assert freed["expiresAt"] - now() > timedelta(days=6)
-    async for doc in desk.mongo.log.find({}):
+    async for doc in outbox.mongo.log.find({}):
         assert "expiresAt" not in doc
-    assert await desk.refused("DELETE", "/crm") == (404, "NOT_FOUND", [])
+    assert await outbox.refused("DELETE", "/crm") == (404, "NOT_FOUND", [])
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ async def test_a_list_that_there_is_not_is_refused_by_name(
     ("method", "path"),
     [("GET", ""), ("GET", "/dead"), ("POST", "/replay"), ("DELETE", "/crm")],
 )
-async def test_the_desk_is_for_those_who_know_the_secret(
+async def test_the_admin_api_is_for_those_who_know_the_secret(
     people: People, method: str, path: str
 ) -> None:
     url = f"{people.server.rest}/api/webhooks{path}"

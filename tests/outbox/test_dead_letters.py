@@ -13,22 +13,22 @@ from tests.support.shapes import A_TIME
 
 
 async def test_dead_letters_are_listed_the_newest_first(
-    desk_at: Opener, crm: dict[str, str]
+    idle_outbox: Opener, crm: dict[str, str]
 ) -> None:
-    desk = await desk_at(**crm)
-    alice, talk, _ = await talk_of(desk, "One", "Two", "Three")
-    _, other, _ = await talk_of(desk, "Four")
+    outbox = await idle_outbox(**crm)
+    alice, talk, _ = await talk_of(outbox, "One", "Two", "Three")
+    _, other, _ = await talk_of(outbox, "Four")
     device = await alice.connect()
-    await desk.deliver("crm")
-    await desk.comes("default", "user.online")
-    online = await desk.give_up("default", "user.online", "answered 400")
-    gone = await desk.give_up("default", "message.created")
+    await outbox.deliver("crm")
+    await outbox.comes("default", "user.online")
+    online = await outbox.give_up("default", "user.online", "answered 400")
+    gone = await outbox.give_up("default", "message.created")
     assert len(gone) == 4
 
     async def listed(query: str = "") -> list[dict[str, Any]]:
         items, cursor = [], ""
         while True:
-            code, page = await desk.people.master("GET", f"/webhooks/dead?{query}{cursor}")
+            code, page = await outbox.people.master("GET", f"/webhooks/dead?{query}{cursor}")
             assert code == 200, page
             items += page["items"]
             if page["nextCursor"] is None:
@@ -36,9 +36,9 @@ async def test_dead_letters_are_listed_the_newest_first(
             cursor = f"&cursor={page['nextCursor']}"
 
     items = await listed()
-    assert [one["id"] for one in items][-1:] == online
-    assert sorted(one["id"] for one in items[:-1]) == gone
-    died = [one["diedAt"] for one in items]
+    assert [item["id"] for item in items][-1:] == online
+    assert sorted(item["id"] for item in items[:-1]) == gone
+    died = [item["diedAt"] for item in items]
     assert died == sorted(died, reverse=True)
     assert items[-1] == {
         "id": online[0],
@@ -54,104 +54,104 @@ async def test_dead_letters_are_listed_the_newest_first(
     for limit in (1, 2, 3, 5, 200):
         assert await listed(f"limit={limit}") == items
     assert await listed("type=user.online") == items[-1:]
-    of_talk = [one for one in items if one.get("conversationId") == talk["id"]]
+    of_talk = [item for item in items if item.get("conversationId") == talk["id"]]
     assert await listed(f"conversationId={talk['id']}&limit=2") == of_talk
     assert len(of_talk) == 3
     assert await listed("endpoint=crm") == []
     assert await listed("endpoint=default") == items
-    assert [one["dead"] for one in (await desk.status())["endpoints"]] == [5, 0]
+    assert [endpoint["dead"] for endpoint in (await outbox.status())["endpoints"]] == [5, 0]
     await device.close()
 
 
 async def test_a_dead_letter_that_is_sent_again_leaves_the_list(
-    desk_at: Opener, crm: dict[str, str]
+    idle_outbox: Opener, crm: dict[str, str]
 ) -> None:
-    desk = await desk_at(**crm)
-    _, talk, said = await talk_of(desk, "One", "Two")
-    _, other, _ = await talk_of(desk, "Three")
-    await desk.give_up("default", "message.created")
-    await desk.give_up("default", "conversation.created")
-    await desk.give_up("crm", "message.created")
+    outbox = await idle_outbox(**crm)
+    _, talk, said = await talk_of(outbox, "One", "Two")
+    _, other, _ = await talk_of(outbox, "Three")
+    await outbox.give_up("default", "message.created")
+    await outbox.give_up("default", "conversation.created")
+    await outbox.give_up("crm", "message.created")
 
     async def dead() -> list[int]:
-        return [one["dead"] for one in (await desk.status())["endpoints"]]
+        return [endpoint["dead"] for endpoint in (await outbox.status())["endpoints"]]
 
     assert await dead() == [5, 3]
-    one = f"evt_{said[0]['id']}"
-    assert (await desk.replay(ids=[one], dead=True, endpoint="crm"))["replayed"] == 1
+    event_id = f"evt_{said[0]['id']}"
+    assert (await outbox.replay(ids=[event_id], dead=True, endpoint="crm"))["replayed"] == 1
     assert await dead() == [5, 2]
-    assert (await desk.due("default"), await desk.due("crm")) == ([], [one])
+    assert (await outbox.due("default"), await outbox.due("crm")) == ([], [event_id])
     # It is a letter for the other one still, and not for this one any more.
-    assert (await desk.replay(ids=[one], dead=True))["replayed"] == 1
-    assert (await desk.due("default"), await desk.due("crm")) == ([one], [one])
-    assert (await desk.refused("POST", "/replay", {"ids": [one], "dead": True}))[0] == 404
+    assert (await outbox.replay(ids=[event_id], dead=True))["replayed"] == 1
+    assert (await outbox.due("default"), await outbox.due("crm")) == ([event_id], [event_id])
+    assert (await outbox.refused("POST", "/replay", {"ids": [event_id], "dead": True}))[0] == 404
 
-    assert (await desk.replay(conversationId=talk["id"], dead=True, endpoint="default")) == {
+    assert (await outbox.replay(conversationId=talk["id"], dead=True, endpoint="default")) == {
         "replayed": 2,
         "gone": 0,
         "nextCursor": None,
     }
     assert await dead() == [2, 2]
-    assert (await desk.replay(type="message.created", dead=True))["replayed"] == 2
+    assert (await outbox.replay(type="message.created", dead=True))["replayed"] == 2
     assert await dead() == [1, 0]
     # Without `dead` as well: what is due again has not been given up.
-    assert (await desk.replay(conversationId=other["id"]))["replayed"] == 2
+    assert (await outbox.replay(conversationId=other["id"]))["replayed"] == 2
     assert await dead() == [0, 0]
-    assert len(await desk.due("default")) == 5
+    assert len(await outbox.due("default")) == 5
 
 
-async def test_a_letter_whose_event_is_not_kept_any_more_says_so(desk_at: Opener) -> None:
-    desk = await desk_at()
-    await talk_of(desk, "Hello")
-    (gone,) = await desk.give_up("default", "conversation.created")
-    (there,) = await desk.give_up("default", "message.created")
-    await desk.mongo.outbox.delete_one({"_id": gone.removeprefix("evt_")})
-    assert await desk.replay(dead=True) == {"replayed": 1, "gone": 1, "nextCursor": None}
-    assert await desk.due("default") == [there]
-    assert (await desk.refused("POST", "/replay", {"ids": [gone], "dead": True}))[0] == 404
+async def test_a_letter_whose_event_is_not_kept_any_more_says_so(idle_outbox: Opener) -> None:
+    outbox = await idle_outbox()
+    await talk_of(outbox, "Hello")
+    (gone,) = await outbox.give_up("default", "conversation.created")
+    (there,) = await outbox.give_up("default", "message.created")
+    await outbox.mongo.outbox.delete_one({"_id": gone.removeprefix("evt_")})
+    assert await outbox.replay(dead=True) == {"replayed": 1, "gone": 1, "nextCursor": None}
+    assert await outbox.due("default") == [there]
+    assert (await outbox.refused("POST", "/replay", {"ids": [gone], "dead": True}))[0] == 404
 
 
-async def test_a_letter_is_kept_while_its_event_is_being_given_up(desk_at: Opener) -> None:
+async def test_a_letter_is_kept_while_its_event_is_being_given_up(idle_outbox: Opener) -> None:
     """The relay writes the letter first and takes the event out of what is due after it."""
-    desk = await desk_at()
-    _, _, (said,) = await talk_of(desk, "Hello")
-    await desk.give_up("default", "message.created")
+    outbox = await idle_outbox()
+    _, _, (said,) = await talk_of(outbox, "Hello")
+    await outbox.give_up("default", "message.created")
     slot = slot_of("default", partition_of(ordering_key_of(said["id"])))
-    await desk.mongo.log.update_one({"_id": said["id"]}, {"$set": {"due": [slot]}})
-    assert (await desk.replay(dead=True))["replayed"] == 1
-    assert (await desk.endpoint("default"))["dead"] == 1
+    await outbox.mongo.log.update_one({"_id": said["id"]}, {"$set": {"due": [slot]}})
+    assert (await outbox.replay(dead=True))["replayed"] == 1
+    assert (await outbox.endpoint("default"))["dead"] == 1
 
 
-async def test_what_was_given_up_arrives_when_it_is_sent_again(desk_at: Opener) -> None:
+async def test_what_was_given_up_arrives_when_it_is_sent_again(idle_outbox: Opener) -> None:
     async with Receiver() as receiver:
         # It does not want messages, until somebody mends it.
         mended = asyncio.Event()
         receiver.answer = lambda post: (
             410 if post.event["type"] == "message.created" and not mended.is_set() else 200
         )
-        desk = await desk_at(WEBHOOK_URL=receiver.url, WEBHOOK_RELAY="on")
-        _, talk, said = await talk_of(desk, *"ABCDEFGH")
+        outbox = await idle_outbox(WEBHOOK_URL=receiver.url, WEBHOOK_RELAY="on")
+        _, talk, said = await talk_of(outbox, *"ABCDEFGH")
         async with asyncio.timeout(15):
             while True:
-                shown = await desk.endpoint("default")
+                shown = await outbox.endpoint("default")
                 if (shown["dead"], shown["pending"]) == (8, 0):
                     break
                 await asyncio.sleep(0.05)
-        assert [one["partitions"] for one in (await desk.status())["relays"]] == [16]
+        assert [relay["partitions"] for relay in (await outbox.status())["relays"]] == [16]
         assert [post.attempt for post in receiver.posts] == [1] * 9
 
         mended.set()
-        ran = await desk.run("replay", "--dead")
+        ran = await outbox.run("replay", "--dead")
         assert ran.out == "8 events will be sent again.\n"
         heard = receiver.by_key[talk["id"]]
         await receiver.until(lambda: len(heard) == 9)
-        assert [one["data"]["content"] for one in heard[1:]] == [*"ABCDEFGH"]
-        assert [one["id"] for one in heard[1:]] == [f"evt_{one['id']}" for one in said]
-        assert (await desk.endpoint("default"))["dead"] == 0
+        assert [event["data"]["content"] for event in heard[1:]] == [*"ABCDEFGH"]
+        assert [event["id"] for event in heard[1:]] == [f"evt_{event['id']}" for event in said]
+        assert (await outbox.endpoint("default"))["dead"] == 0
 
         before = len(receiver.posts)
-        ran = await desk.run("replay", "--conversation", talk["id"])
+        ran = await outbox.run("replay", "--conversation", talk["id"])
         assert ran.out == "9 events will be sent again.\n"
         await receiver.until(lambda: receiver.repeats == 9)
         again = [post.event for post in receiver.posts[before:]]
-        assert [one["id"] for one in again] == [one["id"] for one in heard]
+        assert [event["id"] for event in again] == [event["id"] for event in heard]

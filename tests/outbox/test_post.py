@@ -130,7 +130,7 @@ async def test_a_receiver_that_restarts_loses_nothing(receiver: Receiver, webhoo
     assert await webhook.deliver(event(8)) == Delivery("failed", "refused the connection")
     await receiver.open()
     assert await webhook.deliver(event(8)) == Delivery("delivered")
-    assert [one["data"]["seq"] for one in receiver.events][-1] == 8
+    assert [event["data"]["seq"] for event in receiver.events][-1] == 8
 
 
 async def test_a_receiver_that_does_not_accept_is_given_up_in_time() -> None:
@@ -138,17 +138,17 @@ async def test_a_receiver_that_does_not_accept_is_given_up_in_time() -> None:
         port = full.getsockname()[1]
         # The queue of connections that nobody accepts is filled.
         crowd = [socket.socket() for _ in range(4)]
-        for one in crowd:
-            one.setblocking(False)
-            one.connect_ex(("127.0.0.1", port))
+        for connection in crowd:
+            connection.setblocking(False)
+            connection.connect_ex(("127.0.0.1", port))
         async with posting(f"http://127.0.0.1:{port}/", timeout_s=0.5) as webhook:
             began = time.monotonic()
             assert await webhook.deliver(event()) == Delivery(
                 "failed", "did not answer within 0.5 s"
             )
             assert time.monotonic() - began < 1
-        for one in crowd:
-            one.close()
+        for connection in crowd:
+            connection.close()
 
 
 async def test_an_attempt_that_waits_for_a_connection_waits_within_its_time(
@@ -158,7 +158,7 @@ async def test_an_attempt_that_waits_for_a_connection_waits_within_its_time(
     async with posting(receiver.url, concurrency=1, timeout_s=0.5) as webhook:
         began = time.monotonic()
         outcomes = await asyncio.gather(*[webhook.deliver(event(number)) for number in range(1, 4)])
-        assert {one.outcome for one in outcomes} == {"failed"}
+        assert {delivery.outcome for delivery in outcomes} == {"failed"}
         assert time.monotonic() - began < 1
         receiver.answer = lambda post: 200
         assert await webhook.deliver(event()) == Delivery("delivered")

@@ -45,7 +45,7 @@ async def test_what_the_relay_shows_is_for_its_user_alone(start: Starter, tmp_pa
     await ready(server)
     (folder,) = tmp_path.glob("chatserver-*")
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert [one.name for one in folder.iterdir()] == ["relay"]
+    assert [file.name for file in folder.iterdir()] == ["relay"]
     assert await server.stop() == 0
     assert not folder.exists()
 
@@ -127,12 +127,12 @@ class Embedded:
 
 @pytest_asyncio.fixture
 async def embedded(tmp_path: Path) -> AsyncIterator[Embedded]:
-    one = Embedded(tmp_path)
-    await one.server.start()
-    await ready(one.server)
-    yield one
-    await one.server.stop()
-    assert "Traceback" not in one.server.log
+    embedded = Embedded(tmp_path)
+    await embedded.server.start()
+    await ready(embedded.server)
+    yield embedded
+    await embedded.server.stop()
+    assert "Traceback" not in embedded.server.log
 
 
 async def test_a_killed_server_takes_its_relay_and_its_database_along(embedded: Embedded) -> None:

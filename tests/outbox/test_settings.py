@@ -59,10 +59,13 @@ def test_the_url_alone_is_an_endpoint_that_hears_of_everything(settings) -> None
         WEBHOOK_URL="https://user:pass@Example.com:8443/hooks?key=1",
         WEBHOOK_SECRET=f"{SECRET}, {OLD}",
     )
-    (one,) = read.webhooks
-    assert (one.name, one.url) == ("default", "https://user:pass@Example.com:8443/hooks?key=1")
-    assert one.secrets == (SECRET, OLD)
-    assert one.types == frozenset(TYPES)
+    (endpoint,) = read.webhooks
+    assert (endpoint.name, endpoint.url) == (
+        "default",
+        "https://user:pass@Example.com:8443/hooks?key=1",
+    )
+    assert endpoint.secrets == (SECRET, OLD)
+    assert endpoint.types == frozenset(TYPES)
 
 
 def test_a_file_adds_endpoints(settings) -> None:
@@ -77,7 +80,7 @@ def test_a_file_adds_endpoints(settings) -> None:
         secret = "{OLD}"
     """
     read = settings(file, WEBHOOK_URL="http://127.0.0.1/hooks", **PRODUCTION)
-    assert [one.name for one in read.webhooks] == ["default", "crm", "a-2"]
+    assert [endpoint.name for endpoint in read.webhooks] == ["default", "crm", "a-2"]
     _, crm, other = read.webhooks
     assert (crm.url, crm.secrets) == ("http://10.0.0.7:8080/chat", (SECRET, OLD))
     assert crm.types == {"user.online", "user.offline"}
@@ -85,7 +88,9 @@ def test_a_file_adds_endpoints(settings) -> None:
 
 
 def test_default_is_a_name_like_any_other_without_the_url(settings) -> None:
-    assert [one.name for one in settings(CRM.replace("crm]", "default]")).webhooks] == ["default"]
+    assert [endpoint.name for endpoint in settings(CRM.replace("crm]", "default]")).webhooks] == [
+        "default"
+    ]
     sentence = refused(settings, CRM.replace("crm]", "default]"), WEBHOOK_URL="http://a.example")
     assert "hooks.toml: [default] is the endpoint of WEBHOOK_URL" in sentence
 
@@ -139,7 +144,7 @@ def test_a_link_local_address_can_be_allowed(settings) -> None:
         WEBHOOK_URL=url,
         WEBHOOK_ALLOW_LINK_LOCAL="true",
     )
-    assert [one.url for one in read.webhooks] == [url, url]
+    assert [endpoint.url for endpoint in read.webhooks] == [url, url]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +181,7 @@ def test_a_wrong_line_of_the_file_is_named(settings, file: str | bytes, words: s
 
 def test_an_unknown_type_is_answered_with_the_known_ones(settings) -> None:
     sentence = refused(settings, CRM + 'types = ["message.created", "message.read"]')
-    assert all(one in sentence for one in TYPES)
+    assert all(type_ in sentence for type_ in TYPES)
 
 
 def test_a_file_that_is_not_there_is_named(settings, tmp_path: Path) -> None:
@@ -189,7 +194,7 @@ def test_a_file_that_is_not_there_is_named(settings, tmp_path: Path) -> None:
 @pytest.mark.parametrize("secret", ['"too-short-for-it"', f'["{SECRET}", "too-short-for-it"]'])
 def test_production_needs_long_secrets_in_the_file(settings, secret: str) -> None:
     file = CRM.replace(f'"{SECRET}"', secret)
-    assert [one.name for one in settings(file).webhooks] == ["crm"]
+    assert [endpoint.name for endpoint in settings(file).webhooks] == ["crm"]
     sentence = refused(settings, file, **PRODUCTION)
     assert "[crm] secret: is too short: production needs 32 bytes or more" in sentence
     assert "too-short-for-it" not in sentence
@@ -220,7 +225,7 @@ def test_a_bad_value_is_refused_by_name(settings, key: str, value: str) -> None:
 def test_the_example_is_good_in_production(settings) -> None:
     text = (ROOT / "config" / "webhooks.example.toml").read_text()
     read = settings(text, **PRODUCTION)
-    assert [one.name for one in read.webhooks] == list(tomllib.loads(text))
+    assert [endpoint.name for endpoint in read.webhooks] == list(tomllib.loads(text))
     for known in TYPES:
         assert known in text
 

@@ -36,7 +36,7 @@ async def test_the_master_service_hears_of_all_that_happens_in_a_conversation(
 
         heard = receiver.by_key[talk["id"]]
         await receiver.until(lambda: len(heard) >= 10)
-        told: list[tuple[str, dict[str, Any]]] = [(one["type"], one["data"]) for one in heard]
+        told: list[tuple[str, dict[str, Any]]] = [(event["type"], event["data"]) for event in heard]
         assert [name for name, _ in told] == [
             "conversation.created",
             "message.created",
@@ -79,7 +79,7 @@ async def test_the_master_service_hears_of_all_that_happens_in_a_conversation(
             "deletedBy": alice.id,
             "deletedAt": A_TIME,
         }
-        assert len({one["id"] for one in receiver.events}) == len(receiver.events)
+        assert len({event["id"] for event in receiver.events}) == len(receiver.events)
         assert receiver.repeats == 0
 
 
@@ -95,6 +95,6 @@ async def test_the_master_service_hears_who_comes_and_goes(
             await receiver.until(lambda: len(heard) % 2 == 1, within=15)
             await phone.close()
             await receiver.until(lambda: len(heard) % 2 == 0)
-        assert [one["type"] for one in heard] == ["user.online", "user.offline"] * 3
+        assert [event["type"] for event in heard] == ["user.online", "user.offline"] * 3
         assert heard[0]["data"] == {"userId": alice.id, "timestamp": A_TIME}
         assert heard[1]["data"] == {"userId": alice.id, "lastSeen": A_TIME, "timestamp": A_TIME}

@@ -90,7 +90,7 @@ async def test_each_event_arrives_in_order_whatever_the_receiver_does_first(
             assert await ledger.dead() == {}
         for name, talk in talks.items():
             heard = receiver.by_key[talk["id"]]
-            assert [one["data"].get("seq", 0) for one in heard] == [0, 1, 2, 3], name
+            assert [event["data"].get("seq", 0) for event in heard] == [0, 1, 2, 3], name
             for event in heard:
                 attempts = receiver.attempts(event["id"])
                 assert len(attempts) >= 3, name
@@ -246,7 +246,7 @@ async def test_endpoints_do_not_wait_for_each_other(
 
         await server.stop()
         async with ledger_of(server) as ledger:
-            earlier = {one for some in (await ledger.recorded()).values() for one in some}
+            earlier = {id_ for recorded in (await ledger.recorded()).values() for id_ in recorded}
             file.write_text(f'{two}\n[late]\nurl = "{late.url}"\nsecret = "{secrets["d"]}"\n')
             slow.answer = lambda post: 200
             await server.start()
@@ -261,7 +261,7 @@ async def test_endpoints_do_not_wait_for_each_other(
         for talk in talks:
             words = [event["data"]["content"] for event in slow.by_key[talk["id"]]]
             assert words == ["One", "Two!", "Three"], "as it is when it is told"
-            assert [one["data"]["content"] for one in late.by_key[talk["id"]]] == ["Three"]
+            assert [event["data"]["content"] for event in late.by_key[talk["id"]]] == ["Three"]
 
 
 async def test_what_can_never_be_delivered_does_not_hold_up_what_is_behind_it(
@@ -289,16 +289,16 @@ async def test_what_can_never_be_delivered_does_not_hold_up_what_is_behind_it(
             await receiver.until(lambda: told(receiver, [unreadable]) == 3)
             await receiver.until(lambda: told(receiver, [refused]) == 2)
             await ledger.settled()
-            letters = await ledger.dead()
+            dead_letters = await ledger.dead()
             edit = f"evt_{unreadable['id']}-00000002"
-            assert letters[f"evt_{dead[0]['id']}"]["attempts"] == 1
-            assert {one: letter["error"] for one, letter in letters.items()} == {
+            assert dead_letters[f"evt_{dead[0]['id']}"]["attempts"] == 1
+            assert {id_: dead_letter["error"] for id_, dead_letter in dead_letters.items()} == {
                 f"evt_{dead[0]['id']}": "answered 410: it wants no more of this",
                 f"evt_{dead[1]['id']}": "answered 500",
                 edit: "The record cannot be read.",
             }
-            for one, letter in letters.items():
-                assert one == edit or letter["attempts"] == len(receiver.attempts(one))
+            for id_, dead_letter in dead_letters.items():
+                assert id_ == edit or dead_letter["attempts"] == len(receiver.attempts(id_))
             tries = [post.at for post in receiver.attempts(f"evt_{dead[1]['id']}")]
             assert 2 <= tries[-1] - tries[0] < 3
         for talk in (gone, refused, unreadable):

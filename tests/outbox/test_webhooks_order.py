@@ -70,18 +70,18 @@ class Chatter:
                 await self.ask(talk, "message:send", {**send, "content": ""})
                 said.append((talk, answers[3], answers[7]))
             for talk, first, second in said:
-                one, two = ok(await first)["id"], ok(await second)["id"]
+                first_id, second_id = ok(await first)["id"], ok(await second)["id"]
                 for event, payload in (
-                    ("message:edit", {"messageId": one, "content": "Hi"}),
-                    ("reaction:add", {"messageId": two, "emoji": "👍"}),
+                    ("message:edit", {"messageId": first_id, "content": "Hi"}),
+                    ("reaction:add", {"messageId": second_id, "emoji": "👍"}),
                     ("message:edit", {"messageId": foreign["id"], "content": "Not mine"}),
-                    ("message:edit", {"messageId": two, "content": " "}),
+                    ("message:edit", {"messageId": second_id, "content": " "}),
                     ("reaction:add", {"messageId": foreign["id"], "emoji": "👎"}),
-                    ("message:edit", {"messageId": one, "content": "Hey"}),
-                    ("reaction:remove", {"messageId": two, "emoji": "👍"}),
-                    ("message:delete", {"messageId": two}),
-                    ("reaction:add", {"messageId": two, "emoji": "👎"}),
-                    ("message:edit", {"messageId": two, "content": "Too late"}),
+                    ("message:edit", {"messageId": first_id, "content": "Hey"}),
+                    ("reaction:remove", {"messageId": second_id, "emoji": "👍"}),
+                    ("message:delete", {"messageId": second_id}),
+                    ("reaction:add", {"messageId": second_id, "emoji": "👎"}),
+                    ("message:edit", {"messageId": second_id, "content": "Too late"}),
                 ):
                     await self.ask(talk, event, payload)
         await self.wire.caught_up()
@@ -106,8 +106,8 @@ async def test_ten_thousand_events_arrive_in_order_while_half_of_the_answers_fai
         apart = await stranger.group(friend)
         path = f"/conversations/{apart['id']}/messages"
         foreign = await stranger.ask("POST", path, {"content": "Among ourselves"})
-        chatters = await asyncio.gather(*[Chatter.of(one, friend, 42) for one in writers])
-        await asyncio.gather(*[one.chat(foreign, 4) for one in chatters])
+        chatters = await asyncio.gather(*[Chatter.of(writer, friend, 42) for writer in writers])
+        await asyncio.gather(*[chatter.chat(foreign, 4) for chatter in chatters])
         async with ledger_of(server) as ledger:
             recorded = await ledger.recorded()
             count = sum(map(len, recorded.values()))
@@ -121,16 +121,16 @@ async def test_ten_thousand_events_arrive_in_order_while_half_of_the_answers_fai
         for post in receiver.posts:
             what = (post.event["type"], post.event["data"].get("rev", 0))
             assert told.setdefault(post.event["id"], what) == what, "an id stands for one event"
-        for one in chatters:
-            assert one.refused == Counter(
+        for chatter in chatters:
+            assert chatter.refused == Counter(
                 {"VALIDATION_FAILED": 336, "NOT_FOUND": 336, "CONFLICT": 336}
             )
-            for talk in one.talks:
+            for talk in chatter.talks:
                 created, *heard = receiver.by_key[talk["id"]]
                 assert created["type"] == "conversation.created"
                 revs = [event["data"]["rev"] for event in heard]
                 assert revs == list(range(1, 61))
-                acknowledged = one.acknowledged[talk["id"]]
+                acknowledged = chatter.acknowledged[talk["id"]]
                 assert len(acknowledged) == 60
                 assert set(acknowledged) <= {0, *revs}
 
@@ -142,7 +142,7 @@ async def test_a_burst_to_one_conversation_arrives_in_order(start: Starter, peop
         talk = await alice.group(bob)
         heard = receiver.by_key[talk["id"]]
         await receiver.until(lambda: len(heard) == 1, within=15)
-        wires = [await Wire.connect(one) for one in (alice, bob)]
+        wires = [await Wire.connect(person) for person in (alice, bob)]
         answers = [await wires[n % 2].say(talk, f"{n}") for n in range(120)]
         acknowledged = [ok(answer) for answer in await asyncio.gather(*answers)]
         # An edit of a message that is just being marked as delivered has to be tried again; a burst
@@ -151,13 +151,13 @@ async def test_a_burst_to_one_conversation_arrives_in_order(start: Starter, peop
         async with ledger_of(server) as ledger:
             await ledger.settled()
         answers = [
-            await wires[n % 2].ask("message:edit", {"messageId": one["id"], "content": "edited"})
-            for n, one in enumerate(acknowledged)
+            await wires[n % 2].ask("message:edit", {"messageId": answer["id"], "content": "edited"})
+            for n, answer in enumerate(acknowledged)
         ]
         await asyncio.gather(*(wire.caught_up() for wire in wires))
         assert all([ok(await answer) for answer in answers])
         await receiver.until(lambda: len(heard) == 241, within=20)
-        revs = [one["data"]["rev"] for one in heard[1:]]
+        revs = [event["data"]["rev"] for event in heard[1:]]
         assert revs == list(range(1, 241))
         async with ledger_of(server) as ledger:
             await ledger.settled()
@@ -195,7 +195,7 @@ async def test_who_comes_and_goes_is_told_at_the_right_place_between_messages(
         )
         message, comes, goes = "message.created", "participant.added", "participant.removed"
         for talk in talks:
-            assert [one["type"] for one in heard[talk["id"]]] == [
+            assert [event["type"] for event in heard[talk["id"]]] == [
                 "conversation.created",
                 *[message, comes, message, goes] * 6,
                 "conversation.deleted",
@@ -238,9 +238,9 @@ async def stubborn(people: People, talks: int) -> list[Stubborn]:
 
 
 async def all_arrives(server: ChatServer, receiver: Receiver, everyone: list[Stubborn]) -> None:
-    for one in everyone:
-        one.ends = True
-    await asyncio.gather(*(one.task for one in everyone))
+    for sender in everyone:
+        sender.ends = True
+    await asyncio.gather(*(sender.task for sender in everyone))
     async with ledger_of(server) as ledger:
         recorded = await ledger.recorded()
         count = sum(map(len, recorded.values()))
@@ -248,19 +248,20 @@ async def all_arrives(server: ChatServer, receiver: Receiver, everyone: list[Stu
         await ledger.settled(20)
         assert ids(receiver.by_key) == recorded
         assert await ledger.dead() == {}
-    for one in everyone:
-        heard = receiver.by_key[one.talk["id"]]
-        assert [event["data"]["id"] for event in heard[1:]] == one.said
+    for sender in everyone:
+        heard = receiver.by_key[sender.talk["id"]]
+        assert [event["data"]["id"] for event in heard[1:]] == sender.said
         assert [event["data"]["content"] for event in heard[1:]] == list(
-            map(str, range(len(one.said)))
+            map(str, range(len(sender.said)))
         )
 
 
 async def said(everyone: list[Stubborn], count: int, within: float = 30) -> None:
     """So many more of each."""
-    wanted = [len(one.said) + count for one in everyone]
+    wanted = [len(sender.said) + count for sender in everyone]
     await when(
-        lambda: all(len(one.said) >= n for one, n in zip(everyone, wanted, strict=True)), within
+        lambda: all(len(sender.said) >= n for sender, n in zip(everyone, wanted, strict=True)),
+        within,
     )
 
 

@@ -27,7 +27,7 @@ def build() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         built = CLIENT / "dist" / "index.js"
         sources = [CLIENT / "tsconfig.json", *(CLIENT / "src").iterdir()]
-        newest = max(one.stat().st_mtime for one in sources)
+        newest = max(source.stat().st_mtime for source in sources)
         if not built.exists() or built.stat().st_mtime < newest:
             subprocess.run(["node_modules/.bin/tsc"], cwd=CLIENT, check=True)
 
@@ -141,25 +141,25 @@ async def chatter() -> AsyncIterator[Opener]:
     async def open_one(
         person: Person, tokens: Callable[[], str] | None = None, **options: Any
     ) -> Chatter:
-        one = Chatter(person, tokens or (lambda: person.token))
-        made.append(one)
+        chatter = Chatter(person, tokens or (lambda: person.token))
+        made.append(chatter)
         api = f"{person.server.rest}/api"
-        await one.start({"url": person.server.sockets, "api": api, **options})
-        await one.do("connect")
-        return one
+        await chatter.start({"url": person.server.sockets, "api": api, **options})
+        await chatter.do("connect")
+        return chatter
 
     yield open_one
-    await asyncio.gather(*[one.close() for one in made])
+    await asyncio.gather(*[chatter.close() for chatter in made])
 
 
-async def opened(one: Chatter, conversation: Any) -> Chatter:
-    await one.do("open", conversation)
-    return one
+async def opened(chatter: Chatter, conversation: Any) -> Chatter:
+    await chatter.do("open", conversation)
+    return chatter
 
 
 def texts(seen: Any) -> list[str]:
-    return [one["content"] for one in seen["messages"]]
+    return [message["content"] for message in seen["messages"]]
 
 
 def seqs(seen: Any) -> list[int | None]:
-    return [one["seq"] for one in seen["messages"]]
+    return [message["seq"] for message in seen["messages"]]

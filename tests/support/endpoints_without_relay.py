@@ -26,8 +26,8 @@ CRM = '[crm]\nurl = "http://10.0.0.7/chat"\nsecret = "of-the-tests"\ntypes = ["m
 WEEK = timedelta(days=7)
 
 
-class Desk:
-    """A server with endpoints and without a relay, and the database under it."""
+class IdleOutbox:
+    """A server with endpoints, without a relay that would empty its outbox, and the database under it."""
 
     def __init__(self, server: ChatServer, people: People, mongo: Mongo) -> None:
         self.server = server
@@ -41,7 +41,9 @@ class Desk:
         return answer
 
     async def endpoint(self, name: str) -> dict[str, Any]:
-        return next(one for one in (await self.status())["endpoints"] if one["name"] == name)
+        return next(
+            endpoint for endpoint in (await self.status())["endpoints"] if endpoint["name"] == name
+        )
 
     async def replay(self, **selection: Any) -> dict[str, Any]:
         code, answer = await self.people.master("POST", "/webhooks/replay", selection)
@@ -56,15 +58,15 @@ class Desk:
     async def pending(self, name: str) -> list[Pending]:
         """What is due for an endpoint, in the order of its ids."""
         found = [
-            Pending(one.name, doc)
-            for one in (self.mongo.log, self.mongo.outbox)
-            async for doc in one.find({"due": {"$in": slots_of(name)}})
+            Pending(collection.name, doc)
+            for collection in (self.mongo.log, self.mongo.outbox)
+            async for doc in collection.find({"due": {"$in": slots_of(name)}})
         ]
-        return sorted(found, key=lambda one: one.id)
+        return sorted(found, key=lambda pending: pending.id)
 
     async def due(self, name: str) -> list[str]:
         """The ids of the events that are due."""
-        return [f"evt_{one.id}" for one in await self.pending(name)]
+        return [f"evt_{pending.id}" for pending in await self.pending(name)]
 
     async def comes(self, name: str, type_: str) -> None:
         """An event of this type is due, or will be soon."""
@@ -78,24 +80,24 @@ class Desk:
         """All that is due, as a relay would have delivered it."""
         due = await self.pending(name)
         await asyncio.gather(
-            *[self.results.delivered(name, one, ends_backoff_of=None) for one in due]
+            *[self.results.delivered(name, pending, ends_backoff_of=None) for pending in due]
         )
-        return [f"evt_{one.id}" for one in due]
+        return [f"evt_{pending.id}" for pending in due]
 
     async def give_up(self, name: str, type_: str, error: str = "answered 410") -> list[str]:
         """All that is due of a type, as a relay would have given it up."""
-        due = [one for one in await self.pending(name) if type_of(one) == type_]
-        for one in due:
-            await self.results.dead_letter(name, one, 17, error)
-        return [f"evt_{one.id}" for one in due]
+        due = [pending for pending in await self.pending(name) if type_of(pending) == type_]
+        for pending in due:
+            await self.results.dead_letter(name, pending, 17, error)
+        return [f"evt_{pending.id}" for pending in due]
 
-    async def back_off(self, name: str, one: Pending, error: str) -> None:
-        ordering_key = ordering_key_of(one.id)
+    async def back_off(self, name: str, pending: Pending, error: str) -> None:
+        ordering_key = ordering_key_of(pending.id)
         at = now()
         backoff = Backoff(
             name, ordering_key, partition_of(ordering_key), at, 3, at + timedelta(seconds=4), error
         )
-        await self.results.backing_off(backoff, one)
+        await self.results.backing_off(backoff, pending)
 
     async def wakeups(self) -> int:
         wakeup = await self.mongo.relays.find_one({"_id": WAKEUP_ID})
@@ -105,16 +107,16 @@ class Desk:
         return await run("webhooks", *words, **self.server.env)
 
 
-def type_of(one: Pending) -> str:
-    kind = one.doc["kind"]
+def type_of(pending: Pending) -> str:
+    kind = pending.doc["kind"]
     return {"message": "message.created", "edit": "message.updated"}.get(kind, kind)
 
 
-Opener = Callable[..., Awaitable[Desk]]
+Opener = Callable[..., Awaitable[IdleOutbox]]
 
 
 @pytest_asyncio.fixture
-async def desk_at(
+async def idle_outbox(
     start: Callable[..., Awaitable[ChatServer]],
     people_of: Callable[[ChatServer], People],
     mongo_url: str,
@@ -122,14 +124,14 @@ async def desk_at(
 ) -> AsyncIterator[Opener]:
     async with AsyncExitStack() as stack:
 
-        async def open_desk(**settings: str) -> Desk:
+        async def open_outbox(**settings: str) -> IdleOutbox:
             url = f"http://user:the-password@127.0.0.1:{free_port()}/hooks?the-key"
             server = await start(**{"WEBHOOK_URL": url, "WEBHOOK_RELAY": "off", **settings})
             mongo = Mongo(mongo_url, server.env["MONGO_DATABASE"])
             stack.push_async_callback(mongo.close)
-            return Desk(server, people_of(server), mongo)
+            return IdleOutbox(server, people_of(server), mongo)
 
-        yield open_desk
+        yield open_outbox
 
 
 @pytest.fixture
@@ -140,9 +142,9 @@ def crm(tmp_path: Path) -> dict[str, str]:
     return {"WEBHOOKS_FILE": str(file)}
 
 
-async def talk_of(desk: Desk, *messages: str) -> tuple[Person, Any, list[Any]]:
-    alice, bob = desk.people("alice", "bob")
+async def talk_of(outbox: IdleOutbox, *messages: str) -> tuple[Person, Any, list[Any]]:
+    alice, bob = outbox.people("alice", "bob")
     talk = await alice.group(bob)
     path = f"/conversations/{talk['id']}/messages"
-    said = [await alice.ask("POST", path, {"content": one}) for one in messages]
+    said = [await alice.ask("POST", path, {"content": text}) for text in messages]
     return alice, talk, said

@@ -36,20 +36,22 @@ class Ledger:
             ids.setdefault(doc["conversationId"], []).append(f"evt_{doc['_id']}")
         async for doc in self.outbox.find({}, {"key": 1}):
             ids.setdefault(doc["key"], []).append(f"evt_{doc['_id']}")
-        return {key: sorted(some) for key, some in ids.items()}
+        return {key: sorted(event_ids) for key, event_ids in ids.items()}
 
     async def due(self) -> int:
         where = {"due": {"$exists": True}}
-        return sum([await one.count_documents(where) for one in (self.log, self.outbox)])
+        return sum(
+            [await collection.count_documents(where) for collection in (self.log, self.outbox)]
+        )
 
     async def settled(self, within: float = 5) -> None:
-        """Nothing is due, and nothing is held."""
+        """Nothing is due, and no ordering key backs off."""
         end = time.monotonic() + within
         while True:
-            due, holds = await self.due(), await self.holds.find().to_list()
-            if not due and not holds:
+            due, backoffs = await self.due(), await self.holds.find().to_list()
+            if not due and not backoffs:
                 return
-            assert time.monotonic() < end, (due, holds)
+            assert time.monotonic() < end, (due, backoffs)
             await asyncio.sleep(0.05)
 
     async def presence(self) -> dict[str, list[str]]:
@@ -90,4 +92,4 @@ async def ledger_of(server: ChatServer) -> AsyncIterator[Ledger]:
 
 def ids(by_key: dict[str, list[Event]]) -> dict[str, list[str]]:
     """The ids of a receiver's events, as `recorded` has them."""
-    return {key: [one["id"] for one in some] for key, some in by_key.items() if some}
+    return {key: [event["id"] for event in events] for key, events in by_key.items() if events}

@@ -48,11 +48,11 @@ async def posting(url: str, **settings: Any) -> AsyncIterator[Webhook]:
 
 @pytest_asyncio.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as one:
-        yield one
+    async with Receiver() as receiving:
+        yield receiving
 
 
 @pytest_asyncio.fixture
 async def webhook(receiver: Receiver) -> AsyncIterator[Webhook]:
-    async with posting(receiver.url) as one:
-        yield one
+    async with posting(receiver.url) as sink:
+        yield sink

@@ -59,11 +59,11 @@ class Balancer:
 
 @asynccontextmanager
 async def balancer(servers: Sequence[ChatServer]) -> AsyncIterator[Balancer]:
-    one = Balancer(servers)
-    listening = await asyncio.start_server(one.accept, "127.0.0.1", 0)
-    one.port = listening.sockets[0].getsockname()[1]
+    front = Balancer(servers)
+    listening = await asyncio.start_server(front.accept, "127.0.0.1", 0)
+    front.port = listening.sockets[0].getsockname()[1]
     try:
-        yield one
+        yield front
     finally:
         listening.close()
-        one.cut()
+        front.cut()

@@ -87,7 +87,7 @@ async def test_a_batch_reports_its_bad_rows_and_does_the_rest(people: People) ->
     status, answer = await people.master("POST", "/users/sync/batch", {"users": rows})
     assert status == 200
     assert (answer["created"], answer["updated"]) == (1, 2)
-    failed = {one["index"]: one["error"] for one in answer["failed"]}
+    failed = {row["index"]: row["error"] for row in answer["failed"]}
     assert list(failed) == [1, 2, 3, 5, 6, 8, 9]
     for error in failed.values():
         assert (error["code"], error["message"]) == ("VALIDATION_FAILED", A_SENTENCE)
@@ -139,7 +139,9 @@ async def test_a_batch_has_at_most_a_thousand_rows(people: People) -> None:
 async def test_a_blocked_user_is_put_out_at_once_and_refused_everywhere(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
-    desk, phone, poll = [await bob.connect(it) for it in ("websocket", "upgrade", "polling")]
+    desk, phone, poll = [
+        await bob.connect(transport) for transport in ("websocket", "upgrade", "polling")
+    ]
     hers = await alice.connect()
     await people.master("POST", "/users/sync", {"externalUserId": bob.id, "status": "blocked"})
     for device in (desk, phone, poll):
@@ -173,7 +175,7 @@ async def test_a_deleted_user_is_left_out_of_every_conversation(people: People) 
     )
     alone = await bob.group()
     desk, phone, poll = await alice.connect(), await bob.connect(), await bob.connect("polling")
-    said = [await phone.say(one, "I was here") for one in (direct, group, his)]
+    said = [await phone.say(talk, "I was here") for talk in (direct, group, his)]
     await desk.caught_up()
 
     assert await people.master("DELETE", f"/users/{bob.id}") == (204, None)
@@ -184,13 +186,13 @@ async def test_a_deleted_user_is_left_out_of_every_conversation(people: People) 
     assert (refusal.status, refusal.code) == (403, "FORBIDDEN")
 
     told = await desk.all_heard("participant:removed")
-    assert sorted(one["conversationId"] for one in told) == sorted(
-        one["id"] for one in (direct, group, his)
+    assert sorted(event["conversationId"] for event in told) == sorted(
+        talk["id"] for talk in (direct, group, his)
     )
-    assert all(one["userId"] == bob.id for one in told)
+    assert all(event["userId"] == bob.id for event in told)
     for talk, message in zip((direct, group, his), said, strict=True):
         seen = await alice.ask("GET", f"/conversations/{talk['id']}")
-        assert bob.id not in [one["userId"] for one in seen["participants"]]
+        assert bob.id not in [participant["userId"] for participant in seen["participants"]]
         assert seen["lastMessage"] == message  # his own messages stay
     assert seen["participants"][0]["role"] == "owner"  # somebody owns what was his
     status, gone = await people.master("GET", f"/users/{bob.id}")
@@ -212,7 +214,9 @@ async def test_a_deleted_user_is_left_out_of_every_conversation(people: People) 
     assert (await bob.ask("GET", "/conversations"))["items"] == []
     assert (await bob.refused("GET", f"/conversations/{alone['id']}")).code == "NOT_FOUND"
     await alice.ask("POST", path, {"userIds": [bob.id]})
-    assert [one["id"] for one in (await bob.ask("GET", "/conversations"))["items"]] == [group["id"]]
+    assert [talk["id"] for talk in (await bob.ask("GET", "/conversations"))["items"]] == [
+        group["id"]
+    ]
 
 
 async def test_two_people_can_talk_again_when_one_is_back_from_deletion(people: People) -> None:
@@ -222,7 +226,7 @@ async def test_two_people_can_talk_again_when_one_is_back_from_deletion(people: 
     await people.master("POST", "/users/sync", {"externalUserId": bob.id})
     again = await alice.direct(bob)
     assert again["id"] == talk["id"]  # one per pair for ever
-    assert {one["userId"] for one in again["participants"]} == {alice.id, bob.id}
+    assert {participant["userId"] for participant in again["participants"]} == {alice.id, bob.id}
     assert (await bob.direct(alice))["id"] == again["id"]
     sent = await (await bob.connect()).say(again, "Here again")
     assert (await alice.ask("GET", f"/messages/{sent['id']}")) == sent

@@ -8,14 +8,14 @@ import type { ListedMessage } from "@chatserver/client";
 const until = async (such: () => boolean): Promise<void> => {
   while (!such()) await new Promise((wake) => setTimeout(wake, 10));
 };
-const lines = (): readonly string[] => parts.ol.shown.map((one) => one.textContent);
+const lines = (): readonly string[] => parts.ol.shown.map((line) => line.textContent);
 
 await until(() => conversation.snapshot().status === "live");
 parts.input.value = " Hello, Bob ";
 parts.input.happens("input");
 parts.form.happens("submit");
 const first = lines();
-await until(() => conversation.snapshot().messages.every((one: ListedMessage) => one.state === "sent"));
+await until(() => conversation.snapshot().messages.every((message: ListedMessage) => message.state === "sent"));
 const then = lines();
 
 const { useConversation, Inbox } = await import("./react.js");
@@ -36,10 +36,10 @@ const seen = {
   first,
   then,
   field: parts.input.value,
-  shown: conversation.snapshot().messages.map((one: ListedMessage) => [one.content, one.isDeleted]),
+  shown: conversation.snapshot().messages.map((message: ListedMessage) => [message.content, message.isDeleted]),
   same: useConversation(conversation.id) === conversation.snapshot(),
   inbox: JSON.stringify(Inbox({ open: () => undefined })),
-  kept: (await storage.load()).map((one) => one.message.content),
+  kept: (await storage.load()).map((entry) => entry.message.content),
   presence: [...chat.presence.snapshot().keys()],
 };
 console.log(JSON.stringify(seen));
