@@ -23,10 +23,10 @@ SOON_S = 0.05
 
 @pytest_asyncio.fixture
 async def mongo(own_mongo: MongoServer) -> AsyncIterator[Mongo]:
-    one = Mongo(own_mongo.url, "changes")
-    await one.start()
-    yield one
-    await one.close()
+    mongo = Mongo(own_mongo.url, "changes")
+    await mongo.start()
+    yield mongo
+    await mongo.close()
 
 
 async def test_what_is_on_its_way_to_the_majority_is_read_or_told(mongo: Mongo) -> None:
@@ -60,7 +60,7 @@ class Relay:
 @asynccontextmanager
 async def second(mongo: Mongo, kind: type[Leases] = Leases) -> AsyncIterator[Relay]:
     await mongo.relays.insert_many(
-        [{"_id": f"p{one:02d}", "owner": "first"} for one in range(PARTITIONS)]
+        [{"_id": f"p{partition:02d}", "owner": "first"} for partition in range(PARTITIONS)]
     )
     await Lease(mongo.relays, SOON_S).begin("first")
     await asyncio.sleep(2 * SOON_S)

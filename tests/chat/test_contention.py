@@ -36,7 +36,7 @@ async def writing(everyone: People) -> tuple[list[Device], list[int]]:
 async def in_order(writers: list[Device], said: list[int]) -> None:
     for device in writers:
         heard = await device.all_heard("message:new")
-        assert [one["seq"] for one in heard] == list(range(1, sum(said) + 1))
+        assert [message["seq"] for message in heard] == list(range(1, sum(said) + 1))
 
 
 async def test_nobody_is_refused_or_left_behind_while_others_write_without_a_pause(
@@ -71,9 +71,9 @@ async def test_who_is_removed_while_writing_gets_nothing_in_behind_the_removal(
         await listener.hears("message:new")
         await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{bob.id}")
         answers = await asyncio.gather(*flood, return_exceptions=True)
-        refused = [one for one in answers if isinstance(one, Refused)]
-        assert all(isinstance(one, (dict, Refused)) for one in answers)
-        assert {one.code for one in refused} <= {"NOT_FOUND"}
+        refused = [answer for answer in answers if isinstance(answer, Refused)]
+        assert all(isinstance(answer, (dict, Refused)) for answer in answers)
+        assert {answer.code for answer in refused} <= {"NOT_FOUND"}
         await listener.caught_up()
         names = [
             name for name, _ in listener.heard if name in {"message:new", "participant:removed"}
@@ -90,7 +90,7 @@ async def test_a_node_that_hosts_nobody_of_the_conversation_leaves_the_others_th
     alice, bob, carol = everyone("alice", "bob", "carol")
     talk = await alice.group(bob, carol)
     writers = [await person.connect() for person in (alice, bob)]
-    (empty,) = [one for one in own_nodes.servers if one not in {alice.server, bob.server}]
+    (empty,) = [server for server in own_nodes.servers if server not in {alice.server, bob.server}]
     outside = Person(empty, carol.id, carol.session)
     said = [0, 0, 0]
     until = time.monotonic() + BUSY_S

@@ -38,8 +38,8 @@ async def test_a_new_conversation_is_told_to_its_participants_who_are_in_it_by_t
         "lastMessage": None,
         "participantCount": 3,
         "participants": [
-            participant(one.id, role)
-            for one, role in sorted(
+            participant(person.id, role)
+            for person, role in sorted(
                 [(alice, "owner"), (bob, "member"), (carol, "member")], key=lambda pair: pair[0].id
             )
         ],
@@ -57,8 +57,8 @@ async def test_a_new_conversation_is_told_to_its_participants_who_are_in_it_by_t
     assert [name for name, _ in outside.heard] == ["connected"]
 
 
-def _user(one: dict[str, Any]) -> str:
-    return str(one["userId"])
+def _user(payload: dict[str, Any]) -> str:
+    return str(payload["userId"])
 
 
 @pytest.mark.parametrize("kind", ["direct", "private"])
@@ -85,8 +85,8 @@ async def test_carol_is_added_and_hears_from_then_on(people: People) -> None:
     assert view["participantCount"] == 4
     assert view["lastMessage"]["content"] == "Before"
     added = [
-        {"conversationId": group["id"], "userId": one.id, "timestamp": A_TIME}
-        for one in (carol, dave)
+        {"conversationId": group["id"], "userId": person.id, "timestamp": A_TIME}
+        for person in (carol, dave)
     ]
     for device in (laptop, tablet):
         assert await device.all_heard("conversation:joined") == [view]
@@ -97,7 +97,7 @@ async def test_carol_is_added_and_hears_from_then_on(people: People) -> None:
     for device in (desk, phone):
         assert await device.all_heard("conversation:joined") == []
     # And she may speak at once.
-    assert await desk.hears("message:new", lambda one: one["seq"] == 2) == sent
+    assert await desk.hears("message:new", lambda payload: payload["seq"] == 2) == sent
     thanks = await laptop.say(group, "Thanks")
     assert await desk.hears("message:new") == thanks
 
@@ -133,14 +133,14 @@ async def test_carol_is_removed_and_hears_nothing_from_then_on(people: People) -
         assert await device.all_heard("conversation:removed") == []
     for device in (laptop, tablet, poll):
         await device.caught_up()
-        news = [one for one in device.heard if one[0] not in ("connected", "user:online")]
+        news = [event for event in device.heard if event[0] not in ("connected", "user:online")]
         assert news == [
             ("message:new", first),
             ("conversation:removed", {"conversationId": group["id"]}),
         ]
     # Elsewhere she goes on as before.
     sent = await desk.say(other, "Still here?")
-    assert await laptop.hears("message:new", lambda one: one["id"] == sent["id"]) == sent
+    assert await laptop.hears("message:new", lambda payload: payload["id"] == sent["id"]) == sent
 
 
 async def test_bob_leaves_and_the_owner_is_succeeded(people: People) -> None:

@@ -136,7 +136,11 @@ async def test_repeats_after_a_restart_disturb_neither_each_other_nor_the_rest(
     assert [message["rev"] for message in log] == list(range(1, 191))
     assert [message["id"] for message in log] == sorted(message["id"] for message in log)
     for name, count in (("Bob", 60), ("Carol", 60), ("New", 10)):
-        numbers = [int(one["content"].split()[1]) for one in log if one["content"].startswith(name)]
+        numbers = [
+            int(message["content"].split()[1])
+            for message in log
+            if message["content"].startswith(name)
+        ]
         assert numbers == sorted(numbers)
         assert len(numbers) == count
     for wire in wires:
@@ -148,10 +152,10 @@ async def test_two_servers_on_one_database_agree_on_one_order(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     """Without a way between them: each announces what it stored, but all that is stored is in order."""
-    one, two = await start(), await start(LOG_LEVEL="warning")
-    here, there = people_of(one), people_of(two)
+    first, second = await start(), await start(LOG_LEVEL="warning")
+    here, there = people_of(first), people_of(second)
     alice, bob, carol = here("alice", "bob", "carol")
-    alice_there, bob_there = (Person(two, person.id, there.session) for person in (alice, bob))
+    alice_there, bob_there = (Person(second, person.id, there.session) for person in (alice, bob))
     talk = await alice.group(bob, carol)
     wires = await asyncio.gather(
         *[Wire.connect(person) for person in (alice, bob, carol, alice_there, bob_there)]
@@ -176,7 +180,9 @@ async def test_two_servers_on_one_database_agree_on_one_order(
     assert rising(revs)
     assert len({(message["senderId"], message["clientMessageId"]) for message in log}) == len(log)
     for number in range(len(wires)):
-        sent = [one["content"] for one in log if one["content"].startswith(f"{number} ")]
+        sent = [
+            message["content"] for message in log if message["content"].startswith(f"{number} ")
+        ]
         assert sent == [f"{number} {n}" for n in range(80)]
     by_id = {message["id"]: message for message in log}
     assert all(by_id[answer["data"]["id"]] == answer["data"] for answer in answers)
@@ -189,13 +195,13 @@ async def test_two_servers_on_one_database_agree_on_one_order(
 async def test_two_servers_lose_no_change_that_they_make_to_one_message_at_once(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    one, two = await start(), await start(LOG_LEVEL="warning")
-    here, there = people_of(one), people_of(two)
+    first, second = await start(), await start(LOG_LEVEL="warning")
+    here, there = people_of(first), people_of(second)
     everyone = here("alice", "bob", "carol", "dave", "erin", "frank")
     talk = await everyone[0].group(*everyone[1:])
     wires = await asyncio.gather(
         *[
-            Wire.connect(person if n % 2 else Person(two, person.id, there.session))
+            Wire.connect(person if n % 2 else Person(second, person.id, there.session))
             for n, person in enumerate(everyone)
         ]
     )
@@ -217,7 +223,9 @@ async def test_two_servers_lose_no_change_that_they_make_to_one_message_at_once(
     answers = await asyncio.gather(*asked)
     assert [answer for answer in answers if not answer["ok"]] == []
     log = await history(everyone[0], talk)
-    assert [(one["emoji"], one["count"]) for one in log[0]["reactions"]] == [("👍", 6)]
+    assert [(reaction["emoji"], reaction["count"]) for reaction in log[0]["reactions"]] == [
+        ("👍", 6)
+    ]
     assert sorted(log[0]["reactions"][0]["userIds"]) == sorted(person.id for person in everyone)
     assert [message["seq"] for message in log] == [1, 2, 3, 4, 5, 6]
     synced = await wires[0].do("messages:sync", {"conversationId": talk["id"], "afterRev": 0})

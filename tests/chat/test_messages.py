@@ -59,7 +59,7 @@ async def test_a_message_keeps_all_that_it_was_sent_with(people: People) -> None
     assert sent == message(
         conversationId=talk["id"], seq=2, rev=2, senderId=alice.id, content="", **known
     )
-    assert await phone.hears("message:new", lambda one: one["seq"] == 2) == sent
+    assert await phone.hears("message:new", lambda payload: payload["seq"] == 2) == sent
     assert await bob.ask("GET", f"/messages/{sent['id']}") == sent
 
 
@@ -121,7 +121,7 @@ async def test_bob_hears_of_a_message_that_alice_edits(people: People) -> None:
     assert await outside.all_heard("message:updated") == []
 
     await alice.ask("PATCH", f"/messages/{sent['id']}", {"content": "Hello!"})
-    news = await phone.hears("message:updated", lambda one: one["rev"] == 3)
+    news = await phone.hears("message:updated", lambda payload: payload["rev"] == 3)
     assert news == {**told, "content": "Hello!", "rev": 3, "updatedAt": A_TIME}
 
 

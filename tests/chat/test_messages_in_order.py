@@ -33,11 +33,13 @@ async def test_everyone_hears_what_many_say_at_once_in_the_same_order(people: Pe
         ]
     )
     heard = await laptop.all_heard("message:new")
-    assert [one["seq"] for one in heard] == list(range(1, 161))
+    assert [message["seq"] for message in heard] == list(range(1, 161))
     for device in (desk, tablet, phone, poll, upgraded):
         assert await device.all_heard("message:new") == heard
     for name in speakers:
-        said = [one["content"] for one in heard if one["content"].startswith(f"{name} ")]
+        said = [
+            message["content"] for message in heard if message["content"].startswith(f"{name} ")
+        ]
         assert said == [f"{name} {number}" for number in range(40)]
 
 
@@ -48,9 +50,11 @@ async def test_one_senders_messages_keep_their_order_whatever_is_in_them(people:
     desk, phone = await devices(alice, bob)
     first = await desk.say(talk, "0")
     replies: list[dict[str, Any]] = [{"replyTo": first["id"]}, {}, {}]
-    await asyncio.gather(*[desk.say(talk, str(one), **replies[one % 3]) for one in range(1, 31)])
+    await asyncio.gather(
+        *[desk.say(talk, str(number), **replies[number % 3]) for number in range(1, 31)]
+    )
     heard = await phone.all_heard("message:new")
-    assert [one["content"] for one in heard] == [str(one) for one in range(31)]
+    assert [message["content"] for message in heard] == [str(number) for number in range(31)]
 
 
 async def test_changes_reach_a_device_in_the_order_of_their_rev(people: People) -> None:
@@ -58,15 +62,23 @@ async def test_changes_reach_a_device_in_the_order_of_their_rev(people: People) 
     talk = await alice.direct(bob)
     desk, phone = await devices(alice, bob)
     poll = await bob.connect("polling")
-    sent = await asyncio.gather(*[desk.say(talk, str(one)) for one in range(8)])
-    ids = [one["id"] for one in sent]
+    sent = await asyncio.gather(*[desk.say(talk, str(number)) for number in range(8)])
+    ids = [message["id"] for message in sent]
     await asyncio.gather(
-        *[phone.do("reaction:add", {"messageId": one, "emoji": "👍"}) for one in ids],
-        *[desk.do("message:edit", {"messageId": one, "content": "edited"}) for one in ids],
-        *[desk.say(talk, f"more {one}") for one in range(8)],
-        *[phone.do("reaction:remove", {"messageId": one, "emoji": "👍"}) for one in ids[:4]],
+        *[phone.do("reaction:add", {"messageId": message_id, "emoji": "👍"}) for message_id in ids],
+        *[
+            desk.do("message:edit", {"messageId": message_id, "content": "edited"})
+            for message_id in ids
+        ],
+        *[desk.say(talk, f"more {number}") for number in range(8)],
+        *[
+            phone.do("reaction:remove", {"messageId": message_id, "emoji": "👍"})
+            for message_id in ids[:4]
+        ],
     )
-    await asyncio.gather(*[desk.do("message:delete", {"messageId": one}) for one in ids[4:]])
+    await asyncio.gather(
+        *[desk.do("message:delete", {"messageId": message_id}) for message_id in ids[4:]]
+    )
     for device in (desk, phone, poll):
         await device.caught_up()
         revs = [payload["rev"] for name, payload in device.heard if name in OF_REV]
@@ -77,7 +89,7 @@ async def test_sync_returns_what_a_device_missed(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk = await alice.connect()
-    sent = [await desk.say(talk, str(one)) for one in range(5)]
+    sent = [await desk.say(talk, str(number)) for number in range(5)]
     edited = await desk.do("message:edit", {"messageId": sent[0]["id"], "content": "zero"})
     await desk.do("reaction:add", {"messageId": sent[3]["id"], "emoji": "👍"})
     reacted = await alice.ask("GET", f"/messages/{sent[3]['id']}")
@@ -131,7 +143,7 @@ async def test_a_sync_right_after_sends_has_them_in_it(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk = await alice.connect()
-    sends = [asyncio.ensure_future(desk.say(talk, str(one))) for one in range(10)]
+    sends = [asyncio.ensure_future(desk.say(talk, str(number))) for number in range(10)]
     await asyncio.sleep(0)  # they are on their way, and not answered
     synced = await desk.do("messages:sync", {"conversationId": talk["id"], "afterSeq": 0})
     assert synced["messages"] == await asyncio.gather(*sends)

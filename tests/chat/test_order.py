@@ -32,17 +32,19 @@ async def test_three_people_send_and_change_without_waiting_and_all_see_the_same
         for n in range(300):
             asked[number].append(await wire.say(talk, f"{number} {n}"))
             known = [
-                one["id"] for one in wire.told("message:new") if one["senderId"] == wire.person.id
+                message["id"]
+                for message in wire.told("message:new")
+                if message["senderId"] == wire.person.id
             ]
             if n % 5 == 0 and known:
-                one = chance.choice(known[-20:])
-                react = {"messageId": one, "emoji": chance.choice("👍👎🎉")}
+                message_id = chance.choice(known[-20:])
+                react = {"messageId": message_id, "emoji": chance.choice("👍👎🎉")}
                 change, payload = chance.choice(
                     [
-                        ("message:edit", {"messageId": one, "content": f"edited {n}"}),
+                        ("message:edit", {"messageId": message_id, "content": f"edited {n}"}),
                         ("reaction:add", react),
                         ("reaction:remove", react),
-                        ("message:delete", {"messageId": one}),
+                        ("message:delete", {"messageId": message_id}),
                     ]
                 )
                 changes.append(await wire.ask(change, payload))
@@ -56,7 +58,9 @@ async def test_three_people_send_and_change_without_waiting_and_all_see_the_same
         seqs = [answer["data"]["seq"] for answer in done if answer]
         assert seqs == sorted(seqs), "each sender's messages keep their order"
     refusals = [
-        one["error"]["code"] for one in await asyncio.gather(*changes) if one and not one["ok"]
+        answer["error"]["code"]
+        for answer in await asyncio.gather(*changes)
+        if answer and not answer["ok"]
     ]
     assert set(refusals) <= {"CONFLICT"}, "only what was deleted cannot be changed"
     assert len(changes) - len(refusals) > 50
@@ -100,7 +104,7 @@ async def test_what_one_socket_sends_without_waiting_happens_in_that_order(peopl
         assert [plain["seq"], reply["seq"], behind["seq"]] == [3 * n + 2, 3 * n + 3, 3 * n + 4]
         assert edited["content"] == f"edit {n}"
         assert synced["messages"][-1]["content"] == f"edit {n}"
-        assert {one["seq"] for one in synced["messages"]} == set(range(1, 3 * n + 5))
+        assert {message["seq"] for message in synced["messages"]} == set(range(1, 3 * n + 5))
         assert [added["totalCount"], removed["totalCount"]] == [1, 0]
     await desk.caught_up()
     heard = [(name, told["rev"]) for name, told in desk.heard if name in CHANGES]
@@ -116,9 +120,9 @@ async def test_many_changes_of_one_message_at_once_are_each_told_once(people: Pe
     message = (await (await wires[0].say(talk, "x")))["data"]
     emoji = ["👍", "🎉", "❤️"]
     asked = [
-        await wire.ask(event, {"messageId": message["id"], "emoji": one})
+        await wire.ask(event, {"messageId": message["id"], "emoji": symbol})
         for event in ("reaction:add", "reaction:add", "reaction:remove", "reaction:add")
-        for one in emoji
+        for symbol in emoji
         for wire in wires
     ]
     edits = [
@@ -148,7 +152,7 @@ async def test_a_socket_that_comes_in_the_middle_hears_everything_from_then_on(
     async def speak() -> None:
         n = 0
         while not stop.is_set():
-            answers = [await desk.say(talk, f"{n} {one}") for one in range(5)]
+            answers = [await desk.say(talk, f"{n} {number}") for number in range(5)]
             n += 1
             await asyncio.gather(*answers)
 
@@ -161,10 +165,10 @@ async def test_a_socket_that_comes_in_the_middle_hears_everything_from_then_on(
         upto = synced["lastSeq"]
         await phone.until(
             lambda phone=phone, upto=upto: any(
-                one["seq"] > upto + 10 for one in phone.told("message:new")
+                message["seq"] > upto + 10 for message in phone.told("message:new")
             )
         )
-        seqs = [one["seq"] for one in phone.told("message:new")]
+        seqs = [message["seq"] for message in phone.told("message:new")]
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
         assert seqs[0] <= upto + 1, "nothing is lost between what was synced and what is heard"
         await phone.close()
@@ -175,7 +179,7 @@ async def test_a_socket_that_comes_in_the_middle_hears_everything_from_then_on(
 async def test_what_two_devices_do_at_the_same_moment_is_done_and_told_once(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
-    phone, desk, listener = [await Wire.connect(one) for one in (alice, alice, bob)]
+    phone, desk, listener = [await Wire.connect(person) for person in (alice, alice, bob)]
     sent = [(await (await desk.say(talk, f"{n}")))["data"] for n in range(10)]
     changes: list[tuple[str, dict[str, str]]] = [
         ("message:edit", {"content": "The same"}),
@@ -185,8 +189,8 @@ async def test_what_two_devices_do_at_the_same_moment_is_done_and_told_once(peop
     ]
     for event, more in changes:
         asked = [
-            await wire.ask(event, {"messageId": one["id"], **more})
-            for one in sent
+            await wire.ask(event, {"messageId": message["id"], **more})
+            for message in sent
             for wire in (phone, desk)
         ]
         assert all(answer and answer["ok"] for answer in await asyncio.gather(*asked))

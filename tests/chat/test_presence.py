@@ -35,7 +35,9 @@ async def test_everyone_who_shares_a_conversation_hears_once_that_bob_comes_and_
     phone = await bob.connect()
     online = {"userId": bob.id, "timestamp": A_TIME}
     for device in (desk, tablet, laptop):
-        assert await device.hears("user:online", lambda one: one["userId"] == bob.id) == online
+        assert (
+            await device.hears("user:online", lambda payload: payload["userId"] == bob.id) == online
+        )
     here = {"userId": bob.id, "status": "online", "lastSeen": A_TIME}
     assert await alice.ask("GET", f"/users/{bob.id}/presence") == here
 
@@ -56,7 +58,7 @@ async def test_a_page_reload_is_silent(people: People) -> None:
     alice, bob = people("alice", "bob")
     await alice.direct(bob)
     desk, phone = await devices(alice, bob)
-    await desk.hears("user:online", lambda one: one["userId"] == bob.id)
+    await desk.hears("user:online", lambda payload: payload["userId"] == bob.id)
     for _ in range(3):
         await phone.close()
         phone = await bob.connect()
@@ -70,14 +72,14 @@ async def test_bob_is_online_as_long_as_one_of_his_devices_is(people: People) ->
     alice, bob = people("alice", "bob")
     await alice.direct(bob)
     desk, phone, poll = await alice.connect(), await bob.connect(), await bob.connect("polling")
-    await desk.hears("user:online", lambda one: one["userId"] == bob.id)
+    await desk.hears("user:online", lambda payload: payload["userId"] == bob.id)
     await phone.close()
     await asyncio.sleep(SETTLED_S)
     assert len(await about(desk, bob)) == 1
     # Of oneself there is nothing to hear.
     assert await about(poll, bob) == []
     await poll.close()
-    await desk.hears("user:offline", lambda one: one["userId"] == bob.id)
+    await desk.hears("user:offline", lambda payload: payload["userId"] == bob.id)
     assert [name for name, _ in await about(desk, bob)] == ["user:online", "user:offline"]
 
 
@@ -105,7 +107,7 @@ async def test_whoever_is_removed_hears_no_more_of_the_others(people: People) ->
     desk, laptop = await devices(alice, carol)
     await alice.ask("DELETE", f"/conversations/{group['id']}/participants/{carol.id}")
     await bob.connect()
-    await desk.hears("user:online", lambda one: one["userId"] == bob.id)
+    await desk.hears("user:online", lambda payload: payload["userId"] == bob.id)
     assert await about(laptop, bob) == []
 
 
@@ -120,5 +122,5 @@ async def test_those_who_come_at_once_are_all_announced(people: People) -> None:
     for _ in others:
         await desk.hears("user:offline")
     for name in ("user:online", "user:offline"):
-        heard = [one["userId"] for one in await desk.all_heard(name)]
+        heard = [payload["userId"] for payload in await desk.all_heard(name)]
         assert sorted(heard) == sorted(person.id for person in others)

@@ -50,9 +50,9 @@ async def seen_after(moment: str, asker: Person, person: Person) -> None:
 
 
 async def statuses(asker: Person, people: Iterable[Person]) -> list[str]:
-    ids = [one.id for one in people]
+    ids = [person.id for person in people]
     batch = await asker.ask("POST", "/presence/batch", {"userIds": ids})
-    return [one["status"] for one in batch["items"]]
+    return [presence["status"] for presence in batch["items"]]
 
 
 async def test_bob_is_online_as_long_as_he_is_on_any_node(
@@ -97,7 +97,7 @@ async def test_the_same_people_come_and_go_on_two_nodes_at_the_same_moment(
 ) -> None:
     nodes = [await start(PRESENCE_GRACE_S="0.01") for _ in range(2)]
     async with crowd(nodes[0], 60) as people, ledger_of(nodes[0]) as ledger:
-        everywhere = [one.at(node) for one in people for node in nodes]
+        everywhere = [person.at(node) for person in people for node in nodes]
         for _ in range(4):
             wires = await arrive(everywhere)
             await asyncio.sleep(0.25)
@@ -129,33 +129,33 @@ async def test_who_was_on_a_killed_node_goes_offline_once_unless_back_elsewhere(
     desk = await Wire.connect(alice)
     async with crowd(dying, 1000) as people, ledger_of(dying) as ledger:
         lost, back = people[:100], people[100:]
-        for one in [*lost[:5], *back[:5]]:
-            await alice.direct(one)
+        for person in [*lost[:5], *back[:5]]:
+            await alice.direct(person)
         await arrive(people)
         await asyncio.sleep(SETTLED_S)
         before = await ledger.presence()
-        assert [before[one.id] for one in people] == [["online"]] * len(people)
+        assert [before[person.id] for person in people] == [["online"]] * len(people)
 
         began = time.monotonic()
         await dying.kill()
         await asyncio.sleep(0.5)
-        await arrive([one.at(others[n % 2]) for n, one in enumerate(back)])
+        await arrive([person.at(others[n % 2]) for n, person in enumerate(back)])
         assert set(await statuses(alice, [*lost[:5], *back[:5]])) == {"online"}
-        for one in lost:
-            await becomes(ledger, one, ONCE, within=TAKEN_OVER_S - (time.monotonic() - began))
+        for person in lost:
+            await becomes(ledger, person, ONCE, within=TAKEN_OVER_S - (time.monotonic() - began))
         assert time.monotonic() - began > LEASE_S - TICK_S
 
         await asyncio.sleep(2 * TICK_S)
         after = await ledger.presence()
-        assert [after[one.id] for one in back] == [["online"]] * len(back)
-        assert [after[one.id] for one in lost] == [ONCE] * len(lost)
+        assert [after[person.id] for person in back] == [["online"]] * len(back)
+        assert [after[person.id] for person in lost] == [ONCE] * len(lost)
         for node in others:
             seen = await statuses(alice.at(node), [*lost[:5], *back[:5]])
             assert seen == ["offline"] * 5 + ["online"] * 5
         await ledger.nodes_left(2)
         assert {len(doc["on"]) async for doc in ledger.users.find({"on": {"$ne": None}})} == {1}
-        for one in lost[:5]:
-            assert heard_of(desk, one).count("offline") <= 1
+        for person in lost[:5]:
+            assert heard_of(desk, person).count("offline") <= 1
 
 
 async def test_a_frozen_node_wakes_up_without_ghosts(
@@ -167,37 +167,37 @@ async def test_a_frozen_node_wakes_up_without_ghosts(
         "alice", "stays", "leaves", "moves", *["returns"] * 6
     )
     everyone = [stays, leaves, moves, *back]
-    for one in everyone:
-        await alice.direct(one)
+    for person in everyone:
+        await alice.direct(person)
     desk = await Wire.connect(alice.at(other))
     async with ledger_of(frozen) as ledger:
         phone, *others = await arrive(everyone)
-        for one in everyone:
-            await becomes(ledger, one, ["online"])
+        for person in everyone:
+            await becomes(ledger, person, ["online"])
         frozen.signal(signal.SIGSTOP)
         began = time.monotonic()
         await Wire.connect(moves.at(other))
-        for one in (stays, leaves, *back):
-            await becomes(ledger, one, ONCE)
-            await desk.until(lambda one=one: heard_of(desk, one) == ["offline"])
-            assert await statuses(alice.at(other), [one]) == ["offline"]
+        for person in (stays, leaves, *back):
+            await becomes(ledger, person, ONCE)
+            await desk.until(lambda person=person: heard_of(desk, person) == ["offline"])
+            assert await statuses(alice.at(other), [person]) == ["offline"]
         assert time.monotonic() - began > LEASE_S - TICK_S
         # The node will know of it when it wakes up.
         closing = [asyncio.create_task(wire.close()) for wire in others]
         await asyncio.sleep(0.1)
         frozen.signal(signal.SIGCONT)
         await asyncio.gather(*closing)
-        for one in back:
+        for person in back:
             # Before, while, and after it finds out who is there.
-            await Wire.connect(one)
+            await Wire.connect(person)
             await asyncio.sleep(0.04)
         await becomes(ledger, stays, [*ONCE, "online"])
         await asyncio.sleep(SETTLED_S + TICK_S)
         for node in (frozen, other):
             seen = await statuses(alice.at(node), everyone)
             assert seen == ["online", "offline", "online", *["online"] * len(back)]
-        for one in (stays, *back):
-            await becomes(ledger, one, [*ONCE, "online"], within=1)
+        for person in (stays, *back):
+            await becomes(ledger, person, [*ONCE, "online"], within=1)
         await becomes(ledger, leaves, ONCE, within=1)
         await becomes(ledger, moves, ["online"], within=1)
         # It is as good as new: who comes and goes there is told again.
@@ -215,13 +215,13 @@ async def test_who_moves_away_from_a_node_that_is_stopped_stays_online(
     people = people_of(stopped)
     alice, quick, slow, never, *idle = people("alice", "quick", "slow", "never", "erin", "frank")
     everyone = [quick, slow, never]
-    for one in everyone:
-        await alice.direct(one)
+    for person in everyone:
+        await alice.direct(person)
     desk = await Wire.connect(alice.at(other))
     async with ledger_of(stopped) as ledger:
         wires = await arrive(everyone)
-        for one in everyone:
-            await becomes(ledger, one, ["online"])
+        for person in everyone:
+            await becomes(ledger, person, ["online"])
         # The end is spread over a crowd: the first are away for longer than their grace before it.
         await arrive(idle * 12)
         stopping = asyncio.create_task(stopped.stop())
@@ -236,9 +236,9 @@ async def test_who_moves_away_from_a_node_that_is_stopped_stays_online(
         assert RESTART_GRACE_S - 3 < time.monotonic() - ended < RESTART_GRACE_S + TICK_S + 2
         assert await statuses(alice.at(other), everyone) == ["online", "online", "offline"]
         await desk.until(lambda: heard_of(desk, never) == ["offline"])
-        assert [heard_of(desk, one) for one in (quick, slow)] == [[], []]
+        assert [heard_of(desk, person) for person in (quick, slow)] == [[], []]
         told = await ledger.presence()
-        assert [told[one.id] for one in (quick, slow)] == [["online"], ["online"]]
+        assert [told[person.id] for person in (quick, slow)] == [["online"], ["online"]]
 
 
 async def test_the_only_node_is_killed_and_its_users_have_a_while_to_come_back(
@@ -256,12 +256,12 @@ async def test_the_only_node_is_killed_and_its_users_have_a_while_to_come_back(
         await asyncio.sleep(RESTART_GRACE_S / 2)
         back, lost = people[:10], people[10:]
         await arrive(back)
-        for one in lost:
-            await becomes(ledger, one, ONCE)
+        for person in lost:
+            await becomes(ledger, person, ONCE)
         assert time.monotonic() - began > RESTART_GRACE_S - 1
         await asyncio.sleep(SETTLED_S)
         told = await ledger.presence()
-        assert [told[one.id] for one in people] == [["online"]] * 10 + [ONCE] * 10
+        assert [told[person.id] for person in people] == [["online"]] * 10 + [ONCE] * 10
 
 
 async def test_who_takes_over_is_killed_and_the_next_one_goes_on(start: Starter) -> None:
@@ -278,7 +278,7 @@ async def test_who_takes_over_is_killed_and_the_next_one_goes_on(start: Starter)
         assert await online(ledger, below=len(people)) > 0, "it was done already"
         assert await online(ledger, below=1) == 0
         told = await ledger.presence()
-        assert [told[one.id] for one in people] == [ONCE] * len(people)
+        assert [told[person.id] for person in people] == [ONCE] * len(people)
         await ledger.nodes_left(2)
         assert third.process.returncode is None
 
@@ -293,8 +293,8 @@ async def test_the_database_is_away_for_longer_than_a_lease(
     async with ledger_of(nodes[0]) as ledger:
         await Wire.connect(bob)
         leaves = await Wire.connect(carol.at(nodes[1]))
-        for one in (bob, carol):
-            await becomes(ledger, one, ["online"])
+        for person in (bob, carol):
+            await becomes(ledger, person, ["online"])
         own_mongo.signal(signal.SIGSTOP)
         await asyncio.sleep(LEASE_S / 2)
         await leaves.close()

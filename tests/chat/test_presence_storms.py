@@ -57,8 +57,8 @@ async def test_one_node_is_killed_and_one_frozen_while_everybody_comes_and_goes(
     killed, frozen, _ = nodes
     stop = asyncio.Event()
     async with crowd(nodes[0], PEOPLE) as people, ledger_of(nodes[0]) as ledger:
-        ramblers = [Rambler(one, nodes, seed) for seed, one in enumerate(people)]
-        running = [asyncio.create_task(one.run(stop)) for one in ramblers]
+        ramblers = [Rambler(person, nodes, seed) for seed, person in enumerate(people)]
+        running = [asyncio.create_task(rambler.run(stop)) for rambler in ramblers]
         await asyncio.sleep(3)
         await killed.kill()
         frozen.signal(signal.SIGSTOP)
@@ -72,14 +72,14 @@ async def test_one_node_is_killed_and_one_frozen_while_everybody_comes_and_goes(
         await ledger.nodes_left(2)
         await asyncio.sleep(SETTLED_S)
 
-        here = {one.person.id for one in ramblers if one.here}
+        here = {rambler.person.id for rambler in ramblers if rambler.here}
         assert 0 < len(here) < PEOPLE
         on = {doc["_id"]: doc["on"] async for doc in ledger.users.find({"on": {"$exists": True}})}
         assert set(on) == here
         assert {len(leases) for leases in on.values()} == {1}
         told = await ledger.presence()
-        for one in people:
-            events = told[one.id]
-            assert (events[-1] == "online") == (one.id in here), one.id
-            assert events[0] == "online", one.id
-            assert all(former != later for former, later in pairwise(events)), (one.id, events)
+        for person in people:
+            events = told[person.id]
+            assert (events[-1] == "online") == (person.id in here), person.id
+            assert events[0] == "online", person.id
+            assert all(former != later for former, later in pairwise(events)), (person.id, events)

@@ -25,13 +25,13 @@ def made_of(added: list[Range]) -> tuple[ReadSet, set[int]]:
 
 
 def numbers(several: list[Range]) -> list[int]:
-    return [one for first, last in several for one in range(first, last + 1)]
+    return [seq for first, last in several for seq in range(first, last + 1)]
 
 
 @given(histories)
 def test_it_has_what_was_added_and_nothing_else(added: list[Range]) -> None:
     read, model = made_of(added)
-    assert {one for one in range(1, LAST + 2) if one in read} == model
+    assert {seq for seq in range(1, LAST + 2) if seq in read} == model
 
 
 @given(histories)
@@ -50,9 +50,9 @@ def test_the_order_of_adding_means_nothing(added: list[Range], order: list[int])
 
 
 @given(histories, ranges)
-def test_adding_again_changes_nothing(added: list[Range], one: Range) -> None:
-    once = made_of(added)[0].adding(*one)
-    assert once.adding(*one) == once
+def test_adding_again_changes_nothing(added: list[Range], span: Range) -> None:
+    once = made_of(added)[0].adding(*span)
+    assert once.adding(*span) == once
 
 
 @given(histories, st.integers(0, LAST + 5))

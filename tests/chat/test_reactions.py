@@ -52,7 +52,10 @@ async def test_a_reaction_that_is_taken_back_is_told_once(people: People) -> Non
         assert await device.all_heard("reaction:removed") == [{**gone, "rev": 4}]
     last = {**gone, "userId": bob.id, "totalCount": 0}
     assert await phone.do("reaction:remove", like) == last
-    assert await desk.hears("reaction:removed", lambda one: one["rev"] == 5) == {**last, "rev": 5}
+    assert await desk.hears("reaction:removed", lambda payload: payload["rev"] == 5) == {
+        **last,
+        "rev": 5,
+    }
     assert (await alice.ask("GET", f"/messages/{sent['id']}"))["reactions"] == []
     assert await outside.all_heard("reaction:removed") == []
 

@@ -50,7 +50,7 @@ async def test_a_conversation_is_read_up_to_a_message_or_to_the_newest(people: P
     alice, bob, stranger = people("alice", "bob", "stranger")
     talk = await alice.direct(bob)
     desk, phone, tablet, outside = await devices(alice, bob, bob, stranger)
-    sent = [await desk.say(talk, str(one)) for one in range(5)]
+    sent = [await desk.say(talk, str(number)) for number in range(5)]
     await phone.do("message:read", {"messageId": sent[1]["id"]})
 
     up_to = {"conversationId": talk["id"], "upToMessageId": sent[2]["id"]}
@@ -92,7 +92,7 @@ async def test_deleted_messages_are_not_unread_and_own_ones_never_were(people: P
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk, phone = await devices(alice, bob)
-    sent = [await desk.say(talk, str(one)) for one in range(4)]
+    sent = [await desk.say(talk, str(number)) for number in range(4)]
     await phone.say(talk, "Mine")
     await desk.do("message:delete", {"messageId": sent[0]["id"]})
     await phone.do("message:delete", {"messageId": sent[1]["id"], "scope": "self"})

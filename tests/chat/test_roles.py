@@ -13,7 +13,7 @@ from tests.support.shapes import A_TIME, participant
 
 async def role_of(viewer: Person, talk: Any, person: Person) -> str:
     seen = await viewer.ask("GET", f"/conversations/{talk['id']}")
-    return next(one["role"] for one in seen["participants"] if one["userId"] == person.id)
+    return next(entry["role"] for entry in seen["participants"] if entry["userId"] == person.id)
 
 
 async def cast(people: People) -> tuple[Any, list[Person]]:
@@ -22,8 +22,8 @@ async def cast(people: People) -> tuple[Any, list[Person]]:
         "owner", "admin", "admin", "member", "member", "stranger"
     )
     talk = await owner.group(admin, other_admin, member, other)
-    for one in (admin, other_admin):
-        path = f"/conversations/{talk['id']}/participants/{one.id}"
+    for person in (admin, other_admin):
+        path = f"/conversations/{talk['id']}/participants/{person.id}"
         await owner.ask("PATCH", path, {"role": "admin"})
     return talk, [owner, admin, other_admin, member, other, stranger]
 
@@ -50,13 +50,13 @@ async def test_someone_who_is_added_hears_the_conversation_from_then_on(people: 
     sent = await desk.say(group, "Welcome")
     assert await watch.all_heard("message:new") == [sent]
     reply = await tablet.say(group, "Hello")
-    assert await phone.hears("message:new", lambda one: one["id"] == reply["id"]) == reply
+    assert await phone.hears("message:new", lambda payload: payload["id"] == reply["id"]) == reply
 
     # Whoever is in it already stays as before, and it is told to nobody.
     both = {"userIds": [bob.id, carol.id, carol.id]}
     again = await alice.ask("POST", f"{path}/participants", both)
-    assert [one["userId"] for one in again["participants"]] == [
-        one["userId"] for one in after["participants"]
+    assert [entry["userId"] for entry in again["participants"]] == [
+        entry["userId"] for entry in after["participants"]
     ]
     for device in (desk, phone, tablet):
         assert len(await device.all_heard("participant:added")) == 1
@@ -95,14 +95,14 @@ async def test_someone_who_is_removed_hears_that_and_nothing_more(people: People
     assert len(await tablet.all_heard("message:new")) == 1
     assert (await bob.ask("GET", "/conversations"))["items"] == []
     left = await carol.ask("GET", path)
-    assert [one["userId"] for one in left["participants"]] == sorted([alice.id, carol.id])
+    assert [entry["userId"] for entry in left["participants"]] == sorted([alice.id, carol.id])
     assert (await alice.refused("DELETE", f"{path}/participants/{bob.id}")).code == "NOT_FOUND"
 
     # What he wrote stays, and he may come back.
     await alice.ask("POST", f"{path}/participants", {"userIds": [bob.id]})
     assert (await tablet.hears("conversation:joined"))["id"] == group["id"]
     items = (await bob.ask("GET", f"{path}/messages"))["items"]
-    assert [one["content"] for one in items] == ["I was here", "He is gone"]
+    assert [message["content"] for message in items] == ["I was here", "He is gone"]
 
 
 OWNER, ADMIN, PEER, MEMBER, OTHER, STRANGER = range(6)
@@ -166,14 +166,17 @@ async def test_there_is_one_owner_whoever_becomes_it(people: People) -> None:
 
     # Two heirs at once: one of them gets it.
     answers = await asyncio.gather(
-        *[owner.request("PATCH", f"{path}/{one.id}", {"role": "owner"}) for one in (admin, member)]
+        *[
+            owner.request("PATCH", f"{path}/{person.id}", {"role": "owner"})
+            for person in (admin, member)
+        ]
     )
     assert sorted(status for status, _ in answers) == [200, 403]
     heir = admin if answers[0][0] == 200 else member
     assert await role_of(owner, talk, heir) == "owner"
     assert await role_of(owner, talk, owner) == "admin"
     seen = await owner.ask("GET", f"/conversations/{talk['id']}")
-    assert [one["role"] for one in seen["participants"]].count("owner") == 1
+    assert [entry["role"] for entry in seen["participants"]].count("owner") == 1
     assert (await heir.request("DELETE", f"{path}/{owner.id}"))[0] == 204
 
 
@@ -181,8 +184,8 @@ async def test_an_owner_who_leaves_is_succeeded_by_the_longest_standing(people: 
     alice, bob, carol, dave, erin = people("alice", "bob", "carol", "dave", "erin")
     talk = await alice.group()
     path = f"/conversations/{talk['id']}/participants"
-    for one, role in ((bob, "member"), (carol, "admin"), (dave, "admin"), (erin, "member")):
-        await alice.ask("POST", path, {"userIds": [one.id], "role": role})
+    for person, role in ((bob, "member"), (carol, "admin"), (dave, "admin"), (erin, "member")):
+        await alice.ask("POST", path, {"userIds": [person.id], "role": role})
         await asyncio.sleep(0.002)  # whoever came first is told by the millisecond
     phone = await erin.connect()
 
@@ -191,7 +194,7 @@ async def test_an_owner_who_leaves_is_succeeded_by_the_longest_standing(people: 
         assert await leaving.request("DELETE", f"{path}/{leaving.id}") == (204, None)
         assert (await phone.hears("participant:removed"))["userId"] == leaving.id
         news = await phone.hears("conversation:updated")
-        roles = {one["userId"]: one["role"] for one in news["participants"]}
+        roles = {entry["userId"]: entry["role"] for entry in news["participants"]}
         assert roles[heir.id] == "owner"
         assert list(roles.values()).count("owner") == 1
         assert await role_of(erin, talk, heir) == "owner"
@@ -219,8 +222,10 @@ async def test_all_who_leave_at_once_leave_nobody_behind(people: People) -> None
     talk, everyone = await cast(people)
     inside = everyone[:STRANGER]
     path = f"/conversations/{talk['id']}/participants"
-    answers = await asyncio.gather(*[one.request("DELETE", f"{path}/{one.id}") for one in inside])
+    answers = await asyncio.gather(
+        *[person.request("DELETE", f"{path}/{person.id}") for person in inside]
+    )
     assert [status for status, _ in answers] == [204] * 5
-    for one in inside:
-        assert (await one.refused("GET", f"/conversations/{talk['id']}")).code == "NOT_FOUND"
-        assert (await one.ask("GET", "/conversations"))["items"] == []
+    for person in inside:
+        assert (await person.refused("GET", f"/conversations/{talk['id']}")).code == "NOT_FOUND"
+        assert (await person.ask("GET", "/conversations"))["items"] == []

@@ -35,8 +35,8 @@ async def test_who_asks_for_much_at_once_gets_it_as_fast_as_it_reads(
 
     if transport == "websocket":
         slow = await BareSocket.connect(bob, receive_buffer=4096)
-        for one in asked:
-            await slow.write(one)
+        for request in asked:
+            await slow.write(request)
         await asyncio.sleep(0.5)
         acks: list[bytes] = []
         async with asyncio.timeout(20):
@@ -47,15 +47,15 @@ async def test_who_asks_for_much_at_once_gets_it_as_fast_as_it_reads(
         slow.abort()
     else:
         poller = await Polling.connect(bob)
-        for one in asked:
-            assert (await poller.post(one))[0] == 200
+        for request in asked:
+            assert (await poller.post(request))[0] == 200
         await asyncio.sleep(0.5)
-        acks = [one.encode() for one in await poller.poll_for("43", PAGES, within=20)]
+        acks = [packet.encode() for packet in await poller.poll_for("43", PAGES, within=20)]
     for n, ack in enumerate(acks):
         number, _, body = ack[2:].partition(b"[")
         assert int(number) == n
         answer: Any = json.loads(b"[" + body)[0]
-        assert [one["seq"] for one in answer["data"]["messages"]] == [1, 2, 3, 4]
+        assert [message["seq"] for message in answer["data"]["messages"]] == [1, 2, 3, 4]
     await desk.caught_up()
 
 
@@ -72,9 +72,9 @@ async def test_who_asks_for_much_and_takes_nothing_is_let_go(
         assert (await (await desk.say(talk, LONG, f"{n}")))["ok"]
     sync = {"conversationId": talk["id"], "afterRev": 0}
     stuck = [await BareSocket.connect(bob, receive_buffer=4096) for _ in range(2)]
-    for one in stuck:
+    for client in stuck:
         for n in range(PAGES):
-            await one.write(event(n, "messages:sync", sync))
+            await client.write(event(n, "messages:sync", sync))
     poller = await Polling.connect(bob)
     await poller.post("\x1e".join(event(n, "messages:sync", sync) for n in range(PAGES)))
     await desk.until(lambda: desk.told("user:offline"), within=8)
@@ -84,5 +84,5 @@ async def test_who_asks_for_much_and_takes_nothing_is_let_go(
         await again.write(event(n, "messages:sync", sync))
     await asyncio.sleep(0.3)
     assert await asyncio.wait_for(server.stop(), 8) == 0
-    for one in (*stuck, again):
-        one.abort()
+    for client in (*stuck, again):
+        client.abort()

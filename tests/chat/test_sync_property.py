@@ -115,12 +115,12 @@ def comparable(messages: list[Any]) -> list[Any]:
     """What a deleted message was before is nobody's business any more."""
     return [
         {
-            key: one[key]
+            key: message[key]
             for key in ("id", "seq", "rev", "senderId", "content", "isDeleted", "deletedAt")
         }
-        if one["isDeleted"]
-        else one
-        for one in messages
+        if message["isDeleted"]
+        else message
+        for message in messages
     ]
 
 

@@ -45,9 +45,13 @@ async def test_it_ends_by_itself_some_time_after_the_last_start(people: People) 
     await desk.do("typing:start", here)
     again = asyncio.get_running_loop().time()
     # The tests' server lets it last one second: the one that was not begun again ends first.
-    assert not (await phone.hears("user:recording", lambda one: not one["isActive"]))["isActive"]
+    assert not (await phone.hears("user:recording", lambda payload: not payload["isActive"]))[
+        "isActive"
+    ]
     assert len(await phone.all_heard("user:typing")) == 1
-    assert not (await phone.hears("user:typing", lambda one: not one["isActive"]))["isActive"]
+    assert not (await phone.hears("user:typing", lambda payload: not payload["isActive"]))[
+        "isActive"
+    ]
     assert 0.9 < asyncio.get_running_loop().time() - again < 2
     assert len(await phone.all_heard("user:typing")) == 2
 
@@ -60,7 +64,7 @@ async def test_it_ends_at_once_when_the_socket_goes(people: People) -> None:
     await desk.do("recording:start", {"conversationId": group["id"]})
     await laptop.hears("user:recording")
     await desk.close()
-    await laptop.hears("user:recording", lambda one: not one["isActive"], within=0.5)
+    await laptop.hears("user:recording", lambda payload: not payload["isActive"], within=0.5)
     typing = {"userId": alice.id, "type": "typing", "timestamp": A_TIME}
     recording = {**typing, "type": "recording"}
     assert await phone.all_heard("user:typing") == [
@@ -82,9 +86,11 @@ async def test_alice_types_as_long_as_one_of_her_devices_does(people: People) ->
     await desk.do("typing:start", here)
     await tablet.do("typing:start", here)
     await desk.do("typing:stop", here)
-    assert [one["isActive"] for one in await phone.all_heard("user:typing")] == [True]
+    assert [payload["isActive"] for payload in await phone.all_heard("user:typing")] == [True]
     await tablet.close()
-    assert not (await phone.hears("user:typing", lambda one: not one["isActive"]))["isActive"]
+    assert not (await phone.hears("user:typing", lambda payload: not payload["isActive"]))[
+        "isActive"
+    ]
     assert len(await phone.all_heard("user:typing")) == 2
 
 
@@ -98,9 +104,9 @@ async def test_typing_and_recording_are_two_things_in_each_conversation(people: 
     await desk.do("typing:stop", {"conversationId": talk["id"]})
     await phone.caught_up()
     assert [
-        (name, one["conversationId"] == group["id"], one["isActive"])
-        for name, one in phone.heard
-        if name.startswith("user:") and "isActive" in one
+        (name, payload["conversationId"] == group["id"], payload["isActive"])
+        for name, payload in phone.heard
+        if name.startswith("user:") and "isActive" in payload
     ] == [
         ("user:typing", False, True),
         ("user:recording", False, True),

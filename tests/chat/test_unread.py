@@ -15,7 +15,7 @@ async def unread(person: Person, talk: Any) -> int:
     """The count, which is the same wherever it is shown."""
     answer = await person.ask("GET", f"/conversations/{talk['id']}/unread-count")
     listed = await person.ask("GET", "/conversations")
-    (item,) = [one for one in listed["items"] if one["id"] == talk["id"]]
+    (item,) = [conversation for conversation in listed["items"] if conversation["id"] == talk["id"]]
     assert answer == {"conversationId": talk["id"], "count": item["unreadCount"]}
     return int(answer["count"])
 
@@ -51,25 +51,27 @@ async def test_messages_may_be_read_in_any_order(people: People) -> None:
         assert await unread(bob, talk) == left
     assert left == 0
     seen = await bob.ask("GET", f"/conversations/{talk['id']}")
-    assert {one["userId"]: one["lastReadSeq"] for one in seen["participants"]}[bob.id] == 6
+    assert {
+        participant["userId"]: participant["lastReadSeq"] for participant in seen["participants"]
+    }[bob.id] == 6
 
 
 async def test_reading_up_to_a_message_counts_what_became_read_by_it(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     path = f"/conversations/{talk['id']}/read"
-    one, two, _ = await say(alice, talk, *"123")
+    first, second, _ = await say(alice, talk, *"123")
     (mine,) = await say(bob, talk, "4")
     five, six = await say(alice, talk, *"56")
     await read(bob, five)
-    await alice.ask("DELETE", f"/messages/{two['id']}")
+    await alice.ask("DELETE", f"/messages/{second['id']}")
     assert await unread(bob, talk) == 3
 
     up_to_mine = await bob.ask("PUT", path, {"upToMessageId": mine["id"]})
     assert (up_to_mine["upToMessageId"], up_to_mine["count"]) == (mine["id"], 2)
     assert await unread(bob, talk) == 1
-    earlier = await bob.ask("PUT", path, {"upToMessageId": one["id"]})
-    assert (earlier["upToMessageId"], earlier["count"]) == (one["id"], 0)
+    earlier = await bob.ask("PUT", path, {"upToMessageId": first["id"]})
+    assert (earlier["upToMessageId"], earlier["count"]) == (first["id"], 0)
     whole = await bob.ask("PUT", path)
     assert (whole["upToMessageId"], whole["count"]) == (six["id"], 1)
     assert await unread(bob, talk) == 0
@@ -81,20 +83,20 @@ async def test_reading_up_to_a_message_counts_what_became_read_by_it(people: Peo
 async def test_what_was_deleted_or_hidden_is_not_unread(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     group = await alice.group(bob, carol)
-    one, two, three, four = await say(alice, group, *"1234")
-    await alice.ask("DELETE", f"/messages/{one['id']}")
+    first, second, third, fourth = await say(alice, group, *"1234")
+    await alice.ask("DELETE", f"/messages/{first['id']}")
     assert (await unread(bob, group), await unread(carol, group)) == (3, 3)
-    await bob.ask("DELETE", f"/messages/{two['id']}?scope=self")
+    await bob.ask("DELETE", f"/messages/{second['id']}?scope=self")
     assert (await unread(bob, group), await unread(carol, group)) == (2, 3)
     # Hidden and then deleted for all, or the other way round, counts once.
-    await alice.ask("DELETE", f"/messages/{two['id']}")
-    await bob.ask("DELETE", f"/messages/{one['id']}?scope=self")
+    await alice.ask("DELETE", f"/messages/{second['id']}")
+    await bob.ask("DELETE", f"/messages/{first['id']}?scope=self")
     assert (await unread(bob, group), await unread(carol, group)) == (2, 2)
     # Read, and then hidden or deleted.
-    await read(bob, three)
-    await bob.ask("DELETE", f"/messages/{three['id']}?scope=self")
-    await read(carol, four)
-    await alice.ask("DELETE", f"/messages/{four['id']}")
+    await read(bob, third)
+    await bob.ask("DELETE", f"/messages/{third['id']}?scope=self")
+    await read(carol, fourth)
+    await alice.ask("DELETE", f"/messages/{fourth['id']}")
     assert (await unread(bob, group), await unread(carol, group)) == (0, 1)
 
 
@@ -118,7 +120,7 @@ async def test_each_has_a_count_of_ones_own(people: People) -> None:
     # Who comes later can read all of it, and has read none of it.
     assert (await unread(bob, group), await unread(carol, group)) == (0, 2)
     await say(bob, group, "3")
-    assert [await unread(one, group) for one in (alice, bob, carol)] == [1, 0, 3]
+    assert [await unread(person, group) for person in (alice, bob, carol)] == [1, 0, 3]
     stranger = people("stranger")
     refusal = await stranger.refused("GET", f"/conversations/{group['id']}/unread-count")
     assert refusal.code == "NOT_FOUND"
@@ -143,43 +145,43 @@ async def test_whatever_happens_in_a_talk_the_counts_stay_exact(people: People, 
     alice, bob, carol = people("alice", "bob", "carol")
     everyone = [alice, bob, carol]
     talk = await alice.group(bob, carol)
-    devices = {one.id: await one.connect() for one in everyone}
+    devices = {person.id: await person.connect() for person in everyone}
     said: list[Said] = []
 
     async def send(who: Person) -> None:
         said.append(Said(await devices[who.id].say(talk, "Words"), who))
 
     async def delete(who: Person) -> None:
-        mine = [one for one in said if one.sender is who]
+        mine = [entry for entry in said if entry.sender is who]
         if mine:
-            one = chance.choice(mine)
-            await who.ask("DELETE", f"/messages/{one.message['id']}")
-            one.deleted = True
+            entry = chance.choice(mine)
+            await who.ask("DELETE", f"/messages/{entry.message['id']}")
+            entry.deleted = True
 
     async def hide(who: Person) -> None:
-        one = chance.choice(said)
-        where = {"messageId": one.message["id"], "scope": "self"}
+        entry = chance.choice(said)
+        where = {"messageId": entry.message["id"], "scope": "self"}
         await devices[who.id].do("message:delete", where)
-        one.hidden_by.add(who.id)
+        entry.hidden_by.add(who.id)
 
     async def mark(who: Person) -> None:
-        one = chance.choice(said)
-        await devices[who.id].do("message:read", {"messageId": one.message["id"]})
-        one.read_by.add(who.id)
+        entry = chance.choice(said)
+        await devices[who.id].do("message:read", {"messageId": entry.message["id"]})
+        entry.read_by.add(who.id)
 
     async def mark_up_to(who: Person) -> None:
         upto = chance.randint(0, len(said) - 1)
         where = {"conversationId": talk["id"], "upToMessageId": said[upto].message["id"]}
         done = await devices[who.id].do("conversation:read", where)
-        assert done["count"] == sum(one.unread_by(who) for one in said[: upto + 1])
-        for one in said[: upto + 1]:
-            one.read_by.add(who.id)
+        assert done["count"] == sum(entry.unread_by(who) for entry in said[: upto + 1])
+        for entry in said[: upto + 1]:
+            entry.read_by.add(who.id)
 
     await send(alice)
     for _ in range(60):
         what = chance.choices([send, delete, hide, mark, mark_up_to], [12, 2, 3, 8, 1])[0]
         await what(chance.choice(everyone))
         who = chance.choice(everyone)
-        assert await unread(who, talk) == sum(one.unread_by(who) for one in said)
+        assert await unread(who, talk) == sum(entry.unread_by(who) for entry in said)
     for who in everyone:
-        assert await unread(who, talk) == sum(one.unread_by(who) for one in said)
+        assert await unread(who, talk) == sum(entry.unread_by(who) for entry in said)

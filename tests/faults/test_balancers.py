@@ -18,30 +18,30 @@ from tests.support.servers import INTERNAL_SECRET, ROOT
 
 
 async def test_the_outside_sees_the_sockets_and_nothing_else(balanced: Balanced) -> None:
-    _, _, one, people = balanced
+    _, _, balancer, people = balanced
     (alice,) = (people("alice"),)
     secret = {"X-Internal-Secret": INTERNAL_SECRET, "X-User-Id": alice.id}
     paths = ("/", "/health", "/ready", "/metrics", "/api/conversations", "/api/users/sync")
     for path in (*paths, "/socket.io/../metrics", "/socket.io/%2e%2e/metrics"):
-        async with people.session.get(one.sockets + path, headers=secret) as answer:
+        async with people.session.get(balancer.sockets + path, headers=secret) as answer:
             assert answer.status == 404, path
     # For the Master Service there is /api, and for anybody else not even that.
     assert (await people.master("POST", "/users/sync", {"externalUserId": alice.id}))[0] == 201
     for path in ("/health", "/ready", "/metrics", "/socket.io/?EIO=4&transport=polling"):
-        async with people.session.get(one.rest + path) as answer:
+        async with people.session.get(balancer.rest + path) as answer:
             assert answer.status == 404, path
     elsewhere = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
     async with aiohttp.ClientSession(connector=elsewhere, headers=secret) as session:
-        async with session.get(f"{one.rest}/api/conversations") as answer:
+        async with session.get(f"{balancer.rest}/api/conversations") as answer:
             assert answer.status == 403
-        async with session.get(f"{one.sockets}/socket.io/?EIO=4&transport=polling") as answer:
+        async with session.get(f"{balancer.sockets}/socket.io/?EIO=4&transport=polling") as answer:
             assert answer.status == 200
 
 
 async def test_what_is_too_large_ends_at_the_balancer(balanced: Balanced) -> None:
-    _, _, one, people = balanced
+    _, _, balancer, people = balanced
     alice, bob = people("alice", "bob")
-    url = f"{one.sockets}/socket.io/?EIO=4&transport=polling"
+    url = f"{balancer.sockets}/socket.io/?EIO=4&transport=polling"
     async with people.session.get(url, headers={"X-Long": "x" * 40_000}) as answer:
         assert answer.status in (400, 431, 494)
     polling = await Polling.connect(bob)
@@ -51,7 +51,9 @@ async def test_what_is_too_large_ends_at_the_balancer(balanced: Balanced) -> Non
         "users": [{"externalUserId": f"{alice.id}-{n}", "name": "n" * 200} for n in range(1000)]
     }
     assert (await people.master("POST", "/users/sync/batch", many))[0] == 200
-    async with people.session.post(f"{one.rest}/api/users/sync", data=bytes(5_000_000)) as answer:
+    async with people.session.post(
+        f"{balancer.rest}/api/users/sync", data=bytes(5_000_000)
+    ) as answer:
         assert answer.status == 413
 
 
@@ -61,7 +63,10 @@ async def test_nodes_know_where_clients_are_whatever_they_claim(
 ) -> None:
     settings = {"TRUSTED_PROXIES": "127.0.0.1/32", "SOCKETS_PER_ADDRESS": "2"}
     a, b = await start(NODE_NAME="a", **settings), await start(NODE_NAME="b", **settings)
-    async with proxy(name, tmp_path, (a, b)) as one, contextlib.AsyncExitStack() as open_sockets:
+    async with (
+        proxy(name, tmp_path, (a, b)) as balancer,
+        contextlib.AsyncExitStack() as open_sockets,
+    ):
         opened: list[aiohttp.ClientWebSocketResponse] = []
 
         async def come(address: str, **headers: str) -> int:
@@ -70,7 +75,7 @@ async def test_nodes_know_where_clients_are_whatever_they_claim(
                 aiohttp.ClientSession(connector=connector)
             )
             try:
-                url = f"{one.sockets}/socket.io/?EIO=4&transport=websocket"
+                url = f"{balancer.sockets}/socket.io/?EIO=4&transport=websocket"
                 opened.append(await session.ws_connect(url, headers=headers))
             except aiohttp.WSServerHandshakeError as error:
                 return error.status

@@ -35,16 +35,16 @@ async def test_every_transport_gets_through_and_both_nodes_have_clients(balanced
     for transports in TRANSPORTS.values():
         ours = await asyncio.gather(
             *[
-                browser_on(node, one, transports)
-                for node, one in zip("ababab", everybody, strict=True)
+                browser_on(node, person, transports)
+                for node, person in zip("ababab", everybody, strict=True)
             ]
         )
         if len(transports) == 2:
             await asyncio.gather(*[upgraded(browser) for browser in ours])
         for browser in ours:
             sent = await browser.say(talk, "Through to my node, and on to the other")
-            for one in ours:
-                assert await one.hears("message:new") == sent
+            for listener in ours:
+                assert await listener.hears("message:new") == sent
         await asyncio.gather(*[browser.close() for browser in ours])
     assert len(await history(everybody[1], talk)) == 18
 
@@ -60,7 +60,7 @@ async def test_every_transport_gets_through_and_both_nodes_have_clients(balanced
 async def test_a_client_that_goes_away_while_it_polls_is_missed_at_once(balanced: Balanced) -> None:
     *nodes, _, people = balanced
     polling = [await Polling.connect(people("guest")) for _ in range(6)]
-    polls = [asyncio.create_task(one.get()) for one in polling]
+    polls = [asyncio.create_task(browser.get()) for browser in polling]
     await asyncio.sleep(0.3)
     assert sum([await connections(node) for node in nodes]) == 6
     for poll in polls:
@@ -78,17 +78,17 @@ async def test_a_drained_node_is_left_without_a_failure_and_filled_again(
     names = ("alice", "bob", "carol", "dave", "erin", "frank", "grace")
     alice, bob, carol, dave, erin, *idle = people(*names)
     talk = await alice.group(bob, carol, dave, erin)
-    talkers = [Patient(one, talk, 2) for one in (alice, bob, carol, dave)]
-    running = [asyncio.create_task(one.run()) for one in talkers]
+    talkers = [Patient(person, talk, 2) for person in (alice, bob, carol, dave)]
+    running = [asyncio.create_task(talker.run()) for talker in talkers]
     browsers = [
         await browser_on(node, erin, transports)
         for transports in TRANSPORTS.values()
         for node in "ab"
     ]
-    quiet = [await Wire.connect(one) for one in idle for _ in range(10)]
+    quiet = [await Wire.connect(person) for person in idle for _ in range(10)]
     newcomers, master = Newcomers(people), MasterService(alice, talk)
     await asyncio.sleep(0.5)
-    assert {node_of_wire(one.wire) for one in talkers} == {"a", "b"}
+    assert {node_of_wire(talker.wire) for talker in talkers} == {"a", "b"}
     here = [browser for browser in browsers if node_of(browser) == "a"]
 
     began = time.monotonic()
@@ -133,9 +133,9 @@ async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
     a, _, _, people = balanced
     alice, bob, carol = people("alice", "bob", "carol")
     talk = await alice.group(bob, carol)
-    talkers = [Patient(one, talk, 2) for one in (alice, bob)]
-    running = [asyncio.create_task(one.run()) for one in talkers]
-    browsers = [await browser_on("a", carol, one) for one in TRANSPORTS.values()]
+    talkers = [Patient(person, talk, 2) for person in (alice, bob)]
+    running = [asyncio.create_task(talker.run()) for talker in talkers]
+    browsers = [await browser_on("a", carol, transport) for transport in TRANSPORTS.values()]
     elsewhere = await browser_on("b", carol, ["websocket"])
     newcomers, master = Newcomers(people), MasterService(alice, talk)
     await asyncio.sleep(0.5)
@@ -147,7 +147,7 @@ async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
         await browser.hears("connected", within=10)
         assert node_of(browser) == "b"
     assert time.monotonic() - killed < 5
-    await when(lambda: master.said > 20 and all(one.said > 20 for one in talkers))
+    await when(lambda: master.said > 20 and all(talker.said > 20 for talker in talkers))
     await newcomers.end()
     await master.end()
     assert newcomers.refused == []

@@ -23,8 +23,8 @@ async def test_nobody_waits_for_somebody_else_s_answer(
     """Each caller hears UNAVAILABLE within 5 s, however many ask before, and whatever waits behind."""
     people = people_of(await start(own_mongo.url))
     alice, *friends = people("alice", *[f"friend{n}" for n in range(10)])
-    talks = [await alice.direct(one) for one in friends]
-    wires = [await Wire.connect(one) for one in friends]
+    talks = [await alice.direct(person) for person in friends]
+    wires = [await Wire.connect(person) for person in friends]
     sent = [
         (await (await wire.say(talk, "x")))["data"] for wire, talk in zip(wires, talks, strict=True)
     ]
@@ -69,13 +69,13 @@ async def test_who_comes_back_while_the_going_is_being_recorded_is_here(
         assert (await alice.ask("GET", f"/users/{bob.id}/presence"))["status"] == "online"
         told = [
             name
-            for name, one in listener.heard
-            if name.startswith("user:o") and one["userId"] == bob.id
+            for name, payload in listener.heard
+            if name.startswith("user:o") and payload["userId"] == bob.id
         ]
         assert told == ["user:online", "user:offline"] * (len(told) // 2) + ["user:online"]
     await Wire.connect(carol)
     await listener.until(
-        lambda: carol.id in {one["userId"] for one in listener.told("user:online")}
+        lambda: carol.id in {payload["userId"] for payload in listener.told("user:online")}
     )
 
 

@@ -70,7 +70,7 @@ async def test_mongod_is_killed_and_started_again(
     await stranger.until(lambda: any(frame.startswith("44") for frame in stranger.frames))
     assert '"code":"UNAVAILABLE"' in stranger.frames[-1]
     assert time.monotonic() - began < 5.2
-    assert [(one.code, one.status) for one in refusals] == [("UNAVAILABLE", 503)] * len(asked)
+    assert [(error.code, error.status) for error in refusals] == [("UNAVAILABLE", 503)] * len(asked)
     assert await ready(people) == 503
     async with people.session.get(f"{people.server.rest}/health") as answer:
         assert answer.status == 200
@@ -111,8 +111,8 @@ async def test_mongod_stands_still_while_messages_are_changed(
     """No transaction that was cut off holds up its conversation, or any other, afterwards."""
     people = people_of(await start(own_mongo.url))
     alice, *friends = people("alice", *[f"friend{n}" for n in range(8)])
-    talks = [await alice.direct(one) for one in friends]
-    listener, *wires = [await Wire.connect(one) for one in (alice, *friends)]
+    talks = [await alice.direct(person) for person in friends]
+    listener, *wires = [await Wire.connect(person) for person in (alice, *friends)]
     sent = [
         (await (await wire.say(talk, "x")))["data"] for wire, talk in zip(wires, talks, strict=True)
     ]
@@ -126,7 +126,9 @@ async def test_mongod_stands_still_while_messages_are_changed(
             )
             results[message["id"]].append((text, answer))
 
-    edits = [asyncio.create_task(edit(wire, one)) for wire, one in zip(wires, sent, strict=True)]
+    edits = [
+        asyncio.create_task(edit(wire, message)) for wire, message in zip(wires, sent, strict=True)
+    ]
     await listener.until(lambda: len(listener.told("message:updated")) > 100)
     own_mongo.signal(signal.SIGSTOP)
     await asyncio.gather(*edits)
@@ -138,7 +140,9 @@ async def test_mongod_stands_still_while_messages_are_changed(
         answers = [await wire.say(talk, "y", "y") for wire, talk in failed]
         done = await asyncio.gather(*answers)
         failed = [
-            one for one, answer in zip(failed, done, strict=True) if not answer or not answer["ok"]
+            pair
+            for pair, answer in zip(failed, done, strict=True)
+            if not answer or not answer["ok"]
         ]
         assert time.monotonic() - began < 10, "conversations are held up"
     for wire, talk, message in zip(wires, talks, sent, strict=True):
@@ -149,8 +153,12 @@ async def test_mongod_stands_still_while_messages_are_changed(
         assert first["content"] == texts[-2][0] or first["rev"] > sent[0]["rev"]
         # What was stored without an answer is found out, and told, a moment later.
         await wire.until(lambda wire=wire: wire.told("message:new")[-1]["content"] == "y")
-        heard = [one for one in wire.told("message:updated") if one["messageId"] == message["id"]]
-        revs = [one["rev"] for one in heard]
+        heard = [
+            payload
+            for payload in wire.told("message:updated")
+            if payload["messageId"] == message["id"]
+        ]
+        revs = [payload["rev"] for payload in heard]
         assert revs == sorted(set(revs))
         assert heard[-1]["content"] == first["content"]
         assert heard[-1]["rev"] == first["rev"]

@@ -36,7 +36,7 @@ async def test_what_was_acknowledged_is_stored_and_the_clients_are_told_to_come_
             await asyncio.sleep(0.0005)
 
     streams = [asyncio.create_task(stream(number)) for number in range(3)]
-    await when(lambda: sum(one.done() for one in asked[0]) > 50)
+    await when(lambda: sum(request.done() for request in asked[0]) > 50)
     began = time.monotonic()
     server.signal(signal.SIGTERM)
     assert await server.stop() == 0
@@ -44,22 +44,26 @@ async def test_what_was_acknowledged_is_stored_and_the_clients_are_told_to_come_
     for wire in wires:
         assert await wire.ended() == RESTARTS
     await asyncio.gather(*streams)
-    answers = [await asyncio.gather(*one) for one in asked]
-    done = [one for several in answers for one in several if one is not None]
-    assert [one for one in done if not one["ok"]] == [], "what was taken in was finished"
+    answers = [await asyncio.gather(*requests) for requests in asked]
+    done = [answer for several in answers for answer in several if answer is not None]
+    assert [answer for answer in done if not answer["ok"]] == [], "what was taken in was finished"
 
     await server.start()
     log = await history(bob, talk)
     by_id = {message["id"]: message for message in log}
     assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
-    assert all(by_id[one["data"]["id"]] == one["data"] for one in done)
+    assert all(by_id[answer["data"]["id"]] == answer["data"] for answer in done)
     for number, person in enumerate((alice, bob, carol)):
         said = [message["content"] for message in log if message["senderId"] == person.id]
         assert said == [f"{number} {n}" for n in range(len(said))]
     back = await Wire.connect(alice)
     repeats = [await back.say(talk, f"0 {n}", f"{n}") for n in range(len(asked[0]))]
     assert all(answer and answer["ok"] for answer in await asyncio.gather(*repeats))
-    said = [one["content"] for one in await history(bob, talk) if one["senderId"] == alice.id]
+    said = [
+        message["content"]
+        for message in await history(bob, talk)
+        if message["senderId"] == alice.id
+    ]
     assert said == [f"0 {n}" for n in range(len(asked[0]))]
 
 

@@ -69,7 +69,7 @@ async def test_a_kill_in_a_stream_of_sends_loses_and_doubles_nothing(
     await server.start()
     log = await history(dave, talk)
     by_id = {message["id"]: message for message in log}
-    assert {one: by_id.get(one) for one in stored} == stored
+    assert {message_id: by_id.get(message_id) for message_id in stored} == stored
     assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
     assert (await dave.ask("GET", "/conversations"))["items"][0]["id"] == talk["id"]
 
@@ -81,7 +81,9 @@ async def test_a_kill_in_a_stream_of_sends_loses_and_doubles_nothing(
             answer = answers[number][n] if n < len(answers[number]) else None
             if answer is None or not answer["ok"] or n % 7 == 0:
                 repeats.append(await wire.say(talk, f"{number} {n}", f"{n}"))
-    assert [one for one in await asyncio.gather(*repeats) if one is None or not one["ok"]] == []
+    assert [
+        answer for answer in await asyncio.gather(*repeats) if answer is None or not answer["ok"]
+    ] == []
 
     log = await history(dave, talk)
     assert [message["seq"] for message in log] == list(range(1, 3 * count + 1))
@@ -91,10 +93,10 @@ async def test_a_kill_in_a_stream_of_sends_loses_and_doubles_nothing(
         said = [message["content"] for message in log if message["senderId"] == person.id]
         assert said == [f"{number} {n}" for n in range(count)]
     by_id = {message["id"]: message for message in log}
-    assert {one: by_id.get(one) for one in stored} == stored
+    assert {message_id: by_id.get(message_id) for message_id in stored} == stored
     assert await unread_counts(everyone, talk) == [2 * count, 2 * count, 2 * count, 3 * count]
     listed = (await dave.ask("GET", "/conversations"))["items"]
-    assert [(one["id"], one["unreadCount"]) for one in listed] == [
+    assert [(conversation["id"], conversation["unreadCount"]) for conversation in listed] == [
         (talk["id"], 3 * count),
         (other["id"], 1),
     ]
@@ -118,7 +120,9 @@ async def test_the_list_is_in_order_after_a_kill_right_behind_an_acknowledgement
         await asyncio.sleep(0.002)
     await server.kill()
     await server.start()
-    listed = [one["name"] for one in (await bob.ask("GET", "/conversations"))["items"]]
+    listed = [
+        conversation["name"] for conversation in (await bob.ask("GET", "/conversations"))["items"]
+    ]
     assert listed == ["4", "3", "2", "1", "0", "5"]
 
 
@@ -129,8 +133,8 @@ async def test_conversations_go_on_at_once_after_a_kill_in_a_stream_of_edits(
     server = await start()
     people = people_of(server)
     alice, *others = people("alice", *[f"friend{n}" for n in range(8)])
-    talks = [await alice.direct(one) for one in others]
-    wires = [await Wire.connect(one) for one in others]
+    talks = [await alice.direct(person) for person in others]
+    wires = [await Wire.connect(person) for person in others]
     sent = [
         (await (await wire.say(talk, "x")))["data"] for wire, talk in zip(wires, talks, strict=True)
     ]
@@ -150,20 +154,22 @@ async def test_conversations_go_on_at_once_after_a_kill_in_a_stream_of_edits(
             else:
                 texts[message["id"]].append(text)
 
-    edits = [asyncio.create_task(edit(wire, one)) for wire, one in zip(wires, sent, strict=True)]
+    edits = [
+        asyncio.create_task(edit(wire, message)) for wire, message in zip(wires, sent, strict=True)
+    ]
     await when(lambda: rounds >= 100)
     await server.kill()
     await asyncio.gather(*edits)
     await server.start()
 
-    again = [await Wire.connect(one) for one in others]
+    again = [await Wire.connect(person) for person in others]
     began = time.monotonic()
     answers = await asyncio.gather(
         *[await wire.say(talk, "y", "y") for wire, talk in zip(again, talks, strict=True)]
     )
     changes = [
-        await wire.ask("reaction:add", {"messageId": one["id"], "emoji": "👍"})
-        for wire, one in zip(again, sent, strict=True)
+        await wire.ask("reaction:add", {"messageId": message["id"], "emoji": "👍"})
+        for wire, message in zip(again, sent, strict=True)
     ]
     answers += await asyncio.gather(*changes)
     assert [answer for answer in answers if answer is None or not answer["ok"]] == []
@@ -171,7 +177,7 @@ async def test_conversations_go_on_at_once_after_a_kill_in_a_stream_of_edits(
     for talk, message in zip(talks, sent, strict=True):
         first, second = await history(alice, talk)
         assert [first["seq"], second["seq"], second["content"]] == [1, 2, "y"]
-        assert (first["id"], [one["emoji"] for one in first["reactions"]]) == (
+        assert (first["id"], [reaction["emoji"] for reaction in first["reactions"]]) == (
             message["id"],
             ["👍"],
         )

@@ -38,7 +38,7 @@ async def test_a_node_that_is_replaced_under_load_loses_nothing(
     people = people_of(server)
     alice, bob, carol, dave, *idle = people("alice", "bob", "carol", "dave", "erin", "frank")
     talk = await alice.group(bob, carol, dave)
-    talkers = [Talker(one, talk, UNDER_WAY) for one in (alice, bob, carol)]
+    talkers = [Talker(person, talk, UNDER_WAY) for person in (alice, bob, carol)]
     listener = Talker(bob, talk, 0)
     browser = await Browser.open(dave)
     await browser.hears("client:upgrade")
@@ -47,14 +47,14 @@ async def test_a_node_that_is_replaced_under_load_loses_nothing(
     stop = asyncio.Event()
 
     wired = [*talkers, listener]
-    running = [asyncio.create_task(one.run()) for one in wired]
+    running = [asyncio.create_task(talker.run()) for talker in wired]
     running.append(asyncio.create_task(talk_on(browser, talk, said, stop)))
 
     for number in range(ROUNDS):
         await asyncio.sleep(0.7)
         # Those who say nothing make the crowd over which the end is spread.
-        quiet = [await Wire.connect(one) for one in idle for _ in range(15)]
-        goings = [asyncio.create_task(one.wire.gone.wait()) for one in wired]
+        quiet = [await Wire.connect(person) for person in idle for _ in range(15)]
+        goings = [asyncio.create_task(talker.wire.gone.wait()) for talker in wired]
         goings += [asyncio.create_task(wire.gone.wait()) for wire in quiet]
         began = time.monotonic()
         server.signal(signal.SIGTERM)
@@ -67,11 +67,11 @@ async def test_a_node_that_is_replaced_under_load_loses_nothing(
         await server.start()
         await browser.hears("client:disconnect")
         await browser.hears("connected", within=10)
-        assert [len(one.codes) for one in wired] == [number + 1] * len(wired)
+        assert [len(talker.codes) for talker in wired] == [number + 1] * len(wired)
 
     await asyncio.sleep(0.5)
-    for one in wired:
-        one.stopping = True
+    for talker in wired:
+        talker.stopping = True
     stop.set()
     async with asyncio.timeout(15):
         await asyncio.gather(*running)
@@ -80,19 +80,19 @@ async def test_a_node_that_is_replaced_under_load_loses_nothing(
     assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
     by_id = {message["id"]: message for message in log}
     for talker in talkers:
-        mine = [one["content"] for one in log if one["senderId"] == talker.person.id]
+        mine = [message["content"] for message in log if message["senderId"] == talker.person.id]
         assert mine == [f"{n}" for n in range(talker.said)], "once, and in order"
         assert sorted(talker.acked) == list(range(talker.said))
-        assert all(by_id[one["id"]] == one for one in talker.acked.values())
+        assert all(by_id[message["id"]] == message for message in talker.acked.values())
         assert talker.said > 200
-    assert [one["content"] for one in log if one["senderId"] == dave.id] == [
-        one["content"] for one in said
+    assert [message["content"] for message in log if message["senderId"] == dave.id] == [
+        message["content"] for message in said
     ]
     assert len(said) > 20
-    assert all(by_id[one["id"]] == one for one in said)
-    for one in wired:
-        assert await one.finish() == log
-        assert len(one.heard) == len(set(one.heard)), "nothing was announced twice"
-        assert one.refused == []
-        assert one.codes == [RESTARTS] * ROUNDS
+    assert all(by_id[message["id"]] == message for message in said)
+    for talker in wired:
+        assert await talker.finish() == log
+        assert len(talker.heard) == len(set(talker.heard)), "nothing was announced twice"
+        assert talker.refused == []
+        assert talker.codes == [RESTARTS] * ROUNDS
     assert await everything(browser, talk) == log

@@ -67,8 +67,8 @@ async def has_sockets(server: ChatServer, wanted: int) -> list[float]:
 
 
 def descendants(pid: int) -> list[int]:
-    found = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return found + [below for one in found for below in descendants(one)]
+    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return found + [below for child in found for below in descendants(child)]
 
 
 async def test_workers_need_redis(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ async def test_clients_land_on_all_workers_and_one_relay_serves_them(
     people = people_of(server)
     guests = people(*(f"guest{n}" for n in range(24)))
     talk = await guests[0].group(*guests[1:])
-    wires = await asyncio.gather(*[Wire.connect(one) for one in guests])
+    wires = await asyncio.gather(*[Wire.connect(person) for person in guests])
     per_worker = await has_sockets(server, 24)
     assert len(per_worker) == WORKERS
     assert min(per_worker) >= 1
@@ -100,7 +100,7 @@ async def test_clients_land_on_all_workers_and_one_relay_serves_them(
         assert wire.told("message:new") == log, "whichever worker took it"
 
     started = lines(server, "child.started")
-    assert sorted(one["child"] for one in started) == ["relay", "worker-1", "worker-2"]
+    assert sorted(line["child"] for line in started) == ["relay", "worker-1", "worker-2"]
     # Whichever is asked tells of all, in a form that Prometheus takes (`metrics` looks at that).
     for _ in range(6):
         now = await metrics(server)
@@ -135,18 +135,18 @@ async def test_a_worker_that_is_killed_loses_nothing_and_is_replaced(
     people = people_of(server)
     crowd = people(*(f"person{n}" for n in range(8)))
     talk = await crowd[0].group(*crowd[1:])
-    talkers = [Patient(one, talk, 1) for one in crowd]
-    running = [asyncio.create_task(one.run()) for one in talkers]
-    await until(lambda: all(one.said > 5 for one in talkers))
+    talkers = [Patient(person, talk, 1) for person in crowd]
+    running = [asyncio.create_task(talker.run()) for talker in talkers]
+    await until(lambda: all(talker.said > 5 for talker in talkers))
     assert lines(server, "child.ended") == [], "all can start at once on an empty database"
     os.kill(children(server)[0], signal.SIGKILL)
-    await until(lambda: any(one.codes for one in talkers))
+    await until(lambda: any(talker.codes for talker in talkers))
     await until(lambda: len(children(server)) == WORKERS + 1)
     await asyncio.sleep(1)
-    for one in talkers:
-        one.stopping = True
+    for talker in talkers:
+        talker.stopping = True
     await asyncio.wait(running, timeout=15)
-    assert [one.open for one in talkers] == [set()] * len(talkers)
+    assert [talker.open for talker in talkers] == [set()] * len(talkers)
     await asyncio.gather(*running)
 
     (ended,) = lines(server, "child.ended")
@@ -154,13 +154,13 @@ async def test_a_worker_that_is_killed_loses_nothing_and_is_replaced(
     log = await history(crowd[0], talk)
     assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
     by_id = {message["id"]: message for message in log}
-    for one in talkers:
-        assert sorted(one.acked) == list(range(one.said))
-        assert all(by_id[message["id"]] == message for message in one.acked.values())
-        mine = [message["content"] for message in log if message["senderId"] == one.person.id]
-        assert sorted(map(int, mine)) == list(range(one.said)), "once each"
+    for talker in talkers:
+        assert sorted(talker.acked) == list(range(talker.said))
+        assert all(by_id[message["id"]] == message for message in talker.acked.values())
+        mine = [message["content"] for message in log if message["senderId"] == talker.person.id]
+        assert sorted(map(int, mine)) == list(range(talker.said)), "once each"
     await all_heard(talkers, log)
-    assert any(len(one.wires) == 1 for one in talkers), "some were on the other"
+    assert any(len(talker.wires) == 1 for talker in talkers), "some were on the other"
     # Connections that come now land on the new one too.
     async with asyncio.timeout(15):
         while len(found := await sockets(server)) < WORKERS or not all(found):
