@@ -23,7 +23,7 @@ commands = typer.Typer(
     help="Webhooks: what waits, what was given up, and sending it again.", no_args_is_help=True
 )
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 Server = Annotated[
     str | None, typer.Option("--server", help="Where it runs: the settings' HOST and PORT.")
@@ -158,7 +158,7 @@ async def _ask(server: _Server, method: str, path: str, **kwargs: Any) -> Any:
     """The body of an answer that says yes; a sentence and the end otherwise."""
     import aiohttp  # noqa: PLC0415  the other commands start faster without
 
-    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     url = f"{server.address}/api/webhooks{path}"
     try:
         async with (

@@ -54,7 +54,7 @@ class OutboxAdmin:
     async def status(self) -> Mapping[str, Any]:
         """`{endpoints, relays}`: every endpoint, also those that are only known by what they left."""
         names = list(self._endpoints)
-        names += sorted(await self._left() - set(names))
+        names += sorted(await self._stored_names() - set(names))
         at = now()
         return {
             "endpoints": [await self._endpoint(name, at) for name in names],
@@ -62,7 +62,7 @@ class OutboxAdmin:
             "relays": await self._relays(),
         }
 
-    async def _left(self) -> set[str]:
+    async def _stored_names(self) -> set[str]:
         names = await self._backlog.names()
         for collection in (self._mongo.holds, self._mongo.deadletters):
             names.update(await collection.distinct("endpoint"))

@@ -76,8 +76,8 @@ class Deliveries:
         self._describe = describe
         self._retry = retry
         self._concurrency = concurrency
-        self._places = asyncio.Semaphore(concurrency)
-        """For what is in flight."""
+        self._sending = asyncio.Semaphore(concurrency)
+        """Bounds how many events are in flight."""
         self._observe = observe
         self._loop = asyncio.get_running_loop()
         self.queues = KeyQueues(self.pump)
@@ -127,7 +127,7 @@ class Deliveries:
     # --- sending it -----------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Give free places to queues that are ready."""
+        """Start work on queues whose turn it is, while there is room for it."""
         while (
             len(self._at_work) < QUEUES_PER_DELIVERY * self._concurrency
             and self._leases.valid
@@ -136,7 +136,7 @@ class Deliveries:
         ):
             task = self._loop.create_task(self._work(queue))
             self._at_work[task] = queue
-            task.add_done_callback(self._worked)
+            task.add_done_callback(self._work_ended)
 
     async def _work(self, queue: KeyQueue) -> None:
         """One queue's turn."""
@@ -192,7 +192,7 @@ class Deliveries:
             log.exception("an event cannot be made of a record", record=pending.id)
             await self._dead_letter(queue, pending, "The record cannot be read.")
             return True
-        async with self._places:
+        async with self._sending:
             if not self._is_ours(queue):
                 self.queues.forget(queue)
                 return False
@@ -272,7 +272,7 @@ class Deliveries:
                     self.queues.back_off(queue, queue.not_before - self._loop.time())
         self._failures = 0
 
-    def _worked(self, task: asyncio.Task[None]) -> None:
+    def _work_ended(self, task: asyncio.Task[None]) -> None:
         queue = self._at_work.pop(task)
         if not task.cancelled() and (error := task.exception()):
             log.error(

@@ -29,15 +29,15 @@ class Leases:
 
     A relay whose heart beat came too late has lost all of them, and begins anew under another id:
     whoever found it dead may have taken them.
-    `changed` is called after every look at them.
+    `checked` is called after every look at them.
     """
 
     def __init__(
-        self, mongo: Mongo, changed: Callable[[], None], quiet: Callable[[int], bool]
+        self, mongo: Mongo, checked: Callable[[], None], quiet: Callable[[int], bool]
     ) -> None:
         self._mongo = mongo
         self._lease = Lease(mongo.relays, LEASE_S)
-        self._changed = changed
+        self._checked = checked
         self._quiet = quiet
         self._id = new_id()
         self._valid_until = 0.0
@@ -63,7 +63,7 @@ class Leases:
                     await self._look()
             except DatabaseUnavailable:
                 log.warning("the relay waits for the database")
-            self._changed()
+            self._checked()
             await asyncio.sleep(LEAVE_S if self._leaving else TICK_S * random.uniform(0.8, 1.0))
 
     async def release(self) -> None:
@@ -104,7 +104,7 @@ class Leases:
         else:
             leaving, left = frozenset(sorted(mine)[share:]), self._leaving
             self.partitions, self._leaving = mine - leaving, leaving
-            # Only what was left at an earlier look: until `changed` is called, deliveries still begin.
+            # Only what was left at an earlier look: until `checked` is called, deliveries still begin.
             for partition in leaving & left:
                 if self._quiet(partition):
                     await self._mongo.relays.update_one(

@@ -50,7 +50,7 @@ class Relay:
         observe: Callable[[str, str, float, float], None],
     ) -> None:
         self._mongo = mongo
-        self._leases = Leases(mongo, self._looked, self._is_quiet)
+        self._leases = Leases(mongo, self._leases_checked, self._is_quiet)
         self._results = Results(mongo)
         self.deliveries = [
             Deliveries(
@@ -68,14 +68,14 @@ class Relay:
         ]
         self._of_slot: dict[str, Deliveries] = {}
         self._term = self._leases.term
-        self._look = asyncio.Event()
+        self._checked = asyncio.Event()
         self._wakeup = asyncio.Event()
-        self._hearing = False
+        self._following = False
 
     @property
     def healthy(self) -> bool:
         """Whether it has its place among the relays, and hears of what is new in its share."""
-        return self._leases.valid and (self._hearing or not self._leases.partitions)
+        return self._leases.valid and (self._following or not self._leases.partitions)
 
     @property
     def share(self) -> int:
@@ -101,8 +101,8 @@ class Relay:
 
     # --- terms ----------------------------------------------------------------------------------
 
-    def _looked(self) -> None:
-        self._look.set()
+    def _leases_checked(self) -> None:
+        self._checked.set()
         if self._leases.term != self._term:
             # At once, before anything is begun: what is in memory may be another relay's by now, and
             # delivered.
@@ -121,8 +121,8 @@ class Relay:
             serving = asyncio.create_task(self._serve(term[1]))
             try:
                 while self._leases.term == term:
-                    await self._look.wait()
-                    self._look.clear()
+                    await self._checked.wait()
+                    self._checked.clear()
                     if serving.done():
                         serving.result()
             finally:
@@ -141,7 +141,7 @@ class Relay:
             if not partitions:
                 await asyncio.Event().wait()
             try:
-                await self._hear(partitions)
+                await self._follow_changes(partitions)
                 reason = "the stream of changes ended"
             except PyMongoError as error:
                 # Also a place in the stream that is too old.
@@ -149,7 +149,7 @@ class Relay:
             log.warning("the relay lost touch with the database, and begins again", reason=reason)
             await asyncio.sleep(1.0)
 
-    async def _hear(self, partitions: frozenset[int]) -> None:
+    async def _follow_changes(self, partitions: frozenset[int]) -> None:
         for deliveries in self.deliveries:
             deliveries.queues.scanning = True  # until the first scan has ended
         # First the ear, then the eye: what is recorded in between is heard and seen.
@@ -157,15 +157,15 @@ class Relay:
             # Before anything is begun: no key is sent before the end of its back-off.
             await self._resume_backoffs(partitions)
             scanning = asyncio.create_task(self._keep_scanning(partitions))
-            self._hearing = True
+            self._following = True
             try:
                 async for change in changes:
-                    self._take(change)
+                    self._on_change(change)
             finally:
-                self._hearing = False
+                self._following = False
                 await tasks.end(scanning)
 
-    # --- hearing --------------------------------------------------------------------------------
+    # --- changes --------------------------------------------------------------------------------
 
     def _wanted(self) -> list[Document]:
         recorded = {
@@ -179,7 +179,7 @@ class Relay:
             {"$project": {"ns": 1, "fullDocument": 1}},
         ]
 
-    def _take(self, change: Mapping[str, Any]) -> None:
+    def _on_change(self, change: Mapping[str, Any]) -> None:
         collection = change["ns"]["coll"]
         if collection == "relays":
             self._wakeup.set()
@@ -189,18 +189,18 @@ class Relay:
             if deliveries := self._of_slot.get(slot):
                 deliveries.queues.take(ordering_key_of(doc["_id"]), Pending(collection, doc))
 
-    # --- looking --------------------------------------------------------------------------------
+    # --- scans ----------------------------------------------------------------------------------
 
     async def _keep_scanning(self, partitions: frozenset[int]) -> None:
         while True:
             self._wakeup.clear()
-            await self._insist(partitions)
+            await self._scan_until_done(partitions)
             more = any(deliveries.queues.more for deliveries in self.deliveries)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ROOM_AGAIN_S if more else SCAN_EVERY_S):
                     await self._wakeup.wait()
 
-    async def _insist(self, partitions: frozenset[int]) -> None:
+    async def _scan_until_done(self, partitions: frozenset[int]) -> None:
         while True:
             try:
                 await self._scan(partitions)
