@@ -41,11 +41,11 @@ async def balanced(
     }
     a, b = await start(NODE_NAME="a", **common), await start(NODE_NAME="b", **common)
     async with (
-        proxy(request.param, tmp_path, (a, b)) as one,
+        proxy(request.param, tmp_path, (a, b)) as balancer,
         aiohttp.ClientSession() as session,
     ):
-        people = People(one, session)
-        yield a, b, one, people
+        people = People(balancer, session)
+        yield a, b, balancer, people
         await people.go_home()
         # Newcomers left sessions behind, which a drain would wait for.
         await asyncio.gather(a.kill(), b.kill())
@@ -67,7 +67,7 @@ async def browser_on(node: str, person: Person, transports: list[str]) -> Browse
         browser = await Browser.open(person, *transports)
         await browser.hears("connected")
         if node_of(browser) == node:
-            await asyncio.gather(*[one.close() for one in wires])
+            await asyncio.gather(*[wire.close() for wire in wires])
             return browser
         await browser.close()
         # Whose turn it is next is the balancer's secret; by chance it is the right one's soon.
@@ -101,9 +101,9 @@ class Newcomers:
         url = f"{self._people.server.sockets}/socket.io/?EIO=4&transport="
         session = self._people.session
         while True:
-            for one in (self._polling, self._websocket):
+            for connect in (self._polling, self._websocket):
                 try:
-                    await one(session, url)
+                    await connect(session, url)
                 except (aiohttp.ClientError, ValueError) as error:
                     self.refused.append(repr(error))
                 await asyncio.sleep(0.03)
@@ -161,7 +161,7 @@ async def all_is_there(
     for talker in talkers:
         talker.stopping = True
     await asyncio.wait(running, timeout=15)
-    assert [one.open for one in talkers] == [set()] * len(talkers)
+    assert [talker.open for talker in talkers] == [set()] * len(talkers)
     await asyncio.gather(*running)
     log = await history(reader, talk)
     assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
@@ -169,8 +169,12 @@ async def all_is_there(
     for talker in talkers:
         assert sorted(talker.acked) == list(range(talker.said))
         assert talker.said > 20
-        assert all(by_id[one["id"]] == one for one in talker.acked.values())
-    once = [one["clientMessageId"] for one in log if one["clientMessageId"].startswith("rest-")]
+        assert all(by_id[message["id"]] == message for message in talker.acked.values())
+    once = [
+        message["clientMessageId"]
+        for message in log
+        if message["clientMessageId"].startswith("rest-")
+    ]
     assert once == [f"rest-{n}" for n in range(master.said)]
     assert master.said > 20
     await all_heard(talkers, log)

@@ -50,7 +50,9 @@ class Party:
         match n % 10:
             case 5 | 6 as side:
                 room = ROOMS[side - 5]
-                self._told([one for one in everybody if self._side[one] == room], f"said {by} {n}")
+                self._told(
+                    [name for name in everybody if self._side[name] == room], f"said {by} {n}"
+                )
                 await emit("said", (by, n, PAD), room=room)
             case 7:
                 self._told([somebody], f"said {by} {n}")
@@ -63,7 +65,7 @@ class Party:
                 self._told(everybody, f"bytes {by} {n} {data.hex()}")
                 await emit("bytes", (by, n, data), room="all")
             case 4:
-                self._told([one for one in everybody if one != by], f"said {by} {n}")
+                self._told([name for name in everybody if name != by], f"said {by} {n}")
                 await emit("said", (by, n, PAD), room="all", skip_sid=sid)
             case _:
                 self._told(everybody, f"said {by} {n}")
@@ -107,7 +109,7 @@ class Guest:
         if packet == "2":
             return ["3"]
         if packet.startswith("40"):
-            return [one for _ in range(20) for one in self._act()]
+            return [answer for _ in range(20) for answer in self._act()]
         number, _, body = packet[2:].removeprefix("1-").partition("[")
         arguments = json.loads("[" + body)
         if packet.startswith("43"):
@@ -148,8 +150,8 @@ class Guest:
                     await woken.wait()
                     await asyncio.sleep(0.05)
                 opcode, data = await bare.frame()
-                for one in self.takes(data.decode() if opcode == TEXT else data):
-                    await bare.write(one, TEXT if isinstance(one, str) else 2)
+                for packet in self.takes(data.decode() if opcode == TEXT else data):
+                    await bare.write(packet, TEXT if isinstance(packet, str) else 2)
                 if self.ended:
                     return
 
@@ -166,11 +168,11 @@ class Guest:
         status, body = await raw.get()
         assert status == 200, body
         answers: list[str | bytes] = []
-        for one in body.split(SEPARATOR):
-            if one != "6":
-                answers += self.takes(base64.b64decode(one[1:]) if one[:1] == "b" else one)
+        for part in body.split(SEPARATOR):
+            if part != "6":
+                answers += self.takes(base64.b64decode(part[1:]) if part[:1] == "b" else part)
         if answers:
-            assert await raw.post(*[_polled(one) for one in answers]) == (200, "ok")
+            assert await raw.post(*[_polled(packet) for packet in answers]) == (200, "ok")
 
     async def _upgrade(self, raw: Raw) -> None:
         async with raw.websocket(raw.sid) as websocket:
@@ -181,11 +183,11 @@ class Guest:
             await self._poll(raw)
             await websocket.send_str("5")
             while not self.ended:
-                for one in self.takes((await websocket.receive(timeout=5)).data):
-                    if isinstance(one, str):
-                        await websocket.send_str(one)
+                for packet in self.takes((await websocket.receive(timeout=5)).data):
+                    if isinstance(packet, str):
+                        await websocket.send_str(packet)
                     else:
-                        await websocket.send_bytes(one)
+                        await websocket.send_bytes(packet)
 
 
 def _polled(packet: str | bytes) -> str:

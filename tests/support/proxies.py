@@ -115,10 +115,10 @@ def _put(text: str, old: str, new: str, times: int) -> str:
 async def proxy(
     name: str, folder: Path, nodes: tuple[ChatServer, ChatServer]
 ) -> AsyncIterator[Proxy]:
-    one = Proxy(name, folder, nodes)
+    balancer = Proxy(name, folder, nodes)
     try:
-        await one.start()
-        yield one
+        await balancer.start()
+        yield balancer
     finally:
-        await one.stop()
-    assert not re.search(r"\[(ALERT|emerg|alert|crit)\]", one.log), one.log[-4000:]
+        await balancer.stop()
+    assert not re.search(r"\[(ALERT|emerg|alert|crit)\]", balancer.log), balancer.log[-4000:]
