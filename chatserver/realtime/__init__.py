@@ -4,8 +4,9 @@ python-socketio and python-engineio are pinned exactly: the functions that are o
 named in the docstrings, and were read in the pinned versions. See README.md.
 """
 
+from typing import Any
+
 from .engine.engine import EngineServer
-from .redis_manager import SpreadClients
 from .server.fast_path import Connection, Dispatcher, Refused, attach_dispatcher
 from .server.server import RealtimeServer
 
@@ -15,6 +16,14 @@ __all__ = [
     "EngineServer",
     "RealtimeServer",
     "Refused",
-    "SpreadClients",
     "attach_dispatcher",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`SpreadClients`, the former name of `redis_manager.RedisClientManager`, is imported when it is used."""
+    if name == "SpreadClients":
+        from .redis_manager import SpreadClients  # noqa: PLC0415
+
+        return SpreadClients
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,7 +23,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 
-from chatserver.realtime import SpreadClients
+from chatserver.realtime.redis_manager import RedisClientManager
 from tests.support.pages import block, text
 from tests.support.people import People
 from tests.support.servers import INTERNAL_SECRET, ROOT, ChatServer
@@ -193,4 +193,4 @@ def test_the_lines_for_several_nodes_are_a_server() -> None:
     names: dict[str, Any] = {}
     exec(block("docs/migrating.md", "# nodes.py").text, names)  # noqa: S102
     assert isinstance(names["sio"], socketio.AsyncServer)
-    assert isinstance(names["sio"].manager, SpreadClients)
+    assert isinstance(names["sio"].manager, RedisClientManager)

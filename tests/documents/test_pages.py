@@ -51,9 +51,11 @@ RUN: Mapping[str, Mapping[str, str]] = {
     },
     "chatserver/realtime/README.md": {
         "from aiohttp import web": "realtime/test_server.py::test_the_example_of_the_readme_works",
-        "from chatserver.realtime import RealtimeServer, SpreadClients": f"{README}"
-        "test_the_lines_for_several_nodes_make_a_server_that_is_joined",
         "from chatserver.realtime.bus import Bus": f"{README}test_the_lines_for_the_bus_say_something",
+    },
+    "chatserver/realtime/redis_manager/README.md": {
+        "from chatserver.realtime import RealtimeServer": f"{README}"
+        "test_the_lines_for_several_nodes_make_a_server_that_is_joined",
     },
     "clients/js/README.md": {one.first: CLIENT for one in blocks("clients/js/README.md")},
     "docs/benchmarks.md": {one.first: BENCH for one in blocks("docs/benchmarks.md")},

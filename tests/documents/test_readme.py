@@ -19,7 +19,7 @@ import socketio
 
 from chatserver.commands.tail.follower import Happened
 from chatserver.commands.tail.lines import Lines
-from chatserver.realtime import SpreadClients
+from chatserver.realtime.redis_manager import RedisClientManager
 from tests.support.chatters import CLIENT, build
 from tests.support.command import run
 from tests.support.pages import Block, block
@@ -185,14 +185,14 @@ async def test_whoever_follows_as_the_protocol_says_has_what_there_is(
 
 async def test_the_lines_for_several_nodes_make_a_server_that_is_joined(redis_url: str) -> None:
     shown = block(
-        "chatserver/realtime/README.md",
-        "from chatserver.realtime import RealtimeServer, SpreadClients",
+        "chatserver/realtime/redis_manager/README.md",
+        "from chatserver.realtime import RealtimeServer",
     )
     names: dict[str, Any] = {}
     exec(shown.text.replace("redis://redis:6379", redis_url), names)  # noqa: S102
     manager = names["sio"].manager
     assert isinstance(names["sio"], socketio.AsyncServer)
-    assert isinstance(manager, SpreadClients)
+    assert isinstance(manager, RedisClientManager)
     await manager.start()
     try:
         await until(lambda: manager.bus.up)

@@ -14,7 +14,8 @@ from typing import Any
 
 import socketio
 
-from chatserver.realtime import RealtimeServer, SpreadClients
+from chatserver.realtime import RealtimeServer
+from chatserver.realtime.redis_manager import RedisClientManager
 
 from .echo import serving
 from .servers import ROOT
@@ -26,7 +27,7 @@ def application(
     url: str, prefix: str, keep_for_s: float, callback_timeout: float
 ) -> RealtimeServer:
     missed: list[None] = []
-    clients = SpreadClients(
+    clients = RedisClientManager(
         url,
         prefix=prefix,
         keep_for_s=keep_for_s,

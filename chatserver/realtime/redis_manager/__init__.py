@@ -1,5 +1,11 @@
-"""The clients of several nodes, over a Redis: whoever emits need not know who is connected where."""
+"""A python-socketio client manager for several nodes with one Redis. The chat server does not use it.
 
-from .clients import SpreadClients
+It is a part of its own: nothing else of chatserver imports it. See README.md.
+"""
 
-__all__ = ["SpreadClients"]
+from .manager import RedisClientManager
+
+SpreadClients = RedisClientManager
+"""The name of the class in earlier versions."""
+
+__all__ = ["RedisClientManager", "SpreadClients"]

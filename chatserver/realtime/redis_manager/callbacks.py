@@ -1,4 +1,4 @@
-"""What clients of other nodes are to answer."""
+"""The callbacks that wait for answers of clients of other nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nodes tell each other of their clients, as bytes: packets travel as they leave for sockets."""
+"""The messages of nodes about their clients, as bytes. Packets travel as they leave for sockets."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NODE = 16
 def pack(node: bytes, kind: bytes, *arguments: Any, packets: list[Packet] | None = None) -> bytes:
     """`kind` is one letter; `arguments` are JSON. Raises TypeError when they cannot be."""
     parts = packets or []
-    sizes = [[len(one.payload), one.binary] for one in parts]
+    sizes = [[len(part.payload), part.binary] for part in parts]
     head = orjson.dumps([*arguments, sizes] if parts else arguments)
-    return b"".join([node, kind, head, b"\n", *[one.payload for one in parts]])
+    return b"".join([node, kind, head, b"\n", *[part.payload for part in parts]])
 
 
 def unpack(message: bytes) -> tuple[list[Any], bytes]:

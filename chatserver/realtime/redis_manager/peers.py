@@ -1,4 +1,4 @@
-"""The other nodes: what they are told and asked, and what they say."""
+"""The other nodes: publishes messages and requests to them, and receives theirs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 DONE = b"y"
 
 
-class Neighbours:
-    """`kinds`: by the letter of a kind of message who hears it: called with the node that says it, and
-    with its arguments. What comes with packets has their list as the last one, and is in `carrying`."""
+class Peers:
+    """`kinds`: the handler of each kind of message, by the kind's letter. It is called with the node that sent
+    the message and with the arguments; in the kinds of `carrying` the last argument is a list of packets."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Neighbours:
     ) -> None:
         """In a running loop. Raises BadAddress."""
         self._node, self._me = node, node.encode()
-        self._kinds = {**kinds, DONE: self._hear_done}
+        self._kinds = {**kinds, DONE: self._on_done}
         self._carrying = carrying
         self._acknowledgements = Acknowledgements()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,8 +65,8 @@ class Neighbours:
         return pack(self._me, kind, *arguments, packets=packets)
 
     async def ask(self, channel: str, kind: bytes, *arguments: Any) -> None:
-        """Return when all who hear the channel have called `done`, or after a second; at once while
-        Redis is away. Their hearer gets the number of the request before the arguments."""
+        """Return when all nodes on the channel have called `done`, or after a second; at once while Redis is
+        away. Their handler gets the number of the request before the arguments."""
         done = self._acknowledgements.request(
             self.bus, channel, lambda request: pack(self._me, kind, request, *arguments)
         )
@@ -76,7 +76,7 @@ class Neighbours:
         self.say(names.of_node(node.decode()), DONE, request)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """What was heard takes longer."""
+        """Run what a message asks for and takes longer."""
         task = asyncio.get_running_loop().create_task(_logged(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -84,18 +84,18 @@ class Neighbours:
     def _receive(self, channel: str, message: bytes) -> None:
         node, kind = message[:NODE], message[NODE : NODE + 1]
         if node == self._me and kind in self._carrying:
-            # Redis sends to all who hear the room.
+            # Redis sends to all subscribers, this node too.
             return
         arguments, body = unpack(message)
         if node == self._me:
-            # A request to a room that is heard here, too: it was the first to do what it asks for.
+            # A request of our own to a room that has members here, too: this node was the first to do it.
             self._acknowledgements.acknowledged(arguments[0])
             return
         if kind in self._carrying:
             arguments[-1] = cut(arguments[-1], body)
         self._kinds[kind](node, *arguments)
 
-    def _hear_done(self, node: bytes, request: int) -> None:
+    def _on_done(self, node: bytes, request: int) -> None:
         self._acknowledgements.acknowledged(request)
 
 

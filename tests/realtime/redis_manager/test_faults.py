@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import socketio
 
-from chatserver.realtime import RealtimeServer, SpreadClients
+import chatserver.realtime
+from chatserver.realtime import RealtimeServer
 from chatserver.realtime.bus import BadAddress
+from chatserver.realtime.redis_manager import RedisClientManager
 from tests.support.echo import realtime, serving
 from tests.support.echo_clients import Client, Nodes, Starting, until
 from tests.support.guests import GUEST, Guest
@@ -99,7 +101,9 @@ async def test_the_javascript_client_has_all_of_the_protocol_on_a_node_of_severa
 ) -> None:
     """What tests/support/echo.py does, with a node beside it; and a process without clients that speaks."""
     async with AsyncExitStack() as stack:
-        ones = [realtime(client_manager=SpreadClients(redis_url, prefix="js:")) for _ in range(2)]
+        ones = [
+            realtime(client_manager=RedisClientManager(redis_url, prefix="js:")) for _ in range(2)
+        ]
         urls = [await stack.enter_async_context(serving(one)) for one in ones]
         guest = await asyncio.create_subprocess_exec(
             *("node", str(GUEST), urls[0].removesuffix("/socket.io/"), "polling", "websocket"),
@@ -114,7 +118,7 @@ async def test_the_javascript_client_has_all_of_the_protocol_on_a_node_of_severa
         ann.on("question", lambda question: (question, b"\0"))
         await ann.connect(urls[1].removesuffix("/socket.io/"), transports=["websocket"])
         sid = str(ann.get_sid())
-        speaker = SpreadClients(redis_url, prefix="js:")
+        speaker = RedisClientManager(redis_url, prefix="js:")
         await speaker.start()
         answers: asyncio.Queue[Any] = asyncio.Queue()
         await speaker.enter_room(sid, "/", "lobby")
@@ -131,7 +135,7 @@ async def test_the_javascript_client_has_all_of_the_protocol_on_a_node_of_severa
 async def test_nobody_is_in_before_the_node_is_heard(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clients = SpreadClients(redis_url, prefix="before:")
+    clients = RedisClientManager(redis_url, prefix="before:")
     sio = RealtimeServer(client_manager=clients)
     sio.on("connect", lambda sid, environ: None)
     async with serving(sio) as url:
@@ -156,7 +160,7 @@ async def test_nobody_is_in_before_the_node_is_heard(
 async def test_who_goes_while_its_node_is_not_yet_heard_does_not_stay(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clients = SpreadClients(redis_url, prefix="goes:")
+    clients = RedisClientManager(redis_url, prefix="goes:")
     sio = RealtimeServer(client_manager=clients)
     sio.on("connect", lambda sid, environ: None)
     async with serving(sio) as url:
@@ -176,7 +180,13 @@ async def test_who_goes_while_its_node_is_not_yet_heard_does_not_stay(
 
 def test_an_address_that_is_none_is_refused_where_it_is_given() -> None:
     with pytest.raises(BadAddress):
-        SpreadClients("http://127.0.0.1")
-    sio = RealtimeServer(client_manager=SpreadClients("redis://127.0.0.1"))
+        RedisClientManager("http://127.0.0.1")
+    sio = RealtimeServer(client_manager=RedisClientManager("redis://127.0.0.1"))
     with pytest.raises(RuntimeError, match="Attach the server"):
         sio.manager.initialize()
+
+
+def test_the_former_name_is_an_alias() -> None:
+    assert chatserver.realtime.SpreadClients is RedisClientManager
+    with pytest.raises(AttributeError):
+        _ = chatserver.realtime.NoSuchName

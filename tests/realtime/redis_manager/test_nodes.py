@@ -1,4 +1,4 @@
-"""RealtimeServer on several nodes with SpreadClients: to an application they are one server."""
+"""RealtimeServer on several nodes with RedisClientManager: to an application they are one server."""
 
 from __future__ import annotations
 

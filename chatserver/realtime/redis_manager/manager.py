@@ -1,14 +1,14 @@
-"""The client manager of a node among several.
+"""The client manager of a node among several. README.md says what it promises.
 
-A node hears the channels of the rooms that have members on it (everyone in a namespace is a room, too)
-and one of its own, on which it is told what concerns single clients: their ids begin with its id.
+A node subscribes the channels of the rooms that have members on it (all clients in a namespace are a room,
+too), and one channel of its own for what concerns single clients: their ids begin with the node's id.
 
-| channel | what is said on it |
+| channel | messages |
 |---|---|
-| `[namespace, room]` | what is emitted to the room, and that it is closed |
-| `n:<node>` | what is emitted to a client there, answers, and what is to be done with a client |
+| `[namespace, room]` | packets for the room, and requests to close it |
+| `n:<node>` | packets for one client there, answers of clients, and requests that concern a client there |
 
-Overridden of socketio 5.18.1's AsyncManager: initialize, emit, and what members.py names.
+Overridden of socketio 5.18.1's AsyncManager: initialize, emit, and what room_membership.py names.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from ..engine.session import Session
 from ..server.packet_validation import ValidatedPacket
 from .callbacks import Callbacks
 from .envelope import NODE
-from .members import Members
 from .names import node_of, of_node, of_room
-from .peers import Neighbours
+from .peers import Peers
+from .room_membership import RoomMembership
 
 CALLBACK_S = 60.0
 """As long as `call` waits."""
 NODES = 1000
-"""Of so many nodes the last emit to several rooms is remembered."""
+"""How many nodes' last emits to several rooms are remembered."""
 
 
-class SpreadClients(Members):
-    """A client manager for all nodes with the same Redis and prefix. What the bus loses is lost.
+class RedisClientManager(RoomMembership):
+    """Makes one server of all nodes with the same Redis and prefix. What the bus loses is lost.
 
-    A server that is attached to an application starts and closes it; otherwise `start` and `close`
-    are to be called, also by a process without a server, which may emit and do all the rest.
+    A server that is attached to an application starts and closes its manager. A process without a server
+    calls `start` and `close` itself, and may emit and do all the rest.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class SpreadClients(Members):
         keep_for_s: float = KEEP_FOR_S,
         missed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`url`: see the table in README.md. `prefix` keeps applications in one Redis apart.
+        """`url`: see the table in ../README.md. `prefix` keeps applications in one Redis apart.
 
-        `callback_timeout`: seconds after which what a client of another node answers is ignored.
-        `keep_for_s`: seconds that a room is heard when its last member here has gone.
-        `missed()`: something may have been said elsewhere that was not heard here; called whenever
-        the bus comes up, at first too, and when another node could not publish for a while.
+        `callback_timeout`: seconds after which the answer of a client of another node is ignored.
+        `keep_for_s`: seconds that the channel of a room stays subscribed after its last member here left.
+        `missed()`: this node may have missed something; called whenever the bus comes up, the first time
+        too, and when another node could not publish for a while.
 
         Raises BadAddress.
         """
@@ -73,36 +73,36 @@ class SpreadClients(Members):
         self._callbacks = Callbacks(callback_timeout)
         self._several = itertools.count(1)
         self._last_of: dict[bytes, int] = {}
-        """Of each node its last emit to several rooms: it comes once for each that is heard here."""
+        """Of each node its last emit to several rooms: it comes once for each of them that has members here."""
 
     async def start(self) -> None:
-        """Join the others; returns after some seconds at most, joined or not."""
+        """Join the other nodes; return after some seconds at most, joined or not."""
         kinds: dict[bytes, Callable[..., None]] = {
-            b"e": self._hear_emit,
-            b"a": self._hear_answer,
+            b"e": self._on_emit,
+            b"a": self._on_answer,
             **self._requests(),
         }
-        self._others = Neighbours(self.node, *self._join, kinds, b"ea", self._missed)
+        self._peers = Peers(self.node, *self._join, kinds, b"ea", self._missed)
         self._hosted = Subscriptions(
             self.bus, lambda room: of_room(*room), self._has_members, keep_for_s=self._keep_for_s
         )
-        await self._others.join()
+        await self._peers.join()
 
     async def close(self) -> None:
         """Let what was emitted last go out, and leave."""
-        await self._others.leave()
+        await self._peers.leave()
         self._callbacks.forget()
 
     @property
     def bus(self) -> Bus:
-        """Once started; by its `watch` it tells what operators want to know."""
-        return self._others.bus
+        """The bus, once the manager is started; its `watch` has the metrics for operators."""
+        return self._peers.bus
 
     def initialize(self) -> None:
-        if not hasattr(self, "_others"):
+        if not hasattr(self, "_peers"):
             raise RuntimeError("Attach the server to an application, or `await manager.start()`.")
 
-    # --- what is emitted ------------------------------------------------------------------------
+    # --- emitting -------------------------------------------------------------------------------
 
     async def emit(
         self,
@@ -116,10 +116,11 @@ class SpreadClients(Members):
         ignore_queue: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Nothing waits, for Redis neither. What one node emits is heard in the order in which it was.
+        """Emit, without waiting for clients or Redis. Clients receive what one node emits in the order in
+        which it was emitted.
 
-        `callback` is called for each client that answers within the time-out: those here, and those
-        elsewhere. It is not called when none does.
+        `callback` is called for each client that answers within the time-out, on whatever node it is. It is
+        not called when no client answers.
         """
         namespace, room = namespace or "/", to or room
         skip = skip_sid if isinstance(skip_sid, list) else [skip_sid]
@@ -132,9 +133,9 @@ class SpreadClients(Members):
             number = self._callbacks.expect(callback, once=node_of(room) is not None)
         packets = self._packets(event, data, namespace, number)
         several = next(self._several) if len(channels) > 1 else 0
-        others = [one for one in skip if one]
-        message = self._others.message(
-            b"e", namespace, room, others, number, several, packets=packets
+        skipped = [sid for sid in skip if sid]
+        message = self._peers.message(
+            b"e", namespace, room, skipped, number, several, packets=packets
         )
         if callback is None:
             self._send(namespace, self._receivers(namespace, room, skip), packets)
@@ -144,16 +145,16 @@ class SpreadClients(Members):
             self.bus.publish(channel, message)
 
     def _channels(self, namespace: str, room: Any) -> list[str]:
-        """Where others hear of it."""
+        """The channels that reach the other nodes."""
         rooms = room if isinstance(room, list | tuple) else [room]
         found = {
-            of_node(node) if (node := node_of(one)) else of_room(namespace, one): None
-            for one in rooms
+            of_node(node) if (node := node_of(name)) else of_room(namespace, name): None
+            for name in rooms
         }
         found.pop(of_node(self.node), None)
         return list(found)
 
-    def _hear_emit(
+    def _on_emit(
         self,
         node: bytes,
         namespace: str,
@@ -179,13 +180,13 @@ class SpreadClients(Members):
             del self._last_of[next(iter(self._last_of))]
         return again
 
-    # --- what clients answer --------------------------------------------------------------------
+    # --- answers of clients ---------------------------------------------------------------------
 
     def _return(self, node: bytes, namespace: str, number: int, *data: Any) -> None:
         packets = self._encoded(packet.ACK, namespace, list(data), number)
-        self._others.say(of_node(node.decode()), b"a", number, packets=packets)
+        self._peers.say(of_node(node.decode()), b"a", number, packets=packets)
 
-    def _hear_answer(self, node: bytes, number: int, packets: list[Packet]) -> None:
+    def _on_answer(self, node: bytes, number: int, packets: list[Packet]) -> None:
         callback = self._callbacks.answered(number)
         if callback is None:
             return
@@ -193,9 +194,9 @@ class SpreadClients(Members):
         answer = self._packet_class(
             encoded_packet=first.payload if first.binary else first.payload.decode()
         )
-        for one in attachments:
-            answer.add_attachment(one.payload)
-        self._others.begin(_call(callback, answer.data))
+        for attachment in attachments:
+            answer.add_attachment(attachment.payload)
+        self._peers.begin(_call(callback, answer.data))
 
     @property
     def _packet_class(self) -> Any:
