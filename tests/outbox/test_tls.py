@@ -75,7 +75,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(https_url: str) 
 async def test_ssl_cert_file_names_who_else_is_trusted(https_url: str, certificate: Path) -> None:
     script = f"""
 import asyncio
-from tests.posting import event, posting
+from tests.support.one_event import event, posting
 
 async def main():
     async with posting({https_url!r}) as webhook:
