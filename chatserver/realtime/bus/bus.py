@@ -102,11 +102,11 @@ class Bus:
             return not self._owing
         if self.up and self._pair is not None:
             # Answers come in the order of the messages: this one is the last.
-            said = asyncio.Event()
-            self._pair.publisher.publish(self._own, b"", lambda _: said.set())
+            farewell = asyncio.Event()
+            self._pair.publisher.publish(self._own, b"", lambda _: farewell.set())
             with contextlib.suppress(OSError):  # it is away, or slower than we wait
                 async with asyncio.timeout(FAREWELL_S):
-                    await self._pair.until(said.wait())
+                    await self._pair.until(farewell.wait())
             self._owing |= self.up and self._pair.publisher.unanswered > 0
         self.up = False
         self._task.cancel()
@@ -204,8 +204,8 @@ class Bus:
             tried.set()
             tries = 0 if steady else tries
             if tries:
-                most = min(BACKOFF_S[1], BACKOFF_S[0] * 2 ** min(tries, 10))
-                await asyncio.sleep(random.uniform(most / 2, most))
+                longest = min(BACKOFF_S[1], BACKOFF_S[0] * 2 ** min(tries, 10))
+                await asyncio.sleep(random.uniform(longest / 2, longest))
             tries += 1
 
     async def _live(self, tried: asyncio.Event) -> bool:

@@ -50,9 +50,17 @@ class Channels:
     def changes(self) -> Iterator[bytes]:
         """The commands that make Redis's state the wanted one; each counts as sent when it is taken."""
         while self._changed:
-            some = [self._changed.popitem()[0] for _ in range(min(CHUNK, len(self._changed)))]
-            add = [one for one in some if one in self.names and one not in self._sent]
-            remove = [one for one in some if one not in self.names and one in self._sent]
+            changed = [self._changed.popitem()[0] for _ in range(min(CHUNK, len(self._changed)))]
+            add = [
+                channel
+                for channel in changed
+                if channel in self.names and channel not in self._sent
+            ]
+            remove = [
+                channel
+                for channel in changed
+                if channel not in self.names and channel in self._sent
+            ]
             self._sent.update(add)
             self._sent.difference_update(remove)
             for channel in (*add, *remove):

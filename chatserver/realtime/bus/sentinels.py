@@ -50,7 +50,7 @@ def parse(rest: str, *, tls: bool) -> tuple[Sentinels, str]:
     """
     parts = urlsplit("//" + rest)
     login, _, hosts = parts.netloc.rpartition("@")
-    names = [one for one in parts.path.split("/") if one]
+    names = [part for part in parts.path.split("/") if part]
     if len(names) == 2 and names[0].isdecimal():
         names.reverse()
     if not hosts or len(names) not in (1, 2):
@@ -67,7 +67,7 @@ def parse(rest: str, *, tls: bool) -> tuple[Sentinels, str]:
         known = parse_url(f"rediss://master?{urlencode(query)}")
         options |= {key: value for key, value in known.items() if key.startswith("ssl_")}
         options["ssl"] = True
-    found = Sentinels(tuple(_host(one) for one in hosts.split(",")), service, options)
+    found = Sentinels(tuple(_host(host) for host in hosts.split(",")), service, options)
     return found, f"{login}@master/{db}?{urlencode(query)}"
 
 

@@ -172,9 +172,9 @@ class Cluster(Rooms):
         for room in rooms:
             if room not in self._room_channels:
                 self.sequencer.expect(room)
-        heard = {room: self._room_channels.subscribe(room) for room in rooms}
-        await settled(heard.values())
-        for room, subscribed in heard.items():
+        subscriptions = {room: self._room_channels.subscribe(room) for room in rooms}
+        await settled(subscriptions.values())
+        for room, subscribed in subscriptions.items():
             if not subscribed.done():
                 subscribed.add_done_callback(partial(self._room_subscribed_late, room))
         unknown = [room for room in rooms if self.sequencer.last(room) is None]
@@ -206,7 +206,7 @@ class Cluster(Rooms):
         user_ids = list(user_ids)
         super().admit(room, user_ids)
         # From here on, for those on the way in as well: they come into a room that goes on.
-        if any(one in self._arrivals for one in user_ids):
+        if any(user_id in self._arrivals for user_id in user_ids):
             self._host(room)
 
     def _host(self, room: str) -> None:
@@ -245,7 +245,7 @@ class Cluster(Rooms):
         self._confirmations.move(room, offset, body)
         users = update.concerning()
         message = messages.encode_update_of_users(self._me, room, offset, body)
-        for channel in [of_user(one) for one in users] if len(users) <= SINGLY else [ALL]:
+        for channel in [of_user(user_id) for user_id in users] if len(users) <= SINGLY else [ALL]:
             self._bus.publish(channel, message)
 
     def _offer(self, room: str, offset: int, update: RoomUpdate) -> None:
@@ -256,7 +256,7 @@ class Cluster(Rooms):
 
     def apply_for_users(self, room: str, offset: int, update: RoomUpdate) -> None:
         """A change that was told on the channels of users, for a room that may not be heard here."""
-        if any(self.sockets_of(one) for one in update.concerning()):
+        if any(self.sockets_of(user_id) for user_id in update.concerning()):
             # They are looking up their rooms just now, and may have looked before this.
             update.mark(room, self._arrivals)
             began = self.sequencer.last(room)
@@ -270,7 +270,8 @@ class Cluster(Rooms):
         brings in is found on record."""
         skipped = room in self.sequencer and (began is None or began >= offset)
         if skipped and any(
-            one in self._sockets and not self.hosts(one, room) for one in update.brought_in()
+            user_id in self._sockets and not self.hosts(user_id, room)
+            for user_id in update.brought_in()
         ):
             self.missed()
 

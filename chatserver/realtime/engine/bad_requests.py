@@ -103,5 +103,5 @@ def refusal(server: ServerState, request: web.BaseRequest) -> int | None:
 
 
 def _upgrades(request: web.BaseRequest) -> bool:
-    tokens = [one.strip() for one in request.headers.get("Connection", "").lower().split(",")]
+    tokens = [token.strip() for token in request.headers.get("Connection", "").lower().split(",")]
     return "upgrade" in tokens and request.headers.get("Upgrade", "").lower() == "websocket"

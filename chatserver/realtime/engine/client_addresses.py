@@ -19,12 +19,12 @@ SITE_BITS = 64
 class Addresses:
     """Counts sessions by client address.
 
-    `most`: sessions that an address may have; 0: any number. `proxies`: the networks of proxies
+    `limit`: sessions that an address may have; 0: any number. `proxies`: the networks of proxies
     whose X-Forwarded-For is believed. Nobody else's is: everyone can send one.
     """
 
-    def __init__(self, most: int, proxies: Iterable[Network]) -> None:
-        self._most = most
+    def __init__(self, limit: int, proxies: Iterable[Network]) -> None:
+        self._limit = limit
         self._proxies = tuple(proxies)
         self._sessions: dict[str, int] = {}
 
@@ -46,17 +46,17 @@ class Addresses:
     def enter(self, address: str) -> bool:
         """Count a session in; False, and not counted, when there are too many. Each that was counted
         is to be counted out by `leave`, with the same address."""
-        if not self._most or not address:
+        if not self._limit or not address:
             return True
         network = _network(address)
         count = self._sessions.get(network, 0)
-        if count >= self._most:
+        if count >= self._limit:
             return False
         self._sessions[network] = count + 1
         return True
 
     def leave(self, address: str) -> None:
-        if not self._most or not address:
+        if not self._limit or not address:
             return
         network = _network(address)
         self._sessions[network] -= 1

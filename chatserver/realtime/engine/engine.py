@@ -143,7 +143,7 @@ class EngineServer(engineio.AsyncServer):
 
     def by_transport(self) -> dict[str, int]:
         """How many sessions use each transport now."""
-        upgraded = sum(1 for one in self.sockets.values() if one.upgraded)
+        upgraded = sum(1 for session in self.sockets.values() if session.upgraded)
         return {"websocket": upgraded, "polling": len(self.sockets) - upgraded}
 
     def keep_last_words(self, sid: str, packets: list[engine_packet.Packet]) -> None:

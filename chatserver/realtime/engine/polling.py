@@ -122,16 +122,16 @@ class Polling:
         self._poll = None
 
 
-async def read(request: web.Request, most: int) -> list[bytes]:
-    """The packets of a body. Raises Malformed, and ContentTooLongError for more than `most` bytes."""
-    if (request.content_length or 0) > most:
+async def read(request: web.Request, limit: int) -> list[bytes]:
+    """The packets of a body. Raises Malformed, and ContentTooLongError for more than `limit` bytes."""
+    if (request.content_length or 0) > limit:
         raise ContentTooLongError()
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_S):
             async for chunk in request.content.iter_any():
                 body += chunk
-                if len(body) > most:
+                if len(body) > limit:
                     raise ContentTooLongError()
         body.decode()  # for the check alone
     except (UnicodeDecodeError, OSError, TimeoutError, web.RequestPayloadError):

@@ -183,8 +183,8 @@ class Session(AsyncSocket):
                 raise Malformed()
             polling.posting = True
             try:
-                most = self.server.max_http_buffer_size
-                await self._unpack(await read(environ["aiohttp.request"], most))
+                limit = self.server.max_http_buffer_size
+                await self._unpack(await read(environ["aiohttp.request"], limit))
                 if self._receive_queue is not None:
                     await self._receive_queue.room()
             finally:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from socketio import packet
+from socketio import packet as sio_packet
 
 from ..bus import Address, Bus
 from ..bus.subscriptions import KEEP_FOR_S, Subscriptions
@@ -183,7 +183,7 @@ class RedisClientManager(RoomMembership):
     # --- answers of clients ---------------------------------------------------------------------
 
     def _return(self, node: bytes, namespace: str, number: int, *data: Any) -> None:
-        packets = self._encoded(packet.ACK, namespace, list(data), number)
+        packets = self._encoded(sio_packet.ACK, namespace, list(data), number)
         self._peers.say(of_node(node.decode()), b"a", number, packets=packets)
 
     def _on_answer(self, node: bytes, number: int, packets: list[Packet]) -> None:

@@ -97,8 +97,8 @@ class Rooms:
             self._come(room)
         for room in before - now:
             # The user was taken out, and this node is still to hear of it: the other sockets, too.
-            for one in self._sockets[user_id]:
-                self.part(one, room)
+            for socket in self._sockets[user_id]:
+                self.part(socket, room)
             self._go(room)
         for room in now:
             self.join(connection, room)

@@ -102,7 +102,7 @@ class Sequencer:
     @property
     def lacking(self) -> int:
         """How many rooms wait for a change that is on its way, or is being read."""
-        return sum(1 for one in self._sequences.values() if one.lacks or one.filling)
+        return sum(1 for sequence in self._sequences.values() if sequence.lacks or sequence.filling)
 
     def expect(self, room: str) -> None:
         """Keep what comes until `begin` says from where it counts."""
@@ -181,7 +181,7 @@ class Sequencer:
             self._apply(room, sequence, sequence.last + 1, update)
             if self._sequences.get(room) is not sequence:
                 return False
-        for offset in [one for one in early if one <= sequence.last]:
+        for offset in [offset for offset in early if offset <= sequence.last]:
             del early[offset]
         return True
 

@@ -72,7 +72,7 @@ class RoomUpdate:
 
     def brought_in(self) -> set[str]:
         """The users who come into the room."""
-        return {one for name, whom, _ in self._effects if name == "admit" for one in whom}
+        return {user_id for name, whom, _ in self._effects if name == "admit" for user_id in whom}
 
     def concerning(self) -> set[str]:
         """The users who are moved or spoken to by name."""

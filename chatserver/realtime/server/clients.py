@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import socketio
-from socketio import packet
+from socketio import packet as sio_packet
 
 from ..engine.packet import Packet
 from ..engine.session import Session
@@ -38,9 +38,9 @@ class Clients(socketio.AsyncManager):
         skip = skip_sid if isinstance(skip_sid, list) else [skip_sid]
         receivers = self._receivers(namespace, to or room, skip)
         if callback is not None:
-            for one in receivers:
-                number = self._generate_ack_id(one[0], callback)
-                self._send(namespace, [one], self._packets(event, data, namespace, number))
+            for receiver in receivers:
+                number = self._generate_ack_id(receiver[0], callback)
+                self._send(namespace, [receiver], self._packets(event, data, namespace, number))
         elif receivers:
             self._send(namespace, receivers, self._packets(event, data, namespace))
 
@@ -60,14 +60,14 @@ class Clients(socketio.AsyncManager):
             if sid in coming:
                 self._held.setdefault(sid, []).extend(packets)
             else:
-                for one in packets:
-                    session.emit(one)
+                for packet in packets:
+                    session.emit(packet)
 
     def _packets(
         self, event: str, data: Any, namespace: str, number: int | None = None
     ) -> list[Packet]:
         arguments = data if isinstance(data, tuple) else () if data is None else (data,)
-        return self._encoded(packet.EVENT, namespace, [event, *arguments], number)
+        return self._encoded(sio_packet.EVENT, namespace, [event, *arguments], number)
 
     def _encoded(
         self, kind: int, namespace: str, data: list[Any], number: int | None
@@ -75,8 +75,8 @@ class Clients(socketio.AsyncManager):
         encoded = self._packet_class(kind, namespace=namespace, data=data, id=number).encode()
         parts = encoded if isinstance(encoded, list) else [encoded]
         return [
-            Packet(one.encode()) if isinstance(one, str) else Packet(bytes(one), binary=True)
-            for one in parts
+            Packet(part.encode()) if isinstance(part, str) else Packet(bytes(part), binary=True)
+            for part in parts
         ]
 
     @property
@@ -94,8 +94,8 @@ class Clients(socketio.AsyncManager):
         if session is not None and held:
             if session.upgraded:
                 self.server.eio.write_apart(session)
-            for one in held:
-                session.emit(one)
+            for packet in held:
+                session.emit(packet)
         return sid
 
     def basic_enter_room(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from socketio import packet
+from socketio import packet as sio_packet
 from socketio.packet import Packet
 
 from ..engine.packet import Malformed
@@ -18,7 +18,7 @@ RESERVED = frozenset(
 """Names of a server's own events: python-socketio would call its handlers when a client sends them."""
 
 _PLAIN = frozenset([str, int, float, bool, type(None)])
-_BINARY = (packet.BINARY_EVENT, packet.BINARY_ACK)
+_BINARY = (sio_packet.BINARY_EVENT, sio_packet.BINARY_ACK)
 
 
 class ValidatedPacket(Packet):
@@ -62,13 +62,13 @@ class ValidatedPacket(Packet):
 
 def is_valid(kind: int, data: Any) -> bool:
     """Whether a client may send a packet of this type with this payload, whatever decoded it."""
-    if kind == packet.CONNECT:
+    if kind == sio_packet.CONNECT:
         return data is None or isinstance(data, dict)
-    if kind == packet.DISCONNECT:
+    if kind == sio_packet.DISCONNECT:
         return data is None
-    if kind in (packet.EVENT, packet.BINARY_EVENT):
+    if kind in (sio_packet.EVENT, sio_packet.BINARY_EVENT):
         return isinstance(data, list) and bool(data) and _is_name(data[0])
-    return kind in (packet.ACK, packet.BINARY_ACK) and isinstance(data, list)
+    return kind in (sio_packet.ACK, sio_packet.BINARY_ACK) and isinstance(data, list)
 
 
 def _is_name(name: Any) -> bool:

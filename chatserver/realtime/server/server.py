@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import socketio
 from aiohttp import web
-from socketio import packet
+from socketio import packet as sio_packet
 
 from ..engine.engine import EngineServer
 from ..engine.packet import Malformed
@@ -109,7 +109,7 @@ class RealtimeServer(socketio.AsyncServer):
         if session is None or session.sid in self._outside:
             return
         namespaces = tuple(self.manager.get_namespaces())
-        if not any(self.manager.sid_from_eio_sid(eio_sid, one) for one in namespaces):
+        if not any(self.manager.sid_from_eio_sid(eio_sid, namespace) for namespace in namespaces):
             self._is_outside(session.sid)
 
     def _present(self, eio_sid: str) -> Session | None:
@@ -123,46 +123,46 @@ class RealtimeServer(socketio.AsyncServer):
         if session is None:
             return
         try:
-            one = self._read(eio_sid, data)
-            if one is not None and one.packet_type == packet.CONNECT:
+            packet = self._read(eio_sid, data)
+            if packet is not None and packet.packet_type == sio_packet.CONNECT:
                 session.introduced = True
             if not session.introduced:
                 raise Malformed()
         except Malformed:
             session.malformed()
             return
-        if one is None:
+        if packet is None:
             return
-        if one.packet_type == packet.CONNECT:
-            await self._handle_connect(eio_sid, one.namespace, one.data)
-        elif one.packet_type == packet.DISCONNECT:
-            await self._handle_disconnect(eio_sid, one.namespace)
-        elif one.packet_type in (packet.EVENT, packet.BINARY_EVENT):
-            await self._handle_event(eio_sid, one.namespace, one.id, one.data)
-        elif one.id:  # 0 would take python-socketio's own counter for a callback
-            await self._handle_ack(eio_sid, one.namespace, one.id, one.data)
+        if packet.packet_type == sio_packet.CONNECT:
+            await self._handle_connect(eio_sid, packet.namespace, packet.data)
+        elif packet.packet_type == sio_packet.DISCONNECT:
+            await self._handle_disconnect(eio_sid, packet.namespace)
+        elif packet.packet_type in (sio_packet.EVENT, sio_packet.BINARY_EVENT):
+            await self._handle_event(eio_sid, packet.namespace, packet.id, packet.data)
+        elif packet.id:  # 0 would take python-socketio's own counter for a callback
+            await self._handle_ack(eio_sid, packet.namespace, packet.id, packet.data)
 
     def _read(self, eio_sid: str, data: str | bytes) -> Any:
         """A packet, or None when its attachments are still to come. Raises Malformed."""
         try:
-            if (one := self._binary_packet.get(eio_sid)) is not None:
-                if not one.add_attachment(data):
+            if (packet := self._binary_packet.get(eio_sid)) is not None:
+                if not packet.add_attachment(data):
                     return None
                 del self._binary_packet[eio_sid]
-                return one
+                return packet
             if not data:
                 raise Malformed()
-            one = self.packet_class(encoded_packet=data)
-            if not is_valid(one.packet_type, one.data):
+            packet = self.packet_class(encoded_packet=data)
+            if not is_valid(packet.packet_type, packet.data):
                 raise Malformed()
         except Malformed:
             raise
         except Exception as error:  # whatever another serializer raises
             raise Malformed() from error
-        if one.attachment_count:
-            self._binary_packet[eio_sid] = one
+        if packet.attachment_count:
+            self._binary_packet[eio_sid] = packet
             return None
-        return one
+        return packet
 
     # --- namespaces ---------------------------------------------------------------------------------
 
@@ -209,7 +209,9 @@ class RealtimeServer(socketio.AsyncServer):
     async def _refuse(self, eio_sid: str, namespace: str, message: str) -> None:
         await self._send_packet(
             eio_sid,
-            self.packet_class(packet.CONNECT_ERROR, data={"message": message}, namespace=namespace),
+            self.packet_class(
+                sio_packet.CONNECT_ERROR, data={"message": message}, namespace=namespace
+            ),
         )
 
     async def _handle_disconnect(
