@@ -13,7 +13,7 @@ from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id, page_cursor
 from ..outbox.outbox import Outbox, OutboxRecord
 from ..realtime.rooms.update import RoomUpdate
-from .deletion import Ending
+from .deletion import ConversationDeletion
 from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Members
@@ -71,7 +71,7 @@ class Conversations:
         outbox: Outbox,
         members: Members,
         participants: Participants,
-        ending: Ending,
+        deletion: ConversationDeletion,
         users: Users,
         views: Views,
         recency: Recency,
@@ -82,7 +82,7 @@ class Conversations:
         self._outbox = outbox
         self._members = members
         self._participants = participants
-        self._ending = ending
+        self._deletion = deletion
         self._users = users
         self._views = views
         self._recency = recency
@@ -247,7 +247,7 @@ class Conversations:
     async def delete(self, actor_id: str, conversation_id: str) -> None:
         """End a conversation for all; what is in it goes with it."""
         (await self._members.require(actor_id, conversation_id)).need("owner")
-        await self._ending.end(actor_id, conversation_id)
+        await self._deletion.delete(actor_id, conversation_id)
 
 
 def _without(user_id: str, user_ids: Iterable[str]) -> list[str]:

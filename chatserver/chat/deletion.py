@@ -1,4 +1,4 @@
-"""The end of a conversation."""
+"""Deleting a conversation, and clearing away what was in it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ log = structlog.get_logger(__name__)
 
 CLEAR_AFTER_S = 5.0
 CLEAR_EVERY_S = 600.0
-"""How often it is looked whether what ended can be cleared by now."""
+"""How often deleted conversations are looked through for those that can be cleared."""
 
 
-class Ending:
-    """Ends conversations, and clears away what was in them when nobody waits for it any more."""
+class ConversationDeletion:
+    """Deletes conversations, and clears away their entries and receipts when no delivery needs them."""
 
     def __init__(self, mongo: Mongo, log: Log, rooms: ConversationRooms) -> None:
         self._mongo = mongo
@@ -31,8 +31,11 @@ class Ending:
         self._ended = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._keep_clearing())
 
-    async def end(self, actor_id: str, conversation_id: str) -> None:
-        """End a conversation for all, and tell them; what is in it goes with it."""
+    async def delete(self, actor_id: str, conversation_id: str) -> None:
+        """Delete a conversation, with all that is in it, and tell its participants.
+
+        Returns when every node has taken them out of the room, or after a second.
+        """
 
         async def transaction(session: Session, offset: int) -> ConversationChange:
             await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)

@@ -12,7 +12,7 @@ from ..clock import iso, now
 from ..errors import Conflict, Forbidden, NotFound
 from ..mongo import Document, Mongo, Session
 from ..outbox.outbox import Outbox, OutboxRecord
-from .deletion import Ending
+from .deletion import ConversationDeletion
 from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Member, Members, member_id
@@ -56,7 +56,7 @@ class Participants:
         members: Members,
         users: Users,
         views: Views,
-        ending: Ending,
+        deletion: ConversationDeletion,
         rooms: ConversationRooms,
     ) -> None:
         self._mongo = mongo
@@ -65,7 +65,7 @@ class Participants:
         self._members = members
         self._users = users
         self._views = views
-        self._ending = ending
+        self._deletion = deletion
         self._rooms = rooms
 
     async def add(self, actor_id: str, new: NewParticipants) -> Mapping[str, Any]:
@@ -184,7 +184,7 @@ class Participants:
 
         offset = await self._log.change_conversation(conversation_id, actor_id, transaction)
         if last:
-            await self._ending.end(actor_id, conversation_id)
+            await self._deletion.delete(actor_id, conversation_id)
         elif offset is not None:
             # Who has this answer knows that the user hears nothing more, wherever it is connected.
             await self._rooms.confirmed(conversation_id, offset)

@@ -12,7 +12,7 @@ from ..chat.catch_up.memberships import MembershipCatchUp
 from ..chat.catch_up.notices import NoticeCatchUp
 from ..chat.chat import Chat
 from ..chat.conversations import Conversations
-from ..chat.deletion import Ending
+from ..chat.deletion import ConversationDeletion
 from ..chat.log.log import Log
 from ..chat.membership import Members
 from ..chat.messages import Messages
@@ -76,12 +76,12 @@ async def build(
 
     outbox = Outbox(mongo, routes)
     users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
-    ending = Ending(mongo, changes, rooms)
-    stack.push_async_callback(ending.close)
-    participants = Participants(mongo, changes, outbox, members, users, views, ending, rooms)
+    deletion = ConversationDeletion(mongo, changes, rooms)
+    stack.push_async_callback(deletion.close)
+    participants = Participants(mongo, changes, outbox, members, users, views, deletion, rooms)
     users.left = participants.leave_all
     conversations = Conversations(
-        mongo, changes, outbox, members, participants, ending, users, views, recency, rooms
+        mongo, changes, outbox, members, participants, deletion, users, views, recency, rooms
     )
     messages = Messages(mongo, changes, members, max_chars=settings.message_max_chars)
     presence = Presence(
