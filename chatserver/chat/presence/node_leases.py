@@ -39,7 +39,7 @@ class LeaseLost(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedLease:
     """A lease that ran out, or was given up."""
 
     lease: str
@@ -61,7 +61,7 @@ class Nodes:
     `begun()` is called when this node has begun another lease than its first.
     """
 
-    inherit: Callable[[Ended, LeaseGuard], Awaitable[None]]
+    inherit: Callable[[EndedLease, LeaseGuard], Awaitable[None]]
     begun: Callable[[], None]
     cut_off: Callable[[], bool] = staticmethod(lambda: False)
     """Whether this node cannot tell the others what happens on it."""
@@ -176,7 +176,7 @@ class Nodes:
             self.begun()
         self._renewed_at = time.monotonic()
         alive: dict[str, str] = {}
-        due: list[Ended] = []
+        due: list[EndedLease] = []
         stopped: set[str] = set()
         unheard = False
         fields = {
@@ -192,7 +192,7 @@ class Nodes:
                 alive[doc["_id"]] = doc["node"]
                 unheard |= doc.get("cutOff", False) and doc["node"] != self._node_id
             elif doc["over"]:
-                due.append(Ended(doc["_id"], doc["seenAt"]))
+                due.append(EndedLease(doc["_id"], doc["seenAt"]))
             if doc["stopped"]:
                 stopped.add(doc["_id"])
         if unheard:
@@ -215,7 +215,7 @@ class Nodes:
 
     # --- what others leave behind ---------------------------------------------------------------
 
-    async def _take_over(self, due: list[Ended]) -> None:
+    async def _take_over(self, due: list[EndedLease]) -> None:
         for ended in due:
             claimant = self.lease
             try:

@@ -20,7 +20,7 @@ from ...clock import iso, now
 from ...mongo import DatabaseUnavailable, Mongo, deadline
 from ...mongo.write_behind import Dates
 from ..membership import Members
-from .node_leases import Ended, LeaseGuard, LeaseLost, Nodes
+from .node_leases import EndedLease, LeaseGuard, LeaseLost, Nodes
 from .transitions import BATCH, Sighting, Transitions
 
 log = structlog.get_logger(__name__)
@@ -166,7 +166,7 @@ class Presence:
         for user_id in {*gone, *self._sockets, *self._unsure}:
             self._note(user_id)
 
-    async def take_over(self, ended: Ended, guard: LeaseGuard) -> None:
+    async def take_over(self, ended: EndedLease, guard: LeaseGuard) -> None:
         """Those who were here under a lease that ended, and did not come back, go offline."""
         while True:
             async with deadline():
