@@ -7,12 +7,12 @@ from datetime import timedelta
 import structlog
 
 from ..mongo import Mongo, PyMongoError
-from ..mongo.write_behind import Dates
+from ..mongo.write_behind import LatestDates
 
 log = structlog.get_logger(__name__)
 
 
-class Recency(Dates):
+class Recency(LatestDates):
     """Keeps the order of conversation lists: when something was last said in each.
 
     It is derived from the log and brought up to date behind it. `repair` redoes what a crash may have

@@ -1,4 +1,4 @@
-"""Dates that are written behind what they tell of."""
+"""LatestDates: dates that are written a while after the events that they tell of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .. import tasks
 from . import CLOSE_S, DatabaseUnavailable, Mongo, deadline
 
 
-class Dates:
+class LatestDates:
     """A date field of many documents that only moves forward: written at once where it was quiet, at
     most once in `pace_s` where it is busy; with a `share`, sooner, as long as writing takes no more
     than that part of the time."""

@@ -18,7 +18,7 @@ import structlog
 from ... import tasks
 from ...clock import iso, now
 from ...mongo import DatabaseUnavailable, Mongo, deadline
-from ...mongo.write_behind import Dates
+from ...mongo.write_behind import LatestDates
 from ..membership import Members
 from .node_leases import EndedLease, LeaseGuard, LeaseLost, Nodes
 from .transitions import BATCH, Sighting, Transitions
@@ -49,7 +49,7 @@ class Presence:
         self._sockets: dict[str, int] = {}
         self._seen: dict[str, datetime] = {}
         """When those who are here were last active."""
-        self._active = Dates(mongo, "users", "lastSeenAt", pace_s=ACTIVE_S)
+        self._active = LatestDates(mongo, "users", "lastSeenAt", pace_s=ACTIVE_S)
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._recorded: set[str] = set()
         """Users who are recorded as online under the lease of this node."""
