@@ -11,7 +11,7 @@ from ..outbox.event import TYPE_OF_ENTRY, Event, event_id
 from .message import Message
 
 
-class Events:
+class WebhookEvents:
     """Makes events of log entries.
 
     The text of a message is as it is when the event is made: an event that had to wait tells of a

@@ -14,7 +14,7 @@ from aiohttp import web
 from .. import tasks
 from ..api.health import Health
 from ..api.http import errors, listen
-from ..chat.webhook_events import Events
+from ..chat.webhook_events import WebhookEvents
 from ..mongo import Mongo
 from ..outbox.metrics import RELAY, RelayMetrics
 from ..outbox.relay.deliveries import Retry
@@ -57,7 +57,7 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
             mongo,
             settings.webhooks,
             sinks,
-            Events(mongo).event,
+            WebhookEvents(mongo).event,
             Retry(
                 first_s=settings.webhook_retry_first_s,
                 max_s=settings.webhook_retry_max_s,
