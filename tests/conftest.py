@@ -100,8 +100,8 @@ async def nodes(
 @pytest_asyncio.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     """For requests by hand, none of which should take long."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as one:
-        yield one
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
+        yield session
 
 
 @pytest_asyncio.fixture
@@ -145,14 +145,14 @@ async def start(
         async def start_one(mongo: str = mongo_url, **settings: str) -> ChatServer:
             database = f"{worker}-{abs(hash(request.node.nodeid)) % 10**12}"
             log = tmp_path / f"log-{len(json.dumps(settings))}"
-            one = await stack.enter_async_context(chat_server(mongo, database, log, **settings))
-            running.append(one)
-            return one
+            server = await stack.enter_async_context(chat_server(mongo, database, log, **settings))
+            running.append(server)
+            return server
 
         yield start_one
         # All at once, for each takes its time.
-        for one in running:
-            one.terminate()
+        for server in running:
+            server.terminate()
 
 
 @pytest_asyncio.fixture
@@ -188,5 +188,5 @@ async def people_of() -> AsyncIterator[Callable[[ChatServer], People]]:
             return made[-1]
 
         yield of
-        for one in made:
-            await one.go_home()
+        for person in made:
+            await person.go_home()

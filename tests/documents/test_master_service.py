@@ -142,7 +142,7 @@ async def test_its_users_chat_through_it_and_it_hears_of_it(master: MasterServic
         assert (await asyncio.wait_for(heard, 10))["content"] == "Hello, Bob"
         await phone.disconnect()
         _, page = await ask(bob, "GET", f"{path}?limit=1", None, {})
-        assert [one["content"] for one in page["items"]] == ["?"]
+        assert [message["content"] for message in page["items"]] == ["?"]
         status, error = await ask(bob, "GET", f"{chat}/messages/none", None, {})
         assert (status, error["error"]["code"]) == (404, "NOT_FOUND")
         status, seen = await ask(alice, "GET", f"{chat}/users/bob/presence", None, {})

@@ -71,7 +71,7 @@ async def test_an_old_chat_is_brought_and_nothing_is_doubled(
     pair, group, ids = ObjectId(), ObjectId(), [ObjectId() for _ in range(6)]
     with pymongo.MongoClient(mongo_url) as client:
         old = client[database]
-        old.users.insert_many([{"_id": one, "name": name} for one, name in names.items()])
+        old.users.insert_many([{"_id": user_id, "name": name} for user_id, name in names.items()])
         old.conversations.insert_many(
             [
                 {"_id": pair, "members": [alice, bob]},
@@ -86,7 +86,7 @@ async def test_an_old_chat_is_brought_and_nothing_is_doubled(
             {"_id": ids[3], "sender": bob, "text": "Yes", "created_at": at(3), "reply_to": ids[2]},
         ]
         rows[0]["reactions"] = {"👍": [carol, alice]}
-        old.messages.insert_many([{"conversation": str(group), **one} for one in rows])
+        old.messages.insert_many([{"conversation": str(group), **row} for row in rows])
         hello = {"_id": ids[4], "sender": bob, "text": "Hello", "created_at": at(4)}
         old.messages.insert_one({"conversation": str(pair), **hello})
         old.marks.insert_one({"conversation": str(group), "user": alice, "message": ids[2]})
@@ -104,16 +104,18 @@ async def test_an_old_chat_is_brought_and_nothing_is_doubled(
         return answer
 
     talks = (await ask(alice, "/conversations"))["items"]
-    lunch, direct = sorted(talks, key=lambda one: one["type"], reverse=True)
+    lunch, direct = sorted(talks, key=lambda talk: talk["type"], reverse=True)
     assert (len(talks), lunch["type"], direct["type"]) == (2, "group", "direct")
     assert lunch["name"] == "Lunch"
-    assert {one["userId"]: one["role"] for one in lunch["participants"]} == {
+    assert {
+        participant["userId"]: participant["role"] for participant in lunch["participants"]
+    } == {
         str(alice): "owner",
         str(bob): "member",
         str(carol): "member",
     }
     page = await ask(alice, f"/conversations/{lunch['id']}/messages")
-    seen = [(one["seq"], one["senderId"], one["content"]) for one in page["items"]]
+    seen = [(message["seq"], message["senderId"], message["content"]) for message in page["items"]]
     assert seen == [
         (1, str(alice), "Where?"),
         (2, str(dora), "At noon?"),
@@ -127,8 +129,13 @@ async def test_an_old_chat_is_brought_and_nothing_is_doubled(
     assert noon["metadata"] == {"sentAt": "2024-01-15T10:02:00.000+00:00"}
     # Alice had read up to Dora's; nobody else has read anything.
     unread = {who: (await ask(who, "/conversations"))["items"] for who in (alice, bob)}
-    assert {one["type"]: one["unreadCount"] for one in unread[alice]} == {"group": 2, "direct": 1}
-    assert {one["type"]: one["unreadCount"] for one in unread[bob]} == {"group": 3, "direct": 0}
+    assert {
+        conversation["type"]: conversation["unreadCount"] for conversation in unread[alice]
+    } == {"group": 2, "direct": 1}
+    assert {conversation["type"]: conversation["unreadCount"] for conversation in unread[bob]} == {
+        "group": 3,
+        "direct": 0,
+    }
 
     # Nothing can be brought of somebody who is blocked.
     await people.master("POST", "/users/sync", {"externalUserId": str(bob), "status": "blocked"})
@@ -183,8 +190,8 @@ async def test_the_calls_and_events_that_it_names_are_there() -> None:
     documented = text("docs/protocol.md")
     events = {*re.findall(r"\b((?:message|messages|conversation|typing|user):\w+)", page)}
     assert len(events) > 10
-    for one in events:
-        assert f"`{one}`" in documented, one
+    for event in events:
+        assert f"`{event}`" in documented, event
     for path in re.findall(r"`\w+ (/api/[^`]*)`", page):
         assert path.replace("{id}", "{messageId}") in documented, path
 

@@ -57,8 +57,8 @@ RUN: Mapping[str, Mapping[str, str]] = {
         "from chatserver.realtime import RealtimeServer": f"{README}"
         "test_the_lines_for_several_nodes_make_a_server_that_is_joined",
     },
-    "clients/js/README.md": {one.first: CLIENT for one in blocks("clients/js/README.md")},
-    "docs/benchmarks.md": {one.first: BENCH for one in blocks("docs/benchmarks.md")},
+    "clients/js/README.md": {block.first: CLIENT for block in blocks("clients/js/README.md")},
+    "docs/benchmarks.md": {block.first: BENCH for block in blocks("docs/benchmarks.md")},
     "docs/commands.md": {
         "chatserver demo": COMMANDS,
         "chatserver tail --conversation 6920306ab1f24f6f9a4c1d55 --user alice": COMMANDS,
@@ -89,7 +89,7 @@ RUN: Mapping[str, Mapping[str, str]] = {
         "test_a_restored_server_goes_on_where_the_backup_was_made",
         "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": f"{HERE}test_what_is_set_can_be_set",
     },
-    "docs/performance.md": {one.first: BENCH for one in blocks("docs/performance.md")},
+    "docs/performance.md": {block.first: BENCH for block in blocks("docs/performance.md")},
     "docs/protocol.md": {
         "// connect.mjs": f"{README}test_the_lines_of_the_protocol_connect_and_come_back",
         "{id, conversationId, seq, rev, senderId, content, attachments, replyTo, mentions, metadata,": (
@@ -112,9 +112,9 @@ RUN: Mapping[str, Mapping[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("page", sorted({str(one) for one in pages() if blocks(one)} | {*RUN}))
+@pytest.mark.parametrize("page", sorted({str(path) for path in pages() if blocks(path)} | {*RUN}))
 def test_each_block_says_what_runs_it(page: str) -> None:
-    assert sorted(one.first for one in blocks(page)) == sorted(RUN.get(page, {}))
+    assert sorted(block.first for block in blocks(page)) == sorted(RUN.get(page, {}))
 
 
 def run_by(runner: str) -> list[tuple[str, Block]]:
@@ -130,7 +130,7 @@ def test_a_test_that_is_to_run_a_block_reads_its_page() -> None:
     for page, table in RUN.items():
         for runner in {*table.values()} - {TRYOUT, BENCH, COMMANDS}:
             file, _, name = runner.partition("::")
-            source = "\n".join(one.read_text() for one in (ROOT / "tests").glob(file))
+            source = "\n".join(path.read_text() for path in (ROOT / "tests").glob(file))
             assert Path(page).name in source, runner
             assert re.search(rf"^(?:async )?def {name}", source, re.MULTILINE), runner
 
@@ -141,7 +141,7 @@ def test_tryout_follows_each_line() -> None:
     tried |= {*re.findall(r"^\./scripts/\w+$", text(".ci/run"), re.MULTILINE)}
     # Docker is not had where tests run: operations/test_compose.py looks at all that it is given.
     tried.add("docker compose up --build")
-    shown = [line for _, one in run_by(TRYOUT) for line in one.lines]
+    shown = [line for _, block in run_by(TRYOUT) for line in block.lines]
     assert len(shown) > 15
     assert not {*shown} - tried
 
@@ -154,7 +154,9 @@ def shown_commands() -> Iterator[list[str]]:
     for page in pages():
         said = text(page)
         inline = re.findall(r"`((?:\.venv/bin/)?chatserver [^`]+)`", said)
-        lines = [line for one in blocks(page) if one.language in ("", "sh") for line in one.lines]
+        lines = [
+            line for block in blocks(page) if block.language in ("", "sh") for line in block.lines
+        ]
         for line in [*inline, *lines]:
             if found := re.search(r"(?:^|/|\$\()chatserver ([^)|>]*)", line):
                 yield found[1].split()
@@ -169,7 +171,7 @@ def test_every_command_that_is_shown_has_the_options_that_it_is_shown_with() -> 
             if word in getattr(command, "commands", {}):
                 command = command.commands[word]
             elif word.startswith("--") and word != "--help":
-                options = {name for one in command.params for name in one.opts}
+                options = {name for option in command.params for name in option.opts}
                 assert word in options, words
         assert command is not top or words[0] in ("…", "--help"), words
         seen += 1
@@ -186,20 +188,20 @@ async def test_every_benchmark_that_is_shown_has_its_scenarios_and_options() -> 
     listed = re.search(r"of ([\w, ]+); all without any", out)
     assert listed
     scenarios = set(listed[1].split(", "))
-    shown = [re.findall(r"\./scripts/bench\b([^`\n#]*)", text(one)) for one in pages()]
-    for words in (one.split() for found in shown for one in found):
-        options = [one for one in words if one.startswith("--")]
-        assert all(re.search(rf"{one}\b", out) for one in options), words
+    shown = [re.findall(r"\./scripts/bench\b([^`\n#]*)", text(page)) for page in pages()]
+    for words in (command.split() for found in shown for command in found):
+        options = [word for word in words if word.startswith("--")]
+        assert all(re.search(rf"{option}\b", out) for option in options), words
         before = words[: words.index(options[0])] if options else words
         assert {*before} <= scenarios, words
-    assert len([one for found in shown for one in found]) > 25
+    assert len([command for found in shown for command in found]) > 25
 
 
 def test_what_is_set_can_be_set() -> None:
     known = {*re.findall(r"^#([A-Z_]+)=", text("config/example.env"), re.MULTILINE)}
     for page in ("docs/operations.md", "README.md", "docs/master-service.md"):
-        for one in blocks(page):
-            for key in re.findall(r"^(?:.*&& )?([A-Z][A-Z_]+)=", one.text, re.MULTILINE):
+        for listing in blocks(page):
+            for key in re.findall(r"^(?:.*&& )?([A-Z][A-Z_]+)=", listing.text, re.MULTILINE):
                 assert key in known or key.startswith("OTEL_TRACES_SAMPLER") or key == "TOKEN", key
 
 
@@ -210,14 +212,16 @@ def keys(shape: str) -> set[str]:
     """Of `{id, type: a|b, items: [{userId}]}`: those outside of any inner braces."""
     while (flat := re.sub(r"\[?\{[^{}]*\}\]?", "", shape[1:-1])) != shape[1:-1]:
         shape = f"{{{flat}}}"
-    return {one.split(":")[0].strip() for one in shape.strip()[1:-1].split(",")}
+    return {pair.split(":")[0].strip() for pair in shape.strip()[1:-1].split(",")}
 
 
 def test_shapes_have_the_keys_that_are_answered() -> None:
     page = "docs/protocol.md"
-    message, conversation = (one for one in blocks(page) if one.text.startswith("{id"))
-    assert keys(message.text.strip()) == {one.data_key for one in MessageResponse().fields.values()}
-    answered = {one.data_key for one in Conversation().fields.values()}
+    message, conversation = (block for block in blocks(page) if block.text.startswith("{id"))
+    assert keys(message.text.strip()) == {
+        field.data_key for field in MessageResponse().fields.values()
+    }
+    answered = {field.data_key for field in Conversation().fields.values()}
     assert keys(conversation.text.strip()) == answered - {"unreadCount"}
 
 
@@ -234,7 +238,7 @@ def test_the_drawing_has_the_packages_that_there_are() -> None:
         r"([\w/]+)/", block("docs/design.md", next(iter(RUN["docs/design.md"]))).text
     )
     assert len(drawn) == 7
-    assert all((ROOT / "chatserver" / one / "__init__.py").exists() for one in drawn)
+    assert all((ROOT / "chatserver" / folder / "__init__.py").exists() for folder in drawn)
 
 
 def test_the_excerpt_is_of_the_example() -> None:
@@ -247,14 +251,18 @@ def test_the_excerpt_is_of_the_example() -> None:
 
 def test_the_figures_of_the_readme_are_those_of_the_docs() -> None:
     _, _, rest = text("README.md").partition("\n## Figures\n")
-    rows = [one for one in rest.split("\n## ")[0].splitlines() if one.startswith("| ")][1:]
+    rows = [line for line in rest.split("\n## ")[0].splitlines() if line.startswith("| ")][1:]
     documented = text("docs/performance.md") + text("docs/benchmarks.md")
     figures = {
-        one for row in rows for one in re.findall(r"\d[\d,]*\.?\d*", "|".join(row.split("|")[2:5]))
+        figure
+        for row in rows
+        for figure in re.findall(r"\d[\d,]*\.?\d*", "|".join(row.split("|")[2:5]))
     }
     assert len(figures) > 25
     missing = {
-        one for one in figures if not re.search(rf"(?<![\d.,]){re.escape(one)}(?![\d])", documented)
+        figure
+        for figure in figures
+        if not re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d])", documented)
     }
     assert not missing
 
@@ -276,7 +284,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_files_that_are_named_are_there() -> None:
-    ends = {"/".join(one.parts[-n:]) for one in tree() for n in range(1, len(one.parts) + 1)}
+    ends = {"/".join(path.parts[-n:]) for path in tree() for n in range(1, len(path.parts) + 1)}
     # Written where somebody begins, not here.
     ends |= {"secrets.env", "DATA_DIR/secrets.json", "config/webhooks.toml"}
     seen = {(page, name) for page in pages() for name in names(page)}

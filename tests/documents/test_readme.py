@@ -70,7 +70,7 @@ async def test_each_client_of_the_readme_sends_a_message(
 ) -> None:
     alice, bob = people_of(server)("alice", "bob")
     code = here(block("README.md", f"// hello/{name}.mjs"), server, **{'"bob"': f'"{bob.id}"'})
-    assert all(one in code for one in (server.rest, server.sockets, bob.id))
+    assert all(text in code for text in (server.rest, server.sockets, bob.id))
     script = folder / f"{name}.mjs"
     script.write_text(code)
     for number in (1, 2):
@@ -144,17 +144,17 @@ async def test_whoever_follows_as_the_protocol_says_has_what_there_is(
         said: list[Any] = []
         for number in range(120):
             said.append(await desk.say(talk, f"line {number}"))
-            first, one = said[0], said[number // 2]
+            first, middle = said[0], said[number // 2]
             if number % 3 == 0:
-                await desk.do("reaction:add", {"messageId": one["id"], "emoji": "👍"})
-            if number % 4 == 0 and one is not first:
+                await desk.do("reaction:add", {"messageId": middle["id"], "emoji": "👍"})
+            if number % 4 == 0 and middle is not first:
                 await desk.do("message:edit", {"messageId": first["id"], "content": f"{number}"})
-            if number % 7 == 0 and one is not first:
-                await desk.do("reaction:remove", {"messageId": one["id"], "emoji": "👍"})
+            if number % 7 == 0 and middle is not first:
+                await desk.do("reaction:remove", {"messageId": middle["id"], "emoji": "👍"})
             if number in (20, 50, 51, 90):
                 way.cut()
             if number == 100:
-                await desk.do("message:delete", {"messageId": one["id"]})
+                await desk.do("message:delete", {"messageId": middle["id"]})
                 await bob.ask("DELETE", f"/messages/{said[3]['id']}?scope=self")
                 await desk.do("message:edit", {"messageId": said[3]["id"], "content": "hidden"})
         kept = ("id", "seq", "content", "isDeleted", "isEdited", "attachments", "metadata")
@@ -162,10 +162,10 @@ async def test_whoever_follows_as_the_protocol_says_has_what_there_is(
         def shown(messages: list[Any]) -> list[Any]:
             return [
                 (
-                    {key: one[key] for key in kept},
-                    {r["emoji"]: r["userIds"] for r in one["reactions"]},
+                    {key: message[key] for key in kept},
+                    {r["emoji"]: r["userIds"] for r in message["reactions"]},
                 )
-                for one in messages
+                for message in messages
             ]
 
         # The position alone, as a list that begins with its newest page takes it.
@@ -221,7 +221,7 @@ async def test_the_lines_for_the_bus_say_something(redis_url: str) -> None:
 def bare(text: str) -> list[str]:
     """The words of each line, and no figures."""
     lines = [re.sub(r"[\d.,]*\d", "0", line).split() for line in text.strip().splitlines()]
-    return [" ".join(one) for one in lines]
+    return [" ".join(words) for words in lines]
 
 
 async def test_load_prints_what_is_shown(server: ChatServer) -> None:

@@ -15,7 +15,11 @@ from tests.support.servers import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
-NODES = {name: one for name, one in SERVICES.items() if "NODE_NAME" in one.get("environment", {})}
+NODES = {
+    name: service
+    for name, service in SERVICES.items()
+    if "NODE_NAME" in service.get("environment", {})
+}
 HAPROXY = (ROOT / "config" / "haproxy.cfg").read_text()
 KEYS = {
     *("build", "image", "command", "environment", "ports", "volumes", "depends_on"),

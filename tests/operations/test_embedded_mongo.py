@@ -50,10 +50,10 @@ class Home:
 @pytest_asyncio.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
     async with aiohttp.ClientSession() as session:
-        one = Home(tmp_path, session)
-        await one.start()
-        yield one
-        await one.server.stop()
+        home = Home(tmp_path, session)
+        await home.start()
+        yield home
+        await home.server.stop()
 
 
 async def until_it_answers(question: Callable[[], Awaitable[Any]], within: float = 15) -> None:
@@ -150,7 +150,7 @@ async def test_the_database_is_open_to_its_user_alone(home: Home) -> None:
     folder = home.data / "mongodb"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "mongod.sock").stat().st_mode & 0o777 == 0o600
-    ours = {os.readlink(one) for one in Path(f"/proc/{home.mongod()}/fd").iterdir()}
+    ours = {os.readlink(path) for path in Path(f"/proc/{home.mongod()}/fd").iterdir()}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
             assert f"socket:[{line.split()[9]}]" not in ours

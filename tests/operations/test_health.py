@@ -156,15 +156,15 @@ async def test_the_log_has_a_line_for_all_that_was_done_and_nothing_that_was_sai
         assert secret.rpartition(".")[2] not in log
     assert "eyJ" not in log
 
-    requests = [one for one in lines if one["event"] == "request"]
-    events = [one for one in lines if one["event"] == "event"]
-    for one in [*requests, *events]:
-        assert one["ms"] >= 0
-        assert one["name"]
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*Z", one["timestamp"])
+    requests = [line for line in lines if line["event"] == "request"]
+    events = [line for line in lines if line["event"] == "event"]
+    for logged in [*requests, *events]:
+        assert logged["ms"] >= 0
+        assert logged["name"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*Z", logged["timestamp"])
 
     def done(found: list[Any], name: str, code: str = "OK") -> list[Any]:
-        return [one for one in found if (one["name"], one["code"]) == (name, code)]
+        return [line for line in found if (line["name"], line["code"]) == (name, code)]
 
     post = "POST /api/conversations/{conversationId}/messages"
     (line,) = done(requests, post)

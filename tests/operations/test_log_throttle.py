@@ -26,12 +26,12 @@ class Lines:
 
     def all(self, **like: Any) -> list[Any]:
         lines = [json.loads(line) for line in self._server.log.splitlines() if line[:1] == "{"]
-        return [one for one in lines if like.items() <= one.items()]
+        return [line for line in lines if like.items() <= line.items()]
 
     def counted(self, of: str, **like: Any) -> int:
         """With those that were left out."""
         left_out = self.all(event="left out", of=of, **like)
-        return len(self.all(event=of, **like)) + sum(one["count"] for one in left_out)
+        return len(self.all(event=of, **like)) + sum(summary["count"] for summary in left_out)
 
 
 async def test_what_is_refused_is_counted_and_not_all_of_it_written(
@@ -112,8 +112,8 @@ async def test_who_comes_and_goes_all_the_time_is_counted(
     await when(lambda: lines.counted("disconnected") == 300)
     connects = lines.all(event="event", name="connect", code="OK")
     left_out = lines.all(event="left out", of="connect")
-    assert len(connects) + sum(one["count"] for one in left_out) == 300
+    assert len(connects) + sum(summary["count"] for summary in left_out) == 300
     seconds = time.monotonic() - began + 1
     assert len(connects) <= MOST * seconds
     assert len(lines.all(event="disconnected")) <= MOST * seconds
-    assert all(one["level"] == "info" for one in left_out)
+    assert all(summary["level"] == "info" for summary in left_out)

@@ -170,7 +170,7 @@ async def test_alerts_and_dashboard_are_of_metrics_that_there_are(watched: Watch
     for name, family in families(watched.text).items():
         ends = ("_bucket", "_count", "_sum") if family.type == "histogram" else ("",)
         known.update(name + end for end in ends)
-    used = {name for one in expressions() for name in NAME.findall(one)}
+    used = {name for expression in expressions() for name in NAME.findall(expression)}
     assert used - known == set()
     assert len(used) > 30
     # And the other way round: what is measured can be looked at, but for what is of the system.
@@ -209,7 +209,7 @@ def test_each_alert_is_seen_to_begin_and_to_end_and_is_explained() -> None:
 
 
 def test_every_expression_of_the_dashboard_is_promql(tmp_path: Path) -> None:
-    rules = [{"record": f"panel:{n}", "expr": one} for n, one in enumerate(queries())]
+    rules = [{"record": f"panel:{n}", "expr": query} for n, query in enumerate(queries())]
     file = tmp_path / "panels.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
     checked = promtool("check", "rules", str(file))
@@ -219,19 +219,19 @@ def test_every_expression_of_the_dashboard_is_promql(tmp_path: Path) -> None:
 
 def test_the_dashboard_is_as_its_script_writes_it() -> None:
     subprocess.run(["python3", str(ROOT / "scripts" / "dashboard.py"), "--check"], check=True)
-    ids = [one["id"] for one in DASHBOARD["panels"]]
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))
     places = [
-        (one["gridPos"]["x"] + x, one["gridPos"]["y"] + y)
-        for one in DASHBOARD["panels"]
-        for x in range(one["gridPos"]["w"])
-        for y in range(one["gridPos"]["h"])
+        (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
+        for panel in DASHBOARD["panels"]
+        for x in range(panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["h"])
     ]
     assert len(places) == len(set(places)), "no panel covers another"
     assert max(x for x, _ in places) < 24
-    titles = [one["title"] for one in DASHBOARD["panels"] if one["type"] == "row"]
+    titles = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
     assert titles == ["Overview", "Log", "Delivery", "Webhooks", "Bus", "Nodes"]
-    variables = [one["name"] for one in DASHBOARD["templating"]["list"]]
+    variables = [variable["name"] for variable in DASHBOARD["templating"]["list"]]
     assert variables == ["datasource", "job", "instance"]
 
 
@@ -275,11 +275,13 @@ async def test_a_real_prometheus_scrapes_it_and_answers_the_dashboard(
             assert (await ask("up"))[0]["value"][1] == "1"
             empty = [query for query in queries() if not await ask(query)]
             # Nothing has failed, and nothing was too slow.
-            assert [one for one in empty if not re.search("failures|> 0$", one)] == []
+            assert [
+                expression for expression in empty if not re.search("failures|> 0$", expression)
+            ] == []
             async with http.get("/api/v1/rules") as answer:
                 rules = (await answer.json())["data"]["groups"][0]["rules"]
-            assert [one["name"] for one in rules if one["health"] != "ok"] == []
-            assert [one["name"] for one in rules if one["state"] == "firing"] == []
+            assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
+            assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
     finally:
         prometheus.terminate()
         await prometheus.wait()

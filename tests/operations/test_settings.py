@@ -103,7 +103,7 @@ async def test_a_bad_value_stops_the_start(tmp_path: Path, key: str, value: str)
 
 @pytest.mark.parametrize("key", ["AUTH_JWT_SECRET", "INTERNAL_API_SECRET", "WEBHOOK_SECRET"])
 async def test_production_needs_every_secret(tmp_path: Path, key: str) -> None:
-    given = {one: value for one, value in PRODUCTION.items() if one != key}
+    given = {name: value for name, value in PRODUCTION.items() if name != key}
     sentence = await refusal(tmp_path, **given)
     assert key in sentence
     assert "missing" in sentence
@@ -117,8 +117,8 @@ async def test_production_needs_every_secret(tmp_path: Path, key: str) -> None:
 def test_production_needs_secrets_that_are_long_enough(
     monkeypatch: pytest.MonkeyPatch, key: str, value: str
 ) -> None:
-    for one, right in PRODUCTION.items():
-        monkeypatch.setenv(one, right)
+    for name, right in PRODUCTION.items():
+        monkeypatch.setenv(name, right)
     Settings.from_environment()
     monkeypatch.setenv(key, value)
     with pytest.raises(BadSettings, match=rf"^{key} is (missing|too short)") as refused:

@@ -29,26 +29,26 @@ POST = "POST /api/conversations/{conversationId}/messages"
 
 @pytest_asyncio.fixture
 async def collector() -> AsyncIterator[Collector]:
-    async with Collector() as one:
-        yield one
+    async with Collector() as collector:
+        yield collector
 
 
 @pytest_asyncio.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as one:
-        yield one
+    async with Receiver() as receiver:
+        yield receiver
 
 
 def lines(server: ChatServer, event: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
-    return [one for one in found if one["event"] == event]
+    return [line for line in found if line["event"] == event]
 
 
 async def posted(receiver: Receiver, content: str) -> Post:
     """The webhook of the message with this text."""
 
     def found() -> list[Post]:
-        return [one for one in receiver.posts if one.event["data"].get("content") == content]
+        return [post for post in receiver.posts if post.event["data"].get("content") == content]
 
     await receiver.until(lambda: bool(found()))
     (post,) = found()
@@ -60,7 +60,7 @@ async def trace_of(collector: Collector, post: Post, size: int) -> dict[str, Spa
     version, trace, parent, flags = post.headers["traceparent"].split("-")
     assert (version, int(flags, 16) & 1) == ("00", 1)
     await collector.until(
-        lambda: len([one for one in collector.spans if one.trace == trace]) >= size
+        lambda: len([span for span in collector.spans if span.trace == trace]) >= size
     )
     spans = collector.of(trace)
     assert spans["webhook message.created"].id == parent, "the receiver goes on from there"
@@ -68,11 +68,11 @@ async def trace_of(collector: Collector, post: Post, size: int) -> dict[str, Spa
 
 
 def assert_one_after_the_other(spans: dict[str, Span], root: Span) -> None:
-    wait, commit, announce = (spans[one] for one in ("log wait", "log commit", "announce"))
+    wait, commit, announce = (spans[name] for name in ("log wait", "log commit", "announce"))
     webhook = spans["webhook message.created"]
-    for one in (wait, commit, announce, webhook):
-        assert one.parent == root.id
-        assert one.began <= one.ended
+    for span in (wait, commit, announce, webhook):
+        assert span.parent == root.id
+        assert span.began <= span.ended
     assert root.began <= wait.began <= wait.ended <= commit.began
     assert commit.ended <= announce.began <= announce.ended <= root.ended
     assert commit.ended <= webhook.began, "told of when it is on record"
@@ -100,7 +100,7 @@ async def test_a_message_over_a_socket_is_one_trace_to_its_webhook(
     assert webhook.attributes["chat.endpoint"] == "default"
     assert webhook.attributes["chat.event.id"] == post.event["id"]
     # What is in the log is found in the traces, and the other way round.
-    (line,) = [one for one in lines(server, "event") if one["name"] == "message:send"]
+    (line,) = [line for line in lines(server, "event") if line["name"] == "message:send"]
     assert line["trace"] == root.trace
     assert line["sid"] == root.attributes["chat.sid"] == desk.client.get_sid()
     # So that its absence says something where tracing is off.
@@ -136,14 +136,14 @@ async def test_a_message_over_rest_goes_on_with_the_trace_of_its_caller(
     assert root.attributes["http.route"] == "/api/conversations/{conversationId}/messages"
     assert root.attributes["http.response.status_code"] == 201
     assert root.attributes["chat.request"] == "their-own.1"
-    (line,) = [one for one in lines(server, "request") if one["name"] == POST]
+    (line,) = [line for line in lines(server, "request") if line["name"] == POST]
     assert (line["trace"], line["request"]) == (trace, "their-own.1")
     # The conversation was made in a trace of its own, which its webhook had, too.
     created = receiver.posts[0]
     assert created.event["type"] == "conversation.created"
     spans = collector.of(created.headers["traceparent"].split("-")[1])
     assert "webhook conversation.created" in spans
-    assert trace not in {one.trace for one in spans.values()}
+    assert trace not in {span.trace for span in spans.values()}
 
 
 async def test_what_is_committed_together_is_linked(
@@ -156,17 +156,17 @@ async def test_what_is_committed_together_is_linked(
     await asyncio.gather(*[desk.say(talk, f"{n}") for n in range(40)])
     await collector.until(lambda: len(collector.named("announce")) == 40)
     await collector.until(lambda: len(collector.named("message:send")) == 40)
-    of_trace = {one.trace: one for one in collector.named("message:send")}
+    of_trace = {span.trace: span for span in collector.named("message:send")}
     assert len(of_trace) == 40
     commits = collector.named("log commit")
     assert len(commits) == 40
-    largest = max(commits, key=lambda one: one.attributes["chat.batch.changes"])
+    largest = max(commits, key=lambda commit: commit.attributes["chat.batch.changes"])
     assert largest.attributes["chat.batch.changes"] > 1
-    for one in commits:
-        others = one.attributes["chat.batch.changes"] - 1
-        assert min(others, 15) <= len(one.links) <= min(others, 16)
-        assert set(one.links) <= {root.id for root in of_trace.values()}
-        assert of_trace[one.trace].id not in one.links
+    for commit in commits:
+        others = commit.attributes["chat.batch.changes"] - 1
+        assert min(others, 15) <= len(commit.links) <= min(others, 16)
+        assert set(commit.links) <= {root.id for root in of_trace.values()}
+        assert of_trace[commit.trace].id not in commit.links
 
 
 async def test_edits_members_and_refusals_are_traced_as_what_they_are(
@@ -181,10 +181,10 @@ async def test_edits_members_and_refusals_are_traced_as_what_they_are(
     await alice.ask("POST", f"/conversations/{talk['id']}/participants", {"userIds": [carol.id]})
     await desk.refused("message:edit", {"messageId": f"{talk['id']}-000000ff", "content": "No"})
     types = {"message.created", "message.updated", "participant.added"}
-    await receiver.until(lambda: types <= {one.event["type"] for one in receiver.posts})
+    await receiver.until(lambda: types <= {post.event["type"] for post in receiver.posts})
     adding = "POST /api/conversations/{conversationId}/participants"
     for event, name in (("message.updated", "message:edit"), ("participant.added", adding)):
-        post = next(one for one in receiver.posts if one.event["type"] == event)
+        post = next(post for post in receiver.posts if post.event["type"] == event)
         trace = post.headers["traceparent"].split("-")[1]
         await collector.until(lambda trace=trace: len(collector.of(trace)) == 5)
         assert set(collector.of(trace)) == {name, *LOG, f"webhook {event}"}
@@ -192,9 +192,9 @@ async def test_edits_members_and_refusals_are_traced_as_what_they_are(
     refused = collector.named("message:edit")[1]
     assert (refused.attributes["chat.code"], refused.failed) == ("NOT_FOUND", False)
     # Nobody asked for these: presence is no part of what was done at that time.
-    await receiver.until(lambda: "user.online" in {one.event["type"] for one in receiver.posts})
-    online = [one for one in receiver.posts if one.event["type"] == "user.online"]
-    assert all("traceparent" not in one.headers for one in online)
+    await receiver.until(lambda: "user.online" in {post.event["type"] for post in receiver.posts})
+    online = [post for post in receiver.posts if post.event["type"] == "user.online"]
+    assert all("traceparent" not in post.headers for post in online)
 
 
 async def test_a_receiver_that_fails_is_a_span_for_each_attempt(
@@ -234,8 +234,8 @@ async def test_what_is_not_sampled_leaves_no_trace(
         headers={"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"},
     )
     await trace_of(collector, await posted(receiver, "Seen"), 5)
-    assert {one.trace for one in collector.spans} == {trace}
-    assert all("trace" not in one for one in lines(server, "event"))
+    assert {span.trace for span in collector.spans} == {trace}
+    assert all("trace" not in line for line in lines(server, "event"))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ async def test_tracing_that_is_off_is_not_even_loaded(
     await desk.say(talk, "Hello")
     loaded = Path(f"/proc/{server.process.pid}/maps").read_text()
     assert "google/_upb" not in loaded, "what the exporter encodes with"
-    assert all("trace" not in one for one in lines(server, "event"))
+    assert all("trace" not in line for line in lines(server, "event"))
     assert collector.spans == []
 
 
@@ -321,7 +321,7 @@ def test_traces_without_opentelemetry_are_refused_with_a_remedy(
             if name == missing:
                 raise ModuleNotFoundError(name)
 
-    for name in [one for one in sys.modules if one.startswith(missing)]:
+    for name in [module for module in sys.modules if module.startswith(missing)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr("sys.meta_path", [Missing(), *sys.meta_path])
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")

@@ -50,13 +50,13 @@ class Collector:
         }
 
     def named(self, name: str) -> list[Span]:
-        return [one for one in self.spans if one.name == name]
+        return [span for span in self.spans if span.name == name]
 
     def of(self, trace: str) -> dict[str, Span]:
         """The spans of a trace by their names, each of which it has once."""
-        found = [one for one in self.spans if one.trace == trace]
-        by_name = {one.name: one for one in found}
-        assert len(by_name) == len(found), [one.name for one in found]
+        found = [span for span in self.spans if span.trace == trace]
+        by_name = {span.name: span for span in found}
+        assert len(by_name) == len(found), [span.name for span in found]
         return by_name
 
     async def until(self, true: Callable[[], object], within: float = 10) -> None:
@@ -86,7 +86,7 @@ class Collector:
             resource = values(of_resource.resource.attributes)
             self.resources.append(resource)
             for scope in of_resource.scope_spans:
-                self.spans += [span(one, resource["service.name"]) for one in scope.spans]
+                self.spans += [span(received, resource["service.name"]) for received in scope.spans]
         self._news.set()
         return web.Response(
             body=trace_service_pb2.ExportTraceServiceResponse().SerializeToString(),
@@ -95,20 +95,23 @@ class Collector:
 
 
 def values(attributes: Any) -> dict[str, Any]:
-    return {one.key: getattr(one.value, str(one.value.WhichOneof("value"))) for one in attributes}
+    return {
+        attribute.key: getattr(attribute.value, str(attribute.value.WhichOneof("value")))
+        for attribute in attributes
+    }
 
 
-def span(one: trace_pb2.Span, service: str) -> Span:
+def span(received: trace_pb2.Span, service: str) -> Span:
     return Span(
         service=service,
-        name=one.name,
-        trace=one.trace_id.hex(),
-        id=one.span_id.hex(),
-        parent=one.parent_span_id.hex(),
-        links=tuple(link.span_id.hex() for link in one.links),
-        attributes=values(one.attributes),
-        began=one.start_time_unix_nano,
-        ended=one.end_time_unix_nano,
-        failed=one.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
-        kind=one.kind,
+        name=received.name,
+        trace=received.trace_id.hex(),
+        id=received.span_id.hex(),
+        parent=received.parent_span_id.hex(),
+        links=tuple(link.span_id.hex() for link in received.links),
+        attributes=values(received.attributes),
+        began=received.start_time_unix_nano,
+        ended=received.end_time_unix_nano,
+        failed=received.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
+        kind=received.kind,
     )

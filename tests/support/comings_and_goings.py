@@ -33,10 +33,10 @@ async def crowd(server: ChatServer, number: int) -> AsyncIterator[list[Person]]:
 
 
 async def arrive(people: Iterable[Person]) -> list[Wire]:
-    some = asyncio.Semaphore(50)
+    at_once = asyncio.Semaphore(50)
 
-    async def one(person: Person) -> Wire:
-        async with some:
+    async def connect(person: Person) -> Wire:
+        async with at_once:
             return await Wire.connect(person)
 
-    return await asyncio.gather(*[one(person) for person in people])
+    return await asyncio.gather(*[connect(person) for person in people])

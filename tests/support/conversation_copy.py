@@ -66,7 +66,7 @@ class Copy:
 
 
 def _reacted(reactions: list[Any], name: str, told: Any) -> list[Any]:
-    after = {one["emoji"]: list(one["userIds"]) for one in reactions}
+    after = {reaction["emoji"]: list(reaction["userIds"]) for reaction in reactions}
     users = after.setdefault(told["emoji"], [])
     if name == "reaction:added" and told["userId"] not in users:
         users.append(told["userId"])

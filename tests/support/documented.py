@@ -37,10 +37,10 @@ class Document:
 def closed(schema: Any) -> Any:
     """The same, but objects have no keys than those that are named."""
     if isinstance(schema, list):
-        return [closed(one) for one in schema]
+        return [closed(inner) for inner in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {key: closed(one) for key, one in schema.items()}
+    made = {key: closed(inner) for key, inner in schema.items()}
     if made.get("type") == "object" and "properties" in made:
         made.setdefault("additionalProperties", False)
     return made

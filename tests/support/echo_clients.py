@@ -24,17 +24,17 @@ class Client(Guest):
 
     @classmethod
     async def at(cls, node: EchoNode, *namespaces: str) -> Client:
-        one = cls()
-        one.on("question", lambda *question: (*question, "and me"))
-        one.on("binary question", lambda data: {"data": data + b"\0"})
-        one.on("silent question", one.is_silent)
+        client = cls()
+        client.on("question", lambda *question: (*question, "and me"))
+        client.on("binary question", lambda data: {"data": data + b"\0"})
+        client.on("silent question", client.is_silent)
         for namespace in namespaces:
-            one.on("*", lambda *event: one.heard.put_nowait(event), namespace=namespace)
-        await one.connect(
+            client.on("*", lambda *event: client.heard.put_nowait(event), namespace=namespace)
+        await client.connect(
             node.url, transports=["websocket"], namespaces=["/", *namespaces], wait_timeout=5
         )
-        one.id = str(one.get_sid())
-        return one
+        client.id = str(client.get_sid())
+        return client
 
     async def is_silent(self) -> None:
         await asyncio.sleep(3600)
@@ -60,14 +60,14 @@ async def starting() -> AsyncIterator[Starting]:
     started: list[EchoNode] = []
 
     async def start(url: str) -> EchoNode:
-        one = EchoNode(url, PREFIX, KEEP_FOR_S, CALLBACK_S)
-        started.append(one)
-        await one.start()
-        return one
+        node = EchoNode(url, PREFIX, KEEP_FOR_S, CALLBACK_S)
+        started.append(node)
+        await node.start()
+        return node
 
     yield start
-    complaints = await asyncio.gather(*[one.stop() for one in started])
-    assert [one for one in complaints if "Traceback" in one] == []
+    complaints = await asyncio.gather(*[node.stop() for node in started])
+    assert [complaint for complaint in complaints if "Traceback" in complaint] == []
 
 
 @pytest_asyncio.fixture
@@ -80,7 +80,7 @@ async def guests(three: Nodes) -> AsyncIterator[list[Client]]:
     """Two clients on each node: of the first, the first; then of the second, the first; and so on."""
     clients = [await Client.at(node) for node in three * 2]
     yield clients
-    await asyncio.gather(*[one.disconnect() for one in clients])
+    await asyncio.gather(*[client.disconnect() for client in clients])
 
 
 async def until(true: Callable[[], Awaitable[bool]], within: float = 5.0) -> None:

@@ -69,8 +69,8 @@ def application(
                 "gone": gone,
             }
 
-        for one in (connect, disconnect, do, burst, ask, told):
-            sio.on(one.__name__, one, namespace=namespace)
+        for handler in (connect, disconnect, do, burst, ask, told):
+            sio.on(handler.__name__, handler, namespace=namespace)
 
     for namespace in NAMESPACES:
         answer_in(namespace)

@@ -37,7 +37,7 @@ def samples(text: str) -> dict[str, float]:
 async def connections(server: ChatServer) -> int:
     """All sockets of a server, whatever their transport."""
     now = samples(await scrape(server))
-    return int(sum(now[f"chat_connections {one}"] for one in ("polling", "websocket")))
+    return int(sum(now[f"chat_connections {transport}"] for transport in ("polling", "websocket")))
 
 
 async def connections_become(server: ChatServer, number: int, within: float = 5) -> None:

@@ -62,5 +62,5 @@ async def node() -> AsyncIterator[Joining]:
         return nodes[-1]
 
     yield join
-    for one in nodes:
-        await one.bus.close()
+    for node in nodes:
+        await node.bus.close()

@@ -37,13 +37,13 @@ def tree() -> list[Path]:
     """Folders and files."""
     found = []
     for folder, inner, files in os.walk(ROOT):
-        inner[:] = [one for one in inner if one not in NOT_OURS and not one.startswith(".")]
-        found += [Path(folder, one).relative_to(ROOT) for one in (*inner, *files)]
+        inner[:] = [name for name in inner if name not in NOT_OURS and not name.startswith(".")]
+        found += [Path(folder, name).relative_to(ROOT) for name in (*inner, *files)]
     return sorted(found)
 
 
 def pages() -> list[Path]:
-    return [one for one in tree() if one.suffix == ".md"]
+    return [path for path in tree() if path.suffix == ".md"]
 
 
 def text(page: Path | str) -> str:
@@ -55,7 +55,7 @@ def blocks(page: Path | str) -> list[Block]:
 
 
 def block(page: Path | str, first: str) -> Block:
-    (found,) = [one for one in blocks(page) if one.first == first]
+    (found,) = [block for block in blocks(page) if block.first == first]
     return found
 
 
@@ -81,7 +81,7 @@ def anchors(page: Path) -> set[str]:
         words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
         slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
         number = 0
-        while (one := f"{slug}-{number}" if number else slug) in found:
+        while (anchor := f"{slug}-{number}" if number else slug) in found:
             number += 1
-        found.add(one)
+        found.add(anchor)
     return found

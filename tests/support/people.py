@@ -181,7 +181,7 @@ class Person:
         return device
 
     async def group(self, *others: Person, **more: Any) -> Any:
-        people = [one.id for one in others]
+        people = [person.id for person in others]
         return await self.ask(
             "POST", "/conversations", {"type": "group", "participantIds": people, **more}
         )

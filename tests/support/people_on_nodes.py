@@ -65,7 +65,7 @@ class Spread:
         """
         await self._round()
         await self._round()
-        await asyncio.gather(*[self._lacks_nothing(one) for one in self.servers])
+        await asyncio.gather(*[self._lacks_nothing(server) for server in self.servers])
 
     async def _lacks_nothing(self, server: ChatServer, within: float = 10) -> None:
         end = time.monotonic() + within
@@ -74,7 +74,7 @@ class Spread:
                 said = await answer.text()
                 if "chat_rooms_lacking 0.0" in said and "chat_catching_up 0.0" in said:
                     return
-            lacking = [one for one in said.splitlines() if one.startswith(LACKING)]
+            lacking = [line for line in said.splitlines() if line.startswith(LACKING)]
             assert time.monotonic() < end, (server.rest, lacking, server.log[-4000:])
             await asyncio.sleep(0.02)
 
@@ -112,8 +112,8 @@ async def spread(
         ]
         # All of them, also when one fails: who is still on the way in then would never be stopped.
         started = await asyncio.gather(*starting, return_exceptions=True)
-        if failed := [one for one in started if isinstance(one, BaseException)]:
+        if failed := [outcome for outcome in started if isinstance(outcome, BaseException)]:
             raise BaseExceptionGroup(f"{len(failed)} of {NODES} nodes did not start", failed)
-        servers = [one for one in started if isinstance(one, ChatServer)]
+        servers = [outcome for outcome in started if isinstance(outcome, ChatServer)]
         session = await stack.enter_async_context(aiohttp.ClientSession())
         yield Spread(servers, redis, database, session)

@@ -9,7 +9,7 @@ from .servers import ChatServer
 
 def memory_mb(server: ChatServer) -> float:
     status = Path(f"/proc/{server.process.pid}/status").read_text()
-    (line,) = [one for one in status.splitlines() if one.startswith("VmRSS")]
+    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) / 1024
 
 

@@ -74,13 +74,19 @@ class RedisServer:
     @contextlib.asynccontextmanager
     async def client(self, **options: str) -> AsyncIterator[Redis]:
         """Somebody else who uses it."""
-        async with Redis(host="127.0.0.1", port=self.port, decode_responses=True, **options) as one:
-            yield one
+        async with Redis(
+            host="127.0.0.1", port=self.port, decode_responses=True, **options
+        ) as redis:
+            yield redis
 
     async def clients(self) -> dict[str, str]:
         """The ids of those who are connected and have a name, by name."""
         async with self.client() as redis:
-            return {one["name"]: one["id"] for one in await redis.client_list() if one["name"]}
+            return {
+                client["name"]: client["id"]
+                for client in await redis.client_list()
+                if client["name"]
+            }
 
     async def kill_client(self, what: str) -> None:
         """Cut the connections whose names end so."""
@@ -131,8 +137,8 @@ class Wire:
 
     def cut(self) -> None:
         """Those that are connected. What was held is lost."""
-        for one in self._ends:
-            one.transport.abort()
+        for end in self._ends:
+            end.transport.abort()
         self._ends.clear()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -205,8 +211,8 @@ async def redis_of(tmp_path: Path) -> AsyncIterator[Keeping]:
         return servers[-1]
 
     yield start
-    for one in servers:
-        await one.stop()
+    for server in servers:
+        await server.stop()
 
 
 @pytest_asyncio.fixture
@@ -218,9 +224,9 @@ async def own_redis(redis_of: Keeping) -> RedisServer:
 @pytest_asyncio.fixture
 async def wire(own_redis: RedisServer) -> AsyncIterator[Wire]:
     """Leads to `own_redis`."""
-    one = Wire(own_redis.port)
-    server = await asyncio.start_server(one.accept, "127.0.0.1", one.port)
-    yield one
-    one.release()
-    one.cut()
+    wire = Wire(own_redis.port)
+    server = await asyncio.start_server(wire.accept, "127.0.0.1", wire.port)
+    yield wire
+    wire.release()
+    wire.cut()
     server.close()

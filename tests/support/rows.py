@@ -48,7 +48,7 @@ METADATA += [
 CHOICE = [None, *NO_TEXT, "", "Owner", "everyone ", "none"]
 EMOJI = [None, *NO_TEXT, "", "a", "ab", "👍👍", ":x", "::", ":a b:", "👍\0", ":" + "x" * 31 + ":"]
 FILES = [None, "x", 1, {}, OPERATOR, [1], [None], [OPERATOR], [{}], [{"type": "file"}], [[[]]]]
-FILES += [[{"type": "file", "url": one}] for one in ("http://a.example/x", "x", OPERATOR, None)]
+FILES += [[{"type": "file", "url": url}] for url in ("http://a.example/x", "x", OPERATOR, None)]
 FILES += [[{"type": "file", "url": "https://a.example/x"}] * 11]
 FILES += [
     [{"type": "file", "url": "https://a.example/x", key: value}]
@@ -116,7 +116,7 @@ class Endpoint:
         return f"{self.method} {self.path}"
 
     def at(self, **ids: str) -> str:
-        return self.path.format(**{key: quote(one, safe="") for key, one in ids.items()})
+        return self.path.format(**{key: quote(value, safe="") for key, value in ids.items()})
 
 
 _TALK, _MESSAGE = "/conversations/{conversationId}", "/messages/{messageId}"
@@ -245,7 +245,12 @@ _of_talk, _of_message = _of("conversationId"), _of("messageId")
 EVENTS = [
     Event(
         "message:send",
-        {**_C, **next(one.fields for one in ENDPOINTS if one.path.endswith("}/messages"))},
+        {
+            **_C,
+            **next(
+                endpoint.fields for endpoint in ENDPOINTS if endpoint.path.endswith("}/messages")
+            ),
+        },
         _of("conversationId", content="Right"),
     ),
     Event("message:edit", {**_M, "content": CONTENT}, _of("messageId", content="Right")),
@@ -279,4 +284,4 @@ EVENTS = [
 
 def names(error: Mapping[str, Any], key: str) -> bool:
     """Whether the refusal names the field, or a part of it."""
-    return any(one == key or one.startswith(f"{key}.") for one in error.get("details", {}))
+    return any(name == key or name.startswith(f"{key}.") for name in error.get("details", {}))

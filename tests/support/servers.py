@@ -41,15 +41,15 @@ def free_port() -> int:
     """
     while True:
         port = random.randrange(10_000, 32_000)
-        one = socket.socket()
+        listener = socket.socket()
         try:
-            one.bind(("127.0.0.1", port))
+            listener.bind(("127.0.0.1", port))
         except OSError:
-            one.close()
+            listener.close()
             continue
         # Now: whoever asks like this is refused, and a server, which sets it too, may listen there.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _kept.append(one)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _kept.append(listener)
         if len(_kept) > KEPT:
             _kept.popleft().close()
         return port

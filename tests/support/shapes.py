@@ -25,9 +25,9 @@ class _Such:
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
-A_TIME: Any = _Such("A_TIME", lambda one: isinstance(one, str) and bool(_TIME.fullmatch(one)))
-AN_ID: Any = _Such("AN_ID", lambda one: isinstance(one, str) and 0 < len(one) <= 128)
-A_SENTENCE: Any = _Such("A_SENTENCE", lambda one: isinstance(one, str) and len(one) > 3)
+A_TIME: Any = _Such("A_TIME", lambda value: isinstance(value, str) and bool(_TIME.fullmatch(value)))
+AN_ID: Any = _Such("AN_ID", lambda value: isinstance(value, str) and 0 < len(value) <= 128)
+A_SENTENCE: Any = _Such("A_SENTENCE", lambda value: isinstance(value, str) and len(value) > 3)
 
 
 def error(code: str, **more: Any) -> dict[str, Any]:

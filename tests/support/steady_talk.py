@@ -48,11 +48,15 @@ class Stream:
         self.asked.append(await self.wire.say(self.talk, f"{n}", f"{n}"))
 
     def acked(self) -> list[Any]:
-        return [one.result()["data"] for one in self.asked if one.done() and one.result()["ok"]]
+        return [
+            answer.result()["data"]
+            for answer in self.asked
+            if answer.done() and answer.result()["ok"]
+        ]
 
     def failed(self) -> list[str]:
-        done = [one.result() for one in self.asked if one.done()]
-        return [one["error"]["code"] for one in done if not one["ok"]]
+        done = [answer.result() for answer in self.asked if answer.done()]
+        return [answer["error"]["code"] for answer in done if not answer["ok"]]
 
     async def repeat(self) -> None:
         """Say again what failed, in order: the first until it is taken, the rest in one breath."""
@@ -103,9 +107,11 @@ async def all_is_right(
     assert first["content"] in changer.texts
     by_id = {message["id"]: message for message in log}
     for stream in streams:
-        said = [one["content"] for one in log if one["senderId"] == stream.wire.person.id]
+        said = [
+            message["content"] for message in log if message["senderId"] == stream.wire.person.id
+        ]
         assert said == [f"{n}" for n in range(len(stream.asked))]
-        assert [by_id[one["id"]] for one in stream.acked()] == stream.acked()
+        assert [by_id[message["id"]] for message in stream.acked()] == stream.acked()
     heard = [event for event in listener.heard if event[0] in CHANGES]
     assert rising([told["rev"] for _, told in heard])
     assert listener.told("message:new")[1:] == log
@@ -120,14 +126,14 @@ async def begin(
     """Four in a conversation: three talk, one of them on a second device changes; one listens."""
     alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
     talk = await alice.group(bob, carol, dave)
-    listener, *wires = [await Wire.connect(one) for one in (dave, alice, bob, carol, alice)]
+    listener, *wires = [await Wire.connect(person) for person in (dave, alice, bob, carol, alice)]
     changed = await (await wires[3].say(talk, "edit me"))
     assert changed is not None
     streams, changer = (
         [Stream(wire, talk) for wire in wires[:3]],
         Changer(wires[3], changed["data"]),
     )
-    running = [asyncio.create_task(one.run()) for one in (*streams, changer)]
+    running = [asyncio.create_task(stream.run()) for stream in (*streams, changer)]
     return talk, listener, streams, changer, running
 
 
@@ -135,14 +141,14 @@ async def end(streams: list[Stream], running: list[asyncio.Task[None]]) -> None:
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    await asyncio.gather(*[one for stream in streams for one in stream.asked])
+    await asyncio.gather(*[answer for stream in streams for answer in stream.asked])
 
 
 async def heard_settles(listener: Wire, reader: Person, talk: Talk, within: float = 15) -> None:
     """Without anybody saying anything more, the listener hears all that is stored."""
     async with asyncio.timeout(within):
         while True:
-            stored = [one["id"] for one in await history(reader, talk)]
-            if [one["id"] for one in listener.told("message:new")] == stored:
+            stored = [message["id"] for message in await history(reader, talk)]
+            if [message["id"] for message in listener.told("message:new")] == stored:
                 return
             await asyncio.sleep(0.1)

@@ -63,18 +63,18 @@ class Talker:
         """What it knows at last."""
         await self.wire.caught_up()
         self._learn()
-        return sorted(self.known.values(), key=lambda one: one["seq"])
+        return sorted(self.known.values(), key=lambda message: message["seq"])
 
     def knows(self) -> int:
         """How many messages it knows by now."""
-        return len(self.known.keys() | {one["id"] for one in self.wire.told("message:new")})
+        return len(self.known.keys() | {message["id"] for message in self.wire.told("message:new")})
 
     def _learn(self) -> None:
         told = self.wire.told("message:new")
-        self.heard += [one["id"] for one in told]
-        self.known |= {one["id"]: one for one in told}
+        self.heard += [message["id"] for message in told]
+        self.known |= {message["id"]: message for message in told}
         if self._synced:
-            self._rev = max([self._rev, *[one["rev"] for one in told]])
+            self._rev = max([self._rev, *[message["rev"] for message in told]])
 
     async def _connect(self) -> Wire:
         async with asyncio.timeout(20):
@@ -97,8 +97,8 @@ class Talker:
                 return False
             assert answer["ok"], answer
             page = answer["data"]
-            self.known |= {one["id"]: one for one in page["messages"]}
-            self._rev = max([self._rev, *[one["rev"] for one in page["messages"]]])
+            self.known |= {message["id"]: message for message in page["messages"]}
+            self._rev = max([self._rev, *[message["rev"] for message in page["messages"]]])
             if not page["hasMore"]:
                 return True
 
@@ -129,10 +129,10 @@ class Patient(Talker):
 async def all_heard(talkers: list[Talker], log: list[Any]) -> None:
     """Wherever they were connected: on each connection everything from its beginning to its end, in
     order, once; and with what they asked for in between it is the whole."""
-    for one in talkers:
-        await when(lambda one=one: one.knows() == len(log), within=10)
-        assert await one.finish() == log
-        for wire in one.wires:
+    for talker in talkers:
+        await when(lambda talker=talker: talker.knows() == len(log), within=10)
+        assert await talker.finish() == log
+        for wire in talker.wires:
             assert_no_gap(wire.told("message:new"))
 
 
@@ -161,12 +161,12 @@ async def everything(browser: Browser, talk: Talk) -> list[Any]:
     await browser.caught_up()
     cut = next(n for n, (name, _) in enumerate(browser.heard) if name == "client:disconnect")
     before = [told for name, told in browser.heard[:cut] if name == "message:new"]
-    known = {one["id"]: one for one in before}
+    known = {message["id"]: message for message in before}
     rev = before[-1]["rev"]
     while True:
         asked = {"conversationId": talk["id"], "afterRev": rev, "limit": 200}
         page = await browser.do("messages:sync", asked)
-        known |= {one["id"]: one for one in page["messages"]}
+        known |= {message["id"]: message for message in page["messages"]}
         if not page["hasMore"]:
-            return sorted(known.values(), key=lambda one: one["seq"])
+            return sorted(known.values(), key=lambda message: message["seq"])
         rev = page["messages"][-1]["rev"]

@@ -90,7 +90,7 @@ class Visit:
     async def close(self, *, network_fails: bool = False) -> None:
         await self.page.context.close()
         if network_fails:
-            self.faults = [one for one in self.faults if not NO_NETWORK.search(one)]
+            self.faults = [fault for fault in self.faults if not NO_NETWORK.search(fault)]
         assert not self.faults, self.faults
 
 
@@ -114,11 +114,11 @@ async def visit(
     """At the end the console must be without an error, a warning or a breach of the policy."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800}, **options)
     context.set_default_timeout(PATIENCE_S * 1000)
-    one = Visit(await context.new_page(), server)
+    visit = Visit(await context.new_page(), server)
     try:
-        yield one
+        yield visit
     finally:
-        await one.close(network_fails=network_fails)
+        await visit.close(network_fails=network_fails)
 
 
 @pytest_asyncio.fixture
@@ -127,8 +127,8 @@ async def visitor(chromium: Browser) -> AsyncIterator[Visitor]:
     async with AsyncExitStack() as stack:
 
         async def make(server: ChatServer, me: str, other: str = "grace", **options: Any) -> Visit:
-            one = await stack.enter_async_context(visit(chromium, server, **options))
-            return await one.come(me, other)
+            opened = await stack.enter_async_context(visit(chromium, server, **options))
+            return await opened.come(me, other)
 
         yield make
 
@@ -142,11 +142,11 @@ async def cast() -> AsyncIterator[Cast]:
 
         def of(servers: Sequence[ChatServer], *ids: str) -> list[Person]:
             at = itertools.cycle(servers)
-            some = [Person(next(at), one, session) for one in ids]
+            some = [Person(next(at), user_id, session) for user_id in ids]
             everybody.extend(some)
             return some
 
         yield of
-        for one in everybody:
-            for device in one.devices:
+        for person in everybody:
+            for device in person.devices:
                 await device.close()

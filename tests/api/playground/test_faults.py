@@ -43,11 +43,11 @@ async def say_all(device: Device, group: Any, texts: list[str]) -> None:
         await device.say(group, text)
 
 
-async def agrees(one: Visit, bob: Person, group: Any) -> None:
+async def agrees(visit: Visit, bob: Person, group: Any) -> None:
     """What is shown is what is on record: in order, and each once."""
-    await expect(one.pane.locator(".message.pending")).to_have_count(0)
+    await expect(visit.pane.locator(".message.pending")).to_have_count(0)
     page = await bob.ask("GET", f"/conversations/{group['id']}/messages")
-    await one.sees(*[message["content"] for message in page["items"]])
+    await visit.sees(*[message["content"] for message in page["items"]])
 
 
 async def test_a_line_that_was_cut_and_mended_lacks_nothing(

@@ -58,9 +58,9 @@ async def walk_to(visit: Visit, words: str, key: str = "Tab") -> None:
 
 async def lively(nodes: Spread, cast: Cast, visitor: Visitor, name: str) -> Visit:
     """Alice reads a conversation that has some of everything."""
-    one, other = cast(nodes.servers, "alice", "bob")
-    group = await one.group(other, name=name)
-    device = await other.connect()
+    reader, writer = cast(nodes.servers, "alice", "bob")
+    group = await reader.group(writer, name=name)
+    device = await writer.connect()
     first = await device.say(group, "Lunch?")
     answer = await device.say(group, "Or dinner", replyTo=first["id"])
     gone = await device.say(group, "Not this")
@@ -88,7 +88,7 @@ async def test_all_is_reached_with_tab_and_always_seen(
         if len(reached) == len(wanted):
             break
         reached.add((await press(alice, "Tab"))["number"])
-    assert not [one for at, one in enumerate(wanted) if str(at) not in reached]
+    assert not [stop for at, stop in enumerate(wanted) if str(at) not in reached]
 
 
 async def test_all_is_done_with_keys_and_the_focus_is_never_lost(
@@ -191,7 +191,7 @@ async def test_a_message_that_somebody_else_deletes_does_not_take_the_focus_with
     (bob,) = cast(nodes.servers, "bob")
     (group, *_) = (await bob.ask("GET", "/conversations"))["items"]
     said = (await bob.ask("GET", f"/conversations/{group['id']}/messages"))["items"]
-    (dinner,) = [one["id"] for one in said if one["content"] == "Or dinner"]
+    (dinner,) = [message["id"] for message in said if message["content"] == "Or dinner"]
     await bob.ask("DELETE", f"/messages/{dinner}")
     await alice.sees("Lunch?", "Deleted", "Deleted")
     await expect(alice.pane.get_by_role("list", name="Messages")).to_be_focused()
@@ -223,11 +223,11 @@ async def test_axe_finds_nothing_light_or_dark_wide_or_narrow(
                 await alice.page.emulate_media(color_scheme=scheme)
                 found = await alice.page.evaluate("axe.run({resultTypes: ['violations']})")
                 where = f"{scheme}, {width}, {name}"
-                assert not [told(one) for one in found["violations"]], where
+                assert not [told(violation) for violation in found["violations"]], where
                 wide = await alice.page.evaluate("document.documentElement.scrollWidth")
                 assert wide <= width, where
 
 
 def told(violation: Any) -> str:
-    nodes = [f"{one['html'][:120]} {one['failureSummary'][:300]}" for one in violation["nodes"]]
+    nodes = [f"{node['html'][:120]} {node['failureSummary'][:300]}" for node in violation["nodes"]]
     return f"{violation['impact']} {violation['id']}: {nodes[:4]}"

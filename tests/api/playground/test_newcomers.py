@@ -46,9 +46,9 @@ async def test_both_panes_begin_with_what_they_have_in_common(
 
 async def test_one_is_signed_in_as_somebody_else_at_once(nodes: Spread, visitor: Visitor) -> None:
     server = nodes.servers[0]
-    one = await visitor(server, "alice", "carol")
-    choice = one.pane.get_by_label("Signed in as")
+    visit = await visitor(server, "alice", "carol")
+    choice = visit.pane.get_by_label("Signed in as")
     await choice.select_option("Farid Haddad")
-    await expect(one.page).to_have_url(f"{server.rest}/playground#farid+carol")
-    await one.page.reload()
+    await expect(visit.page).to_have_url(f"{server.rest}/playground#farid+carol")
+    await visit.page.reload()
     await expect(choice).to_have_value("farid")

@@ -60,7 +60,7 @@ async def test_the_page_is_served_under_a_policy_that_lets_nothing_else_in(start
 async def test_whoever_asks_is_one_of_the_demos_people(start: Starter) -> None:
     server = await start()
     around = json.loads((await ask(server, "GET", WHO))[2])
-    assert [one["id"] for one in around["people"]] == [one.id for one in PEOPLE]
+    assert [person["id"] for person in around["people"]] == [person.id for person in PEOPLE]
     assert server.sockets.endswith(f":{around['socketsPort']}")
     headers = {"Authorization": f"Bearer {await token(server, 'alice')}"}
     status, _, _ = await ask(server, "GET", "/api/conversations", **headers)

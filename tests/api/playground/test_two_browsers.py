@@ -13,12 +13,12 @@ from tests.support.visits import Cast, Visit, Visitor
 
 async def meet(nodes: Spread, cast: Cast, visitor: Visitor, name: str) -> tuple[Visit, Visit]:
     """Alice and Bob, at two nodes, with a new group open."""
-    one, other = cast(nodes.servers, "alice", "bob")
-    await one.group(other, name=name)
+    first, other = cast(nodes.servers, "alice", "bob")
+    await first.group(other, name=name)
     alice = await visitor(nodes.servers[0], "alice")
     bob = await visitor(nodes.servers[1], "bob", "henrik")
-    for one in (alice, bob):
-        await one.open(name)
+    for visit in (alice, bob):
+        await visit.open(name)
     return alice, bob
 
 
@@ -48,8 +48,8 @@ async def test_they_talk(nodes: Spread, cast: Cast, visitor: Visitor) -> None:
     reaction = bob.message("Hello, Alice").get_by_role("button", name="🎉 1: Alice Berg")
     await expect(reaction).to_have_attribute("aria-pressed", "false")
     await reaction.click()
-    for one in (alice, bob):
-        both = one.message("Hello, Alice").get_by_role(
+    for visit in (alice, bob):
+        both = visit.message("Hello, Alice").get_by_role(
             "button", name="🎉 2: Alice Berg, Bob Okafor"
         )
         await expect(both).to_have_attribute("aria-pressed", "true")
@@ -179,7 +179,7 @@ async def test_the_packets_of_both_directions_are_there_and_no_token(
     )
     assert tokens
     html = await alice.page.content()
-    assert not [one for one in tokens if one in html or one.rpartition(".")[2] in html]
+    assert not [token for token in tokens if token in html or token.rpartition(".")[2] in html]
 
 
 @pytest.mark.parametrize("text", ["<img src=x onerror=document.title='owned'>", "<b>&amp;</b>"])

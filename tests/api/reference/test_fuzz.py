@@ -84,7 +84,7 @@ async def test_whatever_is_asked_is_answered_as_the_document_says(
     await scene.alice.ask(
         "POST",
         f"/conversations/{scene.talk['id']}/participants",
-        {"userIds": [one.id for one in others]},
+        {"userIds": [person.id for person in others]},
     )
     other = await scene.alice.group(scene.bob)
     config, told = tmp_path / "schemathesis.toml", tmp_path / "told.json"
@@ -95,7 +95,7 @@ async def test_whatever_is_asked_is_answered_as_the_document_says(
             other=other["id"],
             message=scene.message["id"],
             alice=scene.alice.id,
-            people=json.dumps([one.id for one in (scene.bob, *others)]),
+            people=json.dumps([person.id for person in (scene.bob, *others)]),
             stranger=stranger.id,
             token=scene.alice.token,
             secret=INTERNAL_SECRET,
@@ -115,9 +115,9 @@ async def test_whatever_is_asked_is_answered_as_the_document_says(
     operations = sum(len(methods) for methods in openapi()["paths"].values())
     assert tried["complete"]
     assert tried["operations"]["tested"] == operations
-    assert {phase: one["status"] for phase, one in tried["phases"].items()} == dict.fromkeys(
-        ("examples", "coverage", "fuzzing", "stateful"), "success"
-    )
+    assert {
+        phase: outcome["status"] for phase, outcome in tried["phases"].items()
+    } == dict.fromkeys(("examples", "coverage", "fuzzing", "stateful"), "success")
     assert tried["test_cases"]["generated"] > 1500
     # All but one can succeed: nothing is left here of an endpoint that is configured no more.
     answered = await done(people)

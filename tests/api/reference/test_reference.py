@@ -52,7 +52,7 @@ def test_the_openapi_document_is_valid() -> None:
         for operation in methods.values():
             kinds = {kind for way in operation["security"] for kind in way}
             assert kinds <= set(document["components"]["securitySchemes"])
-            assert set(operation["tags"]) <= {one["name"] for one in document["tags"]}
+            assert set(operation["tags"]) <= {tag["name"] for tag in document["tags"]}
 
 
 @pytest.mark.parametrize("make", [openapi, asyncapi])
@@ -101,11 +101,11 @@ async def test_the_asyncapi_document_is_valid_to_its_own_parser() -> None:
 def schemas(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """All that are in a document, by where they stand."""
     below = enumerate(node) if isinstance(node, list) else node.items()
-    for key, one in below:
+    for key, inner in below:
         if key in ("schema", "payload") or path == "/components/schemas":
-            yield f"{path}/{key}", one
-        if isinstance(one, dict | list) and key not in ("example", "examples"):
-            yield from schemas(one, f"{path}/{key}")
+            yield f"{path}/{key}", inner
+        if isinstance(inner, dict | list) and key not in ("example", "examples"):
+            yield from schemas(inner, f"{path}/{key}")
 
 
 @pytest.mark.parametrize("make", [openapi, asyncapi])
@@ -120,16 +120,16 @@ def test_every_example_conforms_to_what_it_is_an_example_of(make: Any) -> None:
 
 def examples(node: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     if isinstance(node, list):
-        for n, one in enumerate(node):
-            yield from examples(one, f"{path}/{n}")
+        for n, item in enumerate(node):
+            yield from examples(item, f"{path}/{n}")
     elif isinstance(node, dict):
         if "schema" in node and "example" in node:
             yield path, node["schema"], node["example"]
         if "payload" in node and "examples" in node:
-            for one in node["examples"]:
-                yield path, node["payload"], one["payload"]
-        for key, one in node.items():
-            yield from examples(one, f"{path}/{key}")
+            for example in node["examples"]:
+                yield path, node["payload"], example["payload"]
+        for key, value in node.items():
+            yield from examples(value, f"{path}/{key}")
 
 
 def test_each_type_of_webhook_has_its_data_described() -> None:
@@ -161,12 +161,12 @@ async def test_the_pages_show_everything_and_load_nothing_from_elsewhere(nodes: 
     rest, events, _ = texts
     for path, methods in openapi()["paths"].items():
         assert f"<code>{path}</code>" in rest
-        assert all(f'id="{one["operationId"]}"' in rest for one in methods.values())
+        assert all(f'id="{operation["operationId"]}"' in rest for operation in methods.values())
     for key in asyncapi()["operations"]:
         assert f'id="{key}"' in events
     for page in (rest, events):
-        anchors = {one.partition('"')[0] for one in page.split(' href="#')[1:]}
-        assert [one for one in anchors if f' id="{one}"' not in page] == []
+        anchors = {link.partition('"')[0] for link in page.split(' href="#')[1:]}
+        assert [anchor for anchor in anchors if f' id="{anchor}"' not in page] == []
 
 
 async def test_production_serves_no_documents_unless_it_is_told_to(start: Starter) -> None:

@@ -18,9 +18,9 @@ from chatserver.api.requests import conversations, messages, users, webhooks
 from chatserver.api.requests.parse import Request, parse
 from chatserver.errors import ValidationFailed
 
-KINDS = sorted(Request.__subclasses__(), key=lambda one: one.__name__)
-assert {one.__module__ for one in KINDS} == {
-    one.__name__ for one in (conversations, messages, users, webhooks)
+KINDS = sorted(Request.__subclasses__(), key=lambda kind: kind.__name__)
+assert {kind.__module__ for kind in KINDS} == {
+    module.__name__ for module in (conversations, messages, users, webhooks)
 }
 
 text = st.text(st.characters(codec=None), max_size=20)
@@ -82,9 +82,9 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     if origin in (types.UnionType, typing.Union):
-        return any(fits(value, one) for one in inside)
+        return any(fits(value, choice) for choice in inside)
     if origin is tuple:
-        return type(value) is tuple and all(fits(one, inside[0]) for one in value)
+        return type(value) is tuple and all(fits(item, inside[0]) for item in value)
     if origin is Mapping:
         return isinstance(value, Mapping) and all(fits(key, inside[0]) for key in value)
     return type(value) is kind
@@ -104,7 +104,7 @@ def check(kind: type[Request], data: Any) -> None:
         for field, reasons in made.details.items():
             assert isinstance(field, str)
             assert reasons
-            assert all(isinstance(one, str) for one in reasons)
+            assert all(isinstance(reason, str) for reason in reasons)
         json_codec.encode(made.wire())  # and it can be said
         return
     for field, annotation in typing.get_type_hints(type(made)).items():
@@ -135,7 +135,7 @@ def test_a_key_that_is_not_known_is_refused_by_its_name(kind: type[Request]) -> 
     assert "$where" in caught.value.details
 
 
-@given(st.binary(max_size=60) | anything.map(lambda one: json.dumps(one).encode()))
+@given(st.binary(max_size=60) | anything.map(lambda value: json.dumps(value).encode()))
 @settings(max_examples=300)
 def test_bytes_are_decoded_or_refused(data: bytes) -> None:
     try:

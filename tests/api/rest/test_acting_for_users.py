@@ -66,7 +66,7 @@ async def test_with_the_secret_the_header_names_the_user_and_not_the_token(peopl
     # Without the secret the header counts for nothing; with a wrong one the token does not help.
     url = f"{people.server.rest}/api/conversations"
     status, page = await ask(people.session, "GET", url, None, hers)
-    assert [one["name"] for one in page["items"]] == ["Hers"]
+    assert [conversation["name"] for conversation in page["items"]] == ["Hers"]
     for wrong in ("", INTERNAL_SECRET[1:], "ü"):
         headers = {**hers, "X-Internal-Secret": wrong}
         status, answer = await ask(people.session, "GET", url, None, headers)
@@ -86,7 +86,7 @@ async def test_an_id_of_any_shape_is_an_id(people: People, odd: str) -> None:
     alice, bob = people("alice", "bob")
     bob.id = odd
     group = await alice.group(bob)
-    assert {one["userId"] for one in group["participants"]} == {alice.id, odd}
+    assert {participant["userId"] for participant in group["participants"]} == {alice.id, odd}
     desk, phone = await devices(alice, bob)
     path, user = f"/conversations/{group['id']}", quote(odd, safe="")
     sent = await phone.say(group, "It is me", clientMessageId=odd[:64], mentions=[odd])
@@ -116,11 +116,11 @@ async def test_made_up_ids_are_ids_of_nothing(people: People) -> None:
     sent = await (await alice.connect()).say(talk, "Hello")
     upper, short = sent["id"].upper(), sent["id"][:-1]
     made_up: list[Any] = [*ODD_IDS, talk["id"], f"{talk['id']}-", f"{talk['id']}-0", upper, short]
-    for one in made_up:
-        if one != sent["id"]:
-            where = f"/messages/{quote(one, safe='')}"
-            assert (await alice.refused("GET", where)).code == "NOT_FOUND", one
-    for one in [*ODD_IDS, sent["id"], talk["id"].upper() + "x", talk["id"][:-1]]:
-        where = f"/conversations/{quote(one, safe='')}"
+    for some_id in made_up:
+        if some_id != sent["id"]:
+            where = f"/messages/{quote(some_id, safe='')}"
+            assert (await alice.refused("GET", where)).code == "NOT_FOUND", some_id
+    for some_id in [*ODD_IDS, sent["id"], talk["id"].upper() + "x", talk["id"][:-1]]:
+        where = f"/conversations/{quote(some_id, safe='')}"
         for path in (where, f"{where}/messages", f"{where}/unread-count"):
-            assert (await alice.refused("GET", path)).code == "NOT_FOUND", one
+            assert (await alice.refused("GET", path)).code == "NOT_FOUND", some_id

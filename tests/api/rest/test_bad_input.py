@@ -16,21 +16,21 @@ from tests.support.rows import ENDPOINTS, INTERNAL, OPERATOR, Endpoint, Scene, n
 from tests.support.servers import INTERNAL_SECRET
 from tests.support.shapes import error
 
-IN_BODY = [one for one in ENDPOINTS if one.fields]
-IN_QUERY = [one for one in ENDPOINTS if one.query]
-IN_PATH = [one for one in ENDPOINTS if "{" in one.path]
+IN_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.fields]
+IN_QUERY = [endpoint for endpoint in ENDPOINTS if endpoint.query]
+IN_PATH = [endpoint for endpoint in ENDPOINTS if "{" in endpoint.path]
 
 
 def refused(status: int, answer: Any, code: str = "VALIDATION_FAILED") -> dict[str, Any]:
     assert set(answer) == {"error"}, answer
-    details = {key: one for key, one in answer["error"].items() if key == "details"}
+    details = {key: value for key, value in answer["error"].items() if key == "details"}
     assert answer["error"] == error(code, **details)
     statuses = {"VALIDATION_FAILED": 400, "NOT_FOUND": 404, "PAYLOAD_TOO_LARGE": 413}
     assert status == statuses[code]
     return answer["error"]
 
 
-@pytest.mark.parametrize("endpoint", IN_BODY, ids=lambda one: one.name)
+@pytest.mark.parametrize("endpoint", IN_BODY, ids=lambda endpoint: endpoint.name)
 async def test_each_wrong_field_is_named(people: People, endpoint: Endpoint) -> None:
     scene = await set_scene(people)
     phone = await scene.bob.connect()
@@ -44,7 +44,7 @@ async def test_each_wrong_field_is_named(people: People, endpoint: Endpoint) -> 
             status, answer = await scene.alice.request(endpoint.method, path, body)
             assert names(refused(status, answer), field), (field, wrong, answer)
     for field in right:
-        body = {key: one for key, one in right.items() if key != field}
+        body = {key: value for key, value in right.items() if key != field}
         status, answer = await scene.alice.request(endpoint.method, path, body)
         assert names(refused(status, answer), field), field
     assert await scene.state() == state
@@ -56,7 +56,7 @@ async def heard(device: Any) -> list[Any]:
     return [name for name, _ in device.heard if name not in ("connected", "user:online")]
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: one.name)
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
 async def test_what_is_unknown_is_refused_and_named(people: People, endpoint: Endpoint) -> None:
     scene = await set_scene(people)
     path, right = endpoint.at(**scene.ids), endpoint.needs(scene)
@@ -70,7 +70,7 @@ async def test_what_is_unknown_is_refused_and_named(people: People, endpoint: En
     status, answer = await scene.alice.request(endpoint.method, f"{path}?$gt=1", right or None)
     assert refused(status, answer)["details"] == {"$gt": ["Unknown field."]}
     # What is in the path cannot be said again.
-    for key in [one for one in scene.ids if f"{{{one}}}" in endpoint.path]:
+    for key in [name for name in scene.ids if f"{{{name}}}" in endpoint.path]:
         again = {**right, key: "0" * 24}
         status, answer = await scene.alice.request(endpoint.method, path, again)
         assert names(refused(status, answer), key)
@@ -81,7 +81,7 @@ async def test_what_is_unknown_is_refused_and_named(people: People, endpoint: En
     assert await scene.state() == state
 
 
-@pytest.mark.parametrize("endpoint", IN_QUERY, ids=lambda one: one.name)
+@pytest.mark.parametrize("endpoint", IN_QUERY, ids=lambda endpoint: endpoint.name)
 async def test_each_wrong_part_of_a_query_is_named(people: People, endpoint: Endpoint) -> None:
     scene = await set_scene(people)
     path = endpoint.at(**scene.ids)
@@ -96,14 +96,14 @@ async def test_each_wrong_part_of_a_query_is_named(people: People, endpoint: End
     assert await scene.state() == state
 
 
-@pytest.mark.parametrize("endpoint", IN_PATH, ids=lambda one: one.name)
+@pytest.mark.parametrize("endpoint", IN_PATH, ids=lambda endpoint: endpoint.name)
 async def test_a_path_may_hold_anything_and_finds_nothing(
     people: People, endpoint: Endpoint
 ) -> None:
     scene = await set_scene(people)
     state = await scene.state()
     right = endpoint.needs(scene) or ({"name": "New"} if endpoint.method == "PATCH" else None)
-    keys = [one for one in scene.ids if f"{{{one}}}" in endpoint.path]
+    keys = [key for key in scene.ids if f"{{{key}}}" in endpoint.path]
     for key in keys:
         for wrong in ("\0", "a\0b", "\n", "x" * 129, "\u202e", " " * 200):
             path = endpoint.at(**{**scene.ids, key: wrong})
@@ -152,7 +152,7 @@ BODIES = [
 ]
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: one.name)
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
 async def test_a_body_is_a_json_object_or_refused(people: People, endpoint: Endpoint) -> None:
     scene = await set_scene(people)
     path = endpoint.at(**scene.ids)
@@ -195,7 +195,7 @@ async def test_a_body_that_is_packed_is_not_unpacked(people: People) -> None:
     assert await scene.state() == state
 
 
-@pytest.mark.parametrize("endpoint", INTERNAL, ids=lambda one: one.name)
+@pytest.mark.parametrize("endpoint", INTERNAL, ids=lambda endpoint: endpoint.name)
 async def test_the_master_service_is_told_what_is_wrong_too(
     people: People, endpoint: Endpoint
 ) -> None:
@@ -294,8 +294,8 @@ async def test_one_who_sends_garbage_disturbs_nobody(people: People) -> None:
         for body in BODIES * 10:
             await person.request("POST", f"/conversations/{scene.talk['id']}/messages", data=body)
 
-    flooding = asyncio.gather(*[flood(one, scene) for one in (carol, carol, scene.bob)])
+    flooding = asyncio.gather(*[flood(person, scene) for person in (carol, carol, scene.bob)])
     said = [await desk.say(scene.talk, f"Message {n}") for n in range(40)]
     await flooding
     assert await phone.all_heard("message:new") == said
-    assert [one["seq"] for one in said] == list(range(2, 42))
+    assert [message["seq"] for message in said] == list(range(2, 42))

@@ -31,7 +31,10 @@ def over_a_socket(event: str, **payload: Any) -> Do:
 
 def named(payload: Say, talk: Say, message: Say) -> Say:
     ids = {"{c}": talk["id"], "{m}": message["id"]}
-    return {key: ids.get(one, one) if isinstance(one, str) else one for key, one in payload.items()}
+    return {
+        key: ids.get(value, value) if isinstance(value, str) else value
+        for key, value in payload.items()
+    }
 
 
 FILES = [{"type": "file", "url": "https://files.example/a"}]
@@ -122,14 +125,14 @@ async def test_all_hear_the_same_whichever_door_it_came_through(
     assert (answer, news) == await dialogue(socket)
     for_bob_alone = isinstance(answer, dict) and answer.get("scope") == "self"
     others = [] if for_bob_alone else [event]
-    heard = [[name for name, _ in one] for one in news]
+    heard = [[name for name, _ in events] for events in news]
     assert heard == [others, [event], [event], others, []]
 
 
 async def heard_by_each(everyone: list[Device]) -> list[list[Any]]:
     """What each device heard, but for who came online meanwhile."""
-    await asyncio.gather(*[one.caught_up() for one in everyone])
-    return [[news for news in one.heard if news[0] != "user:online"] for one in everyone]
+    await asyncio.gather(*[device.caught_up() for device in everyone])
+    return [[news for news in device.heard if news[0] != "user:online"] for device in everyone]
 
 
 def without_times(value: Any, known: dict[str, str]) -> Any:
@@ -137,17 +140,17 @@ def without_times(value: Any, known: dict[str, str]) -> Any:
     if isinstance(value, dict):
         return {
             key: "a time"
-            if one and (key.endswith("At") or key == "timestamp")
+            if inner and (key.endswith("At") or key == "timestamp")
             else "an id"
-            if key == "id" and one not in known
-            else without_times(one, known)
-            for key, one in value.items()
+            if key == "id" and inner not in known
+            else without_times(inner, known)
+            for key, inner in value.items()
         }
     if isinstance(value, list | tuple):
-        return [without_times(one, known) for one in value]
+        return [without_times(inner, known) for inner in value]
     if not isinstance(value, str):
         return value
     if value in known:
         return known[value]
-    talk = next(one for one in known if known[one] == "the talk")
+    talk = next(known_id for known_id in known if known[known_id] == "the talk")
     return "a message of the talk" if value.startswith(f"{talk}-") else value

@@ -54,18 +54,18 @@ async def test_a_new_user_who_does_ten_things_at_once_is_created_once(people: Pe
     asked = [alice.request("GET", "/conversations") for _ in range(10)]
     asked += [bob.request("GET", f"/users/{alice.id}/presence") for _ in range(10)]
     assert await statuses(*asked) == {200: 20}
-    one, two = people("one", "two")
+    first, second = people("one", "two")
     syncs = [
-        people.master("POST", "/users/sync", {"externalUserId": one.id, "name": f"{n}"})
+        people.master("POST", "/users/sync", {"externalUserId": first.id, "name": f"{n}"})
         for n in range(20)
     ]
     assert await statuses(*syncs) == {200: 19, 201: 1}
     named = [
-        alice.request("POST", "/conversations", {"type": "group", "participantIds": [two.id]})
+        alice.request("POST", "/conversations", {"type": "group", "participantIds": [second.id]})
         for _ in range(10)
     ]
     assert await statuses(*named) == {201: 10}
-    assert len((await two.ask("GET", "/conversations"))["items"]) == 10
+    assert len((await second.ask("GET", "/conversations"))["items"]) == 10
 
 
 async def test_people_who_come_and_go_at_once_leave_one_owner(people: People) -> None:
@@ -76,15 +76,17 @@ async def test_people_who_come_and_go_at_once_leave_one_owner(people: People) ->
     asked: list[Awaitable[tuple[int, Any]]] = [
         alice.request("DELETE", f"{path}/participants/{alice.id}"),
         *[
-            alice.request("PATCH", f"{path}/participants/{one.id}", {"role": "admin"})
-            for one in others
+            alice.request("PATCH", f"{path}/participants/{person.id}", {"role": "admin"})
+            for person in others
         ],
-        *[one.request("DELETE", f"{path}/participants/{one.id}") for one in others[:-1]],
+        *[person.request("DELETE", f"{path}/participants/{person.id}") for person in others[:-1]],
         *[watcher.request("PATCH", path, {"name": f"{n}"}) for n in range(5)],
     ]
     assert not set(await statuses(*asked)) - {200, 204, 403, 404}
     seen = await watcher.ask("GET", path)
-    assert [(one["userId"], one["role"]) for one in seen["participants"]] == [(watcher.id, "owner")]
+    assert [
+        (participant["userId"], participant["role"]) for participant in seen["participants"]
+    ] == [(watcher.id, "owner")]
 
 
 async def test_a_user_who_is_deleted_meanwhile_is_left_out_all_the_same(people: People) -> None:
@@ -103,8 +105,8 @@ async def test_a_user_who_is_deleted_meanwhile_is_left_out_all_the_same(people: 
     found = await statuses(*asked)
     assert set(found) <= {200, 201, 204, 400, 403}
     assert found[204] == 3
-    for one in (await alice.ask("GET", "/conversations"))["items"]:
-        assert bob.id not in [it["userId"] for it in one["participants"]]
+    for conversation in (await alice.ask("GET", "/conversations"))["items"]:
+        assert bob.id not in [participant["userId"] for participant in conversation["participants"]]
 
 
 async def test_two_nodes_that_are_asked_at_once_make_one_conversation(
@@ -123,8 +125,8 @@ async def test_two_nodes_that_are_asked_at_once_make_one_conversation(
         ),
     ]:
         answers = await asyncio.gather(
-            *[one.request("POST", path, hers) for one in (alice, alice_there) * 5],
-            *[one.request("POST", path, his) for one in (bob, bob_there) * 5],
+            *[person.request("POST", path, hers) for person in (alice, alice_there) * 5],
+            *[person.request("POST", path, his) for person in (bob, bob_there) * 5],
         )
         assert Counter(status for status, _ in answers) == {200: 19, 201: 1}
         assert len({made["id"] for _, made in answers}) == 1

@@ -22,7 +22,7 @@ async def test_alice_makes_a_group_and_everybody_in_it_hears_of_it(people: Peopl
         "metadata": {"colour": "red", "$gt": "", "a.b": None, "half": 0.5},
     }
     status, made = await alice.request("POST", "/conversations", asked)
-    rest = sorted([participant(bob.id), participant(carol.id)], key=lambda one: one["userId"])
+    rest = sorted([participant(bob.id), participant(carol.id)], key=lambda row: row["userId"])
     assert status == 201
     assert made == conversation(
         participant(alice.id, "owner"),
@@ -62,7 +62,7 @@ async def test_two_people_have_one_direct_conversation_for_ever(people: People) 
     desk, phone = await devices(alice, bob)
     asked = {"type": "direct", "participantIds": [bob.id]}
     status, made = await alice.request("POST", "/conversations", asked)
-    pair = sorted([participant(alice.id), participant(bob.id)], key=lambda one: one["userId"])
+    pair = sorted([participant(alice.id), participant(bob.id)], key=lambda row: row["userId"])
     assert status == 201
     assert made == conversation(*pair, type="direct", createdBy=alice.id)
 
@@ -102,16 +102,18 @@ async def test_twenty_who_ask_at_once_get_the_same_direct_conversation(people: P
     first = answers[0][1]
     assert all(made == first for _, made in answers)
     assert await phone.all_heard("conversation:new") == [first]
-    assert [one["id"] for one in (await bob.ask("GET", "/conversations"))["items"]] == [first["id"]]
+    assert [
+        conversation["id"] for conversation in (await bob.ask("GET", "/conversations"))["items"]
+    ] == [first["id"]]
 
 
 async def test_the_same_people_in_any_order_have_one_private_group(people: People) -> None:
     alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
-    names = {one.id: one for one in (alice, bob, carol)}
+    names = {person.id: person for person in (alice, bob, carol)}
     asking = []
     for n in range(20):
         who = [alice, bob, carol][n % 3]
-        others = [one for one in sorted(names, reverse=n % 2 == 0) if one != who.id]
+        others = [user_id for user_id in sorted(names, reverse=n % 2 == 0) if user_id != who.id]
         asking.append(
             who.request("POST", "/conversations/private", {"userIds": others * (1 + n % 2)})
         )
@@ -120,8 +122,8 @@ async def test_the_same_people_in_any_order_have_one_private_group(people: Peopl
     group = answers[0][1]
     assert all(made == group for _, made in answers)
     assert group["type"] == "group"
-    assert {one["userId"] for one in group["participants"]} == set(names)
-    assert [one["role"] for one in group["participants"]].count("owner") == 1
+    assert {participant["userId"] for participant in group["participants"]} == set(names)
+    assert [participant["role"] for participant in group["participants"]].count("owner") == 1
 
     async def private(*others: str) -> str:
         made = await alice.ask("POST", "/conversations/private", {"userIds": list(others)})
@@ -139,7 +141,13 @@ async def test_the_same_people_in_any_order_have_one_private_group(people: Peopl
     assert await private(carol.id, bob.id) == group["id"]
 
     # Once there is somebody else in it, it is no longer the group of those three.
-    owner = names[next(one["userId"] for one in group["participants"] if one["role"] == "owner")]
+    owner = names[
+        next(
+            participant["userId"]
+            for participant in group["participants"]
+            if participant["role"] == "owner"
+        )
+    ]
     path = f"/conversations/{group['id']}/participants"
     await owner.ask("POST", path, {"userIds": [dave.id]})
     assert await private(bob.id, carol.id) not in ids
@@ -209,7 +217,9 @@ async def test_a_deleted_conversation_is_gone_for_all(people: People) -> None:
         for gone in (path, f"{path}/messages", f"{path}/unread-count", f"/messages/{sent['id']}"):
             assert (await who.refused("GET", gone)).code == "NOT_FOUND"
         assert (await who.refused("DELETE", path)).code == "NOT_FOUND"
-    assert [one["id"] for one in (await bob.ask("GET", "/conversations"))["items"]] == [other["id"]]
+    assert [
+        conversation["id"] for conversation in (await bob.ask("GET", "/conversations"))["items"]
+    ] == [other["id"]]
     assert (await carol.ask("GET", "/conversations"))["items"] == []
 
 

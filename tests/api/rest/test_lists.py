@@ -24,7 +24,9 @@ async def pages(person: Person, limit: int) -> list[list[Any]]:
 
 
 async def ids(person: Person) -> list[str]:
-    return [one["id"] for one in (await person.ask("GET", "/conversations"))["items"]]
+    return [
+        conversation["id"] for conversation in (await person.ask("GET", "/conversations"))["items"]
+    ]
 
 
 async def comes_first(person: Person, talk: Any) -> None:
@@ -44,7 +46,7 @@ async def test_the_conversation_that_was_active_last_comes_first(people: People)
     alice, bob, carol = people("alice", "bob", "carol")
     talks = [await alice.group(bob, name=f"Talk {n}") for n in range(4)]
     await alice.group(carol)
-    assert await ids(bob) == [one["id"] for one in reversed(talks)]
+    assert await ids(bob) == [talk["id"] for talk in reversed(talks)]
 
     desk, phone = await alice.connect(), await bob.connect()
     for at in (1, 3, 0):
@@ -111,11 +113,11 @@ async def test_pages_of_conversations_follow_each_other_without_gap_or_repeat(
     # Made at once, so that some have the same time.
     made = await asyncio.gather(*[alice.group(bob) for _ in range(12)])
     everything = await ids(bob)
-    assert sorted(everything) == sorted(one["id"] for one in made)
+    assert sorted(everything) == sorted(conversation["id"] for conversation in made)
     for limit, sizes in ((1, [1] * 12), (5, [5, 5, 2]), (6, [6, 6]), (12, [12]), (200, [12])):
         found = await pages(bob, limit)
         assert [len(page) for page in found] == sizes
-        assert [one["id"] for page in found for one in page] == everything
+        assert [conversation["id"] for page in found for conversation in page] == everything
 
 
 async def test_what_moves_up_while_bob_pages_is_missed_by_no_other(people: People) -> None:
@@ -127,7 +129,9 @@ async def test_what_moves_up_while_bob_pages_is_missed_by_no_other(people: Peopl
     await comes_first(bob, made[0])
     await alice.ask("DELETE", f"/conversations/{first['items'][1]['id']}")
     rest = await bob.ask("GET", f"/conversations?limit=10&cursor={first['nextCursor']}")
-    assert [one["id"] for one in rest["items"]] == [one["id"] for one in reversed(made[1:4])]
+    assert [conversation["id"] for conversation in rest["items"]] == [
+        conversation["id"] for conversation in reversed(made[1:4])
+    ]
     assert rest["nextCursor"] is None
     await comes_first(bob, made[0])
 
@@ -149,7 +153,7 @@ async def test_history_comes_newest_page_first_and_each_page_ascending(people: P
     assert await bob.ask("GET", path) == {"items": [], "hasMore": False}
     desk = await alice.connect()
     said = await asyncio.gather(*[desk.say(talk, f"Message {n}") for n in range(1, 61)])
-    assert [one["seq"] for one in said] == list(range(1, 61))
+    assert [message["seq"] for message in said] == list(range(1, 61))
     assert said[6] == message(
         id=said[6]["id"],
         conversationId=talk["id"],
@@ -199,17 +203,19 @@ async def test_what_was_edited_deleted_or_hidden_keeps_its_place_in_history(peop
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     path = f"/conversations/{talk['id']}/messages"
-    one, two, three, four = [
+    first, second, third, fourth = [
         await alice.ask("POST", path, {"content": text}) for text in ("1", "2", "3", "4")
     ]
-    edited = await alice.ask("PATCH", f"/messages/{one['id']}", {"content": "One"})
-    await alice.ask("DELETE", f"/messages/{two['id']}")
-    await bob.ask("DELETE", f"/messages/{three['id']}?scope=self")
+    edited = await alice.ask("PATCH", f"/messages/{first['id']}", {"content": "One"})
+    await alice.ask("DELETE", f"/messages/{second['id']}")
+    await bob.ask("DELETE", f"/messages/{third['id']}?scope=self")
     hers = (await alice.ask("GET", path))["items"]
     his = (await bob.ask("GET", path))["items"]
-    assert [one["seq"] for one in hers] == [one["seq"] for one in his] == [1, 2, 3, 4]
+    assert (
+        [message["seq"] for message in hers] == [message["seq"] for message in his] == [1, 2, 3, 4]
+    )
     assert hers[0] == his[0] == edited
     assert hers[1] == his[1]
     assert (hers[1]["content"], hers[1]["isDeleted"]) == ("", True)
-    assert (hers[2], hers[3], his[3]) == (three, four, four)
+    assert (hers[2], hers[3], his[3]) == (third, fourth, fourth)
     assert (his[2]["content"], his[2]["isDeleted"]) == ("", True)

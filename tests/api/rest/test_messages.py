@@ -101,43 +101,43 @@ async def test_a_message_is_deleted_over_rest_for_all_or_for_oneself(people: Peo
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
     group = await alice.group(bob, carol)
     desk, phone, tablet = await devices(alice, bob, bob)
-    one, two = await phone.say(group, "One"), await phone.say(group, "Two")
+    first, second = await phone.say(group, "One"), await phone.say(group, "Two")
     for who, code in ((carol, "FORBIDDEN"), (stranger, "NOT_FOUND")):
-        assert (await who.refused("DELETE", f"/messages/{one['id']}")).code == code
+        assert (await who.refused("DELETE", f"/messages/{first['id']}")).code == code
 
-    hidden = await bob.ask("DELETE", f"/messages/{two['id']}?scope=self")
+    hidden = await bob.ask("DELETE", f"/messages/{second['id']}?scope=self")
     where = {"conversationId": group["id"], "deletedAt": A_TIME}
-    assert hidden == {"messageId": two["id"], "scope": "self", **where}
+    assert hidden == {"messageId": second["id"], "scope": "self", **where}
     for device in (phone, tablet):
         assert await device.all_heard("message:deleted") == [{**hidden, "rev": 3}]
     assert await desk.all_heard("message:deleted") == []
-    assert (await bob.ask("GET", f"/messages/{two['id']}"))["isDeleted"]
-    assert await alice.ask("GET", f"/messages/{two['id']}") == two
+    assert (await bob.ask("GET", f"/messages/{second['id']}"))["isDeleted"]
+    assert await alice.ask("GET", f"/messages/{second['id']}") == second
 
     # The owner may delete for all what a member wrote; doing it twice is told once.
-    done = await alice.ask("DELETE", f"/messages/{one['id']}")
-    assert done == {"messageId": one["id"], "scope": "everyone", **where}
-    assert await bob.ask("DELETE", f"/messages/{one['id']}") == done
+    done = await alice.ask("DELETE", f"/messages/{first['id']}")
+    assert done == {"messageId": first["id"], "scope": "everyone", **where}
+    assert await bob.ask("DELETE", f"/messages/{first['id']}") == done
     (news,) = await desk.all_heard("message:deleted")
     assert news == {**done, "rev": 4}
     assert len(await phone.all_heard("message:deleted")) == 2
     left = message(
-        id=one["id"],
+        id=first["id"],
         conversationId=group["id"],
         seq=1,
         rev=4,
         senderId=bob.id,
         content="",
         isDeleted=True,
-        createdAt=one["createdAt"],
+        createdAt=first["createdAt"],
         updatedAt=news["deletedAt"],
         deletedAt=news["deletedAt"],
     )
     for who in (alice, bob, carol):
-        assert await who.ask("GET", f"/messages/{one['id']}") == left
-    refusal = await bob.refused("PATCH", f"/messages/{one['id']}", {"content": "Back"})
+        assert await who.ask("GET", f"/messages/{first['id']}") == left
+    refusal = await bob.refused("PATCH", f"/messages/{first['id']}", {"content": "Back"})
     assert (refusal.status, refusal.code) == (409, "CONFLICT")
-    refusal = await bob.refused("POST", f"/messages/{one['id']}/reactions", {"emoji": "👍"})
+    refusal = await bob.refused("POST", f"/messages/{first['id']}/reactions", {"emoji": "👍"})
     assert (refusal.status, refusal.code) == (409, "CONFLICT")
 
 

@@ -15,21 +15,25 @@ from chatserver.realtime.rooms.rooms import Rooms
 from tests.support.people import People, Person
 from tests.support.rows import ENDPOINTS, EVENTS, INTERNAL, Endpoint, Event, Scene, set_scene
 
-INSIDE = [one for one in ENDPOINTS if "{conversationId}" in one.path or "{messageId}" in one.path]
-TOLD = [one for one in EVENTS if one.fields and one.name != "auth:refresh"]
+INSIDE = [
+    endpoint
+    for endpoint in ENDPOINTS
+    if "{conversationId}" in endpoint.path or "{messageId}" in endpoint.path
+]
+TOLD = [event for event in EVENTS if event.fields and event.name != "auth:refresh"]
 
 
 def test_the_tables_of_these_tests_have_every_endpoint_and_every_event() -> None:
-    assert {one.name.replace(" ", " /api") for one in ENDPOINTS} == {
-        f"{one.method} {one.path}" for one in ROUTES
+    assert {endpoint.name.replace(" ", " /api") for endpoint in ENDPOINTS} == {
+        f"{route.method} {route.path}" for route in ROUTES
     }
-    assert {one.name.replace(" ", " /api") for one in INTERNAL} == {
-        f"{one.method} {one.path}" for one in INTERNAL_ROUTES
+    assert {endpoint.name.replace(" ", " /api") for endpoint in INTERNAL} == {
+        f"{route.method} {route.path}" for route in INTERNAL_ROUTES
     }
     no_record: Any = None
     rooms = Rooms(no_record)
     events = rows(rooms, Tokens(()), Expiry(rooms))
-    assert {one.name for one in EVENTS} == {one.name for one in events}
+    assert {event.name for event in EVENTS} == {event.name for event in events}
 
 
 async def answered(person: Person, endpoint: Endpoint, scene: Scene, **ids: str) -> Any:
@@ -42,7 +46,7 @@ def name(endpoint: Endpoint) -> Any:
     return {"name": "New"} if endpoint.method == "PATCH" else None
 
 
-@pytest.mark.parametrize("endpoint", INSIDE, ids=lambda one: one.name)
+@pytest.mark.parametrize("endpoint", INSIDE, ids=lambda endpoint: endpoint.name)
 async def test_a_stranger_cannot_tell_what_is_hidden_from_what_is_not_there(
     people: People, endpoint: Endpoint
 ) -> None:
@@ -63,7 +67,7 @@ async def test_a_stranger_cannot_tell_what_is_hidden_from_what_is_not_there(
     assert await scene.state() == state
 
 
-@pytest.mark.parametrize("event", TOLD, ids=lambda one: one.name)
+@pytest.mark.parametrize("event", TOLD, ids=lambda event: event.name)
 async def test_a_strangers_socket_cannot_tell_either(people: People, event: Event) -> None:
     scene = await set_scene(people)
     stranger, gone = people("stranger", "gone")
@@ -86,14 +90,14 @@ async def test_a_strangers_socket_cannot_tell_either(people: People, event: Even
         await outside.refused(event.name, right),
         await was_inside.refused(event.name, right),
     ]
-    assert [one.code for one in answers] == ["NOT_FOUND"] * 3
-    assert len({(one.error["message"], str(one.details)) for one in answers}) == 1
+    assert [answer.code for answer in answers] == ["NOT_FOUND"] * 3
+    assert len({(answer.error["message"], str(answer.details)) for answer in answers}) == 1
     assert await scene.state() == state
     await bobs.caught_up()
-    assert [one for one in bobs.heard[len(heard) :] if one[0] != "user:online"] == []
+    assert [event for event in bobs.heard[len(heard) :] if event[0] != "user:online"] == []
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: one.name)
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
 async def test_nothing_is_to_be_had_without_a_token(people: People, endpoint: Endpoint) -> None:
     scene = await set_scene(people)
     where, body = endpoint.at(**scene.ids), endpoint.needs(scene) or None

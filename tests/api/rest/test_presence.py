@@ -34,7 +34,10 @@ async def test_the_presence_of_all_in_a_conversation(people: People) -> None:
     await presence(alice, bob.id, "online")
     answer = await carol.ask("GET", f"/conversations/{group['id']}/presence")
     assert set(answer) == {"items"}
-    assert {one["userId"]: (one["status"], one["lastSeen"]) for one in answer["items"]} == {
+    assert {
+        presence["userId"]: (presence["status"], presence["lastSeen"])
+        for presence in answer["items"]
+    } == {
         alice.id: ("offline", None),
         bob.id: ("online", A_TIME),
         carol.id: ("offline", None),
@@ -73,7 +76,7 @@ async def test_a_batch_names_at_most_two_hundred(people: People) -> None:
     alice = people("alice")
     users = [f"user-{n}" for n in range(201)]
     answer = await alice.ask("POST", "/presence/batch", {"userIds": users[:200]})
-    assert [one["userId"] for one in answer["items"]] == users[:200]
+    assert [presence["userId"] for presence in answer["items"]] == users[:200]
     refusal = await alice.refused("POST", "/presence/batch", {"userIds": users})
     assert (refusal.code, list(refusal.details)) == ("VALIDATION_FAILED", ["userIds"])
     assert await alice.ask("POST", "/presence/batch", {"userIds": []}) == {"items": []}

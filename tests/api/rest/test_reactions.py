@@ -72,7 +72,7 @@ async def test_the_same_reaction_twenty_times_at_once_counts_once(people: People
     sent = await desk.say(talk, "?")
     path = f"/messages/{sent['id']}/reactions"
     answers = await asyncio.gather(*[bob.ask("POST", path, {"emoji": "👍"}) for _ in range(20)])
-    assert {one["totalCount"] for one in answers} == {1}
+    assert {answer["totalCount"] for answer in answers} == {1}
     assert len(await desk.all_heard("reaction:added")) == 1
     assert (await bob.ask("GET", path))["items"][0]["count"] == 1
 
@@ -81,7 +81,7 @@ async def test_who_has_read_a_message_and_when(people: People) -> None:
     alice, bob, carol, dave, stranger = people("alice", "bob", "carol", "dave", "stranger")
     group = await alice.group(bob, carol, dave)
     desk, phone, outside = await devices(alice, bob, stranger)
-    one, two, three = [await desk.say(group, text) for text in ("One", "Two", "Three")]
+    first, second, third = [await desk.say(group, text) for text in ("One", "Two", "Three")]
 
     async def readers(message: Any) -> list[str]:
         answer = await dave.ask("GET", f"/messages/{message['id']}/read")
@@ -89,36 +89,38 @@ async def test_who_has_read_a_message_and_when(people: People) -> None:
         assert all(set(item) == {"userId", "readAt"} for item in answer["items"])
         return [item["userId"] for item in answer["items"]]
 
-    assert await readers(two) == []
-    read = await carol.ask("PUT", f"/messages/{two['id']}/read")
-    told = {"messageId": two["id"], "conversationId": group["id"], "userId": carol.id}
+    assert await readers(second) == []
+    read = await carol.ask("PUT", f"/messages/{second['id']}/read")
+    told = {"messageId": second["id"], "conversationId": group["id"], "userId": carol.id}
     assert read == {**told, "readAt": A_TIME}
     for device in (desk, phone):
         assert await device.hears("message:read") == read
-    items = await alice.ask("GET", f"/messages/{two['id']}/read")
+    items = await alice.ask("GET", f"/messages/{second['id']}/read")
     assert items == {"items": [{"userId": carol.id, "readAt": read["readAt"]}]}
     # Again, and of one's own: nothing moves, nobody is told.
-    assert await carol.ask("PUT", f"/messages/{two['id']}/read") == read
-    own = await alice.ask("PUT", f"/messages/{two['id']}/read")
+    assert await carol.ask("PUT", f"/messages/{second['id']}/read") == read
+    own = await alice.ask("PUT", f"/messages/{second['id']}/read")
     assert own == {**told, "userId": alice.id, "readAt": A_TIME}
 
     done = await bob.ask("PUT", f"/conversations/{group['id']}/read")
     assert done == {
         "conversationId": group["id"],
         "userId": bob.id,
-        "upToMessageId": three["id"],
+        "upToMessageId": third["id"],
         "count": 3,
         "readAt": A_TIME,
     }
     assert await desk.hears("conversation:read") == done
-    assert [await readers(it) for it in (one, two, three)] == [
+    assert [await readers(message) for message in (first, second, third)] == [
         [bob.id],
         [carol.id, bob.id],
         [bob.id],
     ]
 
-    again = await bob.ask("PUT", f"/conversations/{group['id']}/read", {"upToMessageId": one["id"]})
-    assert (again["upToMessageId"], again["count"]) == (one["id"], 0)
+    again = await bob.ask(
+        "PUT", f"/conversations/{group['id']}/read", {"upToMessageId": first["id"]}
+    )
+    assert (again["upToMessageId"], again["count"]) == (first["id"], 0)
     assert len(await phone.all_heard("conversation:read")) == 1
     assert len(await phone.all_heard("message:read")) == 1
     for event in ("message:read", "conversation:read"):
@@ -126,7 +128,7 @@ async def test_who_has_read_a_message_and_when(people: People) -> None:
 
     # Whoever has left is no longer shown.
     await bob.ask("DELETE", f"/conversations/{group['id']}/participants/{bob.id}")
-    assert await readers(two) == [carol.id]
+    assert await readers(second) == [carol.id]
 
 
 async def test_reading_where_nothing_was_said_is_reading_nothing(people: People) -> None:

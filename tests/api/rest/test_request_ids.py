@@ -25,7 +25,7 @@ def people(server: ChatServer, people_of: Callable[[ChatServer], People]) -> Peo
 
 def lines(server: ChatServer, **having: Any) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
-    return [one for one in found if having.items() <= one.items()]
+    return [line for line in found if having.items() <= line.items()]
 
 
 async def ask(
@@ -85,7 +85,7 @@ async def test_a_connection_is_followed_by_the_id_that_its_client_knows(people: 
     sid = told["socketId"]
     await desk.say(talk, "Hello")
     await desk.refused("message:send", {"conversationId": talk["id"], "content": ""})
-    done = [(one["name"], one["code"]) for one in lines(people.server, event="event", sid=sid)]
+    done = [(line["name"], line["code"]) for line in lines(people.server, event="event", sid=sid)]
     assert done == [
         ("connect", "OK"),
         ("message:send", "OK"),

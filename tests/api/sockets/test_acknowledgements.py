@@ -98,19 +98,19 @@ async def test_a_wrong_payload_is_refused_with_a_callback_and_without(
     wrongs: list[tuple[Any, str]] = [({**right, "$gt": ""}, "$gt")]
     for key in right:
         wrongs += [({**right, key: wrong}, key) for wrong in (None, {"$gt": ""}, ["a"])]
-        wrongs += [({one: right[one] for one in right if one != key}, key)]
+        wrongs += [({name: right[name] for name in right if name != key}, key)]
     for payload, key in wrongs:
         if key in ("content", "afterSeq") and key not in payload:
             continue  # what may be left out, or has a better name for what is missing
         refusal = await desk.refused(event, payload)
         expected = error("VALIDATION_FAILED", details=refusal.details)
         assert refusal.error == expected, payload
-        assert [one.split(".")[0] for one in refusal.details] == [key], payload
+        assert [field.split(".")[0] for field in refusal.details] == [key], payload
         assert all(reasons == [A_SENTENCE] for reasons in refusal.details.values())
     for payload in ([], "text", 7, True, [right]):
         assert (await desk.refused(event, payload)).code == "VALIDATION_FAILED"
-    two = await desk.client.call(event, (right, right), timeout=5)
-    assert (two["ok"], two["error"]["code"]) == (False, "VALIDATION_FAILED")
+    refused = await desk.client.call(event, (right, right), timeout=5)
+    assert (refused["ok"], refused["error"]["code"]) == (False, "VALIDATION_FAILED")
 
     await desk.client.emit(event, {**right, "colour": "red"})
     assert await desk.hears("error") == error(

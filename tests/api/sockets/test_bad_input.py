@@ -21,11 +21,11 @@ async def heard(device: Device) -> list[str]:
 
 
 def shape(refusal: Refused, code: str = "VALIDATION_FAILED") -> None:
-    details = {key: one for key, one in refusal.error.items() if key == "details"}
+    details = {key: value for key, value in refusal.error.items() if key == "details"}
     assert refusal.error == error(code, **details)
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda one: one.name)
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
 async def test_each_wrong_field_of_an_event_is_named(people: People, event: Event) -> None:
     scene = await set_scene(people)
     desk, phone = await devices(scene.alice, scene.bob)
@@ -37,7 +37,7 @@ async def test_each_wrong_field_of_an_event_is_named(people: People, event: Even
             assert names(refusal.error, field), (field, wrong, refusal.error)
             shape(refusal)
     for field in right:
-        rest = {key: one for key, one in right.items() if key != field}
+        rest = {key: value for key, value in right.items() if key != field}
         if field in event.fields or field in ("content", "emoji"):
             refusal = await desk.refused(event.name, rest)
             assert names(refusal.error, field) or names(refusal.error, "lastMessageId"), field
@@ -53,7 +53,7 @@ async def test_each_wrong_field_of_an_event_is_named(people: People, event: Even
     assert await heard(phone) == []
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda one: one.name)
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
 async def test_a_packet_has_at_most_64_kib(people: People, event: Event) -> None:
     scene = await set_scene(people)
     desk, poll = await scene.alice.connect(), await scene.alice.connect("polling")
@@ -69,7 +69,7 @@ async def test_a_packet_has_at_most_64_kib(people: People, event: Event) -> None
 @pytest.mark.parametrize(
     "event",
     ["nonsense", "", "message", "message:", "connect", "disconnect", "*", "$gt", "x" * 500, "\0"],
-    ids=lambda one: ascii(one[:20]),
+    ids=lambda text: ascii(text[:20]),
 )
 async def test_an_event_that_does_not_exist_is_refused(people: People, event: str) -> None:
     alice = people("alice")
@@ -128,7 +128,7 @@ NOT_JSON += [
 ]
 
 
-@pytest.mark.parametrize("text", NOT_JSON, ids=lambda one: one[:20])
+@pytest.mark.parametrize("text", NOT_JSON, ids=lambda text: text[:20])
 async def test_what_is_no_event_is_refused_or_ends_the_socket(people: People, text: str) -> None:
     scene = await set_scene(people)
     desk, phone, other = await devices(scene.alice, scene.bob, scene.alice)
@@ -181,7 +181,7 @@ async def test_odd_texts_are_texts(people: People) -> None:
         )
         assert await phone.hears("message:new") == sent
     items = (await scene.bob.ask("GET", f"/conversations/{scene.talk['id']}/messages"))["items"]
-    assert [one["content"] for one in items[1:]] == texts
+    assert [message["content"] for message in items[1:]] == texts
 
 
 UPGRADE = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
@@ -237,9 +237,9 @@ async def test_http_that_is_none_disturbs_nobody(people: People) -> None:
             writer.close()
 
     ports = (people.server.port, people.server.ws_port)
-    answers = await asyncio.gather(*[send(port, one) for port in ports for one in requests])
-    assert all(not one or one.startswith(b"HTTP/1.") for one in answers)
-    assert not any(b" 500" in one for one in answers)
+    answers = await asyncio.gather(*[send(port, request) for port in ports for request in requests])
+    assert all(not answer or answer.startswith(b"HTTP/1.") for answer in answers)
+    assert not any(b" 500" in answer for answer in answers)
     desk = await scene.alice.connect()
     sent = await desk.say(scene.talk, "Still here")
     assert await phone.hears("message:new") == sent

@@ -197,11 +197,16 @@ async def test_a_deleted_user_is_out_of_everything_at_once(people: People) -> No
     gone = {"conversationId": group["id"], "userId": bob.id, "timestamp": A_TIME}
     assert await laptop.all_heard("participant:removed") == [gone]
     told = await desk.all_heard("participant:removed")
-    assert sorted(one["conversationId"] for one in told) == sorted([talk["id"], group["id"]])
+    assert sorted(told_event["conversationId"] for told_event in told) == sorted(
+        [talk["id"], group["id"]]
+    )
     history = await carol.ask("GET", f"/conversations/{group['id']}/messages")
-    assert [one["content"] for one in history["items"]] == ["My last words"]
+    assert [message["content"] for message in history["items"]] == ["My last words"]
     group_now = await carol.ask("GET", f"/conversations/{group['id']}")
-    assert {one["userId"] for one in group_now["participants"]} == {alice.id, carol.id}
+    assert {participant["userId"] for participant in group_now["participants"]} == {
+        alice.id,
+        carol.id,
+    }
 
 
 async def test_whoever_is_blocked_while_connecting_does_not_get_in(people: People) -> None:

@@ -210,7 +210,7 @@ PROXIES = [ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48")]
 def test_the_client_is_the_last_one_that_is_no_proxy_of_ours(
     peer: str, forwarded: list[str], client: str
 ) -> None:
-    headers = CIMultiDict([("X-Forwarded-For", one) for one in forwarded])
+    headers = CIMultiDict([("X-Forwarded-For", value) for value in forwarded])
     request = make_mocked_request("GET", "/", headers=headers).clone(remote=peer)
     assert Addresses(1, PROXIES).of(request) == client
 

@@ -46,7 +46,7 @@ async def test_only_who_answers_stays(
     await asyncio.wait_for(polling, 5)
     went = {deaf.id, poller.id, half.id, still.id}
     await listener.until(
-        lambda: {one["userId"] for one in listener.told("user:offline")} == went, within=5
+        lambda: {offline["userId"] for offline in listener.told("user:offline")} == went, within=5
     )
     assert time.monotonic() - began < 7
     for polled in (nobody_polling, absent, rude):

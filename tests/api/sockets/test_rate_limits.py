@@ -73,12 +73,12 @@ async def test_who_posts_too_fast_is_told_to_wait_and_then_goes_on(people: Peopl
     refused = [Refused(answer["error"]) for status, answer in answers if status == 429]
     assert len(said) + len(refused) == MANY
     assert 100 <= len(said) < MANY
-    wait = max(limit_of(one) for one in refused)
+    wait = max(limit_of(refusal) for refusal in refused)
 
     # Only she, and only in this: bob writes, and she reads.
     assert (await bob.request("POST", path, {"content": "I may"}))[0] == 201
     history = (await alice.ask("GET", f"{path}?limit=200"))["items"]
-    assert [one["seq"] for one in history] == list(range(1, len(said) + 2))
+    assert [message["seq"] for message in history] == list(range(1, len(said) + 2))
     await asyncio.sleep(wait)
     assert (await alice.request("POST", path, {"content": "Again"}))[0] == 201
 
@@ -118,15 +118,15 @@ async def test_who_sends_too_fast_over_a_socket_is_told_in_the_acknowledgement(
 
     # The limit is the user's: a second device does not double it.
     answers = await asyncio.gather(
-        *[say(one, n) for n in range(MANY // 2) for one in (desk, tablet)]
+        *[say(device, n) for n in range(MANY // 2) for device in (desk, tablet)]
     )
-    refused = [one for one in answers if isinstance(one, Refused)]
-    said = [one for one in answers if not isinstance(one, Refused)]
+    refused = [answer for answer in answers if isinstance(answer, Refused)]
+    said = [answer for answer in answers if not isinstance(answer, Refused)]
     assert 100 <= len(said) < MANY
-    wait = max(limit_of(one) for one in refused)
+    wait = max(limit_of(refusal) for refusal in refused)
     hers = await phone.say(talk, "I may")
     heard = await phone.all_heard("message:new")
-    assert sorted(one["seq"] for one in heard) == list(range(1, len(said) + 2))
+    assert sorted(message["seq"] for message in heard) == list(range(1, len(said) + 2))
     assert heard[-1] == hers
     # Another event has a limit of its own.
     await desk.do("message:read", {"messageId": hers["id"]})
@@ -140,12 +140,12 @@ async def test_every_event_has_a_limit_callback_or_not(people: People, event: st
     desk, phone = await devices(alice, bob)
     for _ in range(MANY):
         await desk.client.emit(event, {"$wrong": 1})
-    told = await desk.hears("error", lambda one: one["code"] == "RATE_LIMITED")
+    told = await desk.hears("error", lambda error: error["code"] == "RATE_LIMITED")
     wait = told["details"]["retryAfter"]
     assert told == error("RATE_LIMITED", details={"retryAfter": wait}, event=event)
     # Many again: one alone may find that a little time has passed.
     again = await asyncio.gather(*[desk.refused(event, {"$wrong": 1}) for _ in range(60)])
-    assert "RATE_LIMITED" in {one.code for one in again}
+    assert "RATE_LIMITED" in {refusal.code for refusal in again}
     assert (await phone.refused(event, {"$wrong": 1})).code == "VALIDATION_FAILED"
     assert desk.client.connected
 
@@ -161,7 +161,7 @@ async def test_who_comes_and_goes_without_end_is_told_to_wait(people: People) ->
         await wire.write("41")
 
     def refusals() -> list[str]:
-        return [one for one in wire.frames if one.startswith("44")]
+        return [frame for frame in wire.frames if frame.startswith("44")]
 
     await wire.until(lambda: len(wire.told("connected")) + len(refusals()) == 300)
     came = len(wire.told("connected"))

@@ -114,7 +114,7 @@ def forged(secret: bytes, kid: str, algorithm: str = "HS256") -> str:
     """By default HS256 with what is public as its secret: the classic confusion of keys."""
     header = {"alg": algorithm, "kid": kid}
     claims = {"sub": "alice", "exp": time.time() + 60, "iss": "master"}
-    text = ".".join(encoded(json.dumps(one).encode()) for one in (header, claims))
+    text = ".".join(encoded(json.dumps(part).encode()) for part in (header, claims))
     return f"{text}.{encoded(hmac.new(secret, text.encode(), hashlib.sha256).digest())}"
 
 
