@@ -51,21 +51,21 @@ class EditConversation(Request):
 
 
 @dataclass(frozen=True, slots=True)
-class Peers:
+class OtherUsers:
     user_ids: tuple[str, ...]
 
 
 class DirectWith(Request):
-    makes = Peers
+    makes = OtherUsers
     user_id = Id(required=True)
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> Any:
-        return Peers((data["user_id"],))
+        return OtherUsers((data["user_id"],))
 
 
 class PrivateWith(Request):
-    makes = Peers
+    makes = OtherUsers
     user_ids = id_list(MAX_PARTICIPANTS, minimum=1, required=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from marshmallow import fields, post_load, validate
 
 from ...chat.users import OneUser, UserSync
-from .conversations import Peers
+from .conversations import OtherUsers
 from .fields import Id, ListField, Metadata, Text, WebUrl, id_list, name_field
 from .parse import Request
 
@@ -62,7 +62,7 @@ class OfExternalUser(Request):
 
 
 class PresenceOf(Request):
-    makes = Peers
+    makes = OtherUsers
     user_ids = id_list(200, required=True)
 
 

@@ -25,7 +25,7 @@ from ..requests.conversations import (
     ListConversations,
     OfConversation,
     OfParticipant,
-    Peers,
+    OtherUsers,
     PrivateWith,
 )
 from ..responses import conversations as answers
@@ -41,14 +41,14 @@ async def create(chat: Chat, user_id: str, new: NewConversation) -> Any:
     return _created(await chat.conversations.create(user_id, new))
 
 
-async def direct(chat: Chat, user_id: str, peers: Peers) -> Any:
+async def direct(chat: Chat, user_id: str, others: OtherUsers) -> Any:
     """Get the one direct conversation with a user; it is created when there is none yet."""
-    return _created(await chat.conversations.direct(user_id, peers.user_ids))
+    return _created(await chat.conversations.direct(user_id, others.user_ids))
 
 
-async def private(chat: Chat, user_id: str, peers: Peers) -> Any:
+async def private(chat: Chat, user_id: str, others: OtherUsers) -> Any:
     """Get the one group of exactly these people and oneself; it is created when there is none yet."""
-    return _created(await chat.conversations.private(user_id, peers.user_ids))
+    return _created(await chat.conversations.private(user_id, others.user_ids))
 
 
 async def own(chat: Chat, user_id: str, asked: PageOfConversations) -> Any:

@@ -8,7 +8,7 @@ from ...chat.chat import Chat
 from ...chat.conversations import OneConversation
 from ...chat.users import OneUser
 from ...errors import NotFound
-from ..requests.conversations import OfConversation, Peers
+from ..requests.conversations import OfConversation, OtherUsers
 from ..requests.users import OfUser, PresenceOf
 from ..responses import users as answers
 from ..route import Route
@@ -24,9 +24,9 @@ async def of_conversation(chat: Chat, user_id: str, asked: OneConversation) -> A
     return {"items": await chat.presence.of_conversation(user_id, asked.conversation_id)}
 
 
-async def of_many(chat: Chat, user_id: str, peers: Peers) -> Any:
+async def of_many(chat: Chat, user_id: str, others: OtherUsers) -> Any:
     """Get the presence of many users at once."""
-    return {"items": await chat.presence.of(user_id, peers.user_ids)}
+    return {"items": await chat.presence.of(user_id, others.user_ids)}
 
 
 ROUTES = [
