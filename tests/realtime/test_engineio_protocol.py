@@ -326,9 +326,9 @@ async def test_a_server_that_closes_tells_its_clients(session: aiohttp.ClientSes
         poll = asyncio.create_task(waits.get())
         async with waits.websocket() as websocket:
             sid = json.loads((await websocket.receive_str())[1:])["sid"]
-            for one in (waits.sid, rests.sid, sid):
-                await server.send(one, "last words")
-                await server.disconnect(one)
+            for session_id in (waits.sid, rests.sid, sid):
+                await server.send(session_id, "last words")
+                await server.disconnect(session_id)
             assert await websocket.receive_str() == "4last words"
             assert await closed(websocket) == 1000
         assert await poll == (200, SEPARATOR.join(["4last words", "1"]))

@@ -98,10 +98,10 @@ async def test_a_handler_that_hangs_holds_up_nobody_and_no_heartbeat(transport: 
             at += 1
             await stuck.next(pings, within=0.02)
         assert time.monotonic() - began < 4 * INTERVAL_S + 1
-        assert [one for one in done if one < 100] == []
+        assert [number for number in done if number < 100] == []
         go_on.set()
         assert [await stuck.next(pings) for _ in range(20)] == [f"43{n}[{n}]" for n in range(20)]
-        assert [one for one in done if one < 100] == list(range(20))
+        assert [number for number in done if number < 100] == list(range(20))
         await other.leave()
         await stuck.leave()
 
@@ -135,8 +135,8 @@ class _Visitor:
             else:
                 status, body = await self._raw.get()
                 assert status == 200, body
-                for one in body.split("\x1e"):
-                    self._came.put_nowait(one)
+                for packet in body.split("\x1e"):
+                    self._came.put_nowait(packet)
 
     async def send(self, packet: str) -> None:
         if self._websocket is not None:

@@ -81,11 +81,11 @@ async def test_no_text_frame_does_harm(crowd: People) -> None:
             )
     await is_well(alice, talk)
     await listener.caught_up()
-    assert [one["content"] for one in listener.told("message:new")] == ["Still here"]
+    assert [message["content"] for message in listener.told("message:new")] == ["Still here"]
     assert set(listener.names) <= {"connected", "user:online", "user:offline", "message:new"}
     await connections_become(crowd.server, 1)
     await presence(bob, mallory.id, "offline")
-    told = [name for name, one in listener.heard if one.get("userId") == mallory.id]
+    told = [name for name, payload in listener.heard if payload.get("userId") == mallory.id]
     assert told[-1] == "user:offline"
     assert "Traceback" not in crowd.server.log
 

@@ -43,7 +43,7 @@ async def test_one_room_has_clients_of_every_transport() -> None:
             await sio.enter_room(sid, "all of us")
         await sio.enter_room(sids[0], "two of us")
         await sio.enter_room(sids[1], "two of us")
-        assert sio.rooms(sids[0]) in ([sids[0], *one] for one in
+        assert sio.rooms(sids[0]) in ([sids[0], *rest] for rest in
                                       (["all of us", "two of us"], ["two of us", "all of us"]))  # fmt: skip
 
         for n in range(100):
@@ -205,7 +205,9 @@ async def test_the_example_of_the_readme_works() -> None:
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        alice, bob = [await visit(url, "websocket", auth={"name": one}) for one in ("alice", "bob")]
+        alice, bob = [
+            await visit(url, "websocket", auth={"name": name}) for name in ("alice", "bob")
+        ]
         assert await alice.call("say", "Hello") == 1
         assert await bob.hears() == ("said", {"by": "alice", "text": "Hello"})
         with pytest.raises(socketio.exceptions.ConnectionError):
@@ -216,7 +218,7 @@ async def test_the_example_of_the_readme_works() -> None:
         await runner.cleanup()
 
 
-@pytest.mark.parametrize("transports", TRANSPORTS, ids=[" to ".join(one) for one in TRANSPORTS])
+@pytest.mark.parametrize("transports", TRANSPORTS, ids=[" to ".join(names) for names in TRANSPORTS])
 async def test_the_javascript_client_has_all_of_the_protocol(transports: list[str]) -> None:
     async with serving(realtime()) as url:
         guest = await asyncio.create_subprocess_exec(

@@ -39,8 +39,8 @@ async def test_a_client_that_does_not_read_is_sent_away_and_nobody_else_notices(
     lazy = people(*[f"lazy{n}" for n in range(6)])
     talk = await alice.group(bob, carol, *lazy)
     quiet = await bob.direct(carol)
-    desk, listener, friend = [await Wire.connect(one) for one in (alice, bob, carol)]
-    sleepers = [await BareSocket.connect(one, receive_buffer=4096) for one in lazy[:5]]
+    desk, listener, friend = [await Wire.connect(person) for person in (alice, bob, carol)]
+    sleepers = [await BareSocket.connect(person, receive_buffer=4096) for person in lazy[:5]]
     poller = await Polling.connect(lazy[5])
     before = memory_mb(server)
     stop = asyncio.Event()
@@ -54,23 +54,29 @@ async def test_a_client_that_does_not_read_is_sent_away_and_nobody_else_notices(
     stop.set()
     await elsewhere
     await listener.until(
-        lambda: len({one["userId"] for one in listener.told("user:offline")}) == 6, within=8
+        lambda: len({payload["userId"] for payload in listener.told("user:offline")}) == 6, within=8
     )
-    assert {one["userId"] for one in listener.told("user:offline")} == {one.id for one in lazy}
+    assert {payload["userId"] for payload in listener.told("user:offline")} == {
+        person.id for person in lazy
+    }
     assert (await poller.get())[0] == 400
     now = samples(await scrape(server))
     assert now["chat_connections_closed_total too slow"] == 6, "operators see it"
     for wire in (desk, listener, friend):
         await wire.caught_up()
-        sent = [one for one in wire.told("message:new") if one["conversationId"] == talk["id"]]
-        assert [one["seq"] for one in sent] == list(range(1, 401))
+        sent = [
+            message
+            for message in wire.told("message:new")
+            if message["conversationId"] == talk["id"]
+        ]
+        assert [message["seq"] for message in sent] == list(range(1, 401))
         assert not wire.gone.is_set()
     assert peak - before < 60, "not the 100 MB that were not read"
 
     # The one who was sent away comes back and has everything.
     back = await Wire.connect(lazy[0])
     page = await back.do("messages:sync", {"conversationId": talk["id"], "afterRev": 390})
-    assert [one["seq"] for one in page["messages"]] == list(range(391, 401))
+    assert [message["seq"] for message in page["messages"]] == list(range(391, 401))
     for sleeper in sleepers:
         sleeper.abort()
 
@@ -93,7 +99,9 @@ async def test_typing_is_not_kept_for_a_client_that_does_not_read(
     await poller.poll_for('42["message:new"')
     typing = [packet for packet in poller.packets if packet.startswith('42["user:typing"')]
     assert 100 < len(typing) < 2900, "some were heard, the rest were not kept"
-    assert any(sent["id"] in one for one in poller.packets if one.startswith('42["message:new"'))
+    assert any(
+        sent["id"] in packet for packet in poller.packets if packet.startswith('42["message:new"')
+    )
     assert (await history(bob, talk))[0] == sent
     now = samples(await scrape(server))
     # Who came online meanwhile may not have been told either.

@@ -35,14 +35,14 @@ async def test_two_hundred_that_stop_reading_cost_no_more_than_their_budget(
     alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
     lazy = people(*[f"lazy{n}" for n in range(SLOW // 10)])
     talk = await alice.group(bob, carol, dave, *lazy)
-    desk, listener, phone = [await Wire.connect(one) for one in (alice, bob, carol)]
+    desk, listener, phone = [await Wire.connect(person) for person in (alice, bob, carol)]
     browser = await Browser.open(dave, "websocket")
     await browser.hears("connected")
     sleepers = [
-        await BareSocket.connect(one, receive_buffer=4096) for one in lazy for _ in range(10)
+        await BareSocket.connect(person, receive_buffer=4096) for person in lazy for _ in range(10)
     ]
     begin = (await (await desk.say(talk, "begin")))["data"]
-    await browser.hears("message:new", lambda one: one["id"] == begin["id"])
+    await browser.hears("message:new", lambda message: message["id"] == begin["id"])
     before = memory_mb(server)
     browser.client.hold()
     began = time.monotonic()
@@ -58,7 +58,7 @@ async def test_two_hundred_that_stop_reading_cost_no_more_than_their_budget(
     # The good ones have everything, in order, and never waited long.
     for wire in (desk, listener, phone):
         await wire.caught_up()
-        seqs = [one["seq"] for one in wire.told("message:new")]
+        seqs = [message["seq"] for message in wire.told("message:new")]
         assert seqs == list(range(1, MESSAGES + 2))
         assert wire.slowest < 2
         assert not wire.gone.is_set()
@@ -82,6 +82,6 @@ async def test_two_hundred_that_stop_reading_cost_no_more_than_their_budget(
         rev = missed[-1]["rev"]
         if not page["hasMore"]:
             break
-    assert [one["seq"] for one in missed] == list(range(2, MESSAGES + 2))
+    assert [message["seq"] for message in missed] == list(range(2, MESSAGES + 2))
     for sleeper in sleepers:
         sleeper.abort()

@@ -46,8 +46,8 @@ async def test_polls_whose_answers_are_not_read_cost_no_more_than_one(
     await witness.until(lambda: witness.told("user:offline"), within=GONE_S + LATE_S)
     # Nor does the answer outlive its session for long.
     await when(lambda: sum(queued_kb(server)) == 0, within=8)
-    for one in asked:
-        one.close()
+    for writer in asked:
+        writer.close()
 
 
 async def test_the_next_poll_waits_for_the_answer_of_the_last(people: People) -> None:
@@ -65,7 +65,7 @@ async def test_the_next_poll_waits_for_the_answer_of_the_last(people: People) ->
     assert not waiting.done()
     first = (await unread.read()).decode().split(SEPARATOR)
     said = [packet.partition('"content":"')[2] for packet in first if "message:new" in packet]
-    assert [one[:2].strip() for one in said] == [f"{n}" for n in range(20)]
+    assert [body[:2].strip() for body in said] == [f"{n}" for n in range(20)]
     status, body = await waiting
     assert (status, body.count("message:new")) == (200, 1)
     assert last["id"] in body

@@ -30,14 +30,14 @@ class Client:
 
     async def send(self, *packets: Frame) -> None:
         if self.websocket is None:
-            encoded = [one if isinstance(one, str) else base64(one) for one in packets]
+            encoded = [packet if isinstance(packet, str) else base64(packet) for packet in packets]
             assert await self.raw.post(*encoded) == (200, "ok")
             return
-        for one in packets:
-            if isinstance(one, str):
-                await self.websocket.send_str(one)
+        for packet in packets:
+            if isinstance(packet, str):
+                await self.websocket.send_str(packet)
             else:
-                await self.websocket.send_bytes(one)
+                await self.websocket.send_bytes(packet)
 
     async def next(self) -> Frame:
         while True:
@@ -55,8 +55,8 @@ class Client:
             status, body = await self.raw.get()
             assert status == 200, body
             self._came = body.split(SEPARATOR)
-        one = self._came.pop(0)
-        return bytes_of(one) if one[:1] == "b" else one
+        packet = self._came.pop(0)
+        return bytes_of(packet) if packet[:1] == "b" else packet
 
     async def is_closed(self) -> bool:
         """Wait for the server to end the session."""
@@ -100,8 +100,11 @@ def bytes_of(packet: str) -> bytes:
 @asynccontextmanager
 async def a_client(transport: str, **options: Any) -> AsyncIterator[Client]:
     timeout = aiohttp.ClientTimeout(5)
-    async with serving(realtime(**options)) as url, aiohttp.ClientSession(timeout=timeout) as one:
-        raw = Raw(url, one)
+    async with (
+        serving(realtime(**options)) as url,
+        aiohttp.ClientSession(timeout=timeout) as session,
+    ):
+        raw = Raw(url, session)
         if transport == "polling":
             await raw.open()
             yield Client(raw, None)
@@ -125,14 +128,14 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def client(transport: str) -> AsyncIterator[Client]:
-    async with a_client(transport) as one:
-        yield one
+    async with a_client(transport) as client:
+        yield client
 
 
 @pytest.fixture
 async def hurried(transport: str) -> AsyncIterator[Client]:
-    async with a_client(transport, connect_timeout=1.0, **HURRIED) as one:
-        yield one
+    async with a_client(transport, connect_timeout=1.0, **HURRIED) as client:
+        yield client
 
 
 # --- connecting -------------------------------------------------------------------------------------
@@ -180,8 +183,8 @@ async def test_what_is_said_to_whoever_enters_comes_in_a_read_of_its_own() -> No
     async with serving(realtime()) as url:
         bare = await BareSocket.open_at(url)
         assert (await bare.frame())[1][:1] == b"0"
-        for one in ("40", '42["message","soon"]', '427["message-with-ack"]'):
-            await bare.write(one)
+        for packet in ("40", '42["message","soon"]', '427["message-with-ack"]'):
+            await bare.write(packet)
         async with asyncio.timeout(2):
             first = await bare.reader.read(65536)
             assert re.fullmatch(rb'\x81.40\{"sid":"[^"]+"\}', first, re.DOTALL)

@@ -79,14 +79,14 @@ async def test_what_is_posted_at_once_is_done_in_order(
     poll = Polling(alice, session)
     await poll.open()
     sends = [
-        event("message:send", {"conversationId": talk["id"], "content": str(one)}, one)
-        for one in range(40)
+        event("message:send", {"conversationId": talk["id"], "content": str(number)}, number)
+        for number in range(40)
     ]
     assert await poll.post(*sends) == 200
     said = []
     while len(said) < 40:
         said.append(await phone.hears("message:new"))
-    assert [one["content"] for one in said] == [str(one) for one in range(40)]
+    assert [message["content"] for message in said] == [str(number) for number in range(40)]
 
     answers: dict[int, Any] = {}
     while len(answers) < 40:
@@ -94,7 +94,9 @@ async def test_what_is_posted_at_once_is_done_in_order(
             if packet.startswith("43"):
                 packet_id, _, answer = packet[2:].partition("[")
                 answers[int(packet_id)] = json.loads("[" + answer)
-    assert answers == {number: [{"ok": True, "data": one}] for number, one in enumerate(said)}
+    assert answers == {
+        number: [{"ok": True, "data": message}] for number, message in enumerate(said)
+    }
 
 
 async def test_nothing_is_lost_or_doubled_on_the_way_from_polling_to_websocket(
@@ -106,7 +108,7 @@ async def test_nothing_is_lost_or_doubled_on_the_way_from_polling_to_websocket(
     await poll.open()
     desk = await alice.connect()
     packets: list[str] = []
-    while not any("user:online" in one for one in packets):
+    while not any("user:online" in packet for packet in packets):
         packets += await poll.get()  # alice's coming, so that nothing else comes in between
     under_way = asyncio.create_task(poll.get())
     await asyncio.sleep(0.05)
@@ -121,12 +123,14 @@ async def test_nothing_is_lost_or_doubled_on_the_way_from_polling_to_websocket(
         last = await desk.say(talk, "Nobody polls for this one")
         await websocket.send_str("5")
         after = await desk.say(talk, "After the upgrade")
-        while len([one for one in packets if one.startswith('42["message:new"')]) < 4:
+        while len([packet for packet in packets if packet.startswith('42["message:new"')]) < 4:
             packets.append(await websocket.receive_str())
         await websocket.send_str(event("ping", {}, 1))
         assert (await websocket.receive_str()).startswith("431[")
-    said = [json.loads(one[2:])[1] for one in packets if one.startswith('42["message:new"')]
-    assert [one["seq"] for one in said] == [1, 2, 3, 4]
+    said = [
+        json.loads(packet[2:])[1] for packet in packets if packet.startswith('42["message:new"')
+    ]
+    assert [message["seq"] for message in said] == [1, 2, 3, 4]
     assert (said[0], said[2], said[3]) == (before, last, after)
 
 
@@ -144,9 +148,9 @@ async def test_an_upgrade_that_is_broken_off_leaves_the_polling_client_in_place(
     sent = await desk.say(talk, "Are you still there?")
     packets: list[str] = []
     async with asyncio.timeout(5):
-        while not any("message:new" in one for one in packets):
+        while not any("message:new" in packet for packet in packets):
             packets += await poll.get()
-    said = [json.loads(one[2:]) for one in packets if "message:new" in one]
+    said = [json.loads(packet[2:]) for packet in packets if "message:new" in packet]
     assert said == [["message:new", sent]]
     # And it may try again.
     async with poll.websocket() as websocket:
@@ -156,7 +160,7 @@ async def test_an_upgrade_that_is_broken_off_leaves_the_polling_client_in_place(
         again = await desk.say(talk, "And now?")
         heard: list[str] = []
         async with asyncio.timeout(5):
-            while not any("message:new" in one for one in heard):
+            while not any("message:new" in packet for packet in heard):
                 heard.append(await websocket.receive_str())
         assert json.loads(heard[-1][2:]) == ["message:new", again]
 

@@ -17,9 +17,9 @@ from tests.support.redises import RedisServer
 
 async def test_what_one_node_publishes_the_others_hear(node: Joining, redis_url: str) -> None:
     oslo, lima, rome = [await node(redis_url, "all:") for _ in range(3)]
-    for one in (oslo, lima):
-        assert await one.bus.subscribe("r:1") is True
-        assert await one.bus.subscribe("r:1") is True
+    for peer in (oslo, lima):
+        assert await peer.bus.subscribe("r:1") is True
+        assert await peer.bus.subscribe("r:1") is True
     assert await rome.says("r:1", b"Anybody there?") == 2
     assert await rome.says("r:2", b"And here?") == 0
     await until(lambda: oslo.received and lima.received)
@@ -69,22 +69,22 @@ async def test_the_last_word_on_a_channel_counts(node: Joining, redis_url: str) 
 
 async def test_20_000_messages_arrive_in_order_each_once(node: Joining, redis_url: str) -> None:
     oslo, lima = nodes = [await node(redis_url, "order:") for _ in range(2)]
-    for one in nodes:
-        await asyncio.gather(*(one.bus.subscribe(f"r:{room}") for room in range(4)))
+    for peer in nodes:
+        await asyncio.gather(*(peer.bus.subscribe(f"r:{room}") for room in range(4)))
     said = {oslo: b"oslo", lima: b"lima"}
     for number in range(10_000):
-        for one, name in said.items():
-            one.bus.publish(f"r:{number % 4}", b"%b %d" % (name, number))
+        for peer, name in said.items():
+            peer.bus.publish(f"r:{number % 4}", b"%b %d" % (name, number))
         if number % 50 == 0:
             await asyncio.sleep(0)
-    await until(lambda: all(len(one.received) >= 20_000 for one in nodes), 20)
-    for one in nodes:
-        assert len(one.received) == 20_000
+    await until(lambda: all(len(peer.received) >= 20_000 for peer in nodes), 20)
+    for peer in nodes:
+        assert len(peer.received) == 20_000
         for name in said.values():
             for room in range(4):
                 received = [
                     message
-                    for channel, message in one.received
+                    for channel, message in peer.received
                     if channel == f"r:{room}" and message.startswith(name)
                 ]
                 assert received == [b"%b %d" % (name, n) for n in range(room, 10_000, 4)]
@@ -175,8 +175,8 @@ async def test_close_leaves_nothing_open(own_redis: RedisServer) -> None:
     tasks = asyncio.all_tasks()
     files = set(os.listdir("/proc/self/fd"))
     oslo, lima = nodes = [Node(own_redis.url) for _ in range(2)]
-    for one in nodes:
-        await one.bus.start()
+    for peer in nodes:
+        await peer.bus.start()
     await lima.bus.subscribe("r:1")
     oslo.bus.publish("r:1", b"Good night")
     await oslo.bus.close()
@@ -213,7 +213,7 @@ async def test_operators_see_how_it_is(node: Joining, redis_url: str) -> None:
     async with asyncio.timeout(5):
         while len(rounds) < 3:  # noqa: ASYNC110  no event tells of it
             await asyncio.sleep(0.05)
-    assert all(0 < one < 1 for one in rounds)
+    assert all(0 < seconds < 1 for seconds in rounds)
     assert seen["chat_bus_published_total"]() == 1, "what it says to itself is not counted"
 
 

@@ -18,8 +18,8 @@ from tests.support.servers import free_port
 
 async def talk(oslo: Node, lima: Node) -> None:
     """Both hear each other, and have nothing left to hear."""
-    for one, other in ((oslo, lima), (lima, oslo)):
-        assert await one.says("r:1", b"Hear me?") == 2
+    for speaker, other in ((oslo, lima), (lima, oslo)):
+        assert await speaker.says("r:1", b"Hear me?") == 2
         await until(
             lambda other=other: other.received and other.received[-1] == ("r:1", b"Hear me?")
         )
@@ -27,8 +27,8 @@ async def talk(oslo: Node, lima: Node) -> None:
 
 async def pair(node: Joining, url: str) -> tuple[Node, Node]:
     oslo, lima = await node(url), await node(url)
-    for one in (oslo, lima):
-        assert await one.bus.subscribe("r:1") is True
+    for peer in (oslo, lima):
+        assert await peer.bus.subscribe("r:1") is True
     await talk(oslo, lima)
     assert (oslo.missed, oslo.lost, lima.missed, lima.lost) == (1, 0, 1, 0)
     return oslo, lima
@@ -144,8 +144,8 @@ async def test_who_leaves_says_whether_all_went_out(
     node: Joining, own_redis: RedisServer, wire: Wire
 ) -> None:
     oslo, lima, rome, bonn = [await node(url) for url in [own_redis.url] + [wire.url] * 3]
-    for one in (oslo, lima):
-        one.bus.publish("r:1", b"Good night")
+    for peer in (oslo, lima):
+        peer.bus.publish("r:1", b"Good night")
     assert await oslo.bus.close() is True
     assert await lima.bus.close() is True
     wire.hold()
@@ -170,7 +170,9 @@ async def test_a_wire_that_carries_nothing_counts_as_cut(
 async def test_who_lost_nothing_disturbs_nobody(node: Joining, own_redis: RedisServer) -> None:
     oslo, lima = await pair(node, own_redis.url)
     async with own_redis.client() as redis:
-        ours = next(one for one in await redis.client_list() if oslo.bus._id in one["name"])
+        ours = next(
+            client for client in await redis.client_list() if oslo.bus._id in client["name"]
+        )
         await redis.client_kill_filter(_id=ours["id"])
     await until(lambda: oslo.missed == 2)
     await asyncio.sleep(0.3)
@@ -207,7 +209,7 @@ async def test_a_node_starts_without_redis(
     assert (oslo.bus.up, oslo.missed) == (False, 0)
     assert await oslo.bus.subscribe("r:1") is False
     await asyncio.sleep(1)
-    assert [one.levelname for one in caplog.records] == ["WARNING"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
     await own_redis.start()
     await until(lambda: oslo.bus.up, 2)
     assert (oslo.missed, oslo.lost, oslo.bus.reconnects) == (1, 0, 0)
@@ -274,20 +276,20 @@ class Reader(Node):
 async def test_nobody_misses_anything_whatever_happens(own_redis: RedisServer, wire: Wire) -> None:
     record: list[bytes] = []
     nodes = [Reader(url, record) for url in (own_redis.url, wire.url)]
-    for one in nodes:
-        await one.bus.start()
-        await one.bus.subscribe("r:1")
+    for reader in nodes:
+        await reader.bus.start()
+        await reader.bus.subscribe("r:1")
     chance = random.Random(20261121)
     talking = True
 
-    async def talk_on(one: Reader) -> None:
+    async def talk_on(reader: Reader) -> None:
         while talking:
             for _ in range(chance.randrange(30)):
                 record.append(b"%d" % len(record))
-                one.bus.publish("r:1", record[-1])
+                reader.bus.publish("r:1", record[-1])
             await asyncio.sleep(0.001)
 
-    talks = [asyncio.create_task(talk_on(one)) for one in nodes]
+    talks = [asyncio.create_task(talk_on(reader)) for reader in nodes]
     for _ in range(30):
         what = chance.randrange(5)
         if what == 0:
@@ -306,14 +308,14 @@ async def test_nobody_misses_anything_whatever_happens(own_redis: RedisServer, w
         await asyncio.sleep(chance.random() / 5)
     talking = False
     await asyncio.gather(*talks)
-    await until(lambda: all(one.bus.up for one in nodes))
-    for one in nodes:
-        await one.says("r:1", b"The end")
+    await until(lambda: all(reader.bus.up for reader in nodes))
+    for reader in nodes:
+        await reader.says("r:1", b"The end")
     await asyncio.sleep(0.3)
     try:
-        assert sum(one.bus.reconnects for one in nodes) >= 4
-        assert all(one.bus.received > 1000 for one in nodes)
-        assert all(set(record) - one.knows == set() for one in nodes)
+        assert sum(reader.bus.reconnects for reader in nodes) >= 4
+        assert all(reader.bus.received > 1000 for reader in nodes)
+        assert all(set(record) - reader.knows == set() for reader in nodes)
     finally:
-        for one in nodes:
-            await one.bus.close()
+        for reader in nodes:
+            await reader.bus.close()

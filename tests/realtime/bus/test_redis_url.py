@@ -186,12 +186,12 @@ def test_an_address(url: str, shown: str) -> None:
 
 
 def test_what_an_address_holds() -> None:
-    one = Address.parse("redis+sentinel://me:p%40w@a:1/2/chat?sentinel_password=other")
-    assert (one.username, one.password, one.db) == ("me", "p@w", 2)
-    assert one.sentinels is not None
-    assert one.sentinels.options == {"password": "other"}
-    assert "p@w" not in repr(one)
-    assert "other" not in repr(one)
+    address = Address.parse("redis+sentinel://me:p%40w@a:1/2/chat?sentinel_password=other")
+    assert (address.username, address.password, address.db) == ("me", "p@w", 2)
+    assert address.sentinels is not None
+    assert address.sentinels.options == {"password": "other"}
+    assert "p@w" not in repr(address)
+    assert "other" not in repr(address)
     secure = Address.parse("rediss+sentinel://a/chat?ssl_check_hostname=no&ssl_cert_reqs=none")
     assert secure.tls is not None
     assert secure.sentinels is not None

@@ -45,7 +45,7 @@ async def back(redis: RedisServer, nodes: Spread) -> None:
 
 
 def marks(wire: Wire) -> list[tuple[str, Any]]:
-    return [one for one in wire.heard if one[0] in ("message:read", "conversation:read")]
+    return [event for event in wire.heard if event[0] in ("message:read", "conversation:read")]
 
 
 @pytest.mark.parametrize("fault", [down, stalled])
@@ -83,8 +83,8 @@ async def test_who_comes_and_goes_while_redis_is_away_is_told_everywhere_once(
         assert heard_of(desk, alice) == []
     assert heard_of(carols, carol) == []
     assert heard_of(stranger, bob) == heard_of(stranger, carol) == []
-    told = [one for one in desks[0].told("user:offline") if one["userId"] == bob.id]
-    assert all(set(one) == {"userId", "lastSeen", "timestamp"} for one in told)
+    told = [payload for payload in desks[0].told("user:offline") if payload["userId"] == bob.id]
+    assert all(set(payload) == {"userId", "lastSeen", "timestamp"} for payload in told)
 
     await carols.close()
     for desk in desks:
@@ -104,8 +104,8 @@ async def test_what_is_read_while_redis_is_away_is_told_everywhere_once(
     talk = await alice.group(bob, carol)
     where = {"conversationId": talk["id"]}
     desk, phone, tablet = [
-        await Wire.connect(one.at(own_nodes.servers[n]))
-        for n, one in enumerate((alice, bob, carol))
+        await Wire.connect(person.at(own_nodes.servers[n]))
+        for n, person in enumerate((alice, bob, carol))
     ]
     said = [await (await desk.say(talk, f"{n}")) for n in range(5)]
     ids = [answer["data"]["id"] for answer in said if answer]
@@ -140,8 +140,8 @@ async def test_what_a_frozen_node_slept_through_reaches_its_clients_once(
     alice, bob, carol, dave = everyone("alice", "bob", "carol", "dave")
     talk = await alice.group(bob, carol, dave)
     desk, phone, laptop = [
-        await Wire.connect(one.at(own_nodes.servers[n]))
-        for n, one in ((2, alice), (0, bob), (1, dave))
+        await Wire.connect(person.at(own_nodes.servers[n]))
+        for n, person in ((2, alice), (0, bob), (1, dave))
     ]
     answer = await (await desk.say(talk, "Read me"))
     assert answer is not None
@@ -181,8 +181,8 @@ async def test_who_was_removed_while_redis_is_away_hears_of_no_reading_and_of_no
     alice, bob, carol, dave = everyone("alice", "bob", "carol", "dave")
     talk = await alice.group(bob, carol, dave)
     desk, phone, tablet = [
-        await Wire.connect(one.at(own_nodes.servers[n]))
-        for n, one in enumerate((alice, bob, carol))
+        await Wire.connect(person.at(own_nodes.servers[n]))
+        for n, person in enumerate((alice, bob, carol))
     ]
     await (await desk.say(talk, "Before"))
     await tablet.until(lambda: tablet.told("message:new"))
@@ -210,12 +210,12 @@ async def test_a_crowd_that_came_while_redis_was_away_is_told_whole_and_once(
     alice = everyone("alice")
     desk = await Wire.connect(alice.at(own_nodes.servers[0]))
     async with crowd(own_nodes.servers[1], 250) as many:
-        await asyncio.gather(*[alice.direct(one) for one in many])
+        await asyncio.gather(*[alice.direct(guest) for guest in many])
         await own_redis.kill()
         wires = await arrive(many)
-        came = sorted(one.id for one in many)
+        came = sorted(guest.id for guest in many)
         await desk.until(lambda: len(desk.told("user:online")) >= len(came), 15)
         await back(own_redis, own_nodes)
         await asyncio.sleep(ONCE_MORE_S)
-        assert sorted(one["userId"] for one in desk.told("user:online")) == came
-        await asyncio.gather(*[one.close() for one in wires], desk.close())
+        assert sorted(payload["userId"] for payload in desk.told("user:online")) == came
+        await asyncio.gather(*[wire.close() for wire in wires], desk.close())

@@ -21,11 +21,11 @@ def test_a_notice_is_told_once_until_it_is_not_looked_for_any_more() -> None:
 def test_no_more_is_remembered_than_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deduplication, "MAX_REMEMBERED", 2)
     notices, states = SeenNotices(), LatestStates()
-    for n, one in enumerate(("one", "two", "three")):
-        assert notices.first(one, float(n), forget=0.0)
-        assert states.is_news(one, 1, "online")
-    assert [one in notices for one in ("one", "two", "three")] == [False, True, True]
-    assert [states.knows(one, 1) for one in ("one", "two", "three")] == [False, True, True]
+    for n, name in enumerate(("one", "two", "three")):
+        assert notices.first(name, float(n), forget=0.0)
+        assert states.is_news(name, 1, "online")
+    assert [name in notices for name in ("one", "two", "three")] == [False, True, True]
+    assert [states.knows(name, 1) for name in ("one", "two", "three")] == [False, True, True]
 
 
 def test_only_the_last_state_of_somebody_is_news_and_only_if_it_is_another() -> None:

@@ -47,11 +47,11 @@ async def test_nobody_misses_anything_while_redis(
     await asyncio.sleep(0.5)
     await end(streams, running)
     reader = listener.person
-    for wire in [listener, *[one.wire for one in streams]]:
+    for wire in [listener, *[stream.wire for stream in streams]]:
         await heard_settles(wire, reader, talk, WITHIN_S)
         await all_is_right(wire, reader, streams, changer)
         assert wire.slowest < 4.0, "who sends does not wait for Redis"
-    assert [answer for one in streams for answer in one.failed()] == []
+    assert [answer for stream in streams for answer in stream.failed()] == []
 
 
 async def test_who_is_on_other_nodes_hears_what_a_node_committed_and_had_no_time_to_tell(
@@ -59,18 +59,20 @@ async def test_who_is_on_other_nodes_hears_what_a_node_committed_and_had_no_time
 ) -> None:
     talk, listener, streams, _, running = await begin(everyone)
     await asyncio.sleep(0.5)
-    (victim,) = [one for one in own_nodes.servers if one is streams[0].wire.person.server]
+    (victim,) = [server for server in own_nodes.servers if server is streams[0].wire.person.server]
     victim.process.kill()
     await victim.process.wait()
     own_nodes.servers.remove(victim)
     await asyncio.sleep(0.5)
     await end(streams, running)
-    here = [one for one in (listener, *[one.wire for one in streams]) if not one.gone.is_set()]
+    here = [
+        wire for wire in (listener, *[stream.wire for stream in streams]) if not wire.gone.is_set()
+    ]
     assert here
     for wire in here:
         await heard_settles(wire, wire.person, talk, 30)
         whole = await history(wire.person, talk)
-        assert [one["seq"] for one in whole] == list(range(1, len(whole) + 1))
+        assert [message["seq"] for message in whole] == list(range(1, len(whole) + 1))
         assert wire.told("message:new")[1:] == whole[1:]
 
 
@@ -133,7 +135,7 @@ async def test_the_same_send_at_the_same_moment_on_every_node_is_one_message(
     talk = await alice.group(bob)
     listener = await bob.connect()
     everywhere = [Person(server, alice.id, alice.session) for server in nodes.servers]
-    wires = [await Wire.connect(one) for one in everywhere]
+    wires = [await Wire.connect(person) for person in everywhere]
     for n in range(20):
         answers = await asyncio.gather(
             *[await wire.say(talk, f"{n}", f"once-{n}") for wire in wires]
@@ -150,7 +152,7 @@ async def test_the_same_pair_on_every_node_gets_one_conversation(
     alice, bob = people("alice", "bob")
     everywhere = [Person(server, alice.id, alice.session) for server in nodes.servers]
     phone = await bob.connect()
-    made = await asyncio.gather(*[one.direct(bob) for one in everywhere * 4])
-    assert len({one["id"] for one in made}) == 1
+    made = await asyncio.gather(*[person.direct(bob) for person in everywhere * 4])
+    assert len({conversation["id"] for conversation in made}) == 1
     (new,) = await phone.all_heard("conversation:new")
     assert new["id"] == made[0]["id"]

@@ -22,14 +22,14 @@ def path(talk: Any, person: Person) -> str:
 
 
 async def begin(streams: list[Stream]) -> list[asyncio.Task[None]]:
-    return [asyncio.create_task(one.run(0.01)) for one in streams]
+    return [asyncio.create_task(stream.run(0.01)) for stream in streams]
 
 
 async def stop(streams: list[Stream], running: list[asyncio.Task[None]]) -> None:
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    await asyncio.gather(*[one for stream in streams for one in stream.asked])
+    await asyncio.gather(*[answer for stream in streams for answer in stream.asked])
 
 
 async def test_nothing_reaches_who_was_removed_after_the_answer(
@@ -42,7 +42,7 @@ async def test_nothing_reaches_who_was_removed_after_the_answer(
     streams = [Stream(wire, talk) for wire in writers]
     running = await begin(streams)
     for n, bob in enumerate(bobs):
-        wires = [await Wire.connect(on(nodes, one, bob)) for one in range(3)]
+        wires = [await Wire.connect(on(nodes, number, bob)) for number in range(3)]
         await wires[0].until(lambda wires=wires: wires[0].told("message:new"))
         await on(nodes, n % 3, alice).ask("DELETE", path(talk, bob))
         last = (await carol.ask("GET", f"/conversations/{talk['id']}"))["lastSeq"]
@@ -58,7 +58,7 @@ async def test_nothing_reaches_who_was_removed_after_the_answer(
             await wire.until(lambda wire=wire: wire.told("conversation:removed"))
             await wire.caught_up()
             assert len(wire.told("conversation:removed")) == 1
-            assert all(one["seq"] <= last for one in wire.told("message:new"))
+            assert all(message["seq"] <= last for message in wire.told("message:new"))
             after = wire.names[wire.names.index("conversation:removed") + 1 :]
             assert set(after) <= {"connected"}, after
             refused = await (await wire.say(talk, "Me too"))
@@ -71,9 +71,9 @@ async def test_nothing_reaches_who_was_removed_after_the_answer(
     await stop(streams, running)
     listener = writers[0]
     await listener.caught_up()
-    assert [failed for one in streams for failed in one.failed()] == []
+    assert [failed for stream in streams for failed in stream.failed()] == []
     assert len(listener.told("participant:removed")) == len(bobs)
-    assert dave.id in [one["userId"] for one in listener.told("user:online")]
+    assert dave.id in [payload["userId"] for payload in listener.told("user:online")]
     assert (
         listener.told("message:new")
         == (await history(carol, talk))[-len(listener.told("message:new")) :]
@@ -89,9 +89,9 @@ async def test_who_is_blocked_or_deleted_is_out_on_every_node_at_once(
         alice, bob = people("alice", "bob")
         talk = await alice.group(bob)
         everywhere = [on(nodes, n, bob) for n in range(3)]
-        wires = [await Wire.connect(one) for one in everywhere]
-        for one in everywhere:  # known as active on each node
-            assert (await one.request("GET", "/conversations"))[0] == 200
+        wires = [await Wire.connect(person) for person in everywhere]
+        for person in everywhere:  # known as active on each node
+            assert (await person.request("GET", "/conversations"))[0] == 200
         people.server = nodes.servers[number]
         if number % 2:
             status, _ = await people.master("DELETE", f"/users/{bob.id}")
@@ -100,16 +100,16 @@ async def test_who_is_blocked_or_deleted_is_out_on_every_node_at_once(
             blocked = {"externalUserId": bob.id, "status": "blocked"}
             status, _ = await people.master("POST", "/users/sync", blocked)
             assert status == 200
-        for one in everywhere:
-            assert (await one.refused("GET", "/conversations")).code == "FORBIDDEN"
+        for person in everywhere:
+            assert (await person.refused("GET", "/conversations")).code == "FORBIDDEN"
         await alice.ask("POST", f"/conversations/{talk['id']}/messages", {"content": "Among us"})
         for wire in wires:
             await wire.ended()
-            assert [one["code"] for one in wire.told("error")] == ["FORBIDDEN"]
+            assert [error["code"] for error in wire.told("error")] == ["FORBIDDEN"]
             assert wire.told("message:new") == []
         again = await Wire.open(everywhere[0])
         await again.introduce()
-        await again.until(lambda again=again: any(one.startswith("44") for one in again.frames))
+        await again.until(lambda again=again: any(frame.startswith("44") for frame in again.frames))
         await again.close()
 
 
@@ -119,11 +119,11 @@ async def test_memberships_change_on_all_nodes_at_once_while_people_write(
     """Everybody who comes and goes hears exactly what was said between."""
     alice, bob, carol, *movers = people("alice", "bob", "carol", *["mover"] * 4)
     talk = await alice.group(bob, carol)
-    for one in (bob, carol):
-        await alice.ask("PATCH", path(talk, one), {"role": "admin"})
-    owners = [on(nodes, n, one) for n, one in enumerate((alice, bob, carol))]
-    writers = [await Wire.connect(one) for one in owners]
-    moved = [await Wire.connect(on(nodes, n % 3, one)) for n, one in enumerate(movers)]
+    for person in (bob, carol):
+        await alice.ask("PATCH", path(talk, person), {"role": "admin"})
+    owners = [on(nodes, n, person) for n, person in enumerate((alice, bob, carol))]
+    writers = [await Wire.connect(owner) for owner in owners]
+    moved = [await Wire.connect(on(nodes, n % 3, person)) for n, person in enumerate(movers)]
     streams = [Stream(wire, talk) for wire in writers]
     running = await begin(streams)
 
@@ -137,9 +137,9 @@ async def test_memberships_change_on_all_nodes_at_once_while_people_write(
             status, answer = await owner.request(*asked)
             assert status in (200, 201, 204, 404), answer
 
-    await asyncio.gather(*[change(one, random.Random(n)) for n, one in enumerate(owners)])
+    await asyncio.gather(*[change(owner, random.Random(n)) for n, owner in enumerate(owners)])
     await stop(streams, running)
-    assert [failed for one in streams for failed in one.failed()] == []
+    assert [failed for stream in streams for failed in stream.failed()] == []
 
     ends = ("message:new", "participant:added", "participant:removed")
     first = writers[0]
@@ -150,8 +150,8 @@ async def test_memberships_change_on_all_nodes_at_once_while_people_write(
         assert [event for event in wire.heard if event[0] in ends] == told
     assert first.told("message:new") == await history(alice, talk)
     stays = {
-        one["userId"]
-        for one in (await alice.ask("GET", f"/conversations/{talk['id']}"))["participants"]
+        participant["userId"]
+        for participant in (await alice.ask("GET", f"/conversations/{talk['id']}"))["participants"]
     }
     for person, wire in zip(movers, moved, strict=True):
         expected, is_in = [], False
@@ -177,13 +177,13 @@ async def test_the_same_people_on_every_node_get_one_private_group(
     nodes: Spread, people: People
 ) -> None:
     everyone = people("alice", "bob", "carol")
-    ids = [one.id for one in everyone]
-    phones = [await Wire.connect(on(nodes, n, one)) for n, one in enumerate(everyone)]
+    ids = [person.id for person in everyone]
+    phones = [await Wire.connect(on(nodes, n, person)) for n, person in enumerate(everyone)]
     made = await asyncio.gather(
         *[
-            on(nodes, n % 3, one).request("POST", "/conversations/private", {"userIds": ids})
+            on(nodes, n % 3, person).request("POST", "/conversations/private", {"userIds": ids})
             for n in range(6)
-            for one in everyone
+            for person in everyone
         ]
     )
     assert {status for status, _ in made} <= {200, 201}
@@ -216,7 +216,7 @@ async def test_two_devices_on_two_nodes_type_as_one(nodes: Spread, people: Peopl
     async def heard() -> list[list[bool]]:
         for phone in phones:
             await phone.caught_up()
-        return [[one["isActive"] for one in phone.told("user:typing")] for phone in phones]
+        return [[payload["isActive"] for payload in phone.told("user:typing")] for phone in phones]
 
     async def rests(wire: Wire, task: asyncio.Task[None]) -> None:
         task.cancel()
@@ -266,10 +266,12 @@ async def test_read_marks_reach_everybody_on_every_node_once(nodes: Spread, peop
     assert sorted(answer["data"]["count"] for answer in answers if answer) == [0, 0, 3]
     for wire in (*hers, *his):
         await wire.caught_up()
-        assert [one["messageId"] for one in wire.told("message:read")] == [
-            one["id"] for one in sent[:6]
+        assert [payload["messageId"] for payload in wire.told("message:read")] == [
+            message["id"] for message in sent[:6]
         ]
-        assert [one["upToMessageId"] for one in wire.told("conversation:read")] == [sent[-1]["id"]]
+        assert [payload["upToMessageId"] for payload in wire.told("conversation:read")] == [
+            sent[-1]["id"]
+        ]
     count = await on(nodes, 2, bob).ask("GET", f"/conversations/{talk['id']}/unread-count")
     assert count["count"] == 0
     for wire in (*hers, *his):
@@ -278,7 +280,7 @@ async def test_read_marks_reach_everybody_on_every_node_once(nodes: Spread, peop
 
 async def test_a_node_without_a_member_acts_for_its_users(nodes: Spread, people: People) -> None:
     alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
-    phones = [await Wire.connect(on(nodes, 0, one)) for one in (bob, carol)]
+    phones = [await Wire.connect(on(nodes, 0, person)) for person in (bob, carol)]
     far = on(nodes, 2, alice)
     talk = await far.group(bob)
     at = f"/conversations/{talk['id']}"
@@ -301,11 +303,11 @@ async def test_a_node_without_a_member_acts_for_its_users(nodes: Spread, people:
         *("participant:added", "conversation:updated", "message:new", "participant:removed"),
         *("message:deleted", "message:new", "conversation:removed"),
     ]
-    assert [one["messageId"] for one in bobs.told("message:read")] == [sent["id"]]
-    assert [one for one in carols.names if one not in ("connected", "user:online")] == [
+    assert [payload["messageId"] for payload in bobs.told("message:read")] == [sent["id"]]
+    assert [name for name in carols.names if name not in ("connected", "user:online")] == [
         *("conversation:joined", "participant:added", "participant:added"),
         *("conversation:updated", "message:new", "conversation:removed"),
     ]
-    assert rising([one["rev"] for one in bobs.told("message:new")])
+    assert rising([message["rev"] for message in bobs.told("message:new")])
     for phone in phones:
         await phone.close()

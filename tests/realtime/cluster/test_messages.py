@@ -42,7 +42,7 @@ SAID: list[tuple[bytes, bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "expected"), SAID, ids=lambda one: one[:1].decode())
+@pytest.mark.parametrize(("said", "expected"), SAID, ids=lambda value: value[:1].decode())
 def test_it_is_said_in_the_same_bytes(said: bytes, expected: bytes) -> None:
     assert said == expected
     assert said[messages.NODE] == ME

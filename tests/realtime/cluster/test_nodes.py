@@ -48,11 +48,11 @@ async def start_nodes(mongo_url: str, worker: str, tmp_path: Path) -> AsyncItera
 async def all_agree(talk: Any, talkers: list[Patient], reader: Person) -> list[Any]:
     """Each has everything, in order and once, and what it said is there once. Returns it all."""
     log = await history(reader, talk)
-    assert [one["seq"] for one in log] == list(range(1, len(log) + 1))
+    assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
     for talker in talkers:
         assert await talker.finish() == log
         assert len(talker.heard) == len(set(talker.heard))
-        mine = [one["content"] for one in log if one["senderId"] == talker.person.id]
+        mine = [message["content"] for message in log if message["senderId"] == talker.person.id]
         if talker.under_way:
             assert mine == [f"{n}" for n in range(talker.said)]
             assert sorted(talker.acked) == list(range(talker.said))
@@ -68,12 +68,12 @@ async def test_a_node_that_was_frozen_goes_on_with_everything(
     # On the one that freezes one thing after the other: what is refused is said again behind what
     # was said meanwhile.
     talkers = [
-        Patient(one.at(nodes.servers[n]), talk, 1 if n == 2 else 4)
-        for n, one in enumerate((alice, bob, carol))
+        Patient(person.at(nodes.servers[n]), talk, 1 if n == 2 else 4)
+        for n, person in enumerate((alice, bob, carol))
     ]
     listeners = [Patient(dave.at(nodes.servers[n]), talk, 0) for n in range(3)]
     erins = await Wire.connect(erin.at(nodes.servers[2]))
-    running = [asyncio.create_task(one.run()) for one in (*talkers, *listeners)]
+    running = [asyncio.create_task(member.run()) for member in (*talkers, *listeners)]
     await asyncio.sleep(1)
     nodes.servers[2].signal(signal.SIGSTOP)
     await asyncio.sleep(2)
@@ -94,15 +94,15 @@ async def test_a_node_that_was_frozen_goes_on_with_everything(
         # The database may be slow to answer who has just woken up.
         assert answer is None or answer["error"]["code"] in ("NOT_FOUND", "UNAVAILABLE")
     await asyncio.sleep(1.5)
-    for one in (*talkers, *listeners):
-        one.stopping = True
+    for member in (*talkers, *listeners):
+        member.stopping = True
     async with asyncio.timeout(15):
         await asyncio.gather(*running)
     log = await all_agree(talk, [*talkers, *listeners], alice)
     assert time.monotonic() - woken < 15
     assert len(log) > 500
-    assert all(one["seq"] <= last for one in erins.told("message:new"))
-    heard = [one for who in (*talkers, *listeners) for wire in who.wires for one in wire.heard]
+    assert all(message["seq"] <= last for message in erins.told("message:new"))
+    heard = [event for who in (*talkers, *listeners) for wire in who.wires for event in wire.heard]
     assert not any(name == "user:typing" and said["userId"] == erin.id for name, said in heard)
     assert "the node stood still" in nodes.servers[2].log
 
@@ -116,17 +116,18 @@ async def test_nodes_are_replaced_one_after_the_other_and_one_is_added(
     # The official client on two nodes: one that goes to a WebSocket by itself, one that begins with it.
     guests = [dave, erin]
     browsers = [
-        await Browser.open(one.at(nodes.servers[n]), *transports)
-        for n, (one, transports) in enumerate(zip(guests, ([], ["websocket"]), strict=True))
+        await Browser.open(person.at(nodes.servers[n]), *transports)
+        for n, (person, transports) in enumerate(zip(guests, ([], ["websocket"]), strict=True))
     ]
     for browser in browsers:
         await browser.hears("connected")
     said: list[list[Any]] = [[], []]
     stop = asyncio.Event()
     talkers = [
-        Patient(one.at(nodes.servers[n]), talk, 2) for n, one in enumerate((alice, bob, carol))
+        Patient(person.at(nodes.servers[n]), talk, 2)
+        for n, person in enumerate((alice, bob, carol))
     ]
-    running = [asyncio.create_task(one.run()) for one in talkers]
+    running = [asyncio.create_task(talker.run()) for talker in talkers]
     for browser, acked in zip(browsers, said, strict=True):
         running.append(asyncio.create_task(talk_on(browser, talk, acked, stop)))
     await asyncio.sleep(0.5)
@@ -150,18 +151,18 @@ async def test_nodes_are_replaced_one_after_the_other_and_one_is_added(
             await browser.hears("connected")
         await asyncio.sleep(0.5)
         stop.set()
-        for one in talkers:
-            one.stopping = True
+        for talker in talkers:
+            talker.stopping = True
         async with asyncio.timeout(15):
             await asyncio.gather(*running)
         log = await all_agree(talk, talkers, frank)
         for browser, guest, acked in zip(browsers, guests, said, strict=True):
-            mine = [one["content"] for one in log if one["senderId"] == guest.id]
+            mine = [message["content"] for message in log if message["senderId"] == guest.id]
             assert mine == [f"{n}" for n in range(len(mine))]
-            assert [one["content"] for one in acked] == mine
+            assert [message["content"] for message in acked] == mine
             assert len(mine) > 20
             assert await everything(browser, talk) == log
-        assert [len(one.codes) for one in talkers] == [1, 1, 1, 0]
+        assert [len(talker.codes) for talker in talkers] == [1, 1, 1, 0]
         assert newcomer.said > 50
         nodes.servers.remove(added)
         await newcomer.wire.close()
@@ -184,7 +185,7 @@ async def test_what_somebody_types_on_a_node_that_dies_ends_everywhere(
         await phone.until(lambda phone=phone: len(phone.told("user:typing")) == 2)
     await nodes.settled()
     for phone in phones:
-        assert [one["isActive"] for one in phone.told("user:typing")] == [True, False]
+        assert [payload["isActive"] for payload in phone.told("user:typing")] == [True, False]
 
 
 async def test_a_failover_by_sentinels_under_load_loses_nothing(
@@ -204,10 +205,10 @@ async def test_a_failover_by_sentinels_under_load_loses_nothing(
         await nodes.joined(replica)
         await asyncio.sleep(0.5)
         await end(streams, running)
-        for wire in [listener, *[one.wire for one in streams]]:
+        for wire in [listener, *[stream.wire for stream in streams]]:
             await heard_settles(wire, listener.person, talk, 10)
             await all_is_right(wire, listener.person, streams, changer)
-        assert [answer for one in streams for answer in one.failed()] == []
+        assert [answer for stream in streams for answer in stream.failed()] == []
     finally:
         await sentinel.stop()
 
@@ -227,7 +228,9 @@ async def test_a_node_without_redis_is_ready_and_says_what_is_wrong(
 
     async def is_up() -> str:
         _, text = await seen("/metrics")
-        return next(one.split()[-1] for one in text.splitlines() if one.startswith("chat_bus_up"))
+        return next(
+            line.split()[-1] for line in text.splitlines() if line.startswith("chat_bus_up")
+        )
 
     async def becomes(up: str) -> None:
         async with asyncio.timeout(10):
@@ -290,7 +293,7 @@ async def test_who_is_added_while_redis_is_away_hears_a_room_that_began_for_anot
     alice, *others = people("alice", *["bob"] * 12)
     desk = await Wire.connect(alice.at(nodes.servers[0]))
     bobs, carols = others[:6], others[6:]
-    phones = [await Wire.connect(one.at(nodes.servers[1])) for one in bobs]
+    phones = [await Wire.connect(person.at(nodes.servers[1])) for person in bobs]
     await own_redis.kill()
     await asyncio.sleep(0.3)
     talks, tablets = [], []
@@ -311,4 +314,4 @@ async def test_who_is_added_while_redis_is_away_hears_a_room_that_began_for_anot
     await nodes.settled()
     for phone, talk in zip(phones, talks, strict=True):
         await phone.do("ping")
-        assert [one["id"] for one in phone.told("conversation:joined")] == [talk["id"]]
+        assert [view["id"] for view in phone.told("conversation:joined")] == [talk["id"]]

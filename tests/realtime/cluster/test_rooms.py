@@ -60,7 +60,7 @@ async def test_a_room_is_kept_for_who_comes_back_just_when_it_would_be_forgotten
     here, there = simulation.node("a"), simulation.node("b")
     simulation.log.commit(joins("bob"))
     session = await come(here, "bob", TALK)
-    ((connection,),) = [tuple(one) for one in here._sockets.values()]
+    ((connection,),) = [tuple(sockets) for sockets in here._sockets.values()]
     here.leave(connection)
     await asyncio.sleep(0.25)
     arrival = here.arriving("bob")
@@ -78,7 +78,7 @@ async def test_what_is_not_wanted_any_more_leaves_nothing_behind(
     here, there = simulation.node("a"), simulation.node("b")
     rooms = [f"room{n}" for n in range(5000)]
     await come(here, "bob", *rooms)
-    ((connection,),) = [tuple(one) for one in here._sockets.values()]
+    ((connection,),) = [tuple(sockets) for sockets in here._sockets.values()]
     here.leave(connection)
     # Asked of somebody who waits for a change that never comes.
     simulation.log.changes = []
@@ -202,9 +202,9 @@ async def test_a_channel_that_is_confirmed_late_is_looked_at_again(
 
     def too_early() -> None:
         simulation.log.commit(said("said before it was heard"))
-        for one in end.waiting:
-            if not one.done():
-                one.set_result(True)
+        for confirmation in end.waiting:
+            if not confirmation.done():
+                confirmation.set_result(True)
 
     simulation.log.before_answering = too_early
     bob = await come(here, "bob", TALK)
@@ -221,6 +221,6 @@ async def test_what_moved_a_user_whose_channel_is_confirmed_late_is_looked_for(
     end.confirms = False
     await come(here, "bob")
     looked = simulation.looked
-    for one in end.waiting:
-        one.set_result(True)
+    for confirmation in end.waiting:
+        confirmation.set_result(True)
     await when(lambda: simulation.looked > looked)

@@ -24,15 +24,15 @@ from tests.support.redises import RedisServer
 
 
 async def are_joined(guests: list[Client], up: bool) -> bool:
-    return all([(await one.told())["up"] is up for one in guests])
+    return all([(await guest.told())["up"] is up for guest in guests])
 
 
 async def test_nobody_waits_for_a_redis_that_is_away_and_all_is_well_when_it_is_back(
     own_redis: RedisServer, guests: list[Client]
 ) -> None:
     ann, ben, cat, dan, eve, _ = guests
-    for one in (ann, ben, dan):
-        await one.do("enter_room", sid=one.id, room="lobby")
+    for guest in (ann, ben, dan):
+        await guest.do("enter_room", sid=guest.id, room="lobby")
     for is_frozen in (True, False):
         if is_frozen:
             own_redis.signal(signal.SIGSTOP)
@@ -41,39 +41,39 @@ async def test_nobody_waits_for_a_redis_that_is_away_and_all_is_well_when_it_is_
         async with asyncio.timeout(0.5):
             await ann.call("burst", ("lobby", 10))
         heard = [("number", ann.id, n) for n in range(10)]
-        for one in (ann, dan):
-            assert [await one.hears() for _ in range(10)] == heard, "who is here hears it"
+        for guest in (ann, dan):
+            assert [await guest.hears() for _ in range(10)] == heard, "who is here hears it"
         await until(partial(are_joined, guests, False))
-        before = [await one.told() for one in guests]
+        before = [await guest.told() for guest in guests]
         async with asyncio.timeout(0.5):
             await ann.do("emit", event="lost", room="lobby")
             await eve.do("enter_room", sid=eve.id, room="meanwhile")
             await ann.do("enter_room", sid=ben.id, room="not")
             await ann.do("disconnect", sid=ben.id)
             await ann.do("close_room", room="not")
-        for one in (ann, dan):
-            assert await one.hears() == ("lost",)
+        for guest in (ann, dan):
+            assert await guest.hears() == ("lost",)
         if is_frozen:
             own_redis.signal(signal.SIGCONT)
         else:
             await own_redis.start()
         await until(partial(are_joined, guests, True))
-        for one, then in zip(guests, before, strict=True):
-            told = await one.told()
+        for guest, then in zip(guests, before, strict=True):
+            told = await guest.told()
             assert told["missed"] > then["missed"], "it says that something may be lost"
         assert (await ann.told())["dropped"] > before[0]["dropped"]
 
         await cat.do("emit", event="again", room="lobby")
         await cat.do("emit", event="again", room="meanwhile")
         await cat.do("emit", event="not", room="not")
-        for one in (ann, dan, eve):
-            assert await one.hears() == ("again",)
+        for guest in (ann, dan, eve):
+            assert await guest.hears() == ("again",)
         # What was on its way when Redis stopped comes or not.
         while (event := await ben.hears()) in heard:
             heard.remove(event)
         assert event == ("again",)
-        for one in guests:
-            await one.nothing_more()
+        for guest in guests:
+            await guest.nothing_more()
     assert await ann.do("call", event="question", data=1, to=ben.id) == (1, "and me")
 
 
@@ -81,8 +81,8 @@ async def test_a_node_that_dies_or_comes_takes_nothing_from_the_others(
     own_redis: RedisServer, three: Nodes, starting: Starting
 ) -> None:
     ann, ben, cat = [await Client.at(node) for node in three]
-    for one in (ann, ben, cat):
-        await one.do("enter_room", sid=one.id, room="lobby")
+    for guest in (ann, ben, cat):
+        await guest.do("enter_room", sid=guest.id, room="lobby")
     three[1].process.kill()
     await asyncio.wait_for(ben.wait(), 5)
     await ann.do("emit", event="two of us", room="lobby")
@@ -91,9 +91,9 @@ async def test_a_node_that_dies_or_comes_takes_nothing_from_the_others(
     dan = await Client.at(await starting(own_redis.url))
     await cat.do("enter_room", sid=dan.id, room="lobby")
     await cat.do("emit", event="three again", room="lobby")
-    for one, events in ((ann, 2), (cat, 1), (dan, 1)):
-        assert [await one.hears() for _ in range(events)][-1] == ("three again",)
-        await one.disconnect()
+    for guest, events in ((ann, 2), (cat, 1), (dan, 1)):
+        assert [await guest.hears() for _ in range(events)][-1] == ("three again",)
+        await guest.disconnect()
 
 
 async def test_the_javascript_client_has_all_of_the_protocol_on_a_node_of_several(
@@ -101,10 +101,10 @@ async def test_the_javascript_client_has_all_of_the_protocol_on_a_node_of_severa
 ) -> None:
     """What tests/support/echo.py does, with a node beside it; and a process without clients that speaks."""
     async with AsyncExitStack() as stack:
-        ones = [
+        servers = [
             realtime(client_manager=RedisClientManager(redis_url, prefix="js:")) for _ in range(2)
         ]
-        urls = [await stack.enter_async_context(serving(one)) for one in ones]
+        urls = [await stack.enter_async_context(serving(server)) for server in servers]
         guest = await asyncio.create_subprocess_exec(
             *("node", str(GUEST), urls[0].removesuffix("/socket.io/"), "polling", "websocket"),
             stdout=asyncio.subprocess.PIPE,

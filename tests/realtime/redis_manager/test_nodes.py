@@ -10,46 +10,46 @@ from tests.support.redises import RedisServer
 
 async def test_a_room_has_members_on_three_nodes(guests: list[Client]) -> None:
     ann, ben, cat, dan, eve, fay = guests
-    for one in (ann, ben, cat, dan):
-        await one.do("enter_room", sid=one.id, room="lobby")
+    for guest in (ann, ben, cat, dan):
+        await guest.do("enter_room", sid=guest.id, room="lobby")
     data = [{"name": "x"}, 1]
     await ann.do("emit", event="news", data=data, room="lobby", skip_sid=[dan.id, cat.id])
-    for one in (ann, ben):
-        assert await one.hears() == ("news", data)
+    for guest in (ann, ben):
+        assert await guest.hears() == ("news", data)
     await eve.do("emit", event="from outside", room="lobby")
-    for one in (ann, ben, cat, dan):
-        assert await one.hears() == ("from outside",)
+    for guest in (ann, ben, cat, dan):
+        assert await guest.hears() == ("from outside",)
     await fay.do("emit", event="file", data=b"\1\2\n", room="lobby", skip_sid=ann.id)
     await fay.do("emit", event="file", data={"a": b"", "b": [b"\3"]}, room="lobby")
-    for one in (ben, cat, dan):
-        assert await one.hears() == ("file", b"\1\2\n")
-    for one in (ann, ben, cat, dan):
-        assert await one.hears() == ("file", {"a": b"", "b": [b"\3"]})
+    for guest in (ben, cat, dan):
+        assert await guest.hears() == ("file", b"\1\2\n")
+    for guest in (ann, ben, cat, dan):
+        assert await guest.hears() == ("file", {"a": b"", "b": [b"\3"]})
     await dan.do("emit", event="for all")
-    for one in guests:
-        assert await one.hears() == ("for all",)
-    for one in guests:
-        await one.nothing_more()
+    for guest in guests:
+        assert await guest.hears() == ("for all",)
+    for guest in guests:
+        await guest.nothing_more()
 
 
 async def test_several_rooms_at_once_are_told_each_member_once(guests: list[Client]) -> None:
     ann, ben, cat, dan, eve, fay = guests
-    for one in (ann, ben, dan):
-        await one.do("enter_room", sid=one.id, room="tea")
-    for one in (ben, cat, dan):
-        await one.do("enter_room", sid=one.id, room="coffee")
+    for guest in (ann, ben, dan):
+        await guest.do("enter_room", sid=guest.id, room="tea")
+    for guest in (ben, cat, dan):
+        await guest.do("enter_room", sid=guest.id, room="coffee")
     await eve.do("enter_room", sid=eve.id, room=7)
     for number in range(20):
-        for one in (ann, fay):
-            data = [one.id, number]
-            await one.do("emit", event="cups", data=data, room=["tea", "coffee", 7, eve.id])
-    for one in (ann, ben, cat, dan, eve):
-        heard = [await one.hears() for _ in range(40)]
+        for guest in (ann, fay):
+            data = [guest.id, number]
+            await guest.do("emit", event="cups", data=data, room=["tea", "coffee", 7, eve.id])
+    for guest in (ann, ben, cat, dan, eve):
+        heard = [await guest.hears() for _ in range(40)]
         for speaker in (ann, fay):
             theirs = [number for _, (sid, number) in heard if sid == speaker.id]
             assert theirs == list(range(20))
-    for one in guests:
-        await one.nothing_more()
+    for guest in guests:
+        await guest.nothing_more()
 
 
 async def test_namespaces_are_apart(three: Nodes) -> None:
@@ -99,11 +99,11 @@ async def test_a_node_without_a_member_hears_nothing_of_a_room(
 
 async def test_one_node_is_heard_in_the_order_in_which_it_spoke(guests: list[Client]) -> None:
     ann, ben, cat, *_ = guests
-    for one in (ann, ben, cat):
-        await one.do("enter_room", sid=one.id, room="lobby")
-    await asyncio.gather(*[one.call("burst", ("lobby", 500), timeout=20) for one in guests[3:]])
-    for one in (ann, ben, cat):
-        heard = [await one.hears() for _ in range(1500)]
+    for guest in (ann, ben, cat):
+        await guest.do("enter_room", sid=guest.id, room="lobby")
+    await asyncio.gather(*[guest.call("burst", ("lobby", 500), timeout=20) for guest in guests[3:]])
+    for guest in (ann, ben, cat):
+        heard = [await guest.hears() for _ in range(1500)]
         for speaker in guests[3:]:
             theirs = [number for _, sid, number in heard if sid == speaker.id]
             assert theirs == list(range(500))
@@ -119,32 +119,32 @@ async def test_a_client_elsewhere_is_spoken_to_and_answers(guests: list[Client])
     assert await dan.do("call", event="question", data=2, to=ann.id) == (2, "and me"), "as ever"
     # Many at once, of one who is asked by several nodes.
     asked = [
-        one.do("call", event="question", data=[one.id, n], to=cat.id)
+        guest.do("call", event="question", data=[guest.id, n], to=cat.id)
         for n in range(50)
-        for one in (ann, ben, cat)
+        for guest in (ann, ben, cat)
     ]
     answers = await asyncio.gather(*asked)
-    assert answers == [([one.id, n], "and me") for n in range(50) for one in (ann, ben, cat)]
+    assert answers == [([guest.id, n], "and me") for n in range(50) for guest in (ann, ben, cat)]
 
     late = await ann.do("call", event="silent question", to=ben.id, timeout=0.3)
     assert late == "TimeoutError()"
     nobody = await ann.do("call", event="question", to=f"{'0' * 16}.{'x' * 20}", timeout=0.3)
     assert nobody == "TimeoutError()"
-    for one in guests:
-        await one.nothing_more()
+    for guest in guests:
+        await guest.nothing_more()
 
 
 async def test_who_asks_a_room_has_every_answer_that_comes_in_time(guests: list[Client]) -> None:
     ann, ben, cat, dan, *_ = guests
-    for one in (ann, ben, cat):
-        await one.do("enter_room", sid=one.id, room="lobby")
+    for guest in (ann, ben, cat):
+        await guest.do("enter_room", sid=guest.id, room="lobby")
 
     async def late() -> str:
         await asyncio.sleep(CALLBACK_S * 1.5)
         return "late"
 
-    for one, name in ((ann, "ann"), (cat, "cat")):
-        one.on("who?", lambda name=name: name)
+    for guest, name in ((ann, "ann"), (cat, "cat")):
+        guest.on("who?", lambda name=name: name)
     ben.on("who?", late)
     await dan.call("ask", {"event": "who?", "room": "lobby"})
     assert sorted([await dan.hears(), await dan.hears()]) == [("answer", "ann"), ("answer", "cat")]
@@ -154,24 +154,24 @@ async def test_who_asks_a_room_has_every_answer_that_comes_in_time(guests: list[
 
 async def test_clients_elsewhere_are_put_into_rooms_and_out(guests: list[Client]) -> None:
     ann, ben, cat, *_ = guests
-    for one in (ann, ben, cat):
-        await ann.do("enter_room", sid=one.id, room="lobby")
+    for guest in (ann, ben, cat):
+        await ann.do("enter_room", sid=guest.id, room="lobby")
     # At once: when it returned they were in, and heard.
     await ann.do("emit", event="welcome", room="lobby")
-    for one in (ann, ben, cat):
-        assert await one.hears() == ("welcome",)
+    for guest in (ann, ben, cat):
+        assert await guest.hears() == ("welcome",)
     await cat.do("leave_room", sid=ben.id, room="lobby")
     await ann.do("emit", event="without ben", room="lobby")
-    for one in (ann, cat):
-        assert await one.hears() == ("without ben",)
+    for guest in (ann, cat):
+        assert await guest.hears() == ("without ben",)
     async with asyncio.timeout(0.5):
         await ben.do("close_room", room="lobby")
     await ann.do("emit", event="for nobody", room="lobby")
     await ann.do("emit", event="for all")
-    for one in guests:
-        assert await one.hears() == ("for all",)
-    for one in guests:
-        await one.nothing_more()
+    for guest in guests:
+        assert await guest.hears() == ("for all",)
+    for guest in guests:
+        await guest.nothing_more()
     assert "cannot enter a sid room" in await ann.do("enter_room", sid=ann.id, room=ben.id)
     assert "cannot enter a sid room" in await ann.do("enter_room", sid=ben.id, room=cat.id)
     assert "cannot close a sid room" in await ann.do("close_room", room=ben.id)
@@ -187,6 +187,6 @@ async def test_a_client_elsewhere_is_disconnected(guests: list[Client]) -> None:
     assert await ben.hears() == ("go",)
     await asyncio.wait_for(ben.wait(), 2)
     gone = (await eve.told())["gone"]
-    assert [one.partition(" ")[2] for one in gone] == ["server disconnect"]
+    assert [line.partition(" ")[2] for line in gone] == ["server disconnect"]
     assert (await ann.told())["gone"] == []
     await ann.do("disconnect", sid=ben.id)
