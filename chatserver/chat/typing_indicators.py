@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import OrderedDict
 from typing import Any, Literal
 
 from ..clock import stamp
 from ..errors import NotFound
+from ..realtime.expiry_queue import ExpiryQueue
 from .rooms import ConversationRooms
 
 Kind = Literal["typing", "recording"]
 _Key = tuple[str, str, Kind]
 TICK_S = 0.001
-"""Loops round their timers: one that rings too early would ring again and again."""
+"""How late an activity may time out. Loops round their timers: one that rings too early would ring again
+and again."""
 
 
 class Activity:
@@ -28,14 +27,10 @@ class Activity:
     def __init__(self, rooms: ConversationRooms, *, node: str, timeout_s: float) -> None:
         self._rooms = rooms
         self._node = node
-        self._timeout_s = timeout_s
         self._active: dict[_Key, set[Any]] = {}
         """The devices at it: sockets of this node, and ids of other nodes."""
         self._of_device: dict[Any, set[_Key]] = {}
-        self._ends: OrderedDict[tuple[_Key, Any], float] = OrderedDict()
-        """When each times out. All have the same time, so they are in the order in which they end,
-        and one timer does for all."""
-        self._timer: asyncio.TimerHandle | None = None
+        self._expiry = ExpiryQueue(timeout_s, self._timed_out, slack_s=TICK_S)
         rooms.on("activity", self._on_remote_activity)
 
     def start(self, socket: Any, user_id: str, conversation_id: str, kind: Kind) -> None:
@@ -62,14 +57,16 @@ class Activity:
             self._tell(key, device, active=True)
         self._active[key].add(device)
         self._of_device.setdefault(device, set()).add(key)
-        self._ends[key, device] = time.monotonic() + self._timeout_s
-        self._ends.move_to_end((key, device))
-        if self._timer is None:
-            self._ring_in(self._timeout_s)
+        self._expiry.keep((key, device))
 
     def _end(self, key: _Key, device: Any) -> None:
-        if self._ends.pop((key, device), None) is None:
-            return
+        if self._expiry.discard((key, device)):
+            self._ended(key, device)
+
+    def _timed_out(self, activity: tuple[_Key, Any]) -> None:
+        self._ended(*activity)
+
+    def _ended(self, key: _Key, device: Any) -> None:
         keys = self._of_device[device]
         keys.discard(key)
         if not keys:
@@ -94,21 +91,6 @@ class Activity:
             self._begin(key, node)
         else:
             self._end(key, node)
-
-    # --- the end --------------------------------------------------------------------------------
-
-    def _ring_in(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds + TICK_S, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        at = time.monotonic()
-        while self._ends:
-            (key, device), ends = next(iter(self._ends.items()))
-            if ends > at:
-                self._ring_in(ends - at)
-                return
-            self._end(key, device)
 
     def _tell(self, key: _Key, device: Any, *, active: bool) -> None:
         conversation_id, user_id, kind = key

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 
+from ..expiry_queue import ExpiryQueue
 from .pubsub import PubSub
 
 WAIT_S = 1.0
 """A node that does not acknowledge within it is cut off or stalled: it catches up before it goes on."""
+SLACK_S = 0.01
 
 
 class Acknowledgements:
@@ -19,6 +21,7 @@ class Acknowledgements:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._numbers = count(1)
+        self._expiry = ExpiryQueue(WAIT_S, self._close, slack_s=SLACK_S)
         self._open: dict[int, tuple[asyncio.Future[None], int | None, int]] = {}
         """The requests that are not complete: their future, how many nodes received them (None until Redis
         tells), and how many have acknowledged them."""
@@ -32,7 +35,7 @@ class Acknowledgements:
         number = next(self._numbers) & 0xFFFFFFFF
         future: asyncio.Future[None] = self._loop.create_future()
         self._open[number] = (future, None, 0)
-        self._loop.call_later(WAIT_S, self._close, number)
+        self._expiry.keep(number)
         if not bus.up:
             self.fail_all()
         bus.publish(channel, message(number), partial(self._received_by, number))
@@ -62,6 +65,7 @@ class Acknowledgements:
             self._close(number)
 
     def _close(self, number: int) -> None:
+        self._expiry.discard(number)
         request = self._open.pop(number, None)
         if request is not None and not request[0].done():
             request[0].set_result(None)

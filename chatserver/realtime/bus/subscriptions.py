@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
-from .expiry_queue import ExpiryQueue
+from ..expiry_queue import ExpiryQueue
 from .pubsub import PubSub
 
 KEEP_FOR_S = 30.0

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from chatserver.realtime.bus import subscriptions
-from chatserver.realtime.bus.expiry_queue import ExpiryQueue
 from chatserver.realtime.cluster import cluster
+from chatserver.realtime.expiry_queue import ExpiryQueue
 from chatserver.realtime.rooms import sequencer
 from chatserver.realtime.rooms.update import RoomUpdate
 from tests.support.nodes_in_memory import TALK, Simulation, come, enter, goes, joins, news, said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -16,18 +17,27 @@ class ExpiryQueue(Generic[K]):
     enough for all of them.
     """
 
-    def __init__(self, keep_for_s: float, expired: Callable[[K], None]) -> None:
+    def __init__(
+        self, keep_for_s: float, expired: Callable[[K], None], *, slack_s: float | None = None
+    ) -> None:
+        """A key may expire `slack_s` late, by default a thirtieth of `keep_for_s`: so that thousands of keys
+        that end one after the other do not need a timer each. To be made in a running loop."""
         self._keep_for_s = keep_for_s
+        self._slack_s = keep_for_s / 30 if slack_s is None else slack_s
         self._expired = expired
         self._loop = asyncio.get_running_loop()
-        self._ends: dict[K, float] = {}
+        self._ends: OrderedDict[K, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     def keep(self, key: K) -> None:
-        self._ends.pop(key, None)
         self._ends[key] = self._loop.time() + self._keep_for_s
+        self._ends.move_to_end(key)
         if self._timer is None:
             self._timer = self._loop.call_later(self._keep_for_s, self._expire)
+
+    def discard(self, key: K) -> bool:
+        """Keep it no longer, and do not call `expired`. Returns whether it was kept."""
+        return self._ends.pop(key, None) is not None
 
     def _expire(self) -> None:
         self._timer = None
@@ -35,10 +45,7 @@ class ExpiryQueue(Generic[K]):
         while self._ends:
             key, ends = next(iter(self._ends.items()))
             if ends > at:
-                # Not at once, for one after the other: there may be thousands.
-                self._timer = self._loop.call_at(
-                    max(ends, at + self._keep_for_s / 30), self._expire
-                )
+                self._timer = self._loop.call_at(max(ends, at + self._slack_s), self._expire)
                 return
             del self._ends[key]
             self._expired(key)
