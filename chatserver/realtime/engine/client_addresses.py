@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from aiohttp import web
 
-Address = IPv4Address | IPv6Address
+IpAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
@@ -63,7 +63,7 @@ class Addresses:
         if not self._sessions[network]:
             del self._sessions[network]
 
-    def _trusts(self, address: Address) -> bool:
+    def _trusts(self, address: IpAddress) -> bool:
         return any(address in network for network in self._proxies)
 
 
@@ -74,7 +74,7 @@ def _network(address: str) -> str:
     return str(IPv6Network((known, SITE_BITS), strict=False))
 
 
-def _parsed(text: str) -> Address | None:
+def _parsed(text: str) -> IpAddress | None:
     text = text.strip().partition("%")[0]
     if found := _WITH_PORT.fullmatch(text):
         text = found[1] or found[2] or ""

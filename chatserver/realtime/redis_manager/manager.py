@@ -30,7 +30,7 @@ from ..server.packet_validation import ValidatedPacket
 from .callbacks import Callbacks
 from .envelope import NODE
 from .names import node_of, of_node, of_room
-from .peers import Peers
+from .peers import PeerNodes
 from .room_membership import RoomMembership
 
 CALLBACK_S = 60.0
@@ -82,7 +82,7 @@ class RedisClientManager(RoomMembership):
             b"a": self._on_answer,
             **self._requests(),
         }
-        self._peers = Peers(self.node, *self._join, kinds, b"ea", self._missed)
+        self._peers = PeerNodes(self.node, *self._join, kinds, b"ea", self._missed)
         self._hosted = Subscriptions(
             self.bus, lambda room: of_room(*room), self._has_members, keep_for_s=self._keep_for_s
         )

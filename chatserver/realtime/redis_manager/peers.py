@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 DONE = b"y"
 
 
-class Peers:
+class PeerNodes:
     """`kinds`: the handler of each kind of message, by the kind's letter. It is called with the node that sent
     the message and with the arguments; in the kinds of `carrying` the last argument is a list of packets."""
 

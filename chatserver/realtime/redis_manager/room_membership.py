@@ -13,7 +13,7 @@ from typing import Any
 from ..bus.subscriptions import Subscriptions, settled
 from ..server.clients import Clients
 from .names import new_sid, node_of, of_node, of_room
-from .peers import Peers
+from .peers import PeerNodes
 
 Room = tuple[str, Any]
 """A namespace, and a room in it."""
@@ -23,7 +23,7 @@ class RoomMembership(Clients):
     """The rooms of the clients of all nodes: what concerns a client of another node is asked of that node."""
 
     node: str
-    _peers: Peers
+    _peers: PeerNodes
     _hosted: Subscriptions[Room]
 
     def _requests(self) -> dict[bytes, Callable[..., None]]:
