@@ -125,7 +125,7 @@ def doctor() -> None:
         healthy = healthy and not finding.problem
         mark = "[red]PROBLEM[/red]" if finding.problem else "[green]OK[/green]     "
         console.print(mark, end="  ")
-        console.print(f"{finding.subject}: {finding.says}", markup=False)
+        console.print(f"{finding.subject}: {finding.detail}", markup=False)
     raise typer.Exit(0 if healthy else terminal.FAILED)
 
 

@@ -134,6 +134,6 @@ def greeting(settings: Settings, *, polling: bool = True) -> list[str]:
 
 def address(host: str, port: int) -> str:
     """The URL by which a program on this machine reaches a listener on `host` and `port`."""
-    here = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}  # noqa: S104
-    shown = here.get(host) or (f"[{host}]" if ":" in host else host)
+    shown_as = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}  # noqa: S104
+    shown = shown_as.get(host) or (f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"

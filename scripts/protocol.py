@@ -104,8 +104,8 @@ def answer(kind: type[Answer] | None, known: str = "") -> str:
     """What is answered, in words or as its keys."""
     if kind is None:
         return "204"
-    said = kind.called or f"`{shape(kind)}`"
-    return f"201 (200: {known[0].lower()}{known[1:-1]}) {said}" if known else said
+    words = kind.called or f"`{shape(kind)}`"
+    return f"201 (200: {known[0].lower()}{known[1:-1]}) {words}" if known else words
 
 
 def shape(kind: type[Answer]) -> str:

@@ -30,7 +30,7 @@ PATIENCE_S = 4.0
 @dataclass(frozen=True)
 class Finding:
     subject: str
-    says: str
+    detail: str
     problem: bool = False
 
 
@@ -65,10 +65,10 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         return
     yield Finding("embedded MongoDB", f"{version} ({mongod})")
     if not _can_write(settings.data_dir):
-        says = (
+        detail = (
             f"DATA_DIR ({settings.data_dir}) cannot be written: change its owner or name another."
         )
-        yield Finding("data", says, problem=True)
+        yield Finding("data", detail, problem=True)
     elif _listens(url):
         yield await _replica_set(url, "restart the server")
     else:
@@ -76,10 +76,10 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def _can_write(data_dir: Path) -> bool:
-    there = next(
+    existing = next(
         path for path in (data_dir.absolute(), *data_dir.absolute().parents) if path.exists()
     )
-    return os.access(there, os.W_OK | os.X_OK)
+    return os.access(existing, os.W_OK | os.X_OK)
 
 
 def _listens(url: str) -> bool:
@@ -100,11 +100,13 @@ async def _replica_set(url: str, remedy: str) -> Finding:
     except PyMongoError as error:
         return Finding("database", f"no answer ({words_of(error)}): {remedy}.", problem=True)
     if "setName" not in hello:
-        says = "it is no replica set: start mongod with --replSet and run rs.initiate() once."
-        return Finding("database", says, problem=True)
+        detail = "it is no replica set: start mongod with --replSet and run rs.initiate() once."
+        return Finding("database", detail, problem=True)
     if not hello.get("isWritablePrimary"):
-        says = f"the replica set {hello['setName']} has no writable primary: see rs.status() there."
-        return Finding("database", says, problem=True)
+        detail = (
+            f"the replica set {hello['setName']} has no writable primary: see rs.status() there."
+        )
+        return Finding("database", detail, problem=True)
     return Finding(
         "database", f"MongoDB {version}, writable primary of replica set {hello['setName']}"
     )
@@ -120,11 +122,11 @@ async def _redis(settings: Settings) -> Finding:
     trouble = await ask(settings.redis_url, settings.redis_prefix)
     if not trouble:
         return Finding("redis", "answers")
-    says = (
+    detail = (
         f"no connection ({trouble}): see REDIS_URL, and whether that Redis runs. "
         "A server starts without it, with chat_bus_up 0, and hears of other nodes late."
     )
-    return Finding("redis", says, problem=True)
+    return Finding("redis", detail, problem=True)
 
 
 async def _webhook(settings: Settings, endpoint: Endpoint) -> Finding:
@@ -141,27 +143,27 @@ async def _webhook(settings: Settings, endpoint: Endpoint) -> Finding:
             )
             refused = next((why for entry in found if (why := refusal(str(entry[4][0])))), None)
             if refused and not settings.webhook_allow_link_local:
-                says = (
+                detail = (
                     f"its host {host} stands for an address that is {refused}: nothing is sent there. "
                     "Set WEBHOOK_ALLOW_LINK_LOCAL=true if that is meant."
                 )
-                return Finding(subject, says, problem=True)
+                return Finding(subject, detail, problem=True)
             _, writer = await asyncio.open_connection(host, port, ssl=tls)
             writer.close()
     except socket.gaierror:
         return Finding(subject, f"{where}: there is no host {host} in the DNS.", problem=True)
     except ssl.SSLError as error:
-        says = f"{where}: TLS fails ({getattr(error, 'verify_message', '') or error.reason})."
-        return Finding(subject, says, problem=True)
+        detail = f"{where}: TLS fails ({getattr(error, 'verify_message', '') or error.reason})."
+        return Finding(subject, detail, problem=True)
     except TimeoutError:
-        says = (
+        detail = (
             f"{where}: no answer within {PATIENCE_S:.0f} s: see its firewall, and whether it runs."
         )
-        return Finding(subject, says, problem=True)
+        return Finding(subject, detail, problem=True)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        says = f"{where}: no connection ({reason}): see whether it runs."
-        return Finding(subject, says, problem=True)
+        detail = f"{where}: no connection ({reason}): see whether it runs."
+        return Finding(subject, detail, problem=True)
     return Finding(subject, f"{where} can be connected to")
 
 

@@ -74,10 +74,10 @@ class Child:
         pause = PAUSE_S
         while True:
             began = time.monotonic()
-            says = await self._live()
+            outcome = await self._live()
             if time.monotonic() - began > STEADY_S:
                 pause = PAUSE_S
-            log.error("child.ended", child=self._name, **says, again_in_s=pause)
+            log.error("child.ended", child=self._name, **outcome, again_in_s=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 

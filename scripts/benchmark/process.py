@@ -58,8 +58,8 @@ class Process:
         return answer
 
     def failure(self, what: str) -> SystemExit:
-        said = self.log.read_text(errors="replace")[-2000:]
-        return SystemExit(f"{self.log.stem} {what}. The last that it said:\n{said}")
+        output = self.log.read_text(errors="replace")[-2000:]
+        return SystemExit(f"{self.log.stem} {what}. The last that it said:\n{output}")
 
     def cpu_seconds(self, word: str = "") -> float:
         """User and system time of the whole tree, in steps of a clock tick (10 ms).

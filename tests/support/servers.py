@@ -174,16 +174,16 @@ class ChatServer:
                 stderr=log,
             )
         async with aiohttp.ClientSession() as session:
-            began, says = time.monotonic(), "nothing"
+            began, answered = time.monotonic(), "nothing"
             while True:
                 assert self.process.returncode is None, self._story("ended")
                 passed = time.monotonic() - began - starved_s(self.process.pid)
-                assert passed < READY_S, self._story(f"/ready says {says}")
+                assert passed < READY_S, self._story(f"/ready says {answered}")
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(self.rest + "/ready") as answer:
                         if answer.status == 200:
                             return
-                        says = await answer.text()
+                        answered = await answer.text()
                 await asyncio.sleep(0.05)
 
     def _story(self, what: str) -> str:

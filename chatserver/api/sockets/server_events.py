@@ -19,7 +19,7 @@ class ServerEvent:
 
 
 _ALL = "the conversation"
-_NEIGHBOURS = "everyone who shares a conversation with the user, each socket once"
+_CONTACTS = "everyone who shares a conversation with the user, each socket once"
 
 SERVER_EVENTS: Sequence[ServerEvent] = [
     ServerEvent("connected", users.Connected, "this socket, when it is in its rooms"),
@@ -39,8 +39,8 @@ SERVER_EVENTS: Sequence[ServerEvent] = [
     ServerEvent("conversation:read", messages.ConversationRead, _ALL),
     ServerEvent("user:typing", users.Typing, _ALL + " but the sending socket"),
     ServerEvent("user:recording", users.Recording, _ALL + " but the sending socket"),
-    ServerEvent("user:online", users.Online, _NEIGHBOURS),
-    ServerEvent("user:offline", users.Offline, _NEIGHBOURS),
+    ServerEvent("user:online", users.Online, _CONTACTS),
+    ServerEvent("user:offline", users.Offline, _CONTACTS),
     ServerEvent("conversation:new", conversations.Conversation, "its participants, on creation"),
     ServerEvent("conversation:joined", conversations.Conversation, "a user who was added later"),
     ServerEvent(

@@ -60,8 +60,8 @@ async def _oldest(api: Api, scripted: ScriptedConversation) -> Any:
 async def _complete(
     api: Api, scripted: ScriptedConversation, conversation: Mapping[str, Any]
 ) -> None:
-    there = {participant["userId"] for participant in conversation["participants"]}
-    missing = [user_id for user_id in scripted.cast if user_id not in there]
+    present = {participant["userId"] for participant in conversation["participants"]}
+    missing = [user_id for user_id in scripted.cast if user_id not in present]
     if missing:
         path = f"/conversations/{segment(conversation['id'])}/participants"
         await api.ask("POST", path, {"userIds": missing}, user=scripted.cast[0])
