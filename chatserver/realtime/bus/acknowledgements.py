@@ -30,7 +30,7 @@ class Acknowledgements:
         self, bus: PubSub, channel: str, message: Callable[[int], bytes]
     ) -> asyncio.Future[None]:
         """Publish `message(number)`. Done when all nodes that receive it have acknowledged it, or after
-        WAIT_S; at once while the bus is down. This node is among them if it subscribes the channel: Redis
+        WAIT_S; at once while the bus is down. This node is among them if it subscribes to the channel: Redis
         counts it."""
         number = next(self._numbers) & 0xFFFFFFFF
         future: asyncio.Future[None] = self._loop.create_future()

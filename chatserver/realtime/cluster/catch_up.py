@@ -1,4 +1,4 @@
-"""When a node has to look for what it did not hear, and whether it may go by what it remembers."""
+"""Decides when a node has to look for changes that it missed, and whether it may rely on what it remembers."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ class CatchUp:
         self._look = look
         self._up = up
         self._missed = asyncio.Event()
-        self._heard_all = False
+        self._caught_up = False
         self._beat_at = self._complete_until = time.monotonic()
 
     @property
     def forgets(self) -> float:
-        """What was heard before (by the monotonic clock) is not looked for any more."""
+        """What was delivered before this moment (by the monotonic clock) is not looked for any more."""
         return self._complete_until - LATE_S
 
     @property
     def in_sync(self) -> bool:
         """Whether this node knows everything that happened on the other nodes.
 
-        Not so in a process that has just been woken up, until it has heard what it slept through: the
-        others have not waited for it.
+        False in a process that has just been woken up, until it has caught up: the other nodes have not
+        waited for it.
         """
-        return self._heard_all and not self._stood_still()
+        return self._caught_up and not self._stood_still()
 
     def missed(self) -> None:
-        """Something may have been said that was not heard here."""
-        self._heard_all = False
+        """This node may have missed something."""
+        self._caught_up = False
         self._missed.set()
 
     async def run(self, missed: Callable[[], None]) -> None:
@@ -76,7 +76,7 @@ class CatchUp:
                 took = time.monotonic() - began
                 pause = min(max(PAUSE_S, 4 * took), LONGEST_PAUSE_S)
                 if read and self._up() and not self._missed.is_set():
-                    self._heard_all = True
+                    self._caught_up = True
                 else:
                     self._missed.set()
                     pause = max(POLL_S, pause)
@@ -104,6 +104,6 @@ class CatchUp:
                 log.warning("the node stood still", seconds=seconds)
                 missed()
             self._beat_at = time.monotonic()
-            if self._heard_all:
+            if self._caught_up:
                 self._complete_until = max(self._complete_until, self._beat_at - UNNOTICED_S)
             await asyncio.sleep(BEAT_S)

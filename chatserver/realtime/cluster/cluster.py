@@ -1,9 +1,9 @@
 """Rooms whose members are connected to several nodes.
 
-A node hears the channels of those rooms that have members on it, and of the users who are connected to
-it; a change is told on the channel of its room, and by its offset every node puts it in order. What the
-bus loses, and what happens while there is none, is read from where it is on record: nothing but speed
-depends on the bus. What is said on the channels: see messages.py.
+A node subscribes to the channels of the rooms that have members on it, and of the users who are connected to
+it. A change is published on the channel of its room, and every node puts it in order by its offset. What the
+bus loses, and what happens while it is down, is read from the log and the database: only speed depends on
+the bus. messages.py describes the messages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .messages import ALL, of_node, of_room, of_user
 from .receiver import ClusterReceiver
 
 SINGLY = 8
-"""Users who are told of a change one by one; for more, all nodes are told at once."""
+"""A change that moves more users is published to all nodes; otherwise on the channel of each user."""
 
 
 class Cluster(Rooms):
@@ -93,14 +93,14 @@ class Cluster(Rooms):
         await self._catch_up.run(self.missed)
 
     def missed(self) -> None:
-        """Something may have been said that was not heard here."""
+        """This node may have missed something."""
         for arrivals in self._arrivals.values():
             for arrival in arrivals:
                 arrival.complete = False
         self._catch_up.missed()
 
     def lost(self) -> None:
-        """Nothing is heard, and nobody hears."""
+        """The bus is down: this node neither receives nor reaches anything."""
         self.on_lost()
         self._confirmations.fail_all()
         self.missed()
@@ -112,12 +112,12 @@ class Cluster(Rooms):
         behind: dict[str, int] = {}
         for room in rooms:
             last, offset = self.sequencer.last(room), positions.get(room)
-            # One that is not there has ended: its last change tells so.
+            # A room without a position has ended: the log has its last change.
             if last is not None and (offset is None or offset > last):
                 self.sequencer.look(room, offset or 0)
                 if offset is not None:
                     behind[room] = offset
-        # Who was removed is out of the room before anything else is said in it.
+        # Users who were removed are out of their rooms before anything else is delivered there.
         await self._caught_up.settled(behind)
         await self.catch_up_notices(seconds, caught_up_at)
 
@@ -130,7 +130,7 @@ class Cluster(Rooms):
         return room in self._caught_up
 
     def followed(self) -> list[str]:
-        """The rooms that are heard here."""
+        """The rooms that this node follows."""
         return self.sequencer.rooms()
 
     def reached(self, room: str, offset: int) -> bool | None:
@@ -142,7 +142,7 @@ class Cluster(Rooms):
         return last is not None and last >= offset
 
     def found(self, room: str, offset: int, update: RoomUpdate) -> None:
-        """Perform here what is on record, of users whom nobody told."""
+        """Apply what the catch-up found about users that no node announced to this one."""
         if room in self.sequencer:
             update.apply(self, room)
         else:
@@ -163,7 +163,7 @@ class Cluster(Rooms):
             subscribed.add_done_callback(self._user_subscribed_late)
 
     def _user_subscribed_late(self, subscribed: asyncio.Future[bool]) -> None:
-        """The channel is heard only now: what moved the user before is on record."""
+        """The channel is subscribed only now: what moved the user before is on record."""
         if not subscribed.cancelled() and subscribed.result():
             self.missed()
 
@@ -179,7 +179,7 @@ class Cluster(Rooms):
                 subscribed.add_done_callback(partial(self._room_subscribed_late, room))
         unknown = [room for room in rooms if self.sequencer.last(room) is None]
         if unknown:
-            # After the channel is heard: what is not in the record yet will be heard.
+            # After the channel is subscribed: what is not in the log yet will be received.
             positions = await self._source.positions(unknown)
             for room in unknown:
                 if room in positions:
@@ -219,7 +219,7 @@ class Cluster(Rooms):
         self._room_channels.keep(room)
 
     def _room_subscribed_late(self, room: str, subscribed: asyncio.Future[bool]) -> None:
-        """The channel is heard only now: what was said before is on record."""
+        """The channel is subscribed only now: what was published before is in the log."""
         if not subscribed.cancelled() and subscribed.result():
             self.sequencer.look(room)
 
@@ -255,7 +255,7 @@ class Cluster(Rooms):
                 self.sequencer.forget(room)
 
     def apply_for_users(self, room: str, offset: int, update: RoomUpdate) -> None:
-        """A change that was told on the channels of users, for a room that may not be heard here."""
+        """Apply a change from the channel of a user, for a room that this node may not follow."""
         if any(self.sockets_of(user_id) for user_id in update.concerning()):
             # They are looking up their rooms just now, and may have looked before this.
             update.mark(room, self._arrivals)
@@ -266,8 +266,8 @@ class Cluster(Rooms):
     def _see_to_skipped(
         self, room: str, offset: int, update: RoomUpdate, began: int | None
     ) -> None:
-        """A room that began here for somebody else began behind this change, or is about to: whom it
-        brings in is found on record."""
+        """If the room began here behind this change, or is about to, the sequencer skips the change: the
+        catch-up then finds the users whom it brings in."""
         skipped = room in self.sequencer and (began is None or began >= offset)
         if skipped and any(
             user_id in self._sockets and not self.hosts(user_id, room)

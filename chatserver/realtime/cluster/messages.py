@@ -14,7 +14,7 @@ are JSON, as RoomUpdate encodes them; packets are the bytes that leave for the s
 | `p` | `all` | JSON: a list of rooms, event, payload, user and number | events about users, for their contacts |
 | `y` | `n:<node>` | number | acknowledges the request of this number |
 
-A node subscribes `r:<room>` for the rooms that have members on it, `u:<user>` for the users who are
+A node subscribes to `r:<room>` for the rooms that have members on it, `u:<user>` for the users who are
 connected to it, its own `n:<node>`, and `all`.
 """
 

@@ -1,6 +1,6 @@
 """The client manager of a node among several. README.md says what it promises.
 
-A node subscribes the channels of the rooms that have members on it (all clients in a namespace are a room,
+A node subscribes to the channels of the rooms that have members on it (all clients in a namespace are a room,
 too), and one channel of its own for what concerns single clients: their ids begin with the node's id.
 
 | channel | messages |

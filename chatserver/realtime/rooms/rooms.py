@@ -14,13 +14,13 @@ _DISCONNECT = Packet(b"1")
 
 
 class Reason(Protocol):
-    """Why a socket is sent away."""
+    """Why a socket is closed."""
 
     @property
     def code(self) -> str: ...
 
     def wire(self) -> dict[str, Any]:
-        """What its client is told, in the event `error`."""
+        """The payload of the event `error` for the client."""
 
 
 class Arrival:
@@ -71,7 +71,7 @@ class Rooms:
         return arrival
 
     async def reachable(self, user_id: str) -> None:
-        """Return when changes for the user reach this node; to be awaited before the user's rooms are
+        """Return when changes for the user reach this node. To be awaited before the user's rooms are
         read from the database."""
 
     async def prepare(self, rooms: Iterable[str]) -> None:
@@ -96,7 +96,7 @@ class Rooms:
         for room in now - before:
             self._come(room)
         for room in before - now:
-            # The user was taken out, and this node is still to hear of it: the other sockets, too.
+            # The user was removed, and the change has not reached this node: take the other sockets out, too.
             for socket in self._sockets[user_id]:
                 self.part(socket, room)
             self._go(room)
@@ -179,13 +179,13 @@ class Rooms:
             self.dismiss(connection, reason)
 
     def dismiss(self, connection: Connection, reason: Reason) -> None:
-        """Tell a socket why, and close it: its client does not come back by itself."""
+        """Send the reason to a socket, and close it: its client does not reconnect by itself."""
         session = connection.session
         session.emit(event("error", reason.wire()))
         session.emit(_DISCONNECT)
         session.server.drop(session, reason.code, abort=False)
 
-    # --- who is where ---------------------------------------------------------------------------
+    # --- users and their rooms ------------------------------------------------------------------
 
     @property
     def users(self) -> int:
@@ -198,11 +198,11 @@ class Rooms:
         return len(self._members)
 
     def user_ids(self) -> list[str]:
-        """Who is connected here, or on the way in."""
+        """The users who are connected here, or connecting."""
         return list({**self._sockets, **self._arrivals})
 
     def sockets_of(self, user_id: str) -> int:
-        """How many sockets a user has, with those on the way in."""
+        """How many sockets a user has here, with those that are connecting."""
         arrivals, sockets = self._arrivals.get(user_id, ()), self._sockets.get(user_id, ())
         return len(arrivals) + len(sockets)
 
@@ -215,9 +215,9 @@ class Rooms:
     # --- changes and deliveries -----------------------------------------------------------------
 
     def tell(self, room: str, offset: int, update: RoomUpdate, *, seq: int = 0) -> None:
-        """What has changed in the room, by `offset`: applied after all that has a lower one.
+        """Announce a change of the room. It is applied after all changes with a lower offset.
 
-        `seq`: how many messages there are by then, if that is what changed.
+        `seq`: the number of messages in the room by then, if the change is a message.
         """
         self._offer(room, offset, update)
 
@@ -228,16 +228,16 @@ class Rooms:
                 self.sequencer.forget(room)
 
     def behind(self, room: str, after: int, known: int) -> None:
-        """The record has changes up to `known`; up to `after` all that happens here was told."""
+        """The log has changes up to `known`; those up to `after` were offered here."""
         if room in self._members:
             self.sequencer.behind(room, after, known)
 
     async def confirmed(self, room: str, offset: int) -> None:
-        """Return when `offset` has been applied wherever somebody hears the room; or nearly: within
-        a second."""
+        """Return when all nodes that follow the room have applied `offset`; after a second at the
+        latest."""
 
     def on(self, name: str, handler: Callable[[Any], None]) -> None:
-        """Call the handler with what is signalled by this name, in an update or by another node."""
+        """Call the handler with the data of each signal of this name, in an update or from another node."""
         self._handlers[name] = handler
 
     def handle(self, name: str, data: Any) -> None:
@@ -245,10 +245,10 @@ class Rooms:
             handler(data)
 
     def signal(self, name: str, data: Any, *, room: str | None) -> None:
-        """To the handlers of the other nodes that have members of the room; without one, of all."""
+        """Call the handlers on the other nodes that have members of the room; without a room, on all."""
 
     async def signalled(self, name: str, data: Any) -> None:
-        """To the handlers of all other nodes; return when they have run, or nearly: within a second."""
+        """Call the handlers on all other nodes; return when they have run, after a second at the latest."""
 
     def deliver(self, room: str, packet: Packet) -> None:
         for connection in self._rooms.get(room, ()):

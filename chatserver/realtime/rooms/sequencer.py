@@ -53,20 +53,20 @@ class _Sequence:
 
     def __init__(self, last: int | None) -> None:
         self.last = last
-        """The offset that was heard last; None until it is known where the room stands."""
+        """The offset that was applied last; None until the position of the room is known."""
         self.known = 0
         """The highest offset that is known to exist."""
         self.early: dict[int, RoomUpdate] = {}
         self.timer: asyncio.TimerHandle | None = None
         self.filling = False
         self.again = False
-        """Read once more: what is being read now may have been read too early."""
+        """Read once more: the read under way may have begun too early."""
         self.empty_reads = 0
         """How often in a row a read did not find what should be there."""
 
     @property
     def lacks(self) -> bool:
-        """Whether there is something that was not heard yet."""
+        """Whether a change is missing: one that is known to exist, or one before those that came early."""
         return bool(self.early) or (self.last is not None and self.known > self.last)
 
 
@@ -85,7 +85,7 @@ class Sequencer:
         self._readers = asyncio.Semaphore(READERS)
         self._closed = False
         self.readings = 0
-        """How often changes were read, because they did not come."""
+        """How often changes were read from the log because they did not come."""
 
     # --- rooms come and go ----------------------------------------------------------------------
 
@@ -101,15 +101,15 @@ class Sequencer:
 
     @property
     def lacking(self) -> int:
-        """How many rooms wait for a change that is on its way, or is being read."""
+        """How many rooms wait for a change that is under way or is being read."""
         return sum(1 for sequence in self._sequences.values() if sequence.lacks or sequence.filling)
 
     def expect(self, room: str) -> None:
-        """Keep what comes until `begin` says from where it counts."""
+        """Keep the changes that come until `begin` tells the position of the room."""
         self._sequences.setdefault(room, _Sequence(None))
 
     def begin(self, room: str, last: int) -> None:
-        """What comes after `last` is heard. A room that has begun goes on as it was."""
+        """Apply the changes after `last`. A room that has begun goes on as it was."""
         sequence = self._sequences.setdefault(room, _Sequence(None))
         if sequence.last is None:
             sequence.last = last
@@ -133,7 +133,7 @@ class Sequencer:
     # --- changes come ---------------------------------------------------------------------------
 
     def offer(self, room: str, offset: int, update: RoomUpdate) -> None:
-        """A change. A room that was not heard of begins with it."""
+        """Take a change, and apply it when all before it are. A room that is not followed begins with it."""
         sequence = self._sequences.get(room)
         if sequence is None:
             sequence = self._sequences[room] = _Sequence(offset - 1)
@@ -147,7 +147,7 @@ class Sequencer:
             self._wait(room, sequence)
 
     def behind(self, room: str, after: int, known: int) -> None:
-        """There are changes up to `known`; a room that was not heard of has heard those up to `after`."""
+        """The log has changes up to `known`. A room that is not followed begins after `after`."""
         sequence = self._sequences.get(room)
         if sequence is None:
             sequence = self._sequences[room] = _Sequence(after)
@@ -164,7 +164,7 @@ class Sequencer:
             self._fill(room)
 
     def _go_on(self, room: str, sequence: _Sequence) -> None:
-        """Apply what waited and is next; for what is missing behind that a new wait begins."""
+        """Apply the waiting changes that are next. If one is missing behind them, a new wait begins."""
         if sequence.filling or not self._apply_waiting(room, sequence):
             return
         if sequence.timer is not None:
@@ -174,7 +174,7 @@ class Sequencer:
             self._wait(room, sequence)
 
     def _apply_waiting(self, room: str, sequence: _Sequence) -> bool:
-        """Whether the room goes on: what is applied may have emptied it."""
+        """Returns whether the room is still followed: a change that was applied may have emptied it."""
         assert sequence.last is not None  # noqa: S101
         early = sequence.early
         while (update := early.pop(sequence.last + 1, None)) is not None:
@@ -244,7 +244,7 @@ class Sequencer:
             self._rest(room, sequence, pause)
 
     def _rest(self, room: str, sequence: _Sequence, pause: float) -> None:
-        """After reading: wait for what is not there, longer each time."""
+        """After a read: wait for what the log does not have yet, longer each time."""
         if pause:
             self._wait(room, sequence, pause)
         elif self._apply_waiting(room, sequence) and sequence.lacks:
