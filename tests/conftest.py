@@ -23,6 +23,7 @@ from tests.support.endpoints_without_relay import crm, idle_outbox  # noqa: F401
 from tests.support.nodes_in_memory import simulation  # noqa: F401  a fixture
 from tests.support.nodes_of_a_bus import node  # noqa: F401  a fixture
 from tests.support.one_event import receiver, webhook  # noqa: F401  fixtures
+from tests.support.patience import PATIENCE_S
 from tests.support.people import People
 from tests.support.people_on_nodes import Spread, spread
 from tests.support.redises import RedisServer, own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures
@@ -100,7 +101,7 @@ async def nodes(
 @pytest_asyncio.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     """For requests by hand, none of which should take long."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE_S)) as session:
         yield session
 
 

@@ -16,6 +16,7 @@ from chatserver.mongo import Mongo
 from chatserver.mongo.lease import Lease
 from chatserver.outbox.endpoints import PARTITIONS
 from chatserver.outbox.relay.partition_leases import LEASE_S, Leases
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import MongoServer
 
 SOON_S = 0.05
@@ -37,7 +38,7 @@ async def test_what_is_on_its_way_to_the_majority_is_read_or_told(mongo: Mongo) 
         await hasty.insert_one({"_id": f"c-{n:08x}"})
         async with mongo.changes([{"$match": {"operationType": "insert"}}]) as changes:
             if await mongo.outbox.find_one({"_id": f"c-{n:08x}"}) is None:
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(PATIENCE_S):
                     told = await changes.next()
                 assert told["documentKey"] == {"_id": f"c-{n:08x}"}
 

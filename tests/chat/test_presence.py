@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.support.patience import PATIENCE_S
 from tests.support.people import Device, People, Person, devices, presence
 from tests.support.shapes import A_TIME
 
@@ -92,7 +93,7 @@ async def test_activity_moves_last_seen(people: People) -> None:
     pinged = await phone.do("activity:ping", {})
     assert pinged == {"timestamp": A_TIME}
     # On the other nodes in a moment, or within ten seconds where there was more.
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             seen = (await presence(alice, bob.id, "online"))["lastSeen"]
             if seen != first:

@@ -12,6 +12,7 @@ import aiohttp
 from tests.conftest import Starter
 from tests.support.comings_and_goings import SETTLED_S, crowd
 from tests.support.ledger import ledger_of
+from tests.support.patience import PATIENCE_S
 from tests.support.people import Person
 from tests.support.raw import Wire
 from tests.support.servers import ChatServer
@@ -66,7 +67,7 @@ async def test_one_node_is_killed_and_one_frozen_while_everybody_comes_and_goes(
         frozen.signal(signal.SIGCONT)
         await asyncio.sleep(3)
         stop.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*running)
         # Of the frozen node's first lease there is nothing left, either.
         await ledger.nodes_left(2)

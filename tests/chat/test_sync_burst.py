@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Starter
 from tests.support.bare import BareSocket, Polling, event
+from tests.support.patience import PATIENCE_S
 from tests.support.people import People
 from tests.support.raw import LONG, Wire
 from tests.support.servers import ChatServer
@@ -39,7 +40,7 @@ async def test_who_asks_for_much_at_once_gets_it_as_fast_as_it_reads(
             await slow.write(request)
         await asyncio.sleep(0.5)
         acks: list[bytes] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while len(acks) < PAGES:
                 _, data = await slow.frame()
                 if data.startswith(b"43"):
@@ -50,7 +51,7 @@ async def test_who_asks_for_much_at_once_gets_it_as_fast_as_it_reads(
         for request in asked:
             assert (await poller.post(request))[0] == 200
         await asyncio.sleep(0.5)
-        acks = [packet.encode() for packet in await poller.poll_for("43", PAGES, within=20)]
+        acks = [packet.encode() for packet in await poller.poll_for("43", PAGES)]
     for n, ack in enumerate(acks):
         number, _, body = ack[2:].partition(b"[")
         assert int(number) == n
@@ -77,7 +78,7 @@ async def test_who_asks_for_much_and_takes_nothing_is_let_go(
             await client.write(event(n, "messages:sync", sync))
     poller = await Polling.connect(bob)
     await poller.post("\x1e".join(event(n, "messages:sync", sync) for n in range(PAGES)))
-    await desk.until(lambda: desk.told("user:offline"), within=8)
+    await desk.until(lambda: desk.told("user:offline"))
     await desk.caught_up()
     again = await BareSocket.connect(bob, receive_buffer=4096)
     for n in range(PAGES):

@@ -101,7 +101,7 @@ async def test_a_laptop_that_wakes_up_finds_out_at_once_that_its_line_is_dead(
         await desk.begin("leap", talk, {"ms": 120_000})
         await desk.do("typing", talk)
         await desk.says(talk, "Good morning")
-        seen = await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1, 2, 3, 4], within=5)
+        seen = await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1, 2, 3, 4])
         assert texts(seen)[3] == "Good morning"
         # What was meant for the old line is not said to the new one before all else.
         assert '"typing:start"' not in server.log
@@ -111,7 +111,7 @@ async def test_a_laptop_that_wakes_up_finds_out_at_once_that_its_line_is_dead(
         await device.say(talk, "line 4")
         await desk.begin("leap", talk, {"ms": 120_000})
         await desk.begin("online", talk, {})
-        await desk.sees(talk, lambda snapshot: texts(snapshot)[-1] == "line 4", within=5)
+        await desk.sees(talk, lambda snapshot: texts(snapshot)[-1] == "line 4")
 
 
 async def test_whoever_closes_the_client_leaves_nothing_behind_that_runs(

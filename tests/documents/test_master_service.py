@@ -19,6 +19,7 @@ import pytest_asyncio
 import socketio
 from yarl import URL
 
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import INTERNAL_SECRET, ROOT, WEBHOOK_SECRET, ChatServer, free_port
 
 COMMANDS = {
@@ -53,7 +54,7 @@ class MasterService:
             stderr=asyncio.subprocess.STDOUT,
         )
         self._reader = asyncio.create_task(self._read())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not await self._listens():
                 assert self.process.returncode is None, self.lines
                 await asyncio.sleep(0.05)
@@ -65,7 +66,7 @@ class MasterService:
 
     async def prints(self, word: str, times: int = 1) -> list[str]:
         """The lines with this word, when there are so many."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while len(found := [line for line in self.lines if word in line]) < times:
                 self._news.clear()
                 await self._news.wait()

@@ -176,7 +176,7 @@ async def test_whoever_follows_as_the_protocol_says_has_what_there_is(
         path = f"/conversations/{talk['id']}/messages?limit=200"
         stored = (await bob.ask("GET", path))["items"]
         assert len(stored) == 120
-        await until(lambda: shown(seen) == shown(stored), within=20)
+        await until(lambda: shown(seen) == shown(stored))
         process.stdin.close()  # type: ignore[union-attr]
         await process.wait()
         await reading

@@ -24,6 +24,7 @@ from tests.support.balanced import (
 from tests.support.bare import Polling
 from tests.support.browsers import CUT, TRANSPORTS, everything_since_the_start
 from tests.support.exposition import connections
+from tests.support.patience import PATIENCE_S, slowness
 from tests.support.raw import RESTARTS, Wire, history, when
 from tests.support.talkers import Patient
 
@@ -66,7 +67,7 @@ async def test_a_client_that_goes_away_while_it_polls_is_missed_at_once(balanced
     for poll in polls:
         poll.cancel()
     await asyncio.wait(polls)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE_S):
         while any([await connections(node) for node in nodes]):  # noqa: ASYNC110  no event tells of it
             await asyncio.sleep(0.05)
 
@@ -97,7 +98,7 @@ async def test_a_drained_node_is_left_without_a_failure_and_filled_again(
     ended = time.monotonic()
     for browser in here:
         assert await browser.hears("client:disconnect") in CUT
-        await browser.hears("connected", within=10)
+        await browser.hears("connected")
     await asyncio.sleep(1)
     assert {node_of(browser) for browser in browsers} == {"b"}
     assert {node for when, node in newcomers.came if when > began + 4} == {"b"}
@@ -108,7 +109,7 @@ async def test_a_drained_node_is_left_without_a_failure_and_filled_again(
     await a.start()
     again = time.monotonic()
     while newcomers.came[-1][1] != "a":
-        assert time.monotonic() - again < 10, "a node that is back gets clients again"
+        assert time.monotonic() - again < 10 * slowness(), "a node that is back gets clients again"
         await asyncio.sleep(0.1)
     await newcomers.end()
     await master.end()
@@ -144,9 +145,9 @@ async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
     await a.kill()
     for browser in browsers:
         assert await browser.hears("client:disconnect") in CUT
-        await browser.hears("connected", within=10)
+        await browser.hears("connected")
         assert node_of(browser) == "b"
-    assert time.monotonic() - killed < 5
+    assert time.monotonic() - killed < 5 * slowness()
     await when(lambda: master.said > 20 and all(talker.said > 20 for talker in talkers))
     await newcomers.end()
     await master.end()

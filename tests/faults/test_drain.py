@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import Starter
 from tests.support import documented
 from tests.support.bare import Polling
+from tests.support.patience import slowness
 from tests.support.people import People
 from tests.support.raw import RESTARTS, Answer, Wire, history, when
 from tests.support.servers import ChatServer, free_port
@@ -40,7 +41,7 @@ async def test_what_was_acknowledged_is_stored_and_the_clients_are_told_to_come_
     began = time.monotonic()
     server.signal(signal.SIGTERM)
     assert await server.stop() == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 * slowness()
     for wire in wires:
         assert await wire.ended() == RESTARTS
     await asyncio.gather(*streams)
@@ -112,7 +113,7 @@ async def test_clients_are_sent_away_one_after_the_other_and_nobody_new_comes_in
     assert max(gone) - min(gone) > 0.5, "not all at once"
     assert max(gone) < 3
     assert await server.stop() == 0
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 6 * slowness()
     with pytest.raises((aiohttp.ClientError, AssertionError)):
         await polling.poll_for("never")
 
@@ -128,14 +129,14 @@ async def test_before_anybody_is_sent_away_a_balancer_is_told_and_newcomers_are_
     began = time.monotonic()
     server.signal(signal.SIGTERM)
     while await ready(people) == 200:
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 0.5 * slowness()
         await asyncio.sleep(0.01)
     late, polling = await Wire.connect(bob), await Polling.connect(bob)
     sent = await (await late.say(talk, "Just in time"))
     assert sent is not None
     assert sent["ok"]
     await desk.until(lambda: desk.told("message:new") == [sent["data"]])
-    assert time.monotonic() - began < 1, "while /ready says 503"
+    assert time.monotonic() - began < 1 * slowness(), "while /ready says 503"
 
     assert await desk.ended() == RESTARTS
     assert time.monotonic() - began > 1.1
@@ -171,7 +172,7 @@ async def test_the_idle_do_not_hold_up_the_end(
     await asyncio.sleep(0.1)
     began = time.monotonic()
     assert await server.stop() == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3 * slowness()
     assert await nobody.ended() == RESTARTS
     status, _ = await asyncio.wait_for(poll, 2)
     assert status in (200, 400)

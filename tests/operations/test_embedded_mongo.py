@@ -14,6 +14,7 @@ import aiohttp
 import pytest_asyncio
 
 from tests.support.command import run
+from tests.support.patience import PATIENCE_S, slowness
 from tests.support.people import People, Person
 from tests.support.processes import runs, until
 from tests.support.servers import ChatServer
@@ -56,7 +57,9 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
         await home.server.stop()
 
 
-async def until_it_answers(question: Callable[[], Awaitable[Any]], within: float = 15) -> None:
+async def until_it_answers(
+    question: Callable[[], Awaitable[Any]], within: float = PATIENCE_S
+) -> None:
     end = time.monotonic() + within
     while True:
         try:
@@ -75,7 +78,7 @@ async def test_a_stop_takes_the_database_along_and_a_second_start_finds_it_all(h
     assert not runs(mongod)
     began = time.monotonic()
     await home.start()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 15 * slowness()
     await home.nothing_is_lost()
 
 

@@ -18,6 +18,7 @@ import pytest_asyncio
 import yaml
 
 from tests.support.exposition import families, samples, scrape
+from tests.support.patience import PATIENCE_S
 from tests.support.people import People
 from tests.support.receiver import Receiver
 from tests.support.servers import ROOT, ChatServer, chat_server, free_port
@@ -65,7 +66,7 @@ async def watched(
         gone = await carol.connect("websocket")
         await gone.close()
         await receiver.until(lambda: len(receiver.events) >= 5)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 text = await scrape(server)
                 now = samples(text)

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from chatserver.settings import BadSettings, Settings
+from tests.support.patience import PATIENCE_S
 from tests.support.people import token
 from tests.support.servers import ROOT, free_port
 
@@ -169,7 +170,7 @@ async def test_production_starts_with_its_secrets_and_prints_none(
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             printed = (await process.stdout.readline()).decode()
             while "listening" not in printed:
                 printed += (await process.stdout.readline()).decode()

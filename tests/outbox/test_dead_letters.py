@@ -8,6 +8,7 @@ from typing import Any
 from chatserver.outbox.endpoints import partition_of, slot_of
 from chatserver.outbox.pending import ordering_key_of
 from tests.support.endpoints_without_relay import Opener, talk_of
+from tests.support.patience import PATIENCE_S
 from tests.support.receiver import Receiver
 from tests.support.shapes import A_TIME
 
@@ -131,7 +132,7 @@ async def test_what_was_given_up_arrives_when_it_is_sent_again(idle_outbox: Open
         )
         outbox = await idle_outbox(WEBHOOK_URL=receiver.url, WEBHOOK_RELAY="on")
         _, talk, said = await talk_of(outbox, *"ABCDEFGH")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 shown = await outbox.endpoint("default")
                 if (shown["dead"], shown["pending"]) == (8, 0):

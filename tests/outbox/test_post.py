@@ -14,6 +14,7 @@ from chatserver.outbox.event import Event
 from chatserver.outbox.sinks.sink import Delivery
 from chatserver.outbox.sinks.webhook import Webhook
 from tests.support.one_event import event, posting
+from tests.support.patience import slowness
 from tests.support.receiver import Answer, Receiver, Reply, hang_up, stall
 from tests.support.servers import free_port
 from tests.support.shapes import message
@@ -146,7 +147,7 @@ async def test_a_receiver_that_does_not_accept_is_given_up_in_time() -> None:
             assert await webhook.deliver(event()) == Delivery(
                 "failed", "did not answer within 0.5 s"
             )
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 1 * slowness()
         for connection in crowd:
             connection.close()
 
@@ -159,7 +160,7 @@ async def test_an_attempt_that_waits_for_a_connection_waits_within_its_time(
         began = time.monotonic()
         outcomes = await asyncio.gather(*[webhook.deliver(event(number)) for number in range(1, 4)])
         assert {delivery.outcome for delivery in outcomes} == {"failed"}
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1 * slowness()
         receiver.answer = lambda post: 200
         assert await webhook.deliver(event()) == Delivery("delivered")
 

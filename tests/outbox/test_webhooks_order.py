@@ -13,6 +13,7 @@ import aiohttp
 
 from tests.conftest import Starter
 from tests.support.ledger import ids, ledger_of
+from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person
 from tests.support.raw import Answer, Wire, when
 from tests.support.receiver import Post, Receiver, Reply, hang_up, raw
@@ -112,7 +113,7 @@ async def test_ten_thousand_events_arrive_in_order_while_half_of_the_answers_fai
             recorded = await ledger.recorded()
             count = sum(map(len, recorded.values()))
             assert count == 4 * 42 * 61 + 6, "four who came online, and what the stranger did"
-            await receiver.until(lambda: len(receiver.events) == count, within=40)
+            await receiver.until(lambda: len(receiver.events) == count)
             await ledger.settled()
             assert ids(receiver.by_key) == recorded
             assert await ledger.dead() == {}
@@ -141,13 +142,13 @@ async def test_a_burst_to_one_conversation_arrives_in_order(start: Starter, peop
         alice, bob = people_of(server)("alice", "bob")
         talk = await alice.group(bob)
         heard = receiver.by_key[talk["id"]]
-        await receiver.until(lambda: len(heard) == 1, within=15)
+        await receiver.until(lambda: len(heard) == 1)
         wires = [await Wire.connect(person) for person in (alice, bob)]
         answers = [await wires[n % 2].say(talk, f"{n}") for n in range(120)]
         acknowledged = [ok(answer) for answer in await asyncio.gather(*answers)]
         # An edit of a message that is just being marked as delivered has to be tried again; a burst
         # of them can take longer than a request may.
-        await receiver.until(lambda: len(heard) == 121, within=20)
+        await receiver.until(lambda: len(heard) == 121)
         async with ledger_of(server) as ledger:
             await ledger.settled()
         answers = [
@@ -156,7 +157,7 @@ async def test_a_burst_to_one_conversation_arrives_in_order(start: Starter, peop
         ]
         await asyncio.gather(*(wire.caught_up() for wire in wires))
         assert all([ok(await answer) for answer in answers])
-        await receiver.until(lambda: len(heard) == 241, within=20)
+        await receiver.until(lambda: len(heard) == 241)
         revs = [event["data"]["rev"] for event in heard[1:]]
         assert revs == list(range(1, 241))
         async with ledger_of(server) as ledger:
@@ -190,9 +191,7 @@ async def test_who_comes_and_goes_is_told_at_the_right_place_between_messages(
             await alice.ask("DELETE", path + talk["id"])
         count = 20 * (6 * 4 + 2)
         heard = receiver.by_key
-        await receiver.until(
-            lambda: sum(len(heard[talk["id"]]) for talk in talks) == count, within=20
-        )
+        await receiver.until(lambda: sum(len(heard[talk["id"]]) for talk in talks) == count)
         message, comes, goes = "message.created", "participant.added", "participant.removed"
         for talk in talks:
             assert [event["type"] for event in heard[talk["id"]]] == [
@@ -244,7 +243,7 @@ async def all_arrives(server: ChatServer, receiver: Receiver, everyone: list[Stu
     async with ledger_of(server) as ledger:
         recorded = await ledger.recorded()
         count = sum(map(len, recorded.values()))
-        await receiver.until(lambda: len(receiver.events) == count, within=20)
+        await receiver.until(lambda: len(receiver.events) == count)
         await ledger.settled(20)
         assert ids(receiver.by_key) == recorded
         assert await ledger.dead() == {}
@@ -256,7 +255,7 @@ async def all_arrives(server: ChatServer, receiver: Receiver, everyone: list[Stu
         )
 
 
-async def said(everyone: list[Stubborn], count: int, within: float = 30) -> None:
+async def said(everyone: list[Stubborn], count: int, within: float = PATIENCE_S) -> None:
     """So many more of each."""
     wanted = [len(sender.said) + count for sender in everyone]
     await when(
@@ -277,7 +276,7 @@ async def test_a_database_that_dies_and_one_that_freezes_lose_nothing(
         await asyncio.to_thread(own_mongo.start)
         await said(everyone, 20)
         arrived = len(receiver.events)
-        await receiver.until(lambda: len(receiver.events) > arrived + 50, within=15)
+        await receiver.until(lambda: len(receiver.events) > arrived + 50)
         for seconds in (5, 11):
             own_mongo.signal(signal.SIGSTOP)
             await asyncio.sleep(seconds)

@@ -54,7 +54,7 @@ async def test_a_client_that_does_not_read_is_sent_away_and_nobody_else_notices(
     stop.set()
     await elsewhere
     await listener.until(
-        lambda: len({payload["userId"] for payload in listener.told("user:offline")}) == 6, within=8
+        lambda: len({payload["userId"] for payload in listener.told("user:offline")}) == 6
     )
     assert {payload["userId"] for payload in listener.told("user:offline")} == {
         person.id for person in lazy

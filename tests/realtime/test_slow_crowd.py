@@ -10,6 +10,7 @@ from tests.conftest import Starter
 from tests.support.bare import BareSocket
 from tests.support.browsers import Browser
 from tests.support.exposition import connections
+from tests.support.patience import slowness
 from tests.support.people import People
 from tests.support.process_memory import memory_mb, queued_kb
 from tests.support.raw import Wire, when
@@ -60,19 +61,19 @@ async def test_two_hundred_that_stop_reading_cost_no_more_than_their_budget(
         await wire.caught_up()
         seqs = [message["seq"] for message in wire.told("message:new")]
         assert seqs == list(range(1, MESSAGES + 2))
-        assert wire.slowest < 2
+        assert wire.slowest < 2 * slowness()
         assert not wire.gone.is_set()
     # The others have been sent away, all of them, and were not waited for.
     assert 0 < gone_after < PING_TIMEOUT_S
     assert peak - before < SLOW * BUDGET_MB + 32
     assert kernel < 2 * KERNEL_KB
     assert await connections(people.server) == 3
-    await when(lambda: sum(size > 0 for size in queued_kb(server)) == 0, within=12)
+    await when(lambda: sum(size > 0 for size in queued_kb(server)) == 0)
 
     # The official client comes back by itself, and has all that it missed.
     browser.client.go_on()
-    await browser.hears("client:disconnect", within=10)
-    await browser.hears("connected", within=10)
+    await browser.hears("client:disconnect")
+    await browser.hears("connected")
     rev, missed = begin["rev"], []
     while True:
         page = await browser.do(

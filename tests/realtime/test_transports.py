@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person
 
 SEPARATOR = "\x1e"
@@ -147,7 +148,7 @@ async def test_an_upgrade_that_is_broken_off_leaves_the_polling_client_in_place(
         assert await websocket.receive_str() == "3probe"
     sent = await desk.say(talk, "Are you still there?")
     packets: list[str] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not any("message:new" in packet for packet in packets):
             packets += await poll.get()
     said = [json.loads(packet[2:]) for packet in packets if "message:new" in packet]
@@ -159,7 +160,7 @@ async def test_an_upgrade_that_is_broken_off_leaves_the_polling_client_in_place(
         await websocket.send_str("5")
         again = await desk.say(talk, "And now?")
         heard: list[str] = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not any("message:new" in packet for packet in heard):
                 heard.append(await websocket.receive_str())
         assert json.loads(heard[-1][2:]) == ["message:new", again]

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from .browsers import Browser
+from .patience import PATIENCE_S
 from .people import People, Person, Refused
 from .proxies import PROXIES, Proxy, proxy
 from .raw import Wire, history, when
@@ -76,7 +77,7 @@ async def browser_on(node: str, person: Person, transports: list[str]) -> Browse
 
 
 async def upgraded(browser: Browser) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while ("client:upgrade", "websocket") not in browser.heard:
             await browser.caught_up()
 
@@ -183,7 +184,7 @@ async def all_is_there(
 async def heard_all_while_connected(browser: Browser, log: list[Any]) -> None:
     """From each connection's beginning to its end, whatever node said it, in order, once."""
     last = log[-1]
-    await when(lambda: ("message:new", last) in browser.heard[-50:], within=10)
+    await when(lambda: ("message:new", last) in browser.heard[-50:])
     connections: list[list[Any]] = []
     for name, told in browser.heard:
         # What came in one answer to a poll with the end, the client hands over when it is back.

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest_asyncio
 
+from .patience import PATIENCE_S
 from .people import Person
 from .servers import ROOT
 
 CLIENT = ROOT / "clients" / "js"
 DRIVER = ROOT / "tests" / "js" / "chatter.mjs"
-PATIENCE_S = 15.0
 END_S = 5.0
 
 

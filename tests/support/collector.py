@@ -17,6 +17,8 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from .patience import PATIENCE_S
+
 
 @dataclass(frozen=True)
 class Span:
@@ -59,7 +61,7 @@ class Collector:
         assert len(by_name) == len(found), [span.name for span in found]
         return by_name
 
-    async def until(self, true: Callable[[], object], within: float = 10) -> None:
+    async def until(self, true: Callable[[], object], within: float = PATIENCE_S) -> None:
         async with asyncio.timeout(within):
             while not true():
                 self._news.clear()

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from .patience import PATIENCE_S
 from .servers import ROOT
 
 
@@ -32,7 +33,7 @@ class Running:
         self.process = process
         self.out: list[str] = []
 
-    async def line(self, within: float = 20.0) -> str:
+    async def line(self, within: float = PATIENCE_S) -> str:
         assert self.process.stdout
         line = await asyncio.wait_for(self.process.stdout.readline(), within)
         assert line, f"it has ended: {await self._errors()}"
@@ -49,7 +50,7 @@ class Running:
         self.process.send_signal(number)
         return await self.end()
 
-    async def end(self, within: float = 20.0) -> Ran:
+    async def end(self, within: float = PATIENCE_S) -> Ran:
         out, err = await asyncio.wait_for(self.process.communicate(), within)
         self.out += out.decode().splitlines()
         assert b"Traceback" not in err, err.decode()

@@ -13,6 +13,8 @@ from aiohttp import web
 
 from chatserver.realtime import EngineServer, RealtimeServer
 
+from .patience import PATIENCE_S
+
 INTERVAL_S, TIMEOUT_S = 0.3, 0.2
 HURRIED = {"ping_interval": INTERVAL_S, "ping_timeout": TIMEOUT_S}
 """Options of a server whose time is short."""
@@ -106,7 +108,9 @@ class Raw:
         return await self.ask("POST", f"?EIO=4&transport=polling&sid={self.sid}", body)
 
 
-async def closed(websocket: aiohttp.ClientWebSocketResponse, within: float = 2.0) -> int | None:
+async def closed(
+    websocket: aiohttp.ClientWebSocketResponse, within: float = PATIENCE_S
+) -> int | None:
     """The code with which the server closes, whatever it says before."""
     while True:
         message = await websocket.receive(timeout=within)

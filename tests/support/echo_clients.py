@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from .echo_nodes import EchoNode
 from .guests import Guest
+from .patience import PATIENCE_S
 from .redises import RedisServer
 
 PREFIX = "echo:"
@@ -83,7 +84,7 @@ async def guests(three: Nodes) -> AsyncIterator[list[Client]]:
     await asyncio.gather(*[client.disconnect() for client in clients])
 
 
-async def until(true: Callable[[], Awaitable[bool]], within: float = 5.0) -> None:
+async def until(true: Callable[[], Awaitable[bool]], within: float = PATIENCE_S) -> None:
     async with asyncio.timeout(within):
         while not await true():  # noqa: ASYNC110  no event tells of it
             await asyncio.sleep(0.02)

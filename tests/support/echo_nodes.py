@@ -18,6 +18,7 @@ from chatserver.realtime import RealtimeServer
 from chatserver.realtime.redis_manager import RedisClientManager
 
 from .echo import serving
+from .patience import PATIENCE_S
 from .servers import ROOT
 
 NAMESPACES = ("/", "/custom")
@@ -94,7 +95,7 @@ class EchoNode:
             stderr=asyncio.subprocess.PIPE,
         )
         assert self.process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             self.url = (await self.process.stdout.readline()).decode().strip()
         assert self.url, "it does not start"
 
@@ -102,7 +103,7 @@ class EchoNode:
         """Returns what it complained about."""
         if self.process.returncode is None:
             self.process.terminate()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             _, complaints = await self.process.communicate()
         return complaints.decode()
 

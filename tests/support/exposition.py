@@ -8,6 +8,7 @@ import aiohttp
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from .patience import PATIENCE_S
 from .servers import ChatServer
 
 
@@ -40,7 +41,7 @@ async def connections(server: ChatServer) -> int:
     return int(sum(now[f"chat_connections {transport}"] for transport in ("polling", "websocket")))
 
 
-async def connections_become(server: ChatServer, number: int, within: float = 5) -> None:
+async def connections_become(server: ChatServer, number: int, within: float = PATIENCE_S) -> None:
     """Return when the server has so many sockets."""
     async with asyncio.timeout(within):
         while True:

@@ -7,6 +7,7 @@ from typing import Any
 
 import socketio
 
+from .patience import PATIENCE_S
 from .servers import ROOT
 
 GUEST = ROOT / "tests" / "js" / "guest.mjs"
@@ -21,5 +22,5 @@ class Guest(socketio.AsyncClient):
         self.on("*", lambda *event: self.heard.put_nowait(event))
 
     async def hears(self) -> tuple[Any, ...]:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.heard.get()

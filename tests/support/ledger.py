@@ -11,6 +11,7 @@ from typing import Any
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
+from .patience import PATIENCE_S
 from .receiver import Event
 from .servers import ChatServer
 
@@ -44,7 +45,7 @@ class Ledger:
             [await collection.count_documents(where) for collection in (self.log, self.outbox)]
         )
 
-    async def settled(self, within: float = 5) -> None:
+    async def settled(self, within: float = PATIENCE_S) -> None:
         """Nothing is due, and no ordering key backs off."""
         end = time.monotonic() + within
         while True:
@@ -62,7 +63,7 @@ class Ledger:
             told.setdefault(doc["key"], []).append(doc["kind"].removeprefix("user."))
         return told
 
-    async def nodes_left(self, number: int, within: float = 60) -> None:
+    async def nodes_left(self, number: int, within: float = PATIENCE_S) -> None:
         """Return when so many nodes have a lease."""
         async with asyncio.timeout(within):
             while True:

@@ -10,6 +10,8 @@ import pytest_asyncio
 
 from chatserver.realtime.bus import Bus
 
+from .patience import PATIENCE_S
+
 Joining = Callable[..., Awaitable["Node"]]
 
 
@@ -35,14 +37,14 @@ class Node:
     def has_lost(self) -> None:
         self.lost += 1
 
-    async def says(self, channel: str, message: bytes, within: float = 5.0) -> int:
+    async def says(self, channel: str, message: bytes, within: float = PATIENCE_S) -> int:
         """Publish; returns the number of connections that it went to."""
         received: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.bus.publish(channel, message, received.set_result)
         return await asyncio.wait_for(received, within)
 
 
-async def until(true: Callable[[], object], within: float = 5.0) -> float:
+async def until(true: Callable[[], object], within: float = PATIENCE_S) -> float:
     """Wait for it; returns how long it took."""
     began = time.monotonic()
     while not true():

@@ -16,10 +16,10 @@ import socketio
 from engineio.payload import Payload
 
 from . import documented
+from .patience import PATIENCE_S
 from .people_on_nodes import Spread
 from .servers import INTERNAL_SECRET, JWT_SECRET, ChatServer
 
-PATIENCE_S = 5.0
 # The Python client gives up on a poll that has more than 16 packets in it, as the official one does not.
 Payload.max_decode_packets = 10_000
 _numbers = itertools.count(1)

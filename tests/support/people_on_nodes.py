@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 from redis.asyncio import Redis
 
+from .patience import PATIENCE_S
 from .redises import RedisServer
 from .servers import ChatServer, chat_server
 
@@ -50,7 +51,7 @@ class Spread:
 
     async def joined(self, redis: RedisServer) -> None:
         """Return when every node is joined to the others by this Redis."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 if await redis.receivers(f"{self.prefix}all") == len(self.servers):
                     return
@@ -67,7 +68,7 @@ class Spread:
         await self._round()
         await asyncio.gather(*[self._lacks_nothing(server) for server in self.servers])
 
-    async def _lacks_nothing(self, server: ChatServer, within: float = 10) -> None:
+    async def _lacks_nothing(self, server: ChatServer, within: float = PATIENCE_S) -> None:
         end = time.monotonic() + within
         while True:
             async with self._session.get(f"{server.rest}/metrics") as answer:
@@ -80,7 +81,7 @@ class Spread:
 
     async def _round(self) -> None:
         me = secrets.token_hex(8)
-        async with self._redis.pubsub() as channel, asyncio.timeout(10):
+        async with self._redis.pubsub() as channel, asyncio.timeout(PATIENCE_S):
             await channel.subscribe(f"{self.prefix}n:{me}")
             question = b"g%b%08x%b" % (me.encode(), next(self._questions), b'["of a test",null]')
             answered: set[bytes] = set()

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from .patience import PATIENCE_S
+
 
 def runs(pid: int) -> bool:
     try:
@@ -16,7 +18,7 @@ def runs(pid: int) -> bool:
     return state not in "ZX"
 
 
-async def until(true: Callable[[], bool], within: float = 15) -> None:
+async def until(true: Callable[[], bool], within: float = PATIENCE_S) -> None:
     end = time.monotonic() + within
     while not true():
         assert time.monotonic() < end

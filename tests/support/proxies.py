@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 
+from .patience import PATIENCE_S
 from .servers import ROOT, ChatServer, free_port
 
 PROXIES = ("haproxy", "nginx")
@@ -63,7 +64,7 @@ class Proxy:
                 *command, env={"PATH": path}, stdout=log, stderr=log
             )
         async with aiohttp.ClientSession() as session:
-            end = time.monotonic() + 10
+            end = time.monotonic() + PATIENCE_S
             while True:
                 assert self.process.returncode is None, self.log
                 assert time.monotonic() < end, self.log

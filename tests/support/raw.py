@@ -12,7 +12,8 @@ from typing import Any
 
 import aiohttp
 
-from .people import PATIENCE_S, Person
+from .patience import PATIENCE_S
+from .people import Person
 
 RESTARTS = 1012
 """The code with which a node that is replaced sends its clients elsewhere."""
@@ -154,7 +155,7 @@ class Wire:
             self.frames.append(text)
 
 
-async def when(true: Callable[[], object], within: float = 15.0) -> None:
+async def when(true: Callable[[], object], within: float = PATIENCE_S) -> None:
     """Return when it is true, of something that no event tells of."""
     async with asyncio.timeout(within):
         while True:

@@ -23,6 +23,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from . import documented
+from .patience import PATIENCE_S
 from .servers import WEBHOOK_SECRET
 
 Event = dict[str, Any]
@@ -117,7 +118,7 @@ class Receiver:
             await self._runner.cleanup()
             self._runner = None
 
-    async def until(self, done: Callable[[], bool], *, within: float = 5) -> None:
+    async def until(self, done: Callable[[], bool], *, within: float = PATIENCE_S) -> None:
         """Wait until something holds; it is looked at after each request that came."""
         try:
             async with asyncio.timeout(within):

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from .patience import PATIENCE_S
 from .servers import free_port
 
 Keeping = Callable[..., Awaitable["RedisServer"]]
@@ -43,7 +44,7 @@ class RedisServer:
         self.process = await asyncio.create_subprocess_exec(
             "redis-server", *self.words(), stdout=asyncio.subprocess.DEVNULL
         )
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         while not await self._answers():
             assert self.process.returncode is None, (self.folder / "redis.log").read_text()
             assert time.monotonic() < end, "redis-server does not answer"
@@ -184,7 +185,7 @@ class SentinelServer(RedisServer):
         return [str(config), "--sentinel"]
 
     async def knows_a_replica(self) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         async with self.client() as asked:
             while not await asked.sentinel_slaves("the-chat"):
                 assert time.monotonic() < end, "the Sentinel finds no replica"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .exposition import samples, scrape
+from .patience import PATIENCE_S
 from .people import People
 from .servers import ChatServer
 
@@ -31,7 +32,7 @@ async def metrics(server: ChatServer) -> dict[str, float]:
     return samples(await scrape(server))
 
 
-async def ready(server: ChatServer, within: float = 10) -> None:
+async def ready(server: ChatServer, within: float = PATIENCE_S) -> None:
     """The relay beside the server is at work."""
     end = time.monotonic() + within
     while (await metrics(server)).get("chat_webhook_relay_ready") != 1:

@@ -21,6 +21,8 @@ import pymongo
 
 from chatserver.mongo.embedded import find_mongod
 
+from .patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 JWT_SECRET = "a-secret-for-the-tests-of-32-bytes-or-more"
 INTERNAL_SECRET = "the-internal-secret-of-the-tests-32-bytes"
@@ -97,7 +99,7 @@ class MongoServer:
             ):  # initiated by an earlier start
                 members = [{"_id": 0, "host": f"127.0.0.1:{self.port}"}]
                 client.admin.command("replSetInitiate", {"_id": "tests", "members": members})
-            end = time.monotonic() + 30
+            end = time.monotonic() + PATIENCE_S
             while not client.admin.command("hello").get("isWritablePrimary"):
                 assert time.monotonic() < end, "mongod does not become primary"
                 time.sleep(0.05)
@@ -212,7 +214,7 @@ class ChatServer:
     async def stop(self) -> int:
         self.terminate()
         try:
-            return await asyncio.wait_for(self.process.wait(), 30)
+            return await asyncio.wait_for(self.process.wait(), PATIENCE_S)
         except TimeoutError:
             await self.kill()
             raise

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import documented
 from .conversation_copy import CHANGES, Copy
+from .patience import PATIENCE_S
 from .people import People, Person
 from .raw import Answer, Wire, history, rising
 
@@ -21,7 +22,7 @@ async def ready(people: People) -> int:
         return answer.status
 
 
-async def becomes_ready(people: People, within: float = 15) -> None:
+async def becomes_ready(people: People, within: float = PATIENCE_S) -> None:
     async with asyncio.timeout(within):
         while True:
             if await ready(people) == 200:
@@ -62,7 +63,7 @@ class Stream:
         """Say again what failed, in order: the first until it is taken, the rest in one breath."""
         answers = await asyncio.gather(*self.asked)
         failed = [n for n, answer in enumerate(answers) if not answer or not answer["ok"]]
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE_S):
             while failed:
                 if (await self._again(failed[0]))["ok"]:
                     break
@@ -144,7 +145,9 @@ async def end(streams: list[Stream], running: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*[answer for stream in streams for answer in stream.asked])
 
 
-async def heard_settles(listener: Wire, reader: Person, talk: Talk, within: float = 15) -> None:
+async def heard_settles(
+    listener: Wire, reader: Person, talk: Talk, within: float = PATIENCE_S
+) -> None:
     """Without anybody saying anything more, the listener hears all that is stored."""
     async with asyncio.timeout(within):
         while True:

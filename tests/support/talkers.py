@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 
 from .browsers import Browser, Lost
+from .patience import PATIENCE_S
 from .people import Person
 from .raw import Answer, Wire, when
 from .steady_talk import Talk
@@ -77,7 +78,7 @@ class Talker:
             self._rev = max([self._rev, *[message["rev"] for message in told]])
 
     async def _connect(self) -> Wire:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 try:
                     wire = await Wire.open(self.person)
@@ -130,7 +131,7 @@ async def all_heard(talkers: list[Talker], log: list[Any]) -> None:
     """Wherever they were connected: on each connection everything from its beginning to its end, in
     order, once; and with what they asked for in between it is the whole."""
     for talker in talkers:
-        await when(lambda talker=talker: talker.knows() == len(log), within=10)
+        await when(lambda talker=talker: talker.knows() == len(log))
         assert await talker.finish() == log
         for wire in talker.wires:
             assert_no_gap(wire.told("message:new"))

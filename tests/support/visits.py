@@ -13,10 +13,10 @@ import aiohttp
 import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, async_playwright, expect
 
+from .patience import PATIENCE_S
 from .people import Person
 from .servers import ChatServer
 
-PATIENCE_S = 15.0
 NO_NETWORK = re.compile(r"WebSocket connection to '[^']+' failed|net::ERR_(CONNECTION|EMPTY)")
 """What Chromium itself says of a server that is not there: no page can keep it from that."""
 QUIET = (

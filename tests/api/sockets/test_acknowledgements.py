@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.people import People, devices
 from tests.support.shapes import A_SENTENCE, A_TIME, error
 
@@ -209,6 +210,6 @@ async def test_a_packet_has_at_most_64_kilobytes(people: People, transport: str)
     assert refusal.error == error("PAYLOAD_TOO_LARGE")
     await desk.client.emit("message:send", {"conversationId": talk["id"], "content": "x" * 66_000})
     assert await desk.hears("error") == error("PAYLOAD_TOO_LARGE", event="message:send")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_S):
         after = await desk.say(talk, "And on we go")
     assert await phone.all_heard("message:new") == [sent, fits, after]

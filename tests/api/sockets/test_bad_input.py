@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.people import Device, People, Refused, devices
 from tests.support.rows import DEEP, EVENTS, OPERATOR, Event, names, set_scene
 from tests.support.shapes import error, message
@@ -229,7 +230,7 @@ async def test_http_that_is_none_disturbs_nobody(people: People) -> None:
         writer.write(request)
         writer.write_eof()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 return await reader.read(20)
         except ConnectionError:
             return b""

@@ -10,6 +10,7 @@ import jwt
 import pytest
 import socketio
 
+from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person, devices, token
 from tests.support.servers import INTERNAL_SECRET, JWT_SECRET
 from tests.support.shapes import A_SENTENCE, A_TIME, AN_ID, error
@@ -137,7 +138,7 @@ async def test_a_socket_lasts_as_long_as_its_token_unless_it_brings_a_new_one(
     assert not any(device.gone.is_set() for device in (phone, laptop, poll))
     for device in (phone, laptop, poll):
         assert await device.hears("error") == error("TOKEN_EXPIRED")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await device.gone.wait()
     sent = await tablet.say(talk, "Still here")
     assert await tablet.hears("message:new") == sent
@@ -150,7 +151,7 @@ async def test_a_refreshed_token_may_also_shorten_the_stay(people: People) -> No
     phone = await alice.connect()
     await phone.do("auth:refresh", {"token": token(alice.id, expires_in=1.2)})
     assert await phone.hears("error") == error("TOKEN_EXPIRED")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_S):
         await phone.gone.wait()
 
 
@@ -163,7 +164,7 @@ async def test_a_blocked_user_is_out_at_once_and_stays_out(people: People, trans
     await people.master("POST", "/users/sync", {"externalUserId": bob.id, "status": "blocked"})
     for device in (phone, tablet):
         assert await device.hears("error") == error("FORBIDDEN")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await device.gone.wait()
     await desk.say(talk, "Bob?")
     assert "message:new" not in [name for name, _ in phone.heard]
@@ -188,7 +189,7 @@ async def test_a_deleted_user_is_out_of_everything_at_once(people: People) -> No
     await phone.say(group, "My last words")
     assert (await people.master("DELETE", f"/users/{bob.id}"))[0] == 204
     assert await phone.hears("error") == error("FORBIDDEN")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_S):
         await phone.gone.wait()
     _, refusal = await knock(bob, auth={"token": bob.token})
     assert refusal is not None
@@ -224,7 +225,7 @@ async def test_whoever_is_blocked_while_connecting_does_not_get_in(people: Peopl
             await client.connect(people.server.sockets, auth={"token": person.token})
         except socketio.exceptions.ConnectionError:
             return
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await client.eio.wait()
 
     await asyncio.gather(

@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from tests.support.nodes_of_a_bus import Joining, Node, until
+from tests.support.patience import PATIENCE_S
 from tests.support.redises import RedisServer
 
 
@@ -144,7 +145,7 @@ async def test_20_000_channels_are_subscribed_again_after_a_restart(
 ) -> None:
     oslo = await node(own_redis.url)
     channels = [f"r:{number}" for number in range(20_000)]
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE_S):
         assert all(await asyncio.gather(*map(oslo.bus.subscribe, channels)))
     receivers: list[int] = []
 
@@ -210,7 +211,7 @@ async def test_operators_see_how_it_is(node: Joining, redis_url: str) -> None:
         "chat_bus_dropped_total": 0,
         "chat_bus_reconnects_total": 0,
     }
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(rounds) < 3:  # noqa: ASYNC110  no event tells of it
             await asyncio.sleep(0.05)
     assert all(0 < seconds < 1 for seconds in rounds)
