@@ -26,7 +26,6 @@ from chatserver.api.sockets.server_events import SERVER_EVENTS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "protocol.md"
-README = DOCS.parent / "README.md"
 BEGIN, END = "<!-- tables: ./scripts/protocol --write -->\n", "<!-- end of tables -->\n"
 
 
@@ -166,14 +165,12 @@ def document(made: dict[str, Any]) -> str:
 
 def main() -> None:
     text = tables()
-    all_settings, first_settings = settings.tables()
     files = {
         PAGE: page(text),
         DOCS / "openapi.json": document(openapi()),
         DOCS / "asyncapi.json": document(asyncapi()),
         MODULE: module(),
-        settings.PAGE: all_settings,
-        README: settings.readme(README.read_text(), first_settings),
+        settings.PAGE: settings.page(),
     }
     match sys.argv[1:]:
         case ["--write"]:

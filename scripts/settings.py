@@ -1,4 +1,4 @@
-"""docs/settings.md and the settings in README.md: names, defaults and bounds as the code reads them, and
+"""docs/settings.md: names, defaults and bounds as the code reads them, and
 what each is for as config/example.env says it."""
 
 from __future__ import annotations
@@ -18,12 +18,6 @@ from chatserver.settings import SECRETS, _read
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "config" / "example.env"
 PAGE = ROOT / "docs" / "settings.md"
-FIRST = (
-    *("ENV", "PORT", "WS_PORT", "AUTH_JWT_SECRET", "INTERNAL_API_SECRET", "MONGO_URL"),
-    *("REDIS_URL", "WEBHOOK_URL", "WEBHOOK_SECRET", "CORS_ORIGINS"),
-)
-"""Those that most installations set: the README has them."""
-BEGIN, END = "<!-- settings: ./scripts/protocol --write -->\n", "<!-- end of settings -->\n"
 HEAD = """\
 # Settings
 
@@ -132,8 +126,8 @@ def default(key: str, usual: Read, production: Read) -> str:
     return "made in development" if key in SECRETS else shown
 
 
-def tables() -> tuple[str, str]:
-    """The page, and the rows of the README. Fails when the example is not as the code is."""
+def page() -> str:
+    """Returns docs/settings.md. Exits with a message if config/example.env differs from the code."""
     usual = reads()
     strict = reads(ENV="production", **dict.fromkeys(SECRETS, "s" * 32))
     found = sections(EXAMPLE.read_text())
@@ -146,9 +140,7 @@ def tables() -> tuple[str, str]:
         value = _value(usual[key].default)
         if not setting.text or (value and setting.example != value):
             raise SystemExit(f"{EXAMPLE.name}: {key} needs a text, and its default is {value!r}")
-    return f"{HEAD}{''.join(_section(section, usual, strict) for section in found)}", "".join(
-        _row(by_key[key], usual, strict) for key in FIRST
-    )
+    return HEAD + "".join(_section(section, usual, strict) for section in found)
 
 
 def _section(section: Section, usual: dict[str, Read], strict: dict[str, Read]) -> str:
@@ -163,11 +155,6 @@ def _section(section: Section, usual: dict[str, Read], strict: dict[str, Read]) 
     )
 
 
-def _row(setting: Setting, usual: dict[str, Read], strict: dict[str, Read]) -> str:
-    standard = default(setting.key, usual[setting.key], strict[setting.key])
-    return f"| `{setting.key}` | {standard} | {_text(setting.text, usual)} |\n"
-
-
 def _instance(setting: Setting, read: Read) -> str:
     return (
         f" For instance `{setting.example}`."
@@ -180,10 +167,3 @@ def _text(text: str, keys: Iterable[str]) -> str:
     """With the names of settings, and values of theirs, as code."""
     names = "|".join(sorted(keys, key=len, reverse=True))
     return re.sub(rf"(?<![`\w])((?:{names}|OTEL_\w+)(?:=\w+)?)(?![`\w])", r"`\1`", text)
-
-
-def readme(text: str, rows: str) -> str:
-    """README.md with these rows."""
-    head, rest = text.split(BEGIN)
-    table = f"\n| setting | default | |\n|---|---|---|\n{rows}\n"
-    return f"{head}{BEGIN}{table}{END}{rest.split(END)[1]}"

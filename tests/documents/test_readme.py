@@ -75,11 +75,11 @@ async def test_each_client_of_the_readme_sends_a_message(
     script.write_text(code)
     for number in (1, 2):
         said = (await node(script, TOKEN=alice.token)).splitlines()
-        assert f"on record as number {number}" in said
+        assert f"stored as number {number}" in said
         told = {"own": "Hello, Bob (pending)", "official": f"{alice.id} says Hello, Bob"}[name]
         assert told in "\n".join(said)
         if name == "official":  # what is told comes before the acknowledgement
-            assert said == [told, f"on record as number {number}"]
+            assert said == [told, f"stored as number {number}"]
     (talk,) = (await bob.ask("GET", "/conversations"))["items"]
     assert (talk["lastMessage"]["senderId"], talk["unreadCount"]) == (alice.id, 2)
 
