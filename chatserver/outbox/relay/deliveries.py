@@ -98,11 +98,8 @@ class Deliveries:
             return
         self._failures += backoff.attempts
         queue = self.queues.add(backoff.ordering_key)
-        queue.since, queue.attempts, queue.backoff_attempts = (
-            backoff.since,
-            backoff.attempts,
-            backoff.attempts,
-        )
+        queue.since = backoff.since
+        queue.attempts = queue.backoff_attempts = backoff.attempts
         self.queues.back_off(queue, (backoff.next_at - now()).total_seconds())
 
     def drop(self, partitions: frozenset[int]) -> None:
