@@ -29,7 +29,7 @@ export function Pane({ me, other, place, packets }: Props) {
     return () => session.chat.close();
   }, [session]);
   useEffect(() => {
-    const first = conversations.find(isWith(other)) ?? conversations[0];
+    const first = liveliest(conversations.filter(isWith(other))) ?? liveliest(conversations);
     // Not over what has been chosen since this was drawn.
     if (first) setOpen((was) => was ?? { id: first.id, asked: 0 });
   }, [conversations, other]);
@@ -59,6 +59,12 @@ interface Opened {
   readonly id: string;
   /** How often somebody has asked for one; 0: it was opened because nothing was, and takes no focus. */
   readonly asked: number;
+}
+
+/** The conversation with the most messages: both panes choose the same one, whichever loads first. */
+function liveliest(conversations: readonly ListedConversation[]): ListedConversation | undefined {
+  const messages = ({ lastMessage }: ListedConversation): number => lastMessage?.seq ?? 0;
+  return [...conversations].sort((a, b) => messages(b) - messages(a))[0];
 }
 
 const isWith =

@@ -6,7 +6,7 @@ from playwright.async_api import expect
 
 from tests.conftest import Starter
 from tests.support.people_on_nodes import Spread
-from tests.support.visits import Visitor
+from tests.support.visits import Cast, Visitor
 
 
 async def test_a_newcomer_says_something_after_one_click(start: Starter, visitor: Visitor) -> None:
@@ -42,6 +42,20 @@ async def test_both_panes_begin_with_what_they_have_in_common(
         await expect(pane.locator(".message .content")).to_have_text(["Hello, Carol"])
     assert await again.page.evaluate("document.activeElement === document.body")
     assert await again.page.title() == "Alice Berg, Carol Lindqvist: Playground"
+
+
+async def test_both_panes_open_the_liveliest_conversation(
+    start: Starter, visitor: Visitor, cast: Cast
+) -> None:
+    server = await start()
+    alice, bob = cast([server], "alice", "bob")
+    lively = await alice.group(bob, name="Lively")
+    quiet = await alice.direct(bob)
+    for talk, text in ((lively, "One"), (lively, "Two"), (quiet, "Later, and alone")):
+        await alice.ask("POST", f"/conversations/{talk['id']}/messages", {"content": text})
+    page = (await visitor(server, "alice", "bob")).page
+    for side in ("left", "right"):
+        await expect(page.locator(f".pane.{side} .message .content")).to_have_text(["One", "Two"])
 
 
 async def test_one_is_signed_in_as_somebody_else_at_once(nodes: Spread, visitor: Visitor) -> None:
