@@ -78,11 +78,9 @@ async def proxy(request: web.Request) -> web.Response:
     url = URL(f"{CHAT_URL}/api/{path}?{request.rel_url.raw_query_string}", encoded=True)
     async with request.app[chat].request(
         request.method, url, data=body or None, headers=headers, allow_redirects=False
-    ) as answer:
-        kept = {
-            k: answer.headers[k] for k in ("Content-Type", "Retry-After") if k in answer.headers
-        }
-        return web.Response(status=answer.status, body=await answer.read(), headers=kept)
+    ) as reply:
+        kept = {k: reply.headers[k] for k in ("Content-Type", "Retry-After") if k in reply.headers}
+        return web.Response(status=reply.status, body=await reply.read(), headers=kept)
 
 
 # What happens in the chat is told to us: webhooks.
@@ -94,11 +92,7 @@ def is_genuine(body: bytes, header: str) -> bool:
     text = at.encode() + b"." + body
     expected = [hmac.digest(key.encode(), text, hashlib.sha256).hex() for key in WEBHOOK_SECRETS]
     given = [value.encode() for name, _, value in parts if name == "v1"]
-    return any(
-        hmac.compare_digest(digest.encode(), signature)
-        for digest in expected
-        for signature in given
-    )
+    return any(hmac.compare_digest(mac.encode(), sent) for mac in expected for sent in given)
 
 
 async def hook(request: web.Request) -> web.Response:
