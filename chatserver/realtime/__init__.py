@@ -1,7 +1,7 @@
-"""The way to every socket: python-socketio with its hot paths replaced. It knows nothing of chat.
+"""A Socket.IO server: python-socketio with its hot paths replaced. It does not depend on the chat.
 
-python-socketio and python-engineio are pinned exactly: the functions that are overridden here are
-named in the docstrings, and were read in the pinned versions. See README.md.
+python-socketio and python-engineio are pinned to exact versions. Docstrings name each of their functions
+that is overridden here. See README.md.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`SpreadClients`, the former name of `redis_manager.RedisClientManager`, is imported when it is used."""
+    """Import `SpreadClients`, the former name of `redis_manager.RedisClientManager`, on first use."""
     if name == "SpreadClients":
         from .redis_manager import SpreadClients  # noqa: PLC0415
 

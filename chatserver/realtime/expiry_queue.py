@@ -13,15 +13,14 @@ K = TypeVar("K", bound=Hashable)
 class ExpiryQueue(Generic[K]):
     """Calls `expired(key)` when `keep_for_s` seconds have passed since the last `keep(key)`.
 
-    All keys are kept for the same time, so they are in the order in which they expire, and one timer is
-    enough for all of them.
+    All keys are kept for the same time, so the queue is always in expiry order and needs only one timer.
     """
 
     def __init__(
         self, keep_for_s: float, expired: Callable[[K], None], *, slack_s: float | None = None
     ) -> None:
-        """A key may expire `slack_s` late, by default a thirtieth of `keep_for_s`: so that thousands of keys
-        that end one after the other do not need a timer each. To be made in a running loop."""
+        """Requires a running event loop. A key may expire up to `slack_s` late, by default a thirtieth of
+        `keep_for_s`, so that thousands of keys that expire shortly after each other share a timer."""
         self._keep_for_s = keep_for_s
         self._slack_s = keep_for_s / 30 if slack_s is None else slack_s
         self._expired = expired
@@ -36,7 +35,7 @@ class ExpiryQueue(Generic[K]):
             self._timer = self._loop.call_later(self._keep_for_s, self._expire)
 
     def discard(self, key: K) -> bool:
-        """Keep it no longer, and do not call `expired`. Returns whether it was kept."""
+        """Drop the key without calling `expired`. Returns True if the key was in the queue."""
         return self._ends.pop(key, None) is not None
 
     def _expire(self) -> None:

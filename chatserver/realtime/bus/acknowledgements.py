@@ -11,27 +11,27 @@ from ..expiry_queue import ExpiryQueue
 from .pubsub import PubSub
 
 WAIT_S = 1.0
-"""A node that does not acknowledge within it is cut off or stalled: it catches up before it goes on."""
+"""A node that takes longer to acknowledge is cut off or stalled, and catches up before it relies on memory."""
 SLACK_S = 0.01
 
 
 class Acknowledgements:
-    """Publishes requests, and counts the nodes that acknowledge them. Each request has a number."""
+    """Publishes requests with numbers, and counts the nodes that acknowledge each."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._numbers = count(1)
         self._expiry = ExpiryQueue(WAIT_S, self._close, slack_s=SLACK_S)
         self._open: dict[int, tuple[asyncio.Future[None], int | None, int]] = {}
-        """The requests that are not complete: their future, how many nodes received them (None until Redis
-        tells), and how many have acknowledged them."""
+        """By number of an open request: its future, how many nodes received it (None until Redis replies),
+        and how many have acknowledged it."""
 
     def request(
         self, bus: PubSub, channel: str, message: Callable[[int], bytes]
     ) -> asyncio.Future[None]:
-        """Publish `message(number)`. Done when all nodes that receive it have acknowledged it, or after
-        WAIT_S; at once while the bus is down. This node is among them if it subscribes to the channel: Redis
-        counts it."""
+        """Publish `message(number)`. The future is done when all nodes that receive the message have
+        acknowledged it, after WAIT_S, or immediately if the bus is down. If this node subscribes to the
+        channel it must acknowledge as well, because Redis counts it."""
         number = next(self._numbers) & 0xFFFFFFFF
         future: asyncio.Future[None] = self._loop.create_future()
         self._open[number] = (future, None, 0)
@@ -42,13 +42,13 @@ class Acknowledgements:
         return future
 
     def acknowledged(self, number: int) -> None:
-        """A node has acknowledged the request."""
+        """Count one more acknowledgement of the request."""
         if number in self._open:
             future, nodes, acknowledged = self._open[number]
             self._note(number, future, nodes, acknowledged + 1)
 
     def fail_all(self) -> None:
-        """No node can be reached now: nothing waits any longer."""
+        """Complete all requests now, because the bus is down and no node can be reached."""
         for number in tuple(self._open):
             self._close(number)
 

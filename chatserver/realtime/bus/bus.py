@@ -1,4 +1,4 @@
-"""The bus: what is wanted of Redis, over any number of its failures."""
+"""The bus, which connects to Redis again after every failure."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ log = logging.getLogger(__name__)
 
 BACKOFF_S = (0.05, 1.0)
 STEADY_S = 1.0
-"""Who was joined for as long tries again at once."""
+"""After a connection that lasted longer than this, the bus reconnects without a pause."""
 FAREWELL_S = 0.5
 GATHER_S = 0.1
-"""When Redis was away, many nodes call for catching up at about the same time."""
+"""Requests to catch up within this time count as one: after an outage of Redis many nodes send one."""
 
 Watch = Callable[[str, str, Callable[[], float]], None]
 
 
 class Bus:
-    """Publish and subscribe between nodes over Redis. What may have been lost on the way is said
-    (`missed`), never repeated.
+    """Publish and subscribe between nodes over Redis.
 
-    So whatever is published must be on record elsewhere before it is: who missed it reads it there.
-    Channels whose names begin with `bus:` are the bus's own.
+    The bus never sends a message twice, and calls `missed` when messages may have been lost. So store what
+    you publish first: a node that misses the message can then read it. Channel names that start with `bus:`
+    are reserved.
     """
 
     def __init__(
@@ -44,27 +44,27 @@ class Bus:
         missed: Callable[[], None],
         lost: Callable[[], None],
     ) -> None:
-        """`deliver(channel, message)` is called in the loop, in the order of arrival.
+        """`deliver(channel, message)` is called in the event loop, in order of arrival.
 
-        `missed()` says that this node may have missed something and shall catch up with all that it
-        has subscribed: whenever the bus comes up (at first, too), and when another node could not
-        publish for a while. `lost()` says that the bus, which was up, is down.
+        `missed()` is called when this node may have missed messages on any channel: each time the bus comes
+        up, the first time included, and when another node could not publish for a while. `lost()` is called
+        when the bus goes down.
 
-        Redis's databases do not keep channels apart: the URL's becomes part of the prefix.
-        Make it in a running loop. Raises BadAddress.
+        Redis does not separate channels by database, so the URL's database becomes part of the prefix.
+        Requires a running event loop. Raises BadAddress.
         """
         self.up = False
-        """Both connections work, and all that was wanted when they were made is subscribed."""
+        """True while both connections work and the channels that were wanted at connection are subscribed."""
         self.published = 0
         self.received = 0
         self.dropped = 0
-        """Published while the bus was down, or not answered when it went down."""
+        """Messages published while the bus was down, or without a reply when it went down."""
         self.joined = 0
-        """How often it came up."""
+        """How often the bus came up."""
         self.went_round: Callable[[float], None] = lambda seconds: None
-        """Called twice a second with how long it took what this node said to itself: what it says to
-        another one takes as long, and no two clocks need agree to know that."""
-        self.trouble = "it was not tried yet"
+        """Called twice a second with the seconds that a message from this node to itself took. A message to
+        another node takes as long, and measuring that would need synchronised clocks."""
+        self.trouble = "not tried yet"
         """Why the bus is down; empty while it is up."""
         self._address = Address.parse(url)
         self._prefix = prefix + (f"{self._address.db}:" if self._address.db else "")
@@ -78,33 +78,33 @@ class Bus:
         self._names = self._channels.names
         self._pair: ConnectionPair | None = None
         self._owing = False
-        """Others have not been told yet that they may have missed something from here."""
+        """True if other nodes may have missed a message from here and have not been told yet."""
         self._task: asyncio.Task[None] | None = None
         self._gathering: asyncio.TimerHandle | None = None
         self._sending = False
 
     async def start(self) -> None:
-        """Return when the first attempt to connect has ended, after some seconds at most; `up` says
-        how. The bus goes on trying until it is closed."""
+        """Return after the first attempt to connect, within a few seconds; `up` is True if it succeeded.
+        The bus keeps trying until it is closed."""
         tried = asyncio.Event()
         self._task = asyncio.create_task(self._run(tried), name="bus")
         self._task.add_done_callback(lambda _: tried.set())
         await tried.wait()
 
     async def close(self) -> bool:
-        """Let what was published last go out, as far as Redis takes it in, and leave. `deliver`, `lost`
-        and `missed` are not called any more when this returns.
+        """Send what is still unsent, as far as Redis accepts it within FAREWELL_S, and disconnect. After
+        this returns, `deliver`, `lost` and `missed` are not called any more.
 
-        Returns whether all that was published went out. If not, others may have missed something,
-        and nobody is left here to tell them.
+        Returns True if everything that was published went out. If False, other nodes may have missed
+        something, and this node can no longer tell them.
         """
         if self._task is None:
             return not self._owing
         if self.up and self._pair is not None:
-            # Answers come in the order of the messages: this one is the last.
+            # Redis replies in order: the reply to this message is the last.
             farewell = asyncio.Event()
             self._pair.publisher.publish(self._own, b"", lambda _: farewell.set())
-            with contextlib.suppress(OSError):  # it is away, or slower than we wait
+            with contextlib.suppress(OSError):  # Redis is down or too slow
                 async with asyncio.timeout(FAREWELL_S):
                     await self._pair.until(farewell.wait())
             self._owing |= self.up and self._pair.publisher.unanswered > 0
@@ -118,11 +118,12 @@ class Bus:
     def publish(
         self, channel: str, message: bytes, received: Callable[[int], None] | None = None
     ) -> None:
-        """Never waits and never fails. All of one turn of the loop leaves in one write, in order.
+        """Publish without waiting; never fails. All messages of one turn of the event loop leave in one
+        write, in order.
 
-        `received(n)` is called when Redis answers, with the number of connections that it goes to (this
-        node's own counts); it is not called when the message or the answer is lost. While the bus is
-        down a message is dropped, and others are told to catch up when it is up again.
+        `received(n)` is called when Redis replies, with the number of connections that receive the message;
+        this node's own counts. It is not called if the message or the reply is lost. While the bus is down
+        the message is dropped, and other nodes are told to catch up when the bus is up again.
         """
         if self.up and self._pair is not None:
             self.published += 1
@@ -132,9 +133,9 @@ class Bus:
             self._owing = True
 
     def subscribe(self, channel: str) -> asyncio.Future[bool]:
-        """True when Redis has confirmed it: what is published from now on is heard. False when the
-        bus is down or goes down, or the channel is unsubscribed; a channel that is still wanted is
-        subscribed before `missed` is called next."""
+        """The future is True when Redis has confirmed the channel: everything published from then on is
+        received. It is False if the bus is or goes down, or if the channel is unsubscribed. A channel that is
+        still wanted is subscribed before the next call of `missed`."""
         name = self._name(channel)
         self._channels.want(name, channel)
         if not self.up:
@@ -145,7 +146,7 @@ class Bus:
         return self._channels.confirmation(name)
 
     def unsubscribe(self, channel: str) -> None:
-        """From now on nothing of it is handed to `deliver`."""
+        """From this call on, `deliver` gets no message of the channel."""
         self._channels.forget(self._name(channel))
         self._send_soon()
 
@@ -154,14 +155,13 @@ class Bus:
         return max(0, self.joined - 1)
 
     def watch(self, gauge: Watch, counter: Watch) -> None:
-        """Hand over what operators watch: `gauge(name, what it is, how to read it)`, and likewise what
-        only grows."""
-        gauge("chat_bus_up", "1 while this node is joined to the others.", lambda: float(self.up))
-        gauge("chat_bus_channels", "Channels that this node hears.", lambda: len(self._names))
-        counter("chat_bus_published_total", "Messages for other nodes.", lambda: self.published)
-        counter("chat_bus_heard_total", "Messages from the bus.", lambda: self.received)
+        """Register metrics with `gauge(name, description, read)`, and those that only grow with `counter`."""
+        gauge("chat_bus_up", "1 while the bus is up.", lambda: float(self.up))
+        gauge("chat_bus_channels", "Channels that this node receives.", lambda: len(self._names))
+        counter("chat_bus_published_total", "Messages published.", lambda: self.published)
+        counter("chat_bus_heard_total", "Messages received.", lambda: self.received)
         counter(
-            "chat_bus_dropped_total", "Messages lost on the way to the bus.", lambda: self.dropped
+            "chat_bus_dropped_total", "Messages lost on the way to Redis.", lambda: self.dropped
         )
         counter(
             "chat_bus_reconnects_total", "How often the bus came up again.", lambda: self.reconnects
@@ -177,7 +177,7 @@ class Bus:
 
     def _send(self) -> None:
         self._sending = False
-        # While the connections are being made, who makes them sends the changes.
+        # While the connections are being opened, ConnectionPair.begin sends the changes.
         if self.up and self._pair is not None:
             self._pair.subscriber.write(b"".join(self._channels.changes()))
 
@@ -209,7 +209,7 @@ class Bus:
             tries += 1
 
     async def _live(self, tried: asyncio.Event) -> bool:
-        """Connect, and stay so for as long as it goes; returns whether that was a while."""
+        """Connect, and return when the connection has ended: True if it lasted longer than STEADY_S."""
         loop = asyncio.get_running_loop()
         pair = self._pair = ConnectionPair(
             self._address, self._channels, self._message, self._broken, self._rounded
@@ -224,8 +224,8 @@ class Bus:
             reason = await pair.last()
         except RefusedByRedis as refused:
             reason = str(refused)
-        except Exception as error:  # a fault of ours: the bus begins anew all the same
-            log.exception("the bus fails")
+        except Exception as error:  # a bug of ours: the bus reconnects all the same
+            log.exception("the bus failed")
             reason = repr(error)
         finally:
             pair.end(reason)
@@ -237,10 +237,10 @@ class Bus:
 
     def _joined(self, pair: ConnectionPair) -> None:
         if self.joined:
-            # As loud as that it was not.
-            log.warning("joined to the other nodes again by %s", self._address)
+            # A warning, as the message that the connection was lost is one.
+            log.warning("connected to the other nodes again through %s", self._address)
         else:
-            log.info("joined to the other nodes by %s", self._address)
+            log.info("connected to the other nodes through %s", self._address)
         self.trouble = ""
         self.up = True
         self.joined += 1
@@ -267,13 +267,11 @@ class Bus:
 
     def _troubled(self, reason: str) -> None:
         if reason != self.trouble:
-            log.warning("not joined to the other nodes: %s: %s", self._address, reason)
+            log.warning("not connected to the other nodes: %s: %s", self._address, reason)
             self.trouble = reason
 
     def _tell(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception:  # whatever its user does, the bus goes on
-            log.exception(
-                "who uses the bus could not take in that it is %s", "up" if self.up else "down"
-            )
+        except Exception:  # the bus continues, whatever a callback raises
+            log.exception("a callback failed when the bus was %s", "up" if self.up else "down")

@@ -1,4 +1,4 @@
-"""Which channels are wanted, and which of them Redis has confirmed."""
+"""The channels that are wanted, and those that Redis has confirmed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterable, Iterator
 from .connection import command
 
 CHUNK = 1000
-"""Channels in one command: Redis does nothing else meanwhile, about 0.3 ms."""
+"""The most channels in one command. Redis does nothing else while it runs the command, for about 0.3 ms."""
 
 
 class Channels:
-    """What is wanted outlives connections; what is confirmed goes with them.
+    """Wanted channels outlive a connection; confirmations do not.
 
-    A channel that is changed several times before the changes are sent is sent as it is by then, so
-    at most one command per channel and write.
+    If a channel changes several times before the changes are sent, only its last state is sent: at most one
+    command per channel and write.
     """
 
     def __init__(self, always: Iterable[bytes] = ()) -> None:
         self.names: dict[bytes, str | None] = dict.fromkeys(always)
-        """Of each wanted channel the name that its subscriber has for it."""
+        """By wanted channel: the subscriber's name for it. The bus's own channels have None."""
         self._sent: set[bytes] = set()
-        """What is subscribed when all that was sent has arrived."""
+        """The channels that are subscribed once Redis has received all commands."""
         self._under_way: dict[bytes, int] = {}
         self._changed: dict[bytes, None] = dict.fromkeys(self.names)
         self._waiting: dict[bytes, list[asyncio.Future[bool]]] = {}
@@ -39,7 +39,8 @@ class Channels:
             self._answer(channel, False)
 
     def confirmation(self, channel: bytes) -> asyncio.Future[bool]:
-        """True when Redis has confirmed it, False when it is forgotten or the connection goes."""
+        """The future is True when Redis confirms the channel, False if it is forgotten or the connection is
+        lost."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if channel in self._sent and channel not in self._under_way:
             future.set_result(True)
@@ -48,7 +49,7 @@ class Channels:
         return future
 
     def changes(self) -> Iterator[bytes]:
-        """The commands that make Redis's state the wanted one; each counts as sent when it is taken."""
+        """Yields the commands that bring Redis to the wanted state. Each counts as sent when it is yielded."""
         while self._changed:
             changed = [self._changed.popitem()[0] for _ in range(min(CHUNK, len(self._changed)))]
             add = [
@@ -73,7 +74,7 @@ class Channels:
                 )
 
     def confirmed(self, channel: bytes) -> None:
-        """Redis has done one command for it."""
+        """Redis has executed one command for the channel."""
         left = self._under_way.get(channel, 0) - 1
         if left > 0:
             self._under_way[channel] = left
@@ -85,13 +86,13 @@ class Channels:
             self._settled.set_result(None)
 
     def settled(self) -> asyncio.Future[None]:
-        """Done when all that was sent is confirmed."""
+        """The future is done when Redis has confirmed all commands."""
         if self._settled.done() and self._under_way:
             self._settled = asyncio.get_running_loop().create_future()
         return self._settled
 
     def lost(self) -> None:
-        """The connection is gone: all that is wanted has to be sent again."""
+        """The connection is lost: all wanted channels must be sent again."""
         self._settled.cancel()
         self._sent.clear()
         self._under_way.clear()

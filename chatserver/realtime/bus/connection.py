@@ -1,6 +1,6 @@
-"""One established connection to Redis, in the second version of its protocol.
+"""One established connection to Redis, which speaks version 2 of the Redis protocol.
 
-hiredis parses; nothing here waits, and a connection that fails says so once.
+hiredis parses the replies. Writing never waits, and a connection that fails reports it once.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, cast
 import hiredis
 
 UNSENT_MAX = 16 * 2**20
-"""Bytes that Redis does not take in; past it the connection is given up, and others catch up."""
+"""Bytes that Redis has not read, past which the connection is closed. Other nodes then catch up."""
 SILENT_MAX = 4
-"""Beats without a byte from Redis after which it counts as gone. They are counted, not timed: a
-process that was itself frozen for a while must not take its own absence for that of Redis."""
+"""Beats without a byte from Redis, after which Redis counts as down. Beats are counted, not timed: a
+process that was itself frozen must not blame Redis for the silence."""
 
 _NOTHING = object()
 
@@ -27,14 +27,14 @@ def command(words: Iterable[bytes]) -> bytes:
 
 
 class RefusedByRedis(OSError):
-    """Redis answered, but is not one that can be used; the message says why."""
+    """This Redis cannot be used; the message says why."""
 
 
 class RedisConnection(asyncio.Protocol, ABC):
-    """What the publisher's and the subscriber's connection have in common."""
+    """The common part of the publisher's and the subscriber's connection."""
 
     def __init__(self, broken: Callable[[str], None]) -> None:
-        """`broken` is called at most once, with the reason, unless `abort` was called before."""
+        """`broken` is called at most once, with the reason, and never after `abort`."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the socket is closed."""
         self._greeting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -44,7 +44,7 @@ class RedisConnection(asyncio.Protocol, ABC):
         self._silent = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # That of uvloop is none by its type.
+        # uvloop's transport does not derive from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
         if self.gone.done():
             self._transport.abort()
@@ -62,10 +62,10 @@ class RedisConnection(asyncio.Protocol, ABC):
             while (answer := gets()) is not _NOTHING:
                 self._take(answer)
         except hiredis.ProtocolError:
-            self._fail("it does not speak Redis's protocol")
+            self._fail("it does not speak the Redis protocol")
 
     async def greet(self, name: str, username: str, password: str) -> None:
-        """Log in and see who is there. HELLO needs no permission. Raises RefusedByRedis, OSError."""
+        """Log in and check the server. HELLO needs no permission. Raises RefusedByRedis, OSError."""
         login = ("AUTH", username or "default", password) if password else ()
         words = ("HELLO", "2", *login, "SETNAME", name)
         self.write(command(word.encode() for word in words))
@@ -76,10 +76,10 @@ class RedisConnection(asyncio.Protocol, ABC):
             return
         self._transport.write(data)
         if self._transport.get_write_buffer_size() > UNSENT_MAX:
-            self._fail("it takes nothing in")
+            self._fail("it does not read what is sent")
 
     def beat(self) -> None:
-        """Called at regular intervals: see whether Redis is still there."""
+        """Check that Redis still replies. Called at regular intervals."""
         if self._silent >= SILENT_MAX:
             self._fail("it does not answer")
         else:
@@ -87,7 +87,7 @@ class RedisConnection(asyncio.Protocol, ABC):
             self._ask()
 
     def abort(self) -> None:
-        """Close at once, whatever is unsent."""
+        """Close immediately and drop what is unsent."""
         self._broken = _nobody
         if self._transport is None:
             if not self.gone.done():
@@ -96,8 +96,8 @@ class RedisConnection(asyncio.Protocol, ABC):
             self._transport.abort()
 
     def unmade(self) -> None:
-        """The attempt to connect was given up. The loop closes the socket, and uvloop does not say
-        when, even if it has already said that the connection is made."""
+        """The attempt to connect failed or was cancelled. The loop closes the socket, but uvloop does not
+        call `connection_lost` then, even if it called `connection_made`."""
         self.abort()
         if not self.gone.done():
             self.gone.set_result(None)
@@ -106,14 +106,14 @@ class RedisConnection(asyncio.Protocol, ABC):
         broken, self._broken = self._broken, _nobody
         if not self._greeting.done():
             self._greeting.set_exception(RefusedByRedis(reason))
-            # Whoever waited may have been cancelled meanwhile.
+            # Mark it as retrieved: the task that waits for it may have been cancelled.
             self._greeting.exception()
         if self._transport is not None:
             self._transport.abort()
         broken(reason)
 
     def _server(self, answer: list[Any]) -> None:
-        """The answer to HELLO: names and values in turn."""
+        """Handle the reply to HELLO, a list of names and values in turn."""
         try:
             refuse(dict(zip(answer[::2], answer[1::2], strict=True)))
         except RefusedByRedis as error:
@@ -124,24 +124,24 @@ class RedisConnection(asyncio.Protocol, ABC):
 
     @abstractmethod
     def _take(self, answer: Any) -> None:
-        """What Redis says, in the order in which it is said."""
+        """Handle one reply. Replies are passed in the order in which they arrive."""
 
     @abstractmethod
     def _ask(self) -> None:
-        """Say something that Redis answers."""
+        """Send a command that Redis replies to."""
 
 
 def refuse(server: dict[bytes, Any]) -> None:
-    """Raise RefusedByRedis if the server that said this in answer to HELLO cannot carry the bus."""
+    """Raise RefusedByRedis if the server that sent this reply to HELLO cannot carry the bus."""
     if server.get(b"mode") == b"cluster":
-        # PUBLISH counts only receivers on the same server there, and a bus relies on the count.
-        raise RefusedByRedis("it is a Redis Cluster, over which the nodes cannot be joined")
+        # In a cluster PUBLISH counts only the receivers on the same server, and the bus relies on the count.
+        raise RefusedByRedis("it is a Redis Cluster, which cannot connect the nodes")
     if server.get(b"mode") == b"sentinel":
-        raise RefusedByRedis("it is a Sentinel: the URL must begin with redis+sentinel://")
+        raise RefusedByRedis("it is a Sentinel: the URL must start with redis+sentinel://")
     if server.get(b"role") in (b"replica", b"slave"):
-        # Who publishes to a replica is not heard by those at the master.
+        # Subscribers of the master do not receive what is published to a replica.
         raise RefusedByRedis("it is a replica")
 
 
 def _nobody(reason: str) -> None:
-    """Whoever broke the connection knows."""
+    """Replaces `broken` once the failure was reported, or when we closed the connection."""

@@ -15,14 +15,14 @@ from .subscriber import Subscriber
 
 CONNECT_S = 2.0
 BEAT_S = 0.5
-"""With four of them in vain Redis counts as gone, within 2.5 s."""
+"""After four beats without a reply Redis counts as down, within 2.5 s."""
 SENTINELS_S = 5.0
-"""How often Sentinels are asked whether the master is still the master: one that is cut off from
-them would go on serving whoever is cut off with it."""
+"""How often the Sentinels are asked which server is the master. A former master that is cut off from them
+would keep serving the nodes that are cut off with it."""
 
 
 class ConnectionPair:
-    """A publisher and a subscriber, from `begin` to `over`. Not used again after that."""
+    """A publisher and a subscriber, from `begin` to `over`. A pair is not used again after that."""
 
     def __init__(
         self,
@@ -32,8 +32,8 @@ class ConnectionPair:
         broken: Callable[[str], None],
         rounded: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """`broken` is called when an end was not asked for, with the reason; `rounded` with the seconds
-        that a message to oneself took."""
+        """`broken` is called with the reason if a connection fails, `rounded` with the seconds that a message
+        from this node to itself took."""
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.publisher = Publisher(self._fail)
         self.subscriber = Subscriber(self._fail, message, channels.confirmed)
@@ -48,9 +48,10 @@ class ConnectionPair:
         self._timer: asyncio.TimerHandle | None = None
 
     async def begin(self, name: str, own: bytes) -> None:
-        """Connect, log in, subscribe all that is wanted, and receive a message of our own on the channel `own`.
+        """Connect, log in, subscribe to all wanted channels, and receive a message of this node on the channel
+        `own`.
 
-        Raises RefusedByRedis: in words that may be logged, why this Redis cannot be used.
+        Raises RefusedByRedis, whose message says why this Redis cannot be used and may be logged.
         """
         try:
             await self._begin(name, own)
@@ -65,7 +66,7 @@ class ConnectionPair:
             for connection, role in ((self.publisher, "publishes"), (self.subscriber, "hears")):
                 try:
                     await self._server.connect(connection)
-                except BaseException:  # refused or cancelled: the loop may have made a socket
+                except BaseException:  # refused or cancelled: the loop may have opened a socket
                     connection.unmade()
                     raise
                 await connection.greet(
@@ -74,21 +75,21 @@ class ConnectionPair:
         self._own = own
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
         await self._subscribe()
-        # A name or a proxy can stand for several servers: both connections must be to the same.
+        # A host name or proxy may lead to several servers. This proves that both connections lead to the same.
         self.publisher.publish(own, b"", None)
         async with asyncio.timeout(CONNECT_S):
             await self.until(self._circle)
-        # What was wanted meanwhile. Nothing may come between the last look and the return.
+        # Channels wanted since then. Nothing may be awaited between the last check and the return.
         await self._subscribe()
 
     async def _subscribe(self) -> None:
-        # Chunk by chunk: the answers to all at once could be more than Redis keeps for a subscriber.
+        # Chunk by chunk: the replies to all could exceed the output buffer that Redis allows a subscriber.
         for chunk in self._channels.changes():
             self.subscriber.write(chunk)
             await self.until(self._channels.settled())
 
     def came_round(self) -> None:
-        """What was published on `own` was heard."""
+        """A message that this node published on `own` has arrived."""
         if not self._circle.done():
             self._circle.set_result(None)
         elif self._rounding_since:
@@ -96,7 +97,7 @@ class ConnectionPair:
             self._rounding_since = 0.0
 
     async def last(self) -> str:
-        """Wait for the end; returns the reason."""
+        """Return the reason when the pair has ended."""
         while not self.over.done():
             await asyncio.wait([self.over], timeout=SENTINELS_S)
             if not self.over.done() and await self._deposed():
@@ -108,11 +109,11 @@ class ConnectionPair:
             async with asyncio.timeout(CONNECT_S):
                 return await self._address.find() != self._server
         except OSError:
-            # Nobody names a better one.
+            # No Sentinel names another master.
             return False
 
     def end(self, reason: str) -> None:
-        """Close both connections at once."""
+        """Close both connections immediately."""
         if not self.over.done():
             self.over.set_result(reason)
         if self._timer is not None:
@@ -121,7 +122,7 @@ class ConnectionPair:
         self.subscriber.abort()
 
     async def closed(self) -> None:
-        """Wait until both sockets are."""
+        """Return when both sockets are closed."""
         await asyncio.gather(self.publisher.gone, self.subscriber.gone)
 
     def _beat(self) -> None:
@@ -138,7 +139,7 @@ class ConnectionPair:
             self._broken(reason)
 
     async def until(self, what: Awaitable[object]) -> None:
-        """Wait for it. Raises RefusedByRedis when the connections fail before."""
+        """Wait for `what`. Raises RefusedByRedis if a connection fails first."""
         either: list[asyncio.Future[Any]] = [asyncio.ensure_future(what), self.over]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -149,7 +150,10 @@ class ConnectionPair:
 
 
 async def ask(url: str, prefix: str = "chat:") -> str:
-    """Why a node cannot be joined to others there; empty when it can. Raises BadAddress."""
+    """Returns why nodes cannot be connected through this Redis, or an empty string if they can.
+
+    Raises BadAddress.
+    """
     own = f"{prefix}bus:asking".encode()
 
     def message(channel: bytes, message: bytes) -> None:

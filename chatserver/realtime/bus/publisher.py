@@ -19,7 +19,7 @@ _PUBLISH = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 
 
 class Publisher(RedisConnection):
-    """Publishes all messages of one turn of the loop with one write."""
+    """Publishes all messages of one turn of the event loop in one write."""
 
     def __init__(self, broken: Callable[[str], None]) -> None:
         super().__init__(broken)
@@ -30,7 +30,7 @@ class Publisher(RedisConnection):
 
     @property
     def unanswered(self) -> int:
-        """Messages that Redis has not said to have taken."""
+        """The number of messages that Redis has not replied to."""
         return len(self._waiting) - self._greetings
 
     def publish(self, channel: bytes, message: bytes, received: Received | None) -> None:
@@ -48,7 +48,7 @@ class Publisher(RedisConnection):
         self.flush()
         self._waiting.append(None)
         self._greetings += 1
-        # A master that became a replica is found by it, and PING would need a permission.
+        # Not PING: HELLO also reveals a master that became a replica, and needs no permission.
         self.write(_HELLO)
 
     def _take(self, answer: Any) -> None:
@@ -57,8 +57,8 @@ class Publisher(RedisConnection):
             if received is not None:
                 try:
                     received(answer)
-                except Exception:  # the connection goes on, whatever is wrong with one of its users
-                    log.exception("what waited for the number of receivers failed")
+                except Exception:  # the connection continues, whatever a callback raises
+                    log.exception("a callback for the number of receivers failed")
         elif type(answer) is list:
             self._greetings -= 1
             self._server(answer)

@@ -1,4 +1,4 @@
-"""What is asked of a bus between nodes (see bus.Bus)."""
+"""The interface of a bus between nodes (see bus.Bus)."""
 
 from __future__ import annotations
 

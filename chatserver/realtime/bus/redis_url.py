@@ -1,4 +1,4 @@
-"""Where Redis is, and how one is let in."""
+"""The address of Redis and the login."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ ESCAPES = "In a password, / is written %2F, @ %40, : %3A, ? %3F, # %23 and % %25
 
 
 class BadAddress(ValueError):
-    """A URL that names no Redis. The message is a sentence that has nothing of the URL in it."""
+    """The URL is not an address of Redis. The message is a sentence that quotes nothing from the URL."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """One Redis, or the Sentinels that know which of several is the master. Prints no secret."""
+    """The address of one Redis, or of Sentinels that know the master. Its text contains no secret."""
 
     host: str = ""
     port: int = 0
     path: str = ""
-    """Of a socket of the file system, in place of host and port."""
+    """The path of a Unix socket, instead of host and port."""
     username: str = ""
     password: str = field(default="", repr=False)
     db: int = 0
@@ -46,11 +46,14 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """`redis://[[user]:password@]host[:port][/db]`, `rediss://` with TLS, or either with
-        `+sentinel` and `host[:port],host[:port]…/service[/db]`; `valkey` for `redis`;
-        `unix://[[user]:password@]/path[?db=1]`. After `?` may stand redis-py's `ssl_…` options.
+        """Parse one of these URLs:
 
-        Raises BadAddress, also when a file of certificates cannot be read.
+        `redis://[[user]:password@]host[:port][/db]`, or `rediss://` with TLS;
+        `redis+sentinel://[[user]:password@]host[:port],host[:port]…/service[/db]`, or `rediss+sentinel://`;
+        `unix://[[user]:password@]/path[?db=1]`. `valkey` may replace `redis`. redis-py's `ssl_…` options may
+        follow after `?`.
+
+        Raises BadAddress, also if a certificate file cannot be read.
         """
         scheme, separator, rest = url.partition("://")
         plain = scheme.lower().removesuffix(SENTINEL)
@@ -69,7 +72,7 @@ class Address:
         except OSError as error:
             raise BadAddress(f"Its certificates cannot be read: {error.strerror}.") from None
         except (ValueError, TypeError, RedisError) as error:
-            # Their words may quote what they took for a port or an option, and it may be a password.
+            # Their messages may quote part of the URL, and that part may be a password.
             raise BadAddress(_reason(error)) from None
 
     @classmethod
@@ -77,8 +80,8 @@ class Address:
         parts = urlsplit(url)
         db = parts.path.removeprefix("/")
         if parts.scheme != "unix" and db and not db.isdecimal():
-            # redis-py would take it for no database at all, and half of a password for a host.
-            raise BadAddress(f"Only the number of a database may stand after the host. {ESCAPES}")
+            # redis-py would ignore the database, and take half of a password for a host.
+            raise BadAddress(f"Only a database number may follow the host. {ESCAPES}")
         options: dict[str, Any] = dict(parse_url(url))
         known = options.pop("connection_class", Connection)(**options)
         if known.username and not known.password:
@@ -91,7 +94,7 @@ class Address:
         }
         if isinstance(known, UnixDomainSocketConnection):
             if not known.path:
-                raise BadAddress("It lacks the path of the socket: unix:///run/redis.sock.")
+                raise BadAddress("The path of the socket is missing, as in unix:///run/redis.sock.")
             return cls(path=known.path, **common)
         tls = known.ssl_context.get() if isinstance(known, SSLConnection) else None
         return cls(host=known.host, port=known.port, tls=tls, **common)
@@ -102,9 +105,9 @@ class Address:
         return self.path or f"{self.host}:{self.port}"
 
     async def find(self) -> Address:
-        """The server to connect to: this one, or the master that the Sentinels name.
+        """Returns the server to connect to: this one, or the master that the Sentinels name.
 
-        Raises OSError when none of them names one.
+        Raises OSError if no Sentinel names one.
         """
         if self.sentinels is None:
             return self
@@ -123,8 +126,8 @@ class Address:
         return protocol
 
     def redacted(self, words: str) -> str:
-        """Words of the server without the password, which old ones repeat when they fail to
-        understand a command."""
+        """Returns a message of the server without the password. Old servers repeat commands that they do not
+        understand, and so the password."""
         return words.replace(self.password, "***") if self.password else words
 
 

@@ -1,4 +1,4 @@
-"""Asking Sentinels which Redis is the master."""
+"""Redis Sentinels, which know the server that is the master."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 PORT = 26379
 PATIENCE_S = 0.5
-"""For each of them: one that does not answer must not keep us from asking the next."""
+"""The time-out for each Sentinel. One that does not answer must not keep us from asking the next."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Sentinels:
         return f"the master of {self.service} at the Sentinels {hosts}"
 
     async def master(self) -> tuple[str, int]:
-        """Raises OSError when none of them names one."""
+        """Returns the host and port of the master. Raises OSError if no Sentinel names one."""
         retry = Retry(NoBackoff(), 0)
         patience = {"socket_timeout": PATIENCE_S, "socket_connect_timeout": PATIENCE_S}
         options = {**self.options, **patience, "retry": retry, "protocol": 2}
@@ -42,10 +42,11 @@ class Sentinels:
 
 
 def parse(rest: str, *, tls: bool) -> tuple[Sentinels, str]:
-    """What follows `redis+sentinel://`: the Sentinels, and the rest of the URL of any one Redis.
+    """Parse the part of a URL after `redis+sentinel://`. Returns the Sentinels, and the same part of a URL
+    for one Redis.
 
-    `[user:password@]host[:port],host[:port]…/service[/db]`, or `/db/service` as python-socketio has
-    it. The Sentinels' own password goes into the query: `?sentinel_username=…&sentinel_password=…`.
+    `[user:password@]host[:port],host[:port]…/service[/db]`, or `/db/service` as in python-socketio. The
+    Sentinels' own password goes into the query: `?sentinel_username=…&sentinel_password=…`.
     Raises ValueError.
     """
     parts = urlsplit("//" + rest)
@@ -63,7 +64,7 @@ def parse(rest: str, *, tls: bool) -> tuple[Sentinels, str]:
         if key in query
     }
     if tls:
-        # They have the certificates of the same authority.
+        # The Sentinels' certificates come from the same authority.
         known = parse_url(f"rediss://master?{urlencode(query)}")
         options |= {key: value for key, value in known.items() if key.startswith("ssl_")}
         options["ssl"] = True

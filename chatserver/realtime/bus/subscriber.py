@@ -14,7 +14,7 @@ _PING = command([b"PING"])
 
 
 class Subscriber(RedisConnection):
-    """Hands over each message as it comes, and each confirmation of a channel."""
+    """Passes on each message as it arrives, and each confirmation of a channel."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class Subscriber(RedisConnection):
         message: Callable[[bytes, bytes], None],
         confirmed: Callable[[bytes], None],
     ) -> None:
-        """`confirmed` gets each channel that Redis has subscribed or unsubscribed."""
+        """`confirmed` is called with each channel that Redis has subscribed or unsubscribed."""
         super().__init__(broken)
         self._message = message
         self._confirmed = confirmed
@@ -38,7 +38,7 @@ class Subscriber(RedisConnection):
         if kind == b"message":
             try:
                 self._message(answer[1], answer[2])
-            except Exception:  # the next message is handed over, whatever is wrong with this one
+            except Exception:  # the next message is passed on, whatever is wrong with this one
                 log.exception("a message from another node could not be handled")
         elif kind in (b"subscribe", b"unsubscribe"):
             self._confirmed(answer[1])

@@ -1,4 +1,4 @@
-"""The subscribed channels of the bus: those that are wanted here, and those that were a moment ago."""
+"""The channels of the bus that this node subscribes to. Each stays subscribed for a while after its last use."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..expiry_queue import ExpiryQueue
 from .pubsub import PubSub
 
 KEEP_FOR_S = 30.0
-"""How long a channel stays subscribed after its last use: most users come back. Much longer than a user
-may take to connect."""
+"""How long a channel stays subscribed after its last use, because most users come back. It must be much
+longer than a user takes to connect."""
 CONFIRM_S = 1.0
 """How long to wait for the confirmation of a channel."""
 
@@ -19,8 +19,8 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Subscriptions(Generic[K]):
-    """The channels of one sort, one for each key. A channel that is not wanted `keep_for_s` seconds after its
-    last use is unsubscribed."""
+    """The channels of one kind, one per key. A channel is unsubscribed if it is not wanted `keep_for_s`
+    seconds after its last use."""
 
     def __init__(
         self,
@@ -31,13 +31,13 @@ class Subscriptions(Generic[K]):
         keep_for_s: float,
         left: Callable[[K], None] = lambda key: None,
     ) -> None:
-        """`left(key)` is called when its channel is unsubscribed."""
+        """`left(key)` is called when the channel of the key is unsubscribed."""
         self._bus = bus
         self._channel = channel
         self._wanted = wanted
         self._left = left
         self._subscribed: dict[K, asyncio.Future[bool]] = {}
-        """Of each, whether Redis has confirmed it."""
+        """By key: the future of `Bus.subscribe`."""
         self._expiry = ExpiryQueue(keep_for_s, self.leave)
 
     def __contains__(self, key: K) -> bool:
@@ -47,20 +47,21 @@ class Subscriptions(Generic[K]):
         return len(self._subscribed)
 
     def subscribe(self, key: K) -> asyncio.Future[bool]:
-        """A use. True when all that is published from now on is received; False when the bus is away."""
-        # The user whom it is for may not come in after all.
+        """Use the channel. The future is True when everything published from then on is received, False if
+        the bus is down."""
+        # The channel must also expire if the connecting user is refused.
         self._expiry.keep(key)
         if key not in self._subscribed:
             self._subscribed[key] = self._bus.subscribe(self._channel(key))
         return self._subscribed[key]
 
     def keep(self, key: K) -> None:
-        """A use of a subscribed channel, maybe the last."""
+        """Record a use of a subscribed channel, possibly the last."""
         if key in self._subscribed:
             self._expiry.keep(key)
 
     def leave(self, key: K) -> None:
-        """Unsubscribe, unless the channel is wanted."""
+        """Unsubscribe unless the channel is wanted."""
         if key in self._subscribed and not self._wanted(key):
             del self._subscribed[key]
             self._bus.unsubscribe(self._channel(key))
@@ -68,7 +69,7 @@ class Subscriptions(Generic[K]):
 
 
 async def settled(confirmations: Iterable[asyncio.Future[bool]]) -> None:
-    """Return when Redis has confirmed them, or after a second."""
+    """Return when Redis has confirmed all of them, or after CONFIRM_S."""
     waiting = [confirmation for confirmation in confirmations if not confirmation.done()]
     if waiting:
         await asyncio.wait(waiting, timeout=CONFIRM_S)

@@ -1,4 +1,4 @@
-"""Rooms whose members are connected to several nodes."""
+"""Rooms that span several nodes."""
 
 from .cluster import Cluster
 

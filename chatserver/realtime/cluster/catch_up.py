@@ -1,4 +1,4 @@
-"""Decides when a node has to look for changes that it missed, and whether it may rely on what it remembers."""
+"""Decides when a node catches up, and whether it is in sync."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from ..rooms.sequencer import Unreadable
 log = structlog.get_logger(__name__)
 
 POLL_S = 1.0
-"""How often the record is asked while the bus is down."""
+"""The time between two catch-ups while the bus is down."""
 PAUSE_S = 0.1
 LONGEST_PAUSE_S = 4.0
-"""Between two looks. One that took more than a quarter of this has mostly waited, for the database or for
-rooms: a rest of four times as long could be a minute, without going by what is remembered here."""
+"""The longest pause between two catch-ups. The pause is four times as long as the catch-up took, but a
+catch-up that took more than a second mostly waited, for the database or for rooms. Without this limit the
+pause could be a minute, and until the next catch-up the node cannot rely on its memory."""
 BEAT_S = 0.25
 STALLED_S = 0.75
-"""With BEAT_S, less than others wait for an answer: whoever could not answer may have missed what it was
-asked."""
+"""BEAT_S and STALLED_S together are as long as other nodes wait for an acknowledgement. A node that stalled
+for longer may have missed a request."""
 UNNOTICED_S = 30.0
-"""How long it may take until it is noticed that something was not told: by the lease of a node that died,
-at the latest."""
+"""The longest time until a lost announcement is noticed. At the latest, the lease of a dead node shows it."""
 LATE_S = 10.0
-"""How long after the moment that it bears, by the database's clock, something may come to be on record."""
+"""How long after its timestamp, by the database's clock, a record may become readable."""
 
 
 class CatchUp:
-    """`look(seconds)` looks for what was missed: nothing that is on record since longer than that. It may
-    raise Unreadable. `up()`: whether the bus is."""
+    """Calls `look(seconds)` when the node may have missed something.
+
+    `look` reads what was stored in the last `seconds`, and may raise Unreadable. `up()` returns True while the
+    bus is up.
+    """
 
     def __init__(self, look: Callable[[float], Awaitable[None]], up: Callable[[], bool]) -> None:
         self._look = look
@@ -43,26 +46,25 @@ class CatchUp:
 
     @property
     def forgets(self) -> float:
-        """What was delivered before this moment (by the monotonic clock) is not looked for any more."""
+        """Catch-up no longer finds notices that were delivered before this moment of the monotonic clock."""
         return self._complete_until - LATE_S
 
     @property
     def in_sync(self) -> bool:
-        """Whether this node knows everything that happened on the other nodes.
+        """True if this node knows everything that happened on the other nodes.
 
-        False in a process that has just been woken up, until it has caught up: the other nodes have not
-        waited for it.
+        False after the process stalled, until it has caught up: the other nodes did not wait for it.
         """
         return self._caught_up and not self._stood_still()
 
     def missed(self) -> None:
-        """This node may have missed something."""
+        """Request a catch-up: this node may have missed something."""
         self._caught_up = False
         self._missed.set()
 
     async def run(self, missed: Callable[[], None]) -> None:
-        """Look whenever something may have been missed, until cancelled. `missed()` is called when this
-        process stood still."""
+        """Catch up whenever something may have been missed, until cancelled. `missed()` is called when this
+        process stalled."""
         beating = asyncio.create_task(self._beat(missed))
         try:
             while True:
@@ -72,7 +74,7 @@ class CatchUp:
                 read = await self._try_to_look(began - self._complete_until + LATE_S)
                 if read:
                     self._complete_until = max(self._complete_until, began)
-                # However often something is missed, about a fifth of the time goes into it at most.
+                # Catch-up takes at most about a fifth of the time, however often something is missed.
                 took = time.monotonic() - began
                 pause = min(max(PAUSE_S, 4 * took), LONGEST_PAUSE_S)
                 if read and self._up() and not self._missed.is_set():
@@ -89,8 +91,8 @@ class CatchUp:
             await self._look(seconds)
         except Unreadable:
             return False
-        except Exception:  # it is looked for again
-            log.exception("what was missed cannot be found")
+        except Exception:  # the next catch-up tries again
+            log.exception("the catch-up failed")
             return False
         return True
 
@@ -101,7 +103,7 @@ class CatchUp:
         while True:
             if self._stood_still():
                 seconds = round(time.monotonic() - self._beat_at, 1)
-                log.warning("the node stood still", seconds=seconds)
+                log.warning("the node stalled", seconds=seconds)
                 missed()
             self._beat_at = time.monotonic()
             if self._caught_up:

@@ -1,4 +1,4 @@
-"""The rooms that have applied everything that was in the log when a node last looked."""
+"""The rooms that have applied everything that the last catch-up found in the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WAIT_S = 0.2
 
 
 class CaughtUp:
-    """Knows the rooms that are still behind the offsets that the last look found."""
+    """The rooms that have reached the offsets that the last catch-up found."""
 
     def __init__(self) -> None:
         self._behind: dict[str, int] = {}
@@ -20,7 +20,7 @@ class CaughtUp:
         return room not in self._behind
 
     async def settled(self, behind: Mapping[str, int]) -> None:
-        """Return when each of these rooms has reached its offset, or after a moment; the others have
+        """Return when each of these rooms has reached its offset, or after WAIT_S. All other rooms have
         caught up."""
         self._behind = dict(behind)
         self._reached.clear()

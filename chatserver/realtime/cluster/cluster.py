@@ -1,9 +1,9 @@
 """Rooms whose members are connected to several nodes.
 
 A node subscribes to the channels of the rooms that have members on it, and of the users who are connected to
-it. A change is published on the channel of its room, and every node puts it in order by its offset. What the
-bus loses, and what happens while it is down, is read from the log and the database: only speed depends on
-the bus. messages.py describes the messages.
+it. Each update is published on the channel of its room, and every node applies updates in offset order. If
+the bus loses a message or is down, nodes read what they lack from the log and the database: only speed
+depends on the bus. messages.py describes the messages.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ from .messages import ALL, of_node, of_room, of_user
 from .receiver import ClusterReceiver
 
 SINGLY = 8
-"""A change that moves more users is published to all nodes; otherwise on the channel of each user."""
+"""The most users for whom an update is published on the channel of each. For more, it is published to all
+nodes."""
 
 
 class Cluster(Rooms):
-    """As Rooms, over all nodes. `node`: 16 hexadecimal characters, of this life of this process.
+    """Rooms across all nodes. `node` is 16 hexadecimal characters that identify this run of this process.
 
     `on_remote_message(room, offset, seq)` is called for each message that another node committed to a room
-    that is followed here.
+    that this node follows.
 
-    When the node may have missed something, it calls `catch_up_memberships(seconds)`, which reads what is on
-    record of users since so long, and then `catch_up_notices(seconds, caught_up_at)`, for what has no offset:
-    the rooms that are `caught_up` have applied all that was in the log at that moment (by the monotonic
-    clock). Both may raise Unreadable.
+    A catch-up first calls `catch_up_memberships(seconds)`, which reads the changes that the database has of
+    users in the last `seconds`. It then calls `catch_up_notices(seconds, caught_up_at)`, which does the same
+    for notices. By then, rooms for which `caught_up(room)` is true have applied all that the log had at the
+    moment `caught_up_at` of the monotonic clock. Both may raise Unreadable.
     """
 
     on_remote_message: Callable[[str, int, int], None]
     catch_up_memberships: Callable[[float], Awaitable[None]]
     catch_up_notices: Callable[[float, float], Awaitable[None]]
     on_lost: Callable[[], None] = staticmethod(lambda: None)
-    """Called when this node is cut off."""
+    """Called when the bus goes down, which cuts this node off from the others."""
 
     def __init__(self, source: LogSource, node: str) -> None:
         self._confirmations = Confirmations(node)
@@ -67,10 +68,10 @@ class Cluster(Rooms):
         self._user_channels: Subscriptions[str]
         self._contact_events: list[messages.ContactEvent] = []
         self.receiver = ClusterReceiver(self, node, self._confirmations)
-        """Receives the messages of the channels."""
+        """Gets every message that the bus delivers."""
 
     def connect(self, bus: PubSub) -> None:
-        """Before anybody comes in."""
+        """Call this before the first client connects."""
         self._bus = self._confirmations.bus = bus
         self._room_channels = Subscriptions(
             bus, of_room, self._members.__contains__, keep_for_s=KEEP_FOR_S, left=self._left_room
@@ -89,18 +90,18 @@ class Cluster(Rooms):
         return self._catch_up.in_sync
 
     async def keep_up(self) -> None:
-        """Look for what was missed whenever something may have been, until cancelled."""
+        """Catch up whenever this node may have missed something, until cancelled."""
         await self._catch_up.run(self.missed)
 
     def missed(self) -> None:
-        """This node may have missed something."""
+        """Request a catch-up: this node may have missed something."""
         for arrivals in self._arrivals.values():
             for arrival in arrivals:
                 arrival.complete = False
         self._catch_up.missed()
 
     def lost(self) -> None:
-        """The bus is down: this node neither receives nor reaches anything."""
+        """Called when the bus goes down: this node can neither receive nor publish."""
         self.on_lost()
         self._confirmations.fail_all()
         self.missed()
@@ -112,12 +113,12 @@ class Cluster(Rooms):
         behind: dict[str, int] = {}
         for room in rooms:
             last, offset = self.sequencer.last(room), positions.get(room)
-            # A room without a position has ended: the log has its last change.
+            # A room without a position was deleted: its last update is in the log.
             if last is not None and (offset is None or offset > last):
                 self.sequencer.look(room, offset or 0)
                 if offset is not None:
                     behind[room] = offset
-        # Users who were removed are out of their rooms before anything else is delivered there.
+        # First the rooms, so that removed users have left them before notices are delivered.
         await self._caught_up.settled(behind)
         await self.catch_up_notices(seconds, caught_up_at)
 
@@ -126,29 +127,29 @@ class Cluster(Rooms):
         self._confirmations.reached(room, offset)
 
     def caught_up(self, room: str) -> bool:
-        """Whether everything that the last look found of the room is applied here."""
+        """True if this node has applied everything that the last catch-up found in the log of the room."""
         return room in self._caught_up
 
     def followed(self) -> list[str]:
-        """The rooms that this node follows."""
+        """Returns the rooms that this node follows."""
         return self.sequencer.rooms()
 
     def reached(self, room: str, offset: int) -> bool | None:
-        """Whether the changes of the room up to `offset` count as applied here; None when the room is
-        not followed here."""
+        """True if the room's updates up to `offset` are applied here. None if this node does not follow the
+        room."""
         if room not in self.sequencer:
             return None
         last = self.sequencer.last(room)
         return last is not None and last >= offset
 
     def found(self, room: str, offset: int, update: RoomUpdate) -> None:
-        """Apply what the catch-up found about users that no node announced to this one."""
+        """Apply an update about users that the catch-up found and that was not announced to this node."""
         if room in self.sequencer:
             update.apply(self, room)
         else:
             self._offer(room, offset, update)
 
-    # --- coming and going -----------------------------------------------------------------------
+    # --- users connect and disconnect -----------------------------------------------------------
 
     def arriving(self, user_id: str) -> Arrival:
         self._user_channels.subscribe(user_id)
@@ -163,7 +164,7 @@ class Cluster(Rooms):
             subscribed.add_done_callback(self._user_subscribed_late)
 
     def _user_subscribed_late(self, subscribed: asyncio.Future[bool]) -> None:
-        """The channel is subscribed only now: what moved the user before is on record."""
+        """Catch up: updates that moved the user before the channel was subscribed were not received."""
         if not subscribed.cancelled() and subscribed.result():
             self.missed()
 
@@ -179,7 +180,7 @@ class Cluster(Rooms):
                 subscribed.add_done_callback(partial(self._room_subscribed_late, room))
         unknown = [room for room in rooms if self.sequencer.last(room) is None]
         if unknown:
-            # After the channel is subscribed: what is not in the log yet will be received.
+            # Only after the channel is subscribed: an update that the log does not have yet will be received.
             positions = await self._source.positions(unknown)
             for room in unknown:
                 if room in positions:
@@ -188,7 +189,7 @@ class Cluster(Rooms):
                     self._has_ended(room)
 
     def _has_ended(self, room: str) -> None:
-        """It was there a moment ago."""
+        """Called when a room was deleted after the rooms of a connecting user were read."""
         for arrivals in self._arrivals.values():
             for arrival in arrivals:
                 arrival.changes[room] = False
@@ -205,7 +206,7 @@ class Cluster(Rooms):
     def admit(self, room: str, user_ids: Iterable[str]) -> None:
         user_ids = list(user_ids)
         super().admit(room, user_ids)
-        # From here on, for those on the way in as well: they come into a room that goes on.
+        # Users who are still connecting must not miss later updates, so the room's channel is needed now.
         if any(user_id in self._arrivals for user_id in user_ids):
             self._host(room)
 
@@ -219,7 +220,7 @@ class Cluster(Rooms):
         self._room_channels.keep(room)
 
     def _room_subscribed_late(self, room: str, subscribed: asyncio.Future[bool]) -> None:
-        """The channel is subscribed only now: what was published before is in the log."""
+        """Read the log for updates that were published before the channel was subscribed."""
         if not subscribed.cancelled() and subscribed.result():
             self.sequencer.look(room)
 
@@ -228,7 +229,7 @@ class Cluster(Rooms):
         self._caught_up.left(room)
         self._confirmations.left(room)
 
-    # --- changes --------------------------------------------------------------------------------
+    # --- updates --------------------------------------------------------------------------------
 
     def tell(self, room: str, offset: int, update: RoomUpdate, *, seq: int = 0) -> None:
         began = self.sequencer.last(room)
@@ -255,9 +256,9 @@ class Cluster(Rooms):
                 self.sequencer.forget(room)
 
     def apply_for_users(self, room: str, offset: int, update: RoomUpdate) -> None:
-        """Apply a change from the channel of a user, for a room that this node may not follow."""
+        """Apply an update from the channel of a user. This node may not follow the room."""
         if any(self.sockets_of(user_id) for user_id in update.concerning()):
-            # They are looking up their rooms just now, and may have looked before this.
+            # Users who are connecting may have read their rooms before this update was committed.
             update.mark(room, self._arrivals)
             began = self.sequencer.last(room)
             self._offer(room, offset, update)
@@ -266,8 +267,10 @@ class Cluster(Rooms):
     def _see_to_skipped(
         self, room: str, offset: int, update: RoomUpdate, began: int | None
     ) -> None:
-        """If the room began here behind this change, or is about to, the sequencer skips the change: the
-        catch-up then finds the users whom it brings in."""
+        """Request a catch-up if the sequencer skips this update, which adds users who are connected here.
+
+        The sequencer skips the update if the room starts on this node at a later offset.
+        """
         skipped = room in self.sequencer and (began is None or began >= offset)
         if skipped and any(
             user_id in self._sockets and not self.hosts(user_id, room)
@@ -282,7 +285,7 @@ class Cluster(Rooms):
     async def confirmed(self, room: str, offset: int) -> None:
         await self._confirmations.moved(room, offset)
 
-    # --- notices: what has no offset -------------------------------------------------------------
+    # --- notices and signals, which have no offset -----------------------------------------------
 
     def emit(self, room: str, event_name: str, payload: Any, *, notice: str) -> None:
         packet = event(event_name, payload)
@@ -297,7 +300,7 @@ class Cluster(Rooms):
         return notice in self._notices
 
     def deliver_missed_notice(self, room: str, name: str, payload: Any, *, notice: str) -> None:
-        """Deliver a notice that the catch-up found, unless it was delivered here; volatile."""
+        """Deliver a notice that the catch-up found, unless it was delivered here already. It is volatile."""
         self.deliver_notice(room, notice, event(name, payload, volatile=True))
 
     def signal(self, name: str, data: Any, *, room: str | None) -> None:
@@ -320,14 +323,14 @@ class Cluster(Rooms):
         self._contact_events.append((rooms, event, payload, user_id, number))
 
     def knows(self, user_id: str, number: int) -> bool:
-        """Whether the user's contacts here know this event, or a later one."""
+        """True if this event about the user, or a later one, was delivered to the user's contacts here."""
         return self._states.knows(user_id, number)
 
     def deliver_state(
         self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None:
-        """Deliver what another node emitted to the user's contacts, or what the catch-up found, to those
-        here who do not know it yet."""
+        """Deliver an event about a user to the user's contacts here, unless this event or a later one was
+        delivered already."""
         if self._states.is_news(user_id, number, event):
             self.deliver_to_contacts(rooms, event, payload, user_id=user_id)
 

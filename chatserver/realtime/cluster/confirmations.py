@@ -1,4 +1,4 @@
-"""What nodes confirm to each other: that they have applied a change that moves users into or out of a room."""
+"""Nodes confirm to each other that they have applied an update that moves users into or out of a room."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .messages import encode_ack, encode_update, of_node, of_room
 
 
 class Confirmations(Acknowledgements):
-    """The requests of this node, and those of other nodes that wait until a room here reaches an offset."""
+    """The requests of this node, and requests of other nodes that wait until a room here reaches an offset."""
 
     bus: PubSub
 
@@ -21,7 +21,7 @@ class Confirmations(Acknowledgements):
         self._waiting: dict[str, list[tuple[int, str, bytes]]] = {}
 
     def move(self, room: str, offset: int, update: bytes) -> None:
-        """Publish a change to all nodes that follow the room; they are to confirm it."""
+        """Publish an update to all nodes that follow the room, and request their confirmation."""
         node = self._node.encode()
         move = self.request(
             self.bus, of_room(room), lambda number: encode_update(node, offset, update, number)
@@ -30,7 +30,7 @@ class Confirmations(Acknowledgements):
         move.add_done_callback(lambda _: self._moves.pop((room, offset), None))
 
     async def moved(self, room: str, offset: int) -> None:
-        """Return when all nodes have confirmed it, or after a second."""
+        """Return when all nodes have confirmed the update, or after a second."""
         if (move := self._moves.get((room, offset))) is not None:
             await asyncio.wait([move])
 
@@ -41,7 +41,7 @@ class Confirmations(Acknowledgements):
             self.bus.publish(of_node(node), encode_ack(self._node.encode(), request))
 
     def ack_when_reached(self, room: str, offset: int, node: str, request: bytes) -> None:
-        """Acknowledge when the room has reached the offset, or is not followed here any more."""
+        """Acknowledge when the room reaches the offset, or when this node stops following it."""
         self._waiting.setdefault(room, []).append((offset, node, request))
 
     def reached(self, room: str, offset: int) -> None:

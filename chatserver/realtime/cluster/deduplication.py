@@ -1,16 +1,16 @@
-"""Remembers what was delivered outside the order of a room, so that the catch-up delivers nothing twice,
-and nothing that a later change has replaced."""
+"""Remembers the notices that were delivered. Catch-up then delivers no notice twice, and no state that a
+later one has replaced."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
 MAX_REMEMBERED = 50_000
-"""Entries of each kind; the oldest are forgotten first."""
+"""The most entries of each kind. The oldest are forgotten first."""
 
 
 class SeenNotices:
-    """The notices that were delivered, each of them once."""
+    """The ids of the notices that were delivered."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, float] = OrderedDict()
@@ -19,8 +19,8 @@ class SeenNotices:
         return notice in self._seen
 
     def first(self, notice: str, at: float, forget: float) -> bool:
-        """Note that the notice is delivered, `at`, and forget those from before `forget`. False when it
-        was delivered already."""
+        """Record that the notice is delivered `at` this time, and forget notices from before `forget`.
+        Returns False if the notice was delivered already."""
         seen = self._seen
         if notice in seen:
             return False
@@ -31,18 +31,18 @@ class SeenNotices:
 
 
 class LatestStates:
-    """The last state of each user that was delivered. The changes of a user have growing numbers."""
+    """The last state of each user that was delivered. Changes of a user have increasing numbers."""
 
     def __init__(self) -> None:
         self._latest: OrderedDict[str, tuple[int, str]] = OrderedDict()
 
     def knows(self, user_id: str, number: int) -> bool:
-        """Whether this change, or a later one, was delivered."""
+        """True if this change, or a later one, was delivered."""
         return self._latest.get(user_id, (-1, ""))[0] >= number
 
     def is_news(self, user_id: str, number: int, state: str) -> bool:
-        """Note the change. False when this change or a later one was delivered, or when the last change
-        that was delivered had the same state."""
+        """Record the change. Returns False if this change or a later one was delivered already, or if the
+        state is the same as the last one that was delivered."""
         last, before = self._latest.get(user_id, (-1, ""))
         if number <= last:
             return False

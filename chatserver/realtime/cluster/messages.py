@@ -1,18 +1,18 @@
-"""The messages of nodes about rooms, as bytes. They travel over Redis between nodes of different versions.
+"""The messages that nodes send each other about rooms, encoded as bytes. The nodes may run different versions.
 
-Each message begins with its kind, the node that sends it, and the number of its request; a message that
-asks for no acknowledgement has eight zeros there. Numbers and offsets have eight hexadecimal digits. Updates
-are JSON, as RoomUpdate encodes them; packets are the bytes that leave for the sockets.
+The header of a message is its kind, the node that sends it, and a request number. A message that requests no
+acknowledgement has eight zeros there. Numbers and offsets have eight hexadecimal digits. Updates are JSON, as
+RoomUpdate encodes them; packets are the bytes that sockets receive.
 
-| kind | channel | behind the head | |
+| kind | channel | body | meaning |
 |---|---|---|---|
-| `m` | `r:<room>` | offset, seq, packet | a change of the room that is nothing but a packet |
-| `s` | `r:<room>` | offset, update | any other change; a request if it moves users |
-| `u` | `u:<user>`, `all` | room, new line, offset, update | the same, for nodes that do not follow the room |
-| `e` | `r:<room>` | notice, new line, packet | a notice: it has an id and no offset |
-| `g` | `r:<room>`, `all` | name and data, as JSON | a signal for handlers; on `all` it is a request |
+| `m` | `r:<room>` | offset, seq, packet | an update whose only effect is a packet |
+| `s` | `r:<room>` | offset, update | any other update; a request if it moves users |
+| `u` | `u:<user>`, `all` | room, new line, offset, update | an update for nodes that may not follow the room |
+| `e` | `r:<room>` | notice, new line, packet | a notice, which has an id and no offset |
+| `g` | `r:<room>`, `all` | name and data, as JSON | a signal for handlers; may be a request on `all` |
 | `p` | `all` | JSON: a list of rooms, event, payload, user and number | events about users, for their contacts |
-| `y` | `n:<node>` | number | acknowledges the request of this number |
+| `y` | `n:<node>` | number | acknowledges the request with this number |
 
 A node subscribes to `r:<room>` for the rooms that have members on it, `u:<user>` for the users who are
 connected to it, its own `n:<node>`, and `all`.
@@ -31,7 +31,7 @@ KIND = slice(0, 1)
 NODE = slice(1, 17)
 REQUEST = slice(17, 25)
 OFFSET = slice(25, 33)
-"""In messages of the kinds whose body begins with an offset."""
+"""In the kinds whose body starts with an offset."""
 _SEQ = slice(33, 41)
 _BODY = 25
 _PACKET = 41
@@ -41,11 +41,11 @@ NO_REQUEST = b"00000000"
 
 ALL = "all"
 SUBJECT = slice(2, None)
-"""In the name of any other channel: its room, user or node."""
+"""The part of any other channel's name that is its room, user or node."""
 
 ContactEvent = tuple[list[str], str, Any, str, int]
-"""Rooms, an event and its payload, the user whom it is about and who does not receive it, and its number
-among the events about that user."""
+"""Rooms, an event, its payload, the user whom it concerns, and the event's number among those of this user.
+The user's own sockets do not receive it."""
 
 
 def of_room(room: str) -> str:

@@ -1,4 +1,4 @@
-"""Receives what the other nodes publish, and applies it to the rooms of this node."""
+"""Receives the messages of other nodes and applies them to the rooms of this node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG_EVERY_S = 10.0
 
 
 class ReceivingRooms(Protocol):
-    """What the messages of other nodes are applied to: the rooms of this node (see Cluster)."""
+    """The rooms of this node, to which messages are applied (see Cluster)."""
 
     sequencer: Sequencer
     on_remote_message: Callable[[str, int, int], None]
@@ -37,7 +37,7 @@ class ReceivingRooms(Protocol):
 
 
 class ClusterReceiver:
-    """Applies the messages of one node's channels."""
+    """Applies the messages of all channels that this node subscribes to."""
 
     def __init__(self, rooms: ReceivingRooms, node: str, confirmations: Confirmations) -> None:
         self._rooms = rooms
@@ -56,17 +56,17 @@ class ClusterReceiver:
         }
 
     def receive(self, channel: str, message: bytes) -> None:
-        """Take a message of a channel; it may be from this node itself."""
+        """Apply a message of a channel. Redis delivers this node's own messages, too."""
         try:
             if message[NODE] != self._me:
                 self._kinds[message[KIND]](channel, message)
             elif message[REQUEST] != NO_REQUEST:
-                # Redis counts this node among those that received the request.
+                # Redis counts this node among the receivers of the request.
                 self._acknowledge(channel, message)
-        except Exception:  # it is from a node of another version, or not from a node
+        except Exception:  # the sender runs another version, or is not a node
             if (at := time.monotonic()) >= self._log_again_at:  # there may be many
                 self._log_again_at = at + LOG_EVERY_S
-                log.exception("what was said between the nodes is not understood", channel=channel)
+                log.exception("a message on the bus cannot be understood", channel=channel)
             self._rooms.missed()
 
     def _packet(self, channel: str, message: bytes) -> None:
@@ -102,7 +102,7 @@ class ClusterReceiver:
         self._confirmations.acknowledged(messages.decode_ack(message))
 
     def _acknowledge(self, channel: str, message: bytes) -> None:
-        """Acknowledge a request: if it is a change, when it has been applied here."""
+        """Acknowledge a request. An update is acknowledged when it has been applied here."""
         node, request = message[NODE].decode(), message[REQUEST]
         if message[KIND] == b"s":
             room, offset = channel[SUBJECT], int(message[OFFSET], 16)

@@ -1,1 +1,1 @@
-"""The rooms of a node: their members, and the order in which each room's log is applied."""
+"""The rooms of a node: their members, and the sequencer that applies each room's log in order."""

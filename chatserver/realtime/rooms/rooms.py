@@ -1,4 +1,4 @@
-"""Rooms of sockets on this node, and the users who are members of them."""
+"""The rooms of one node: their sockets, and the users who are members."""
 
 from __future__ import annotations
 
@@ -14,71 +14,74 @@ _DISCONNECT = Packet(b"1")
 
 
 class Reason(Protocol):
-    """Why a socket is closed."""
+    """The reason why the server closes a socket."""
 
     @property
     def code(self) -> str: ...
 
     def wire(self) -> dict[str, Any]:
-        """The payload of the event `error` for the client."""
+        """Returns the payload of the `error` event that the client receives."""
 
 
 class Arrival:
-    """A user who is connecting: what changes for the user while the server reads the user's rooms."""
+    """A user who is connecting. Collects changes of the user's memberships while the server reads the user's
+    rooms from the database."""
 
     __slots__ = ("changes", "complete", "revoked")
 
     def __init__(self) -> None:
         self.changes: dict[str, bool] = {}
+        """By room: True if the user joined it, False if the user left it."""
         self.revoked: Reason | None = None
-        """Why the user may not come in after all; None while nothing forbids it."""
+        """The reason to refuse the user after all, or None."""
         self.complete = True
-        """Whether `changes` has every change since the user began to arrive."""
+        """False if `changes` may lack a change from after the user started to connect."""
 
 
 class Rooms:
-    """Rooms, and the membership of every user who has a socket here.
+    """The rooms of this node, and the memberships of every user who has a socket here.
 
-    A user is a member of rooms; a socket may leave a room (and receives nothing of it then) while
-    the user stays a member. All methods act at once; what is emitted is in order.
+    Users are members of rooms. A single socket may leave a room while its user stays a member; the socket
+    then receives nothing from the room. Methods that are not coroutines take effect immediately, and sockets
+    receive packets in the order of the calls.
     """
 
     def __init__(
         self, source: LogSource, reached: Callable[[str, int], None] = lambda room, offset: None
     ) -> None:
-        """`reached(room, offset)` is called when all up to `offset` has been applied."""
+        """`reached(room, offset)` is called when all updates up to `offset` have been applied."""
         self.sequencer = Sequencer(self, source, reached)
         self._rooms: dict[str, set[Connection]] = {}
         self._sockets: dict[str, set[Connection]] = {}
         self._memberships: dict[str, set[str]] = {}
         self._arrivals: dict[str, list[Arrival]] = {}
         self._members: dict[str, int] = {}
-        """How many members of a room are connected here."""
+        """By room: the number of members who are connected here."""
         self._handlers: dict[str, Callable[[Any], None]] = {}
 
     @property
     def in_sync(self) -> bool:
-        """Whether this node knows everything that happened on the other nodes."""
+        """True if this node knows everything that happened on the other nodes."""
         return True
 
-    # --- coming and going -----------------------------------------------------------------------
+    # --- users connect and disconnect -----------------------------------------------------------
 
     def arriving(self, user_id: str) -> Arrival:
-        """Note all changes for the user from now until `enter` or `abort_arrival`. To be called before
-        the user and the user's rooms are read from the database, so that no change is lost between."""
+        """Collect changes of the user's memberships until `enter` or `abort_arrival`. Call this before
+        reading the user and the user's rooms from the database, so that no change is lost in between."""
         arrival = Arrival()
         self._arrivals.setdefault(user_id, []).append(arrival)
         return arrival
 
     async def reachable(self, user_id: str) -> None:
-        """Return when changes for the user reach this node. To be awaited before the user's rooms are
-        read from the database."""
+        """Return when this node receives updates that concern the user. Await this before reading the
+        user's rooms from the database."""
 
     async def prepare(self, rooms: Iterable[str]) -> None:
-        """Return when all changes of these rooms reach this node; to be awaited before `enter`."""
+        """Return when this node receives all updates of these rooms. Await this before `enter`."""
 
     def abort_arrival(self, user_id: str, arrival: Arrival) -> None:
-        """The user did not come in."""
+        """Stop collecting changes: the user was refused or has disconnected."""
         arrivals = self._arrivals[user_id]
         arrivals.remove(arrival)
         if not arrivals:
@@ -96,7 +99,7 @@ class Rooms:
         for room in now - before:
             self._come(room)
         for room in before - now:
-            # The user was removed, and the change has not reached this node: take the other sockets out, too.
+            # The user was removed, and the update has not reached this node: the user's other sockets leave, too.
             for socket in self._sockets[user_id]:
                 self.part(socket, room)
             self._go(room)
@@ -149,7 +152,7 @@ class Rooms:
                 self._go(room)
 
     def empty(self, room: str) -> list[str]:
-        """Take all members out of the room. Returns those who are connected here."""
+        """Remove all members from the room. Returns the members who are connected here."""
         members = [user_id for user_id, rooms in self._memberships.items() if room in rooms]
         self.expel(room, {*members, *self._arrivals})
         return members
@@ -166,10 +169,10 @@ class Rooms:
             self._leave_off(room)
 
     def _host(self, room: str) -> None:
-        """The first member of the room is here."""
+        """Called when the first member of the room connects here."""
 
     def _leave_off(self, room: str) -> None:
-        """The last member of the room has gone."""
+        """Called when the room has no member left here."""
         self.sequencer.forget(room)
 
     def disconnect(self, user_id: str, reason: Reason) -> None:
@@ -179,7 +182,7 @@ class Rooms:
             self.dismiss(connection, reason)
 
     def dismiss(self, connection: Connection, reason: Reason) -> None:
-        """Send the reason to a socket, and close it: its client does not reconnect by itself."""
+        """Send the reason to a socket and close it. The client does not reconnect by itself."""
         session = connection.session
         session.emit(event("error", reason.wire()))
         session.emit(_DISCONNECT)
@@ -189,20 +192,20 @@ class Rooms:
 
     @property
     def users(self) -> int:
-        """How many users have a socket here."""
+        """The number of users who have a socket here."""
         return len(self._sockets)
 
     @property
     def hosted(self) -> int:
-        """How many rooms have members connected here."""
+        """The number of rooms that have members connected here."""
         return len(self._members)
 
     def user_ids(self) -> list[str]:
-        """The users who are connected here, or connecting."""
+        """Returns the users who are connected or connecting here."""
         return list({**self._sockets, **self._arrivals})
 
     def sockets_of(self, user_id: str) -> int:
-        """How many sockets a user has here, with those that are connecting."""
+        """Returns the number of the user's sockets here, including sockets that are still connecting."""
         arrivals, sockets = self._arrivals.get(user_id, ()), self._sockets.get(user_id, ())
         return len(arrivals) + len(sockets)
 
@@ -212,12 +215,12 @@ class Rooms:
     def rooms_of(self, user_id: str) -> Iterable[str]:
         return tuple(self._memberships.get(user_id, ()))
 
-    # --- changes and deliveries -----------------------------------------------------------------
+    # --- updates and deliveries -----------------------------------------------------------------
 
     def tell(self, room: str, offset: int, update: RoomUpdate, *, seq: int = 0) -> None:
-        """Announce a change of the room. It is applied after all changes with a lower offset.
+        """Announce an update of the room. It is applied after all updates with a lower offset.
 
-        `seq`: the number of messages in the room by then, if the change is a message.
+        `seq`: the message's number in the room if the update is a new message, otherwise 0.
         """
         self._offer(room, offset, update)
 
@@ -228,16 +231,16 @@ class Rooms:
                 self.sequencer.forget(room)
 
     def behind(self, room: str, after: int, known: int) -> None:
-        """The log has changes up to `known`; those up to `after` were offered here."""
+        """Have the sequencer read the log, which has updates up to `known`. Those up to `after` were offered
+        here."""
         if room in self._members:
             self.sequencer.behind(room, after, known)
 
     async def confirmed(self, room: str, offset: int) -> None:
-        """Return when all nodes that follow the room have applied `offset`; after a second at the
-        latest."""
+        """Return when all nodes that follow the room have applied `offset`, or after a second."""
 
     def on(self, name: str, handler: Callable[[Any], None]) -> None:
-        """Call the handler with the data of each signal of this name, in an update or from another node."""
+        """Register the handler for signals of this name, which arrive in updates and from other nodes."""
         self._handlers[name] = handler
 
     def handle(self, name: str, data: Any) -> None:
@@ -245,10 +248,10 @@ class Rooms:
             handler(data)
 
     def signal(self, name: str, data: Any, *, room: str | None) -> None:
-        """Call the handlers on the other nodes that have members of the room; without a room, on all."""
+        """Call the handlers on the other nodes that follow the room, or on all other nodes if it is None."""
 
     async def signalled(self, name: str, data: Any) -> None:
-        """Call the handlers on all other nodes; return when they have run, after a second at the latest."""
+        """Call the handlers on all other nodes. Return when they have run, or after a second."""
 
     def deliver(self, room: str, packet: Packet) -> None:
         for connection in self._rooms.get(room, ()):
@@ -267,7 +270,7 @@ class Rooms:
     def emit_to_contacts(
         self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None:
-        """To every socket in any of the rooms once, but not to the user's own."""
+        """Emit once to every socket in any of the rooms, except the user's own sockets."""
         self.deliver_to_contacts(rooms, event, payload, user_id=user_id)
 
     def deliver_to_contacts(

@@ -1,8 +1,8 @@
-"""Delivers the changes of each room in the order of its log: none is missing, none comes twice.
+"""Applies the updates of each room in offset order, each exactly once.
 
-A change that comes too early waits in a reorder buffer for those before it. What does not come within
-REORDER_WAIT_S is read from the log. It makes no difference whether a change was made here, was announced
-by another node, or was read from the log.
+An update that arrives early waits in a reorder buffer. If a missing update does not arrive within
+REORDER_WAIT_S, the sequencer reads it from the log. Updates are treated alike, whether this node committed
+them, another node announced them, or they were read from the log.
 """
 
 from __future__ import annotations
@@ -19,29 +19,26 @@ from .update import RoomState, RoomUpdate
 log = structlog.get_logger(__name__)
 
 REORDER_WAIT_S = 0.05
-"""How long a gap may last before the log is read: a change and what overtook it are milliseconds apart."""
+"""How long a gap may last before the log is read. Updates that overtake each other are milliseconds apart."""
 RETRY_S = 0.5
 PAGE = 500
-"""Changes in one reading."""
+"""The most updates that one read returns."""
 MAX_EMPTY_READS = 9
-"""Reads that find nothing, each after twice the time of the last. When one more finds nothing, the
-announcement is discarded: the database was restored to an earlier state, or the announcement was wrong.
-About 25 s."""
+"""Reads that may fail to find an announced update. The pause doubles after each of them, to about 25 s in
+all. If the next read also fails to find it, the announcement is discarded: it was wrong, or the database
+was restored to an earlier state."""
 READERS = 32
-"""Gaps that are read at once: after an outage many rooms have one."""
+"""The most gaps that are read at the same time. After an outage many rooms have one."""
 
 
 class LogSource(Protocol):
     """Reads the log of rooms."""
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
-        """The offset of each room; those that have ended are left out. Raises Unreadable."""
+        """Returns the last offset of each room, without the rooms that were deleted. Raises Unreadable."""
 
     async def after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
-        """The changes with a higher offset, in order: the first PAGE of them.
-
-        Raises Unreadable when the log cannot be read now.
-        """
+        """Returns the first PAGE updates with a higher offset, in order. Raises Unreadable."""
 
 
 class Unreadable(Exception):
@@ -53,30 +50,30 @@ class _Sequence:
 
     def __init__(self, last: int | None) -> None:
         self.last = last
-        """The offset that was applied last; None until the position of the room is known."""
+        """The last offset that was applied; None until `begin` sets the room's position."""
         self.known = 0
-        """The highest offset that is known to exist."""
+        """The highest offset that the log is known to have."""
         self.early: dict[int, RoomUpdate] = {}
         self.timer: asyncio.TimerHandle | None = None
         self.filling = False
         self.again = False
-        """Read once more: the read under way may have begun too early."""
+        """True if the log must be read once more, because the current read may have started too early."""
         self.empty_reads = 0
-        """How often in a row a read did not find what should be there."""
+        """The number of reads in a row that did not find a missing update."""
 
     @property
     def lacks(self) -> bool:
-        """Whether a change is missing: one that is known to exist, or one before those that came early."""
+        """True if an update is missing: one that is known to exist, or one before those that arrived early."""
         return bool(self.early) or (self.last is not None and self.known > self.last)
 
 
 class Sequencer:
-    """One sequence of changes for each room that is followed here."""
+    """The sequences of updates of all rooms that this node follows."""
 
     def __init__(
         self, state: RoomState, source: LogSource, reached: Callable[[str, int], None]
     ) -> None:
-        """`reached(room, offset)` is called when all up to `offset` has been applied."""
+        """`reached(room, offset)` is called when all updates up to `offset` have been applied."""
         self._state = state
         self._source = source
         self._reached = reached
@@ -85,9 +82,9 @@ class Sequencer:
         self._readers = asyncio.Semaphore(READERS)
         self._closed = False
         self.readings = 0
-        """How often changes were read from the log because they did not come."""
+        """How often the log was read for updates that did not arrive."""
 
-    # --- rooms come and go ----------------------------------------------------------------------
+    # --- following rooms ------------------------------------------------------------------------
 
     def __contains__(self, room: str) -> bool:
         return room in self._sequences
@@ -101,15 +98,15 @@ class Sequencer:
 
     @property
     def lacking(self) -> int:
-        """How many rooms wait for a change that is under way or is being read."""
+        """The number of rooms that wait for a missing update."""
         return sum(1 for sequence in self._sequences.values() if sequence.lacks or sequence.filling)
 
     def expect(self, room: str) -> None:
-        """Keep the changes that come until `begin` tells the position of the room."""
+        """Buffer the room's updates until `begin` sets its position."""
         self._sequences.setdefault(room, _Sequence(None))
 
     def begin(self, room: str, last: int) -> None:
-        """Apply the changes after `last`. A room that has begun goes on as it was."""
+        """Start to apply the updates after `last`. Does nothing if the room has a position already."""
         sequence = self._sequences.setdefault(room, _Sequence(None))
         if sequence.last is None:
             sequence.last = last
@@ -130,10 +127,11 @@ class Sequencer:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    # --- changes come ---------------------------------------------------------------------------
+    # --- updates arrive -------------------------------------------------------------------------
 
     def offer(self, room: str, offset: int, update: RoomUpdate) -> None:
-        """Take a change, and apply it when all before it are. A room that is not followed begins with it."""
+        """Apply the update when all updates before it are applied. A room that is not followed starts with
+        this update."""
         sequence = self._sequences.get(room)
         if sequence is None:
             sequence = self._sequences[room] = _Sequence(offset - 1)
@@ -147,7 +145,8 @@ class Sequencer:
             self._wait(room, sequence)
 
     def behind(self, room: str, after: int, known: int) -> None:
-        """The log has changes up to `known`. A room that is not followed begins after `after`."""
+        """Wait for the updates up to `known`, then read them from the log if they have not arrived. A room
+        that is not followed starts after `after`."""
         sequence = self._sequences.get(room)
         if sequence is None:
             sequence = self._sequences[room] = _Sequence(after)
@@ -156,7 +155,8 @@ class Sequencer:
             self._wait(room, sequence)
 
     def look(self, room: str, known: int = 0) -> None:
-        """Read at once what the log has beyond what was applied, up to `known` at least."""
+        """Read the updates that are not applied yet from the log, without waiting for them to arrive. The
+        log has updates up to `known` at least."""
         sequence = self._sequences.get(room)
         if sequence is not None:
             sequence.known = max(sequence.known, known)
@@ -164,7 +164,7 @@ class Sequencer:
             self._fill(room)
 
     def _go_on(self, room: str, sequence: _Sequence) -> None:
-        """Apply the waiting changes that are next. If one is missing behind them, a new wait begins."""
+        """Apply the buffered updates that are next. Start a new wait if another one is missing after them."""
         if sequence.filling or not self._apply_waiting(room, sequence):
             return
         if sequence.timer is not None:
@@ -174,7 +174,7 @@ class Sequencer:
             self._wait(room, sequence)
 
     def _apply_waiting(self, room: str, sequence: _Sequence) -> bool:
-        """Returns whether the room is still followed: a change that was applied may have emptied it."""
+        """Returns False if the room is not followed any more, because an update removed its last member."""
         assert sequence.last is not None  # noqa: S101
         early = sequence.early
         while (update := early.pop(sequence.last + 1, None)) is not None:
@@ -190,8 +190,8 @@ class Sequencer:
         sequence.empty_reads = 0
         try:
             update.apply(self._state, room)
-        except Exception:  # the room goes on with the next
-            log.exception("a change could not be told", room=room, offset=offset)
+        except Exception:  # the room continues with the next update
+            log.exception("a room update could not be applied", room=room, offset=offset)
         self._reached(room, offset)
 
     # --- gaps -----------------------------------------------------------------------------------
@@ -229,12 +229,12 @@ class Sequencer:
                     return
                 if not self._apply_waiting(room, sequence):
                     return
-                # Not until nothing is found: in a busy room there would always be more to read.
+                # A short page is enough: in a busy room every read finds something.
                 if len(found) < PAGE and not sequence.again:
                     break
         except Unreadable:
             pause = RETRY_S * random.uniform(0.5, 1)
-        except Exception:  # the room goes on with what comes next
+        except Exception:  # the room skips the gap and continues with the next update
             log.exception("a gap could not be filled", room=room, after=sequence.last)
             reached = min(sequence.early, default=sequence.known + 1) - 1
             sequence.last = max(sequence.last, reached)
@@ -244,13 +244,17 @@ class Sequencer:
             self._rest(room, sequence, pause)
 
     def _rest(self, room: str, sequence: _Sequence, pause: float) -> None:
-        """After a read: wait for what the log does not have yet, longer each time."""
+        """After a read, wait for what the log does not have yet. The wait doubles each time."""
         if pause:
             self._wait(room, sequence, pause)
         elif self._apply_waiting(room, sequence) and sequence.lacks:
             sequence.empty_reads += 1
             if sequence.empty_reads > MAX_EMPTY_READS:
-                log.warning("what was told of is not on record", room=room, after=sequence.last)
+                log.warning(
+                    "discarded an announcement of an update that is not in the log",
+                    room=room,
+                    after=sequence.last,
+                )
                 sequence.early.clear()
                 sequence.known = sequence.empty_reads = 0
             else:

@@ -1,4 +1,4 @@
-"""One change of a room: who joins it, who leaves it, and what its sockets receive."""
+"""Room updates: the effects of one log entry on a room."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..engine.packet import Packet, event
 
 
 class RoomState(Protocol):
-    """What an update is applied to: rooms of sockets (see Rooms)."""
+    """The rooms that an update is applied to (see Rooms)."""
 
     def deliver(self, room: str, packet: Packet) -> None: ...
     def deliver_to_user(self, user_id: str, packet: Packet) -> None: ...
@@ -22,14 +22,17 @@ class RoomState(Protocol):
 
 
 class PendingChanges(Protocol):
-    """The changes for a user who is connecting (see rooms.Arrival)."""
+    """A user who is connecting (see rooms.Arrival)."""
 
     changes: dict[str, bool]
 
 
 class RoomUpdate:
-    """A batch of effects on one room, in the order in which they were added. Each packet is encoded once,
-    also for other nodes."""
+    """The effects of one log entry on a room: users enter, users leave, packets are sent.
+
+    They are applied in the order in which they were added. Each packet is encoded once, for this node and
+    all others.
+    """
 
     __slots__ = ("_effects",)
 
@@ -37,11 +40,11 @@ class RoomUpdate:
         self._effects: list[tuple[str, Any, Packet | None]] = []
 
     def emit(self, name: str, payload: Any) -> None:
-        """To every socket in the room."""
+        """Send an event to every socket in the room."""
         self._effects.append(("emit", None, event(name, payload)))
 
     def emit_to(self, user_id: str, name: str, payload: Any) -> None:
-        """To every socket of a user, in the room or not."""
+        """Send an event to every socket of the user, in the room or not."""
         self._effects.append(("emit_to", user_id, event(name, payload)))
 
     def admit(self, user_ids: Iterable[str]) -> None:
@@ -51,31 +54,31 @@ class RoomUpdate:
         self._effects.append(("expel", list(user_ids), None))
 
     def dissolve(self, name: str, payload: Any) -> None:
-        """Take everybody out of the room, and tell every socket of all who were in it."""
+        """Remove all members from the room, then send an event to every socket of each of them."""
         self._effects.append(("dissolve", None, event(name, payload)))
 
     def signal(self, name: str, data: Any) -> None:
-        """To the handlers of this name, on every node that applies the update."""
+        """Call the handler of this name on every node that applies the update."""
         self._effects.append(("signal", [name, data], None))
 
     @property
     def only(self) -> Packet | None:
-        """The packet, when all there is to do is to send one to the room."""
+        """The packet, if sending it to the room is the only effect; otherwise None."""
         if len(self._effects) == 1 and self._effects[0][0] == "emit":
             return self._effects[0][2]
         return None
 
     @property
     def moves(self) -> bool:
-        """Whether anybody comes or goes."""
+        """True if users enter or leave the room."""
         return any(name in ("admit", "expel", "dissolve") for name, _, _ in self._effects)
 
     def brought_in(self) -> set[str]:
-        """The users who come into the room."""
+        """Returns the users who enter the room."""
         return {user_id for name, whom, _ in self._effects if name == "admit" for user_id in whom}
 
     def concerning(self) -> set[str]:
-        """The users who are moved or spoken to by name."""
+        """Returns the users who enter, leave, or receive a packet of their own."""
         found: set[str] = set()
         for name, whom, _ in self._effects:
             if name == "emit_to":
@@ -100,7 +103,7 @@ class RoomUpdate:
                 state.handle(*whom)
 
     def mark(self, room: str, arrivals: Mapping[str, Sequence[PendingChanges]]) -> None:
-        """Note for those who are on their way in whether they come into this room."""
+        """Record in the arrivals of users who are connecting that they enter or leave the room."""
         for name, whom, _ in self._effects:
             if name in ("admit", "expel"):
                 for user_id in whom:
@@ -117,7 +120,7 @@ class RoomUpdate:
 
     @classmethod
     def decode(cls, text: bytes) -> RoomUpdate:
-        """What `encode` gave on another node."""
+        """Decode what `encode` returned on another node."""
         update = cls()
         update._effects = [
             (name, whom, packet and Packet(packet.encode()))

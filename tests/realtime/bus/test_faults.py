@@ -239,7 +239,7 @@ async def test_what_is_no_redis_is_not_joined(
     async with await asyncio.start_server(answer, "127.0.0.1", port):
         oslo = await node(f"redis://127.0.0.1:{port}")
         assert not oslo.bus.up
-        assert "does not speak Redis's protocol" in caplog.text
+        assert "does not speak the Redis protocol" in caplog.text
         await oslo.bus.close()
 
 

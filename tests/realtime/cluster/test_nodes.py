@@ -105,7 +105,7 @@ async def test_a_node_that_was_frozen_goes_on_with_everything(
     assert all(message["seq"] <= last for message in erins.told("message:new"))
     heard = [event for who in (*talkers, *listeners) for wire in who.wires for event in wire.heard]
     assert not any(name == "user:typing" and said["userId"] == erin.id for name, said in heard)
-    assert "the node stood still" in nodes.servers[2].log
+    assert "the node stalled" in nodes.servers[2].log
 
 
 async def test_nodes_are_replaced_one_after_the_other_and_one_is_added(
@@ -252,10 +252,10 @@ async def test_a_node_without_redis_is_ready_and_says_what_is_wrong(
     assert (stream.failed(), await is_up()) == ([], "0.0")
     assert desk.slowest < 1 * slowness()
     await phone.until(lambda: len(phone.told("message:new")) == 20)
-    assert nodes.servers[0].log.count("not joined to the other nodes") >= 1
+    assert nodes.servers[0].log.count("not connected to the other nodes") >= 1
     await own_redis.start()
     await becomes("1")
-    assert nodes.servers[0].log.count("joined to the other nodes again") == 1
+    assert nodes.servers[0].log.count("connected to the other nodes again") == 1
 
 
 async def test_what_happens_on_a_node_that_alone_is_cut_off_is_heard_on_the_others(

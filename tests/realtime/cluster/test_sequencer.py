@@ -38,7 +38,7 @@ async def test_one_bad_change_does_not_stop_its_room(simulation: Simulation) -> 
         simulation.log.commit(said("5"))
         here.sequencer.look(TALK)
         await when(lambda: news(bob) == ["1", "2", "3", "4", "5"])
-    assert [line["event"] for line in logs] == ["a change could not be told"] * 3
+    assert [line["event"] for line in logs] == ["a room update could not be applied"] * 3
 
 
 async def test_what_is_not_understood_is_logged_now_and_then_and_the_node_goes_on(
@@ -184,4 +184,4 @@ async def test_a_process_that_stood_still_does_not_go_by_what_it_remembers(
     with capture_logs() as logs:
         await when(lambda: simulation.looked > looked and node.in_sync)
     assert node.in_sync
-    assert [line["event"] for line in logs] == ["the node stood still"]
+    assert [line["event"] for line in logs] == ["the node stalled"]
