@@ -1,1 +1,1 @@
-"""The way out: events for the Master Service, recorded with the change that they tell of."""
+"""Events for the Master Service (webhooks). Each is stored together with the change that it describes."""

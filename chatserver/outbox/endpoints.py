@@ -1,4 +1,4 @@
-"""Where events go: the endpoints, and the slots by which the relays share what is due."""
+"""Endpoints, and the slots by which the relays divide the due events among themselves."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import dataclass, field
 from .event import TYPES
 
 PARTITIONS = 16
-"""Shares of the work: so many relays at most are busy at the same time. An ordering key is always in the
-same share, so this number cannot change while events are due."""
+"""Ordering keys are hashed into this many partitions, so at most this many relays have work at the same
+time. The number cannot change while events are due: keys would move to other partitions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
     name: str
-    """Letters, digits and `-`: it is part of what is stored."""
+    """Lower-case letters, digits and `-`. It is stored with each due event."""
     url: str = field(repr=False)
-    """Not shown: it may hold a password."""
+    """Not in the repr: it may contain a password."""
     secrets: tuple[str, ...] = field(repr=False)
-    """Newest first: each signs, so that a secret can be rotated."""
+    """Newest first. Each signs every request, so that a secret can be rotated."""
     types: frozenset[str] = frozenset(TYPES)
-    """The events that it is told of."""
+    """The event types that it receives."""
 
 
 def slot_of(endpoint_name: str, partition: int) -> str:
-    """What a record has in `due` while the event waits for an endpoint."""
+    """The element of a record's `due` that says: this endpoint has not had the event yet."""
     return f"{endpoint_name}:{partition:02d}"
 
 
@@ -36,17 +36,17 @@ def endpoint_of(slot: str) -> str:
 
 
 def partition_of(ordering_key: str) -> int:
-    """The share of an ordering key: of the events of one conversation or user, which are sent in order."""
+    """The partition of an ordering key."""
     return zlib.crc32(ordering_key.encode()) % PARTITIONS
 
 
 def slots_of(endpoint_name: str) -> list[str]:
-    """All slots of an endpoint."""
+    """An endpoint's slots, one per partition."""
     return [slot_of(endpoint_name, partition) for partition in range(PARTITIONS)]
 
 
 class Routes:
-    """Which endpoints are told of what."""
+    """The endpoints of each event type."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._slots = {
@@ -62,8 +62,8 @@ class Routes:
         }
 
     def slots(self, event_type: str, ordering_key: str) -> list[str]:
-        """What goes into `due` of an event's record; empty: nobody wants to hear of it.
+        """The value of `due` for the record of an event; empty if no endpoint receives the type.
 
-        The list is shared: it must not be changed.
+        The list is shared: callers must not change it.
         """
         return self._slots[event_type][partition_of(ordering_key)]

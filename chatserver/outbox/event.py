@@ -1,4 +1,4 @@
-"""An event: what the Master Service is told of."""
+"""Events, as webhooks deliver them to the Master Service."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TYPE_OF_ENTRY: Mapping[str, str] = {
     "reaction.added": "reaction.added",
     "reaction.removed": "reaction.removed",
 }
-"""By the kind of a log entry: these entries are the outbox record of their event. The others (what
-one user hid from oneself, fences) are nobody else's business."""
+"""Event types by kind of log entry. These entries are themselves the outbox records of their events. Entries
+of other kinds, such as fences and messages that a user hid from themselves, are no events."""
 
 TYPES = (
     *TYPE_OF_ENTRY.values(),
@@ -33,18 +33,18 @@ TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`id` is the same however often the event is sent; `at`: when what it tells of happened."""
+    """`id` stays the same when the event is sent again. `at` is the time of the change, not of the delivery."""
 
     id: str
     type: str
     at: datetime
     data: json_codec.Json
     traceparent: str = ""
-    """Of the request that did what it tells of, if its trace is kept."""
+    """The trace of the request that made the change, if that trace is kept."""
 
     @classmethod
     def from_doc(cls, doc: Mapping[str, Any]) -> Event:
-        """The event of a document of the outbox."""
+        """The event that a document of the collection `outbox` records."""
         return cls(
             event_id(doc["_id"]),
             doc["kind"],
@@ -61,10 +61,10 @@ class Event:
 
 
 def event_id(record_id: str) -> str:
-    """The id of the event whose record (a log entry, or a document of the outbox) has this id."""
+    """The id of the event whose record (a log entry, or a document of `outbox`) has this id."""
     return f"evt_{record_id}"
 
 
 def dead_letter_id(endpoint_name: str, record_id: str) -> str:
-    """The id that the dead letter of a record has, if the relay gives the event up for this endpoint."""
+    """The id of the dead letter that the relay writes when it gives this event up for this endpoint."""
     return f"{endpoint_name}|{record_id}"

@@ -1,4 +1,4 @@
-"""What operators watch of the webhooks, for Prometheus: what a relay did, and what waits for one."""
+"""Prometheus metrics of webhooks: the work of one relay, and the backlog in the database."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from .admin.backlog import COUNT_LIMIT, Backlog
 
 DELAYS = (*SECONDS, 30.0, 60.0, 300.0, 1800.0, 3600.0, 6 * 3600.0, 24 * 3600.0)
 ATTEMPTS = {"delivered": "delivered", "failed": "failed", "gone": "failed"}
-"""How it is counted what became of an attempt."""
+"""The label `outcome` for each outcome of an attempt."""
 DEAD = "dead"
-"""An event that was given up."""
+"""The label `outcome` of an event that was given up."""
 RELAY = "chat_webhook_relay"
-"""What its families begin with that every process has: the server beside it has them, too."""
+"""The prefix of the relay's process metrics. The server appends the relay's metrics to its own, and has
+process metrics under other names."""
 
 
 class RelayMetrics(Families):
-    """What a relay did. No server has these families: it appends those of the relay beside it."""
+    """The work of one relay. The server beside it appends these families to its own and defines none of them."""
 
     def __init__(self, endpoints: Sequence[str]) -> None:
         super().__init__(RELAY)
-        # From the beginning at nought: the first failure would not be seen as a rise otherwise.
+        # Start at 0: otherwise Prometheus would not see the first failure as an increase.
         self._deliveries: dict[Labels, float] = {
             (endpoint, outcome): 0
             for endpoint in endpoints
@@ -38,25 +39,25 @@ class RelayMetrics(Families):
             self._took[endpoint], self._delays[endpoint]
         self.counters(
             "chat_webhook_deliveries_total",
-            "Attempts to deliver an event (delivered, failed), and events given up (dead).",
+            "Delivery attempts (delivered, failed) and events given up (dead), by endpoint.",
             ("endpoint", "outcome"),
             lambda: self._deliveries,
         )
         self.histograms(
             "chat_webhook_attempt_seconds",
-            "From the begin of an attempt to its end, by endpoint.",
+            "Duration of a delivery attempt, by endpoint.",
             "endpoint",
             self._took,
         )
         self.histograms(
             "chat_webhook_delay_seconds",
-            "From the change to the delivery of its event, by endpoint.",
+            "Time from the change to the delivery of its event, by endpoint.",
             "endpoint",
             self._delays,
         )
 
     def observe(self, endpoint: str, outcome: str, seconds: float, delay_s: float) -> None:
-        """`outcome`: one of ATTEMPTS; or DEAD, which is no attempt. `delay_s`: since the change."""
+        """`outcome`: a key of ATTEMPTS; or DEAD, which is no attempt. `delay_s`: time since the change."""
         self._deliveries[endpoint, ATTEMPTS.get(outcome, DEAD)] += 1
         if outcome in ATTEMPTS:
             self._took[endpoint].observe(seconds)
@@ -70,19 +71,19 @@ class RelayMetrics(Families):
         partitions: Callable[[], int],
     ) -> None:
         self.gauges(
-            "chat_webhook_in_flight", "Deliveries under way, by endpoint.", "endpoint", in_flight
+            "chat_webhook_in_flight", "Deliveries in progress, by endpoint.", "endpoint", in_flight
         )
         self.gauge(
             f"{RELAY}_ready",
-            "1 while the relay hears of new events and has its share of the work.",
+            "1 while the relay holds its lease and follows the new events of its partitions.",
             lambda: float(ready()),
         )
-        self.gauge(f"{RELAY}_partitions", "This relay's share of the work, in 16ths.", partitions)
+        self.gauge(f"{RELAY}_partitions", "Partitions of this relay, of 16.", partitions)
 
 
 class WaitingMetrics:
-    """What waits, is late or was given up, by endpoint, as the database has it: whether or not a relay
-    runs, and the same on every node."""
+    """Pending, late and dead events by endpoint, read from the database: the same on every node, whether or
+    not a relay runs."""
 
     def __init__(self, mongo: Mongo, endpoints: Sequence[str]) -> None:
         self._mongo = mongo
@@ -90,7 +91,7 @@ class WaitingMetrics:
         self._endpoints = endpoints
 
     async def exposition(self) -> bytes:
-        """Also of endpoints that are configured no more while events wait for them.
+        """The metrics as text. Endpoints that are no longer configured are included while they have events due.
 
         Raises PyMongoError.
         """
@@ -99,8 +100,8 @@ class WaitingMetrics:
         gauges = [
             Gauge(name, what, ["endpoint"], registry=registry)
             for name, what in {
-                "chat_webhook_pending": f"Events that wait, counted up to {COUNT_LIMIT}.",
-                "chat_webhook_oldest_seconds": "The age of the oldest event that waits; 0: none does.",
+                "chat_webhook_pending": f"Events due, counted up to {COUNT_LIMIT}.",
+                "chat_webhook_oldest_seconds": "Age of the oldest event that is due; 0 if none is.",
                 "chat_webhook_dead": f"Dead letters, counted up to {COUNT_LIMIT}.",
             }.items()
         ]

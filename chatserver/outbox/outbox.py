@@ -1,10 +1,10 @@
-"""Events that no log entry stands for: of conversations, participants and users.
+"""Records the events that are not log entries: those of conversations, participants and users.
 
-Changes of messages and reactions, and the end of a conversation, are events by themselves: their log
-entry is their outbox record.
+Changes of messages and reactions, and the deletion of a conversation, need no record here: their log
+entry is the outbox record.
 
-The records of one ordering key (a conversation, or a user) are sent in the order of their ids, over
-both collections: a record of a conversation comes right behind the log entry that was the last one when it
+The records of one ordering key (a conversation or a user) are sent in the order of their ids, across both
+collections. A conversation's record sorts right after the log entry that was the last one when the record
 was made.
 """
 
@@ -28,7 +28,7 @@ class OutboxRecord:
     type: str
     ordering_key: str
     key: str
-    """The conversation or the user that it is about."""
+    """The id of the conversation or the user."""
     at: datetime
     data: Mapping[str, Any]
 
@@ -41,9 +41,9 @@ class OutboxRecord:
         at: datetime,
         data: Mapping[str, Any],
     ) -> OutboxRecord:
-        """`position`: the offset of the change in the log, and a number that grows from event to event.
+        """`position`: the offset of the change in the log, and a number that grows with each event.
 
-        Both as the transaction of the change reads them: of two events, the later one has the higher.
+        The transaction of the change reads both, so of two events the later one has the higher position.
         """
         offset, number = position
         record_id = f"{conversation_id}-{offset:08x}.{number:08x}"
@@ -53,21 +53,21 @@ class OutboxRecord:
     def of_user(
         cls, event_type: str, user_id: str, number: int, at: datetime, data: Mapping[str, Any]
     ) -> OutboxRecord:
-        """`number` grows from event to event of this user."""
-        # What a user id is made of is not ours to say; ordering keys go into ids and headers.
+        """`number` grows with each event of this user."""
+        # A user id may contain any character; an ordering key becomes part of ids and headers.
         ordering_key = hashlib.blake2b(user_id.encode(), digest_size=12).hexdigest()
         return cls(f"{ordering_key}-{number:08x}", event_type, ordering_key, user_id, at, data)
 
 
 class Outbox:
-    """Appends events; those that an endpoint wants to hear of are due, the others kept for replay."""
+    """Appends events. An event is due for the endpoints of its type; without any, it is kept for replay."""
 
     def __init__(self, mongo: Mongo, routes: Routes) -> None:
         self._mongo = mongo
         self._routes = routes
 
     async def append(self, session: Session, records: Sequence[OutboxRecord]) -> None:
-        """Record events, in the transaction of the change that they tell of."""
+        """Record events in the transaction of the change that they describe."""
         docs: list[Document] = []
         span = spans.current_span()
         for record in records:
@@ -77,7 +77,7 @@ class Outbox:
                 "lane": record.ordering_key,
                 "key": record.key,
                 "at": record.at,
-                # As text: no key that a client chose means anything to the database.
+                # Stored as text, so that MongoDB never interprets a key that a client chose.
                 "data": json_codec.encode(record.data).decode(),
             }
             if span is not None:

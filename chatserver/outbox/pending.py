@@ -1,4 +1,4 @@
-"""What is due, read from the database in the order in which it is sent."""
+"""Reads the due events from the database, in the order in which they are sent."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .endpoints import slot_of
 from .event import TYPE_OF_ENTRY
 
 WAKEUP_ID = "bell"
-"""The document of `relays` that is written when the relays have to scan again for what is due. Its
-`rings` counts how often that was."""
+"""The document of `relays` that is updated to make the relays scan for due events. `rings` counts the
+updates."""
 
 PAGE = 200
 
 _BEHIND = "~"
-"""Sorts behind whatever an id can have after its ordering key."""
+"""Sorts after anything that can follow the ordering key in an id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The record of an event that is due: of the log, or of the outbox."""
+    """The record of a due event, from the log or the outbox."""
 
     collection: str
     doc: Document
@@ -46,17 +46,18 @@ class Pending:
 
 
 def ordering_key_of(record_id: str) -> str:
-    """The key of a record: events that share it are sent in the order of their ids."""
+    """The ordering key in a record's id."""
     return record_id[: record_id.index("-")]
 
 
 async def due_for_key(
     mongo: Mongo, endpoint: str, partition: int, ordering_key: str, limit: int
 ) -> list[Pending]:
-    """The first events of an ordering key that are due for an endpoint, in order; at least one, if any is due."""
+    """The first due events of an ordering key for an endpoint, in order; at least one, if any is due."""
     ids = {"$gt": f"{ordering_key}-", "$lt": f"{ordering_key}."}
     where = {"due": slot_of(endpoint, partition), "_id": ids}
-    # As of one moment: else one that was recorded in between could hide the one before it.
+    # One snapshot of both: otherwise an event could be found without an earlier one that was recorded
+    # between the two reads.
     both = await mongo.first_records(where, limit)
     found = sorted(
         (
@@ -66,15 +67,15 @@ async def due_for_key(
         ),
         key=lambda pending: pending.id,
     )
-    # Past the end of a list that was cut off, the other one may be ahead of what was not read.
+    # A list of `limit` events was cut off. Later events of the other list may come after unread ones.
     ends = [docs[-1]["_id"] for docs in both if len(docs) == limit]
     return [pending for pending in found if not ends or pending.id <= min(ends)]
 
 
 async def keys_due(mongo: Mongo, endpoint: str, partitions: Iterable[int]) -> AsyncIterator[str]:
-    """The ordering keys with events that are due for an endpoint; a key may come twice.
+    """The ordering keys with due events for an endpoint. A key may be yielded twice.
 
-    A key costs one look-up, however many events it has.
+    After a full page it skips to the next key, so a key costs one query however many events it has.
     """
     for partition in partitions:
         for collection in (mongo.log, mongo.outbox):

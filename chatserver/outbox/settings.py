@@ -1,4 +1,4 @@
-"""The settings of webhooks: WEBHOOK_URL alone, or a file of endpoints (config/webhooks.example.toml)."""
+"""The settings of webhooks: WEBHOOK_URL, a file of endpoints (config/webhooks.example.toml), or both."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .event import TYPES
 from .sinks.ssrf_guard import refusal_of_host
 
 DEFAULT = "default"
-"""The endpoint that WEBHOOK_URL makes."""
+"""The name of WEBHOOK_URL's endpoint."""
 NAME = re.compile(r"[a-z0-9-]{1,32}")
 FIELDS = ("url", "secret", "types")
 MAX_URL = 2048
 
 
 class BadEndpoint(Exception):
-    """What is wrong with an endpoint, in a sentence that shows no secret."""
+    """An endpoint is configured wrongly. The message says how, and contains no secret."""
 
 
 def read(env: Env, *, min_secret_bytes: int) -> dict[str, Any]:
-    """The settings of webhooks by their names in Settings, but for WEBHOOK_SECRET. Raises EnvError.
+    """The webhook settings, by their names in Settings, except WEBHOOK_SECRET. Raises EnvError.
 
-    A secret of the file is at least `min_secret_bytes` long.
+    `min_secret_bytes`: the minimum length of a secret in the file.
     """
     day = 24 * 3600.0
     on_or_off = validate.OneOf(["on", "off"])
@@ -68,7 +68,7 @@ def read(env: Env, *, min_secret_bytes: int) -> dict[str, Any]:
     ):
         raise EnvError(
             f"WEBHOOKS_FILE {file}: [{DEFAULT}] is the endpoint of WEBHOOK_URL, which is set: "
-            "give it another name."
+            "choose another name."
         )
     return values
 
@@ -79,9 +79,9 @@ def _tables(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise EnvError(f"WEBHOOKS_FILE {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
-        # Of a decoding error only the kind: its words would show bytes of the file.
+        # A decoding error's own text would show bytes of the file.
         reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is not UTF-8"
-        raise EnvError(f"WEBHOOKS_FILE {path} is no TOML: {reason}.") from None
+        raise EnvError(f"WEBHOOKS_FILE {path} is not valid TOML: {reason}.") from None
 
 
 def _endpoint(
@@ -90,14 +90,12 @@ def _endpoint(
     where = f"WEBHOOKS_FILE {file}: [{name}]"
     if not isinstance(table, dict):
         raise EnvError(
-            f"WEBHOOKS_FILE {file}: {name} stands outside a table: begin with a line such as [crm]."
+            f"WEBHOOKS_FILE {file}: {name} is outside a table: start with a line such as [crm]."
         )
     if not NAME.fullmatch(name):
-        raise EnvError(f"{where}: a name has 1 to 32 of a-z, 0-9 and -.")
+        raise EnvError(f"{where}: a name has 1 to 32 characters: a-z, 0-9 and -.")
     if unknown := [key for key in table if key not in FIELDS]:
-        raise EnvError(
-            f"{where} {unknown[0]}: there is no such field; there are {', '.join(FIELDS)}."
-        )
+        raise EnvError(f"{where} {unknown[0]}: unknown field; the fields are {', '.join(FIELDS)}.")
     field = "url"
     try:
         _check_url(table.get("url"), allow_link_local=allow_link_local)
@@ -116,14 +114,14 @@ def _check_url(url: Any, *, allow_link_local: bool) -> None:
     if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
         raise BadEndpoint("must begin with http:// or https://.")
     if len(url) > MAX_URL or not url.isprintable() or " " in url or "\\" in url:
-        raise BadEndpoint(f"must be at most {MAX_URL} characters without spaces and backslashes.")
+        raise BadEndpoint(f"must be at most {MAX_URL} characters, without spaces or backslashes.")
     try:
         host, port = urlsplit(url).hostname or "", urlsplit(url).port
         host.encode("idna")
     except ValueError:
-        raise BadEndpoint("its host or its port is not one.") from None
+        raise BadEndpoint("its host or port is not valid.") from None
     if not host or port == 0:
-        raise BadEndpoint("must name a host, and no port 0.")
+        raise BadEndpoint("must contain a host, and its port must not be 0.")
     if not allow_link_local and (why := refusal_of_host(host)):
         raise BadEndpoint(
             f"its host is {why}: events are not sent there unless WEBHOOK_ALLOW_LINK_LOCAL is true."
@@ -135,18 +133,18 @@ def _secrets(given: Any, min_bytes: int) -> tuple[str, ...]:
         raise BadEndpoint("is missing.")
     secrets = given if isinstance(given, list) else [given]
     if not secrets or not all(isinstance(secret, str) and secret.strip() for secret in secrets):
-        raise BadEndpoint("must be a text that is not empty, or a list of such, newest first.")
+        raise BadEndpoint("must be a non-empty string, or a list of them, newest first.")
     if any(len(secret.encode()) < min_bytes for secret in secrets):
         raise BadEndpoint(
-            f"is too short: production needs {min_bytes} bytes or more, of each in a list."
+            f"is too short: production needs {min_bytes} bytes or more, in a list for each secret."
         )
     return tuple(secrets)
 
 
 def _types(given: Any) -> frozenset[str]:
-    known = f"There are {', '.join(TYPES)}."
+    known = f"The types are {', '.join(TYPES)}."
     if not isinstance(given, list) or not given:
-        raise BadEndpoint(f"must be a list of event types; leave it out for all. {known}")
+        raise BadEndpoint(f"must be a list of event types; leave it out for all types. {known}")
     if wrong := [type_ for type_ in given if type_ not in TYPES]:
-        raise BadEndpoint(f"{str(wrong[0])[:64]!r} is no event type. {known}")
+        raise BadEndpoint(f"{str(wrong[0])[:64]!r} is not an event type. {known}")
     return frozenset(given)

@@ -1,6 +1,6 @@
-"""The signature of a webhook: made by the server, checked by the receiver.
+"""Webhook signatures: `sign` for the server, `verify` for the receiver.
 
-A receiver in Python can use `verify` as it is; this module needs nothing but the standard library:
+A receiver in Python can use `verify` as it is. This module needs only the standard library:
 
     from chatserver.outbox.signing import BadSignature, verify
 """
@@ -13,18 +13,17 @@ from collections.abc import Sequence
 
 MAX_HEADER_CHARS = 4096
 MAX_SIGNATURES = 16
-"""More of them are an attack: each one costs a comparison with each secret."""
+"""A header with more is an attack: each signature is compared with each secret."""
 
 
 class BadSignature(ValueError):
-    """The request is not from the chat server, was changed on the way, or is too old; the message
-    says which."""
+    """The request is not from the chat server, was altered on the way, or is too old. The message says which."""
 
 
 def sign(body: bytes, secrets: Sequence[str], at: int) -> str:
-    """The value of `X-Webhook-Signature`: `t=<at>,v1=<hex>`, with one `v1` per secret in their order.
+    """The value of `X-Webhook-Signature`: `t=<at>,v1=<hex>`, with one `v1` per secret, in their order.
 
-    Each is the HMAC-SHA256 of `<at>.<body>`; `at` is in Unix seconds.
+    Each `v1` is the HMAC-SHA256 of `<at>.<body>`. `at` is in Unix seconds.
     """
     text = b"%d.%b" % (at, body)
     signatures = [f",v1={hmac.digest(secret.encode(), text, 'sha256').hex()}" for secret in secrets]
@@ -39,18 +38,18 @@ def verify(
     tolerance_s: float = 300,
     now: float | None = None,
 ) -> None:
-    """Check that a webhook comes from the chat server, unchanged and just now.
+    """Check that a webhook comes from the chat server, unaltered and recent.
 
-    `body`: the request's body exactly as it came, before it is parsed. `header`: the value of
-    `X-Webhook-Signature`, None when there is none. `secret`: WEBHOOK_SECRET, or all of them that
-    may be in use while it is rotated; any of them will do. `tolerance_s`: how far the time of the
-    signature may lie from the receiver's clock (`now`, in Unix seconds), to either side; it keeps a
-    recorded request from being sent again later.
+    `body`: the request's body exactly as received, before parsing. `header`: the value of
+    `X-Webhook-Signature`, None if the request has none. `secret`: WEBHOOK_SECRET, or a list of the
+    secrets in use during a rotation; a match with any of them is enough. `tolerance_s`: the largest
+    accepted difference, in either direction, between the signature's time and the receiver's clock
+    (`now`, in Unix seconds). It prevents an attacker from replaying a recorded request later.
 
-    Returns nothing when the signature is good, and raises BadSignature when it is not. Raises
-    ValueError when `secret` is missing or empty: that is the receiver's own mistake. What it takes
-    does not depend on how much of a wrong signature is right. Parts of the header that it does not
-    know are skipped: later versions of the signature may stand beside `v1`.
+    Returns None if the signature is valid, raises BadSignature if not. Raises ValueError if `secret`
+    is missing or empty, which is the receiver's own mistake. Signatures are compared in constant
+    time. Unknown parts of the header are skipped, so that later signature versions can be added
+    beside `v1`.
     """
     secrets = [secret] if isinstance(secret, str) else list(secret)
     if not all(secrets) or not secrets:
@@ -63,14 +62,14 @@ def verify(
         for given in signatures:
             good |= hmac.compare_digest(expected, given)
     if not good:
-        raise BadSignature("The signature does not match: another secret, or a changed body.")
+        raise BadSignature("The signature does not match: wrong secret, or altered body.")
     age = (time.time() if now is None else now) - int(signed_at)
     if abs(age) > tolerance_s:
-        raise BadSignature(f"The signature is {age:.0f} s old; at most {tolerance_s:g} s may be.")
+        raise BadSignature(f"The signature is {age:.0f} s old; the limit is {tolerance_s:g} s.")
 
 
 def _parse(header: str | None) -> tuple[str, list[bytes]]:
-    """The time, as it is written, and the v1 signatures."""
+    """The text after `t=`, and the v1 signatures."""
     if not header:
         raise BadSignature("There is no signature.")
     if len(header) > MAX_HEADER_CHARS:
@@ -79,9 +78,9 @@ def _parse(header: str | None) -> tuple[str, list[bytes]]:
     times = [value for name, _, value in parts if name == "t"]
     signatures = [value.encode() for name, _, value in parts if name == "v1"]
     if len(times) != 1 or not signatures:
-        raise BadSignature("The signature header must have one t and a v1.")
+        raise BadSignature("The signature header must have exactly one t, and a v1.")
     (signed_at,) = times
-    # Other digits than these would be numbers too, and be signed as other bytes.
+    # int() also accepts non-ASCII digits, whose bytes the server never signs.
     if not (signed_at.isascii() and signed_at.isdecimal() and len(signed_at) <= 12):
         raise BadSignature("The t of the signature header is not a time in seconds.")
     if len(signatures) > MAX_SIGNATURES:

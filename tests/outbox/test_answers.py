@@ -42,15 +42,15 @@ FAILED: dict[str, tuple[Reply, str]] = {
     "half a head": (raw(OK), "closed the connection without an answer"),
     "garbage": (
         raw(b"\x00\xff\xfe SSH-2.0\r\n\r\n"),
-        "answered what is not HTTP, or headers that are too long",
+        "did not answer in HTTP, or with headers that are too long",
     ),
     "a long header": (
         raw(OK + b"A: " + b"b" * 5000 + b"\r\n\r\n", stay=True),
-        "answered what is not HTTP, or headers that are too long",
+        "did not answer in HTTP, or with headers that are too long",
     ),
     "many headers": (
         raw(OK + b"A: b\r\n" * 100 + b"\r\n", stay=True),
-        "answered what is not HTTP, or headers that are too long",
+        "did not answer in HTTP, or with headers that are too long",
     ),
     "headers that do not end": (
         drip(OK, b"A: b\r\n", every_s=0.1),
@@ -84,7 +84,7 @@ async def test_any_2xx_is_delivery(receiver: Receiver, webhook: Webhook, status:
 async def test_410_ends_the_attempts(receiver: Receiver, webhook: Webhook) -> None:
     receiver.answer = lambda post: 410
     assert await webhook.deliver(event()) == Delivery(
-        "gone", "answered 410: it wants no more of this"
+        "gone", "answered 410: it does not want this event"
     )
 
 
@@ -95,7 +95,7 @@ async def test_a_redirect_is_not_followed(
     async with Receiver() as elsewhere:
         receiver.answer = lambda post: redirect_to(elsewhere.url, status)
         assert await webhook.deliver(event()) == Delivery(
-            "failed", f"redirects to elsewhere ({status})"
+            "failed", f"answered {status}: redirects are not followed"
         )
         assert not elsewhere.posts
 

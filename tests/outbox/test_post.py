@@ -191,7 +191,7 @@ async def test_an_event_that_cannot_be_written_fails_and_the_log_keeps_the_url(
 ) -> None:
     broken = Event("evt_1", "message.created", event().at, {1, 2})  # type: ignore[arg-type]
     answer = await webhook.deliver(broken)
-    assert answer == Delivery("failed", "could not be posted: TypeError")
+    assert answer == Delivery("failed", "request failed: TypeError")
     logged = capsys.readouterr().out
     assert "evt_1" in logged
     assert str(receiver.port) not in logged

@@ -294,7 +294,7 @@ async def test_what_can_never_be_delivered_does_not_hold_up_what_is_behind_it(
             edit = f"evt_{unreadable['id']}-00000002"
             assert dead_letters[f"evt_{dead[0]['id']}"]["attempts"] == 1
             assert {id_: dead_letter["error"] for id_, dead_letter in dead_letters.items()} == {
-                f"evt_{dead[0]['id']}": "answered 410: it wants no more of this",
+                f"evt_{dead[0]['id']}": "answered 410: it does not want this event",
                 f"evt_{dead[1]['id']}": "answered 500",
                 edit: "The record cannot be read.",
             }

@@ -1,1 +1,1 @@
-"""The door for the Master Service itself: users, with the shared secret alone."""
+"""The internal API: the Master Service calls it with the shared secret, not on behalf of a user."""

@@ -1,6 +1,6 @@
-"""Users as the Master Service tells us of them, and the admin API of the outbox.
+"""The routes of the internal API: users, as the Master Service reports them, and the admin API of webhooks.
 
-Served on the internal port only.
+Every request needs the shared secret. Served on PORT only.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MAX_BATCH_BODY = 4 * 1024 * 1024
 
 
 async def sync(chat: Chat, sync: UserSync) -> Any:
-    """Tell of a user: create or update. What is not given stays; a deleted user is back."""
+    """Create or update a user. Omitted fields keep their values; a deleted user is restored."""
     synced = await chat.users.sync(sync)
     return Reply(201 if synced.is_new else 200, synced.view)
 
 
 async def sync_all(chat: Chat, batch: UserBatch) -> Any:
-    """Tell of many users; a bad row is reported and stops no other."""
+    """Create or update many users. An invalid row is reported and does not affect the others."""
     syncs: list[UserSync] = []
     failed: list[Mapping[str, Any]] = []
     for index, row in enumerate(batch.users):
@@ -53,30 +53,30 @@ async def get(chat: Chat, user: OneUser) -> Any:
 
 
 async def delete(chat: Chat, user: OneUser) -> Any:
-    """Mark a user deleted: tokens are refused, sockets closed, conversations left; messages stay."""
+    """Delete a user: tokens are refused, sockets closed, conversations left. Messages stay."""
     await chat.users.delete(user.user_id)
     return Reply(204)
 
 
 async def webhooks(chat: Chat, _: EmptyPayload) -> Any:
-    """See what waits to be delivered, what fails, and which relays are at work."""
+    """Show each endpoint's pending, failing and dead events, and the running relays."""
     return await chat.webhooks.status()
 
 
 async def dead(chat: Chat, asked: PageOfDeadLetters) -> Any:
-    """List the events that were given up, the newest first."""
+    """List the dead letters, newest first."""
     items, cursor = await chat.webhooks.dead_letters(asked)
     return {"items": items, "nextCursor": cursor}
 
 
 async def replay(chat: Chat, selection: Selection) -> Any:
-    """Send events of the past again: those with these ids, or all to which the rest applies."""
+    """Replay events: those with the given ids, or all that match every other field."""
     done = await chat.webhooks.replays.replay(selection)
     return {"replayed": done.replayed, "gone": done.gone, "nextCursor": done.cursor}
 
 
 async def forget(chat: Chat, named: OneEndpoint) -> Any:
-    """Drop what is left for an endpoint that is configured no more."""
+    """Drop everything stored for an endpoint that is no longer configured."""
     dropped, more = await chat.webhooks.forget(named.endpoint)
     return {"dropped": dropped, "more": more}
 
@@ -84,7 +84,7 @@ async def forget(chat: Chat, named: OneEndpoint) -> Any:
 _USER, _GONE = "/api/users/{externalUserId}", (NotFound,)
 
 ROUTES: Sequence[Route] = [
-    Route("POST", "/api/users/sync", SyncUser, sync, users.User, known="It was known."),
+    Route("POST", "/api/users/sync", SyncUser, sync, users.User, known="The user existed."),
     Route(
         "POST",
         "/api/users/sync/batch",

@@ -1,1 +1,1 @@
-"""What an operator sees and does: dead letters, replay, the backlog."""
+"""The operator's side of the outbox: dead letters, replay, the backlog."""

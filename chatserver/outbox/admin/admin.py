@@ -1,4 +1,4 @@
-"""The operator's view of the outbox: what waits, what fails, what was given up; replay and drop."""
+"""The operator's view of the outbox: pending, failing and dead events; replay and drop."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ class OneEndpoint:
 
 
 WORST = 5
-"""Failing ordering keys that are shown of each endpoint."""
+"""Failing ordering keys that `status` shows per endpoint."""
 SWEEP = 1000
+"""Documents that one sweep drops."""
 BUDGET_S = 2.0
-"""After this long the rest of a sweep is left to the next request."""
+"""A request that has swept for this long leaves the rest to the next request."""
 
 
 class OutboxAdmin:
-    """Reads and writes the database alone; the relays find there what it has changed."""
+    """Works on the database alone. The relays notice its changes there."""
 
     def __init__(self, mongo: Mongo, endpoints: Sequence[Endpoint]) -> None:
         self._mongo = mongo
@@ -49,10 +50,14 @@ class OutboxAdmin:
         self._backlog = Backlog(mongo)
         self.replays = Replays(mongo, endpoints)
 
-    # --- look -----------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------
 
     async def status(self) -> Mapping[str, Any]:
-        """`{endpoints, relays}`: every endpoint, also those that are only known by what they left."""
+        """`{endpoints, countedUpTo, relays}`.
+
+        Endpoints that are no longer configured are included while they have due events, back-offs or
+        dead letters.
+        """
         names = list(self._endpoints)
         names += sorted(await self._stored_names() - set(names))
         at = now()
@@ -89,7 +94,7 @@ class OutboxAdmin:
     async def _relays(self) -> list[Mapping[str, Any]]:
         partitions: dict[str, int] = {}
         alive: dict[str, datetime] = {}
-        # By the database's clock, as the relays do.
+        # The relays, too, judge leases by the database's clock.
         fields = {"owner": 1, "until": 1, "alive": {"$gt": ["$until", "$$NOW"]}}
         async for doc in await self._mongo.relays.aggregate([{"$project": fields}]):
             if owner := doc.get("owner"):
@@ -104,7 +109,7 @@ class OutboxAdmin:
     async def dead_letters(
         self, asked: PageOfDeadLetters
     ) -> tuple[list[Mapping[str, Any]], str | None]:
-        """Dead letters, the newest first, and the cursor of the next page."""
+        """A page of dead letters, newest first, and the cursor of the next page."""
         given = {
             "endpoint": asked.endpoint,
             "type": asked.type,
@@ -122,16 +127,16 @@ class OutboxAdmin:
         items = [_dead_letter(doc) for doc in docs[: asked.limit]]
         return items, page_cursor.encode(last["diedAt"], last["_id"]) if last else None
 
-    # --- act ------------------------------------------------------------------------------------
+    # --- writing --------------------------------------------------------------------------------
 
     async def forget(self, name: str) -> tuple[int, bool]:
-        """Drop what waits for an endpoint that is configured no more, and its dead letters.
+        """Drop the pending events, back-offs and dead letters of an endpoint that is no longer configured.
 
-        Returns how many records and dead letters, and whether there is more of it for another request.
-        Raises Conflict while the endpoint is configured, NotFound when nothing is left of it.
+        Returns the number dropped, and True if another request must drop the rest. Raises Conflict while
+        the endpoint is configured, NotFound if nothing is stored for it.
         """
         if name in self._endpoints:
-            raise Conflict("This endpoint is configured: take it out of the settings first.")
+            raise Conflict("This endpoint is still configured: remove it from the settings first.")
         end = time.monotonic() + BUDGET_S
         dropped = 0
         for sweep in (
@@ -144,7 +149,7 @@ class OutboxAdmin:
                 if time.monotonic() > end:
                     return dropped, True
         if not dropped:
-            raise NotFound("Nothing is left of an endpoint of this name.")
+            raise NotFound("Nothing is stored for an endpoint of this name.")
         return dropped, False
 
     async def _drop_due(self, name: str) -> int:
@@ -153,7 +158,7 @@ class OutboxAdmin:
         for collection in (self._mongo.log, self._mongo.outbox):
             found = collection.find({"due": {"$in": slots}}, {"_id": 1}).limit(SWEEP)
             if ids := [doc["_id"] async for doc in found]:
-                # Entries of the log stay as long as their conversation.
+                # Log entries are kept as long as their conversation.
                 expiry = expires_at if collection is self._mongo.outbox else None
                 await self._mongo.not_due(collection.name, ids, slots, expires_at=expiry)
                 return len(ids)
@@ -167,7 +172,7 @@ class OutboxAdmin:
 
 
 def shown(url: str) -> str:
-    """A URL without what may be secret in it: user, password and query."""
+    """The URL without the parts that may be secret: user, password and query."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = f":{parts.port}" if parts.port else ""

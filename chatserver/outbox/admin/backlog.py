@@ -1,4 +1,4 @@
-"""How much waits for an endpoint, and since when."""
+"""The number of pending events per endpoint, and the age of the oldest."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ...mongo import Mongo
 from ..endpoints import endpoint_of, slots_of
 
 COUNT_LIMIT = 100_000
-"""Events that are counted; 50 ms."""
+"""Counting stops here. Counting this many takes 50 ms."""
 OLDEST_LIMIT = 10_000
-"""Events among which the oldest is looked for: the index has them by ordering key and not by time."""
+"""Events that are searched for the oldest. The index has them in the order of their keys, not of time."""
 NAMES_LIMIT = 100
 
 
 class Backlog:
-    """What is due, over both collections of records."""
+    """Pending events in the log and in the outbox."""
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
         self._collections = (mongo.log, mongo.outbox)
 
     async def count(self, endpoint: str) -> int:
-        """Events that wait for the endpoint; no more than COUNT_LIMIT are counted."""
+        """The number of events that are due for the endpoint, at most COUNT_LIMIT."""
         count = 0
         for collection in self._collections:
             if count < COUNT_LIMIT:
@@ -33,10 +33,10 @@ class Backlog:
         return count
 
     async def oldest(self, endpoint: str) -> datetime | None:
-        """When the oldest event happened that waits for the endpoint.
+        """The time of the oldest event that is due for the endpoint.
 
-        Exact while at most OLDEST_LIMIT wait in each collection; else the oldest of so many, and of
-        the first events of the ordering keys that fail.
+        Exact while at most OLDEST_LIMIT events are due in each collection. Beyond that it is the oldest
+        of the first OLDEST_LIMIT in each collection and of the first event of each failing ordering key.
         """
         first: list[datetime] = []
         for collection in self._collections:
@@ -56,18 +56,18 @@ class Backlog:
         return min(first, default=None)
 
     async def names(self) -> set[str]:
-        """The endpoints for which something waits, configured or not; at most NAMES_LIMIT."""
+        """The endpoints that have pending events, configured or not; at most NAMES_LIMIT."""
         names: set[str] = set()
         for collection in self._collections:
             after = ""
             while len(names) < NAMES_LIMIT:
-                # The first in the order of the index: one look-up per name, however much is due.
+                # One query per name, however many events are due.
                 doc = await collection.find_one({"due": {"$gt": after}}, {"due": 1}, hint="pending")
                 if doc is None:
                     break
                 name = endpoint_of(min(slot for slot in doc["due"] if slot > after))
                 names.add(name)
-                after = f"{name};"  # behind every slot of this name
+                after = f"{name};"  # sorts after every slot of this name
         return names
 
 

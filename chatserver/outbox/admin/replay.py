@@ -1,4 +1,4 @@
-"""Sending again: events of the past become due once more."""
+"""Replay: past events become due again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .search import FoundRecord, Search, Selection
 
 RECORDS_LIMIT = 5000
 BUDGET_S = 2.0
-"""A request that has looked at RECORDS_LIMIT records, or for this long, leaves the rest to the next one."""
+"""A request stops after RECORDS_LIMIT records or after this long, and leaves the rest to the next request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """`gone`: dead letters whose event is not kept any more. `cursor`: None when all is done."""
+    """`gone`: dead letters whose event is no longer stored. `cursor`: None when nothing is left to do."""
 
     replayed: int
     gone: int
@@ -30,10 +30,10 @@ class Replayed:
 
 
 class Replays:
-    """Marks what is selected as due; the relays send it in the order of the records.
+    """Marks the selected events as due. The relays then send them in the order of their records.
 
-    What is due already stays due once. A dead letter that is sent again leaves the list. An endpoint
-    is never sent an event of a type that it does not want.
+    An event that is already due is not sent twice. A replayed dead letter is removed from the list. An
+    endpoint never receives an event of a type that it is not configured for.
     """
 
     def __init__(self, mongo: Mongo, endpoints: Sequence[Endpoint]) -> None:
@@ -41,7 +41,7 @@ class Replays:
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
 
     async def replay(self, selection: Selection) -> Replayed:
-        """Send again what is selected; as much as one request has time for.
+        """Replay the selected events, as many as one request has time for.
 
         Raises NotFound for an unknown id, ValidationFailed for an endpoint that is not configured.
         """
@@ -59,7 +59,7 @@ class Replays:
             if cursor is None or looked_at >= RECORDS_LIMIT or time.monotonic() > end:
                 break
         if replayed:
-            # So that the relays look again at what is due.
+            # Wakes the relays, which then scan for due events.
             await self._mongo.relays.update_one(
                 {"_id": WAKEUP_ID}, {"$inc": {"rings": 1}}, upsert=True
             )
@@ -69,15 +69,17 @@ class Replays:
         if name is None:
             return list(self._endpoints.values())
         if name not in self._endpoints:
-            known = ", ".join(self._endpoints) or "there are none"
-            raise ValidationFailed.of("endpoint", f"No such endpoint is configured: {known}.")
+            known = ", ".join(self._endpoints) or "none"
+            raise ValidationFailed.of(
+                "endpoint", f"Not a configured endpoint. Configured: {known}."
+            )
         return [self._endpoints[name]]
 
     async def _mark(self, found: Sequence[FoundRecord]) -> None:
         if not found:
             return
-        # The relay writes the dead letter first and takes the slot out of `due` after it: between the two
-        # the dead letter has to stay.
+        # Only of slots that were not due: if the relay gives an event up between the two reads, its new dead
+        # letter must stay.
         dead_letter_ids = [
             dead_letter_id(endpoint_of(slot), record.id)
             for record in found
@@ -87,7 +89,8 @@ class Replays:
         dead_letters = self._mongo.deadletters.find(
             {"_id": {"$in": dead_letter_ids}}, {"diedAt": 1}
         )
-        # As they are before the mark: an event that dies again after it has a later dead letter.
+        # Read before the events become due: an event that dies again afterwards has a new dead letter, which
+        # must stay.
         seen = await dead_letters.to_list()
         expires_at = now() + timedelta(seconds=RETENTION_S)
         for collection in (self._mongo.log, self._mongo.outbox):
@@ -95,7 +98,7 @@ class Replays:
             ids: dict[tuple[str, ...], list[str]] = {}
             for record in records:
                 ids.setdefault(record.slots, []).append(record.id)
-            # An edit is told with the text of its message: both have to be there.
+            # The webhook of an edit contains the text of the message, so the message must be kept, too.
             also = {record.message_id for record in records if record.message_id}
             if ids:
                 await self._mongo.due_again(

@@ -1,4 +1,4 @@
-"""Finding the events of the past that an operator selects, page by page."""
+"""Finds the past events that an operator selects, page by page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..pending import ordering_key_of
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Events that are to be sent again: those with these ids, or all to which the rest applies."""
+    """The events to replay: those with these ids, or all events that match every other field."""
 
     ids: tuple[str, ...] = ()
     since: datetime | None = None
@@ -25,9 +25,9 @@ class Selection:
     type: str | None = None
     conversation_id: str | None = None
     dead: bool = False
-    """Only those that are dead letters."""
+    """Only dead letters."""
     endpoint: str | None = None
-    """None: to all that want to hear of them."""
+    """None: every endpoint that is configured for the type."""
     cursor: str | None = None
 
 
@@ -38,7 +38,7 @@ FIELDS = {"kind": 1, "at": 1, "due": 1, "messageId": 1}
 
 @dataclass(frozen=True, slots=True)
 class FoundRecord:
-    """The record of an event that may be sent again; `slots`: those for which it becomes due."""
+    """The record of an event that may be replayed. `slots`: those for which it becomes due."""
 
     collection: str
     id: str
@@ -46,9 +46,9 @@ class FoundRecord:
     at: datetime
     slots: tuple[str, ...]
     due: tuple[str, ...]
-    """The slots for which it is due already."""
+    """The slots for which it is already due."""
     message_id: str | None
-    """The message that an edit is of."""
+    """The edited message, if the event is an edit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class FoundPage:
 
 
 class Search:
-    """Records of events, in their order, for the endpoints that want them; or their dead letters."""
+    """Searches records, or dead letters, for the endpoints that are configured for their types."""
 
     def __init__(self, mongo: Mongo, endpoints: Sequence[Endpoint]) -> None:
         self._mongo = mongo
@@ -69,7 +69,7 @@ class Search:
         self._routes = Routes(endpoints)
 
     async def page(self, selection: Selection, cursor: str | None) -> FoundPage:
-        """The page behind `cursor`. Raises NotFound for an unknown id."""
+        """The page after `cursor`. Raises NotFound for an unknown id."""
         if selection.dead:
             return await self._dead_letters(selection, cursor)
         if selection.ids:
@@ -98,9 +98,9 @@ class Search:
         return FoundPage(len(rows), found, cursor=rows[-1][1]["_id"] if more else None)
 
     async def _by_time(self, selection: Selection, cursor: str | None) -> FoundPage:
-        """A page ends between two milliseconds: what happened at the same time stays together."""
+        """A page never splits a millisecond: events with the same time are on the same page."""
         since = _moment(cursor) if cursor else selection.since
-        # Without a beginning: as far back as everything is kept.
+        # By default, the period for which every event is kept.
         since = since or now() - timedelta(seconds=RETENTION_S)
         at: dict[str, datetime] = {"$gte": since}
         if selection.until:
@@ -178,7 +178,7 @@ class Search:
         return self._found(rows)
 
     def _found(self, rows: Iterable[tuple[str, Document]]) -> list[FoundRecord]:
-        """Those of the rows (collection and document) that are events."""
+        """The rows (collection and document) that are events."""
         found = []
         for collection, doc in rows:
             kind = doc["kind"]
@@ -213,7 +213,7 @@ def _only(record: FoundRecord, endpoint_names: set[str]) -> FoundRecord:
 
 
 def _record_id(event: str) -> str:
-    """Of the id of an event; of anything else, what no record has."""
+    """The record id in an event id; "", which no record has, if the text is not an event id."""
     return event.removeprefix("evt_") if event.startswith("evt_") else ""
 
 
@@ -221,12 +221,12 @@ def _need(ids: Sequence[str], found: Sequence[FoundRecord]) -> None:
     there = {event_id(record.id) for record in found}
     if missing := [id_ for id_ in ids if id_ not in there]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise NotFound(f"There is no such event, or it is not kept any more: {missing[0]}{more}.")
+        raise NotFound(f"No such event, or it is no longer stored: {missing[0]}{more}.")
 
 
 def _moment(cursor: str) -> datetime:
     if not (cursor.isdecimal() and cursor.isascii() and len(cursor) <= 14):
-        raise ValidationFailed.of("cursor", "Not a cursor of this selection.")
+        raise ValidationFailed.of("cursor", "Not a cursor for this selection.")
     return from_unix(int(cursor) / 1000)
 
 

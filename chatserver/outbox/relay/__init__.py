@@ -1,1 +1,1 @@
-"""Who sends what, when: leases of partitions, a queue per ordering key, retries."""
+"""The relay: partition leases, a queue per ordering key, retries."""

@@ -1,4 +1,4 @@
-"""The deliveries to one endpoint: ordering keys side by side, each in order, a failing key backs off alone."""
+"""Deliveries to one endpoint: ordering keys in parallel, each in order. A failing key backs off alone."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from .results import Backoff, Results
 log = structlog.get_logger(__name__)
 
 QUEUES_PER_DELIVERY = 4
-"""While one queue sends, others are read, or wait for the record of what they have sent."""
+"""Queues at work for each possible delivery in flight. While one queue sends, others read their events or wait
+for their results to be stored."""
 ALL_FAIL = 10
-"""So many failures after each other: it is not the keys that fail but the endpoint."""
+"""After this many failures in a row, of any keys, the endpoint itself is taken to be down."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """Exponential back-off with full jitter: the mean of the pauses is `first_s`, twice that, …
+    """Exponential back-off with full jitter: the mean pause is `first_s`, then twice that, and so on.
 
     After Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
     """
@@ -41,18 +42,19 @@ class Retry:
     give_up_s: float = 24 * 3600.0
 
     def pause(self, attempts: int) -> float:
-        """Seconds until the next attempt, after so many failed ones."""
+        """Seconds until the next attempt, after this many failed attempts."""
         longest = 2 * self.first_s * 2.0 ** min(attempts - 1, 40)
         return random.uniform(0.0, min(longest, self.max_s))
 
 
 class Deliveries:
-    """An event is sent when the one before it of its ordering key was delivered, and that is on record. So a
-    crash repeats one event per key at most, and QUEUES_PER_DELIVERY * `concurrency` in all: those that
-    were in flight or not yet on record. `concurrency` are in flight at most.
+    """Sends an event when the delivery of the previous event of its ordering key is durably recorded.
 
-    An event is given up at its first failure more than `retry.give_up_s` after it happened, or after
-    its key began to fail, whichever is later.
+    At most `concurrency` events are in flight. A crash repeats at most one event per key, and at most
+    QUEUES_PER_DELIVERY * `concurrency` in all: those in flight or not yet recorded.
+
+    An event is given up at its first failure more than `retry.give_up_s` after it happened or after its
+    key started to fail, whichever is later. The outcome `gone` gives it up immediately.
     """
 
     def __init__(
@@ -77,23 +79,24 @@ class Deliveries:
         self._retry = retry
         self._concurrency = concurrency
         self._sending = asyncio.Semaphore(concurrency)
-        """Bounds how many events are in flight."""
+        """Limits the events in flight."""
         self._observe = observe
         self._loop = asyncio.get_running_loop()
         self.queues = KeyQueues(self.pump)
         self._at_work: dict[asyncio.Task[None], KeyQueue] = {}
         self._failures = 0
-        """Since the last success, of whatever key."""
+        """Failures since the last success, of all keys together."""
         self._stopping = False
 
-    # --- which keys -----------------------------------------------------------------------------
+    # --- keys -----------------------------------------------------------------------------------
 
     def resume_backoff(self, backoff: Backoff) -> None:
-        """Go on with a back-off that another relay, or this one before, has recorded."""
+        """Continue a back-off that this or another relay has stored."""
         if backoff.partition not in self.queues.partitions:
             return
         if queue := self.queues.get(backoff.ordering_key):
-            # It is still at work from before, and may have succeeded: then it removes what is on record.
+            # Still at work since before the partitions were assigned anew. If it succeeds, it removes the
+            # stored back-off.
             queue.since, queue.behind = queue.since or backoff.since, True
             return
         self._failures += backoff.attempts
@@ -103,11 +106,11 @@ class Deliveries:
         self.queues.back_off(queue, (backoff.next_at - now()).total_seconds())
 
     def drop(self, partitions: frozenset[int]) -> None:
-        """Begin afresh with these partitions: what is in flight ends, nothing else is remembered."""
+        """Start over with these partitions. Events in flight are finished; the rest of the memory is cleared."""
         self.queues.drop(partitions, set(self._at_work.values()))
 
     def is_quiet(self, partition: int) -> bool:
-        """Whether nothing of a partition is in flight."""
+        """True if no queue of the partition is at work."""
         return all(queue.partition != partition for queue in self._at_work.values())
 
     @property
@@ -115,16 +118,16 @@ class Deliveries:
         return len(self._at_work)
 
     async def stop(self) -> None:
-        """Begin no new delivery; return when those under way have ended and are on record."""
+        """Start no new delivery. Returns when those in progress are finished and recorded."""
         self._stopping = True
         self.queues.close()
         if self._at_work:
             await asyncio.wait(self._at_work)
 
-    # --- sending it -----------------------------------------------------------------------------
+    # --- sending --------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Start work on queues whose turn it is, while there is room for it."""
+        """Start work on the next queues, while fewer than QUEUES_PER_DELIVERY * `concurrency` are at work."""
         while (
             len(self._at_work) < QUEUES_PER_DELIVERY * self._concurrency
             and self._leases.valid
@@ -175,7 +178,7 @@ class Deliveries:
             queue.behind = True
 
     async def _send(self, queue: KeyQueue, pending: Pending) -> bool:
-        """Send the head of a queue once. Returns whether the queue may go on."""
+        """Send the head of a queue once. Returns True if the queue may continue."""
         try:
             event = await self._event(pending)
         except DatabaseUnavailable:
@@ -183,10 +186,10 @@ class Deliveries:
             await asyncio.sleep(1.0)
             return True
         except PyMongoError:
-            # The database refuses the question: that says nothing of the record.
+            # The database refused the query, which says nothing about the record.
             raise
-        except Exception:  # a record that cannot be told of must not hold up what is behind it
-            log.exception("an event cannot be made of a record", record=pending.id)
+        except Exception:  # a bad record must not block the events behind it
+            log.exception("a record cannot be turned into an event", record=pending.id)
             await self._dead_letter(queue, pending, "The record cannot be read.")
             return True
         async with self._sending:
@@ -249,19 +252,19 @@ class Deliveries:
                 "a delivery failed", endpoint=self.name, reason=delivery.detail, again=pause
             )
         elif self._failures == ALL_FAIL:
-            log.error("nothing can be delivered", endpoint=self.name, reason=delivery.detail)
+            log.error("all deliveries fail", endpoint=self.name, reason=delivery.detail)
         if self._is_ours(queue):
-            # Else it is for the other relay to say: nobody would remove this one's record.
+            # Otherwise another relay owns the key, and nobody would remove the back-off stored here.
             await self._results.backing_off(backoff, head)
-        # A thousand failing keys keep no events in memory.
+        # A key that backs off keeps no events in memory, however many keys fail.
         self.queues.forget(queue)
         queue.pause = pause
 
     def _succeeded(self) -> None:
         if self._failures >= ALL_FAIL:
             log.info("events can be delivered again", endpoint=self.name)
-            # It is back: nobody need wait for the end of a pause that was made for its absence, now
-            # or after the attempt that is under way.
+            # The endpoint is back, so the pauses that grew while it was down end now. A key that is being
+            # sent starts again with the shortest pause. Retry-After still holds.
             for queue in self.queues:
                 queue.backoff_attempts = 0
                 if queue.backing_off:

@@ -1,4 +1,4 @@
-"""The undelivered events of one ordering key, a conversation or a user, for one endpoint."""
+"""The undelivered events of one ordering key (a conversation or a user) for one endpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..pending import Pending
 
 
 class KeyQueue:
-    """Where the deliveries of one ordering key stand. Its events are sent after each other."""
+    """The in-memory state of one ordering key. Its events are sent one after another."""
 
     __slots__ = (
         "attempts",
@@ -32,27 +32,27 @@ class KeyQueue:
         self.ordering_key = ordering_key
         self.partition = partition_of(ordering_key)
         self.events: deque[Pending] = deque()
-        """What is sent next, in order."""
+        """The next events, in order."""
         self.behind = behind
-        """More may be due than is in the queue: it is read when the queue is empty."""
+        """The database may have due events that are not in the queue. They are read when it is empty."""
         self.reading = False
         self.dropped = False
-        """Another relay's from now on."""
+        """The key now belongs to another relay."""
         self.attempts = 0
-        """Failed ones of the event that is next."""
+        """Failed attempts of the next event."""
         self.backoff_attempts = 0
-        """Those of them that make the next pause longer: the ones since the endpoint last came back."""
+        """Failed attempts since the endpoint last came back. They determine the length of the next pause."""
         self.since: datetime | None = None
-        """The first failure since the last success; None: there was none."""
+        """The first failure since the last success; None if there was none."""
         self.pause: float | None = None
-        """Seconds to back off for, when the work on the queue has ended."""
+        """Seconds to back off for when the current work on the queue is done."""
         self.not_before = 0.0
-        """The receiver asked not to be sent anything earlier, by the loop's clock."""
+        """The end of the pause that the receiver requested, by the loop's clock."""
         self.timer: asyncio.TimerHandle | None = None
 
     @property
     def backing_off(self) -> bool:
-        """Whether the queue waits for the time of its next attempt."""
+        """True while the queue waits for its next attempt."""
         return self.timer is not None
 
     def succeeded(self) -> None:

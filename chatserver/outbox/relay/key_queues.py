@@ -1,4 +1,4 @@
-"""The in-memory state of every ordering key with undelivered events for one endpoint, and whose turn it is."""
+"""The in-memory state of every ordering key with undelivered events for one endpoint, and their turns."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from ..pending import Pending
 from .key_queue import KeyQueue
 
 AHEAD = 64
-"""Events of one key that are kept in memory, and sent before another key has its turn. The rest is read
-when they are done: fewer, FEW, while there are MAX_EVENTS in memory."""
+"""Events of one key that are kept in memory, and that are sent in one turn. Later events are read when these
+are sent."""
 FEW = 16
+"""Events that are read of one key while MAX_EVENTS or more are in memory."""
 MAX_QUEUES = 50_000
 MAX_EVENTS = 20_000
-"""Queues and events kept in memory per endpoint; others are found when there is room."""
+"""Queues and events in memory per endpoint. The others are read from the database when there is room."""
 MAX_KNOWN = 2 * MAX_EVENTS
 
 
 class KeyQueues:
-    """A queue is here while an event of its key is due, or while the key backs off. It is `next` when its
-    turn comes.
+    """Holds the queue of each key that has due events or backs off, and gives the queues turns.
 
-    `ready` is called soon after there is one more whose turn it is.
+    `ready` is called soon after another queue became ready.
     """
 
     def __init__(self, ready: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._tell_ready = ready
         self.partitions: frozenset[int] = frozenset()
-        """Those to work on."""
+        """The partitions of this relay."""
         self._queues: dict[str, KeyQueue] = {}
         self._ready: deque[KeyQueue] = deque()
         self._waiting = 0
         """Events in all queues."""
         self._known: OrderedDict[str, None] = OrderedDict()
-        """Ids of events that were read: the database may still be about to tell of them."""
+        """Ids of events that were read. The change stream may still deliver them."""
         self._closed = False
         self.scanning = False
-        """What is due is still being read: a key that turns up may have an older event due."""
+        """A scan for due events is in progress, so a new queue may lack older events of its key."""
         self.more = False
-        """There was no room for all queues."""
+        """There was no room for some queues."""
 
     def __iter__(self) -> Iterator[KeyQueue]:
         return iter(self._queues.values())
 
-    # --- what is due ----------------------------------------------------------------------------
+    # --- due events -----------------------------------------------------------------------------
 
     def take(self, ordering_key: str, pending: Pending) -> None:
-        """An event that has just been recorded: the last one of its key so far."""
+        """Add an event that has just been recorded. It is the newest of its key."""
         if pending.id in self._known:
             return
         queue = self._open(ordering_key, behind=self.scanning or self.more)
@@ -69,7 +69,7 @@ class KeyQueues:
             self._waiting += 1
 
     def look(self, ordering_key: str) -> None:
-        """Events of a key are due, perhaps more than are known here."""
+        """Note that events of a key are due, perhaps some that are not in memory."""
         if queue := self._open(ordering_key, behind=True):
             queue.behind = True
 
@@ -77,12 +77,12 @@ class KeyQueues:
         return self._queues.get(ordering_key)
 
     def add(self, ordering_key: str) -> KeyQueue:
-        """A queue that is to back off: it has no turn yet."""
+        """Add a queue without giving it a turn: the caller lets it back off."""
         queue = self._queues[ordering_key] = KeyQueue(ordering_key, behind=True)
         return queue
 
     def drop(self, partitions: frozenset[int], working: Set[KeyQueue]) -> None:
-        """Begin afresh with these partitions; of the queues only those at work are left."""
+        """Start over with these partitions. Only the queues at work are kept."""
         self.partitions = partitions
         for queue in list(self):
             queue.end_backoff()
@@ -94,13 +94,13 @@ class KeyQueues:
         self._ready.clear()
 
     def close(self) -> None:
-        """No queue backs off any more: no turn comes by itself."""
+        """End all back-offs. No queue gets a turn by a timer any more."""
         self._closed = True
         for queue in self:
             queue.end_backoff()
 
     def _open(self, ordering_key: str, *, behind: bool) -> KeyQueue | None:
-        """The queue, with a turn if it is new; None: it is not ours, or there is no room."""
+        """The queue of a key. A new queue gets a turn. None if the key is another relay's or there is no room."""
         if queue := self._queues.get(ordering_key):
             return None if queue.dropped else queue
         if partition_of(ordering_key) not in self.partitions:
@@ -115,17 +115,17 @@ class KeyQueues:
     # --- turns ----------------------------------------------------------------------------------
 
     def next(self) -> KeyQueue | None:
-        """The queue whose turn it is; nobody else gets it until it is `done`."""
+        """The next ready queue. It is not returned again before it is `done`."""
         return self._ready.popleft() if self._ready else None
 
     def done(self, queue: KeyQueue) -> None:
-        """The work on a queue has ended: it has another turn, later or after its pause, or is gone."""
+        """End a queue's turn. It gets another turn, backs off, or is removed if it has nothing to send."""
         pause, queue.pause = queue.pause, None
         if queue.dropped:
             self.forget(queue)
             del self._queues[queue.ordering_key]
         elif pause is not None:
-            # Not before the work has ended: at no time do two work on one queue.
+            # Only now that the work is done: two tasks must never work on one queue.
             self.back_off(queue, pause)
         elif queue.events or queue.behind:
             self._ready.append(queue)
@@ -133,7 +133,7 @@ class KeyQueues:
             del self._queues[queue.ordering_key]
 
     def back_off(self, queue: KeyQueue, seconds: float) -> None:
-        """The turn of the queue comes after so long."""
+        """Give the queue its next turn after this long."""
         if not self._closed:
             queue.timer = self._loop.call_later(max(0.0, seconds), self._backoff_over, queue)
 
@@ -145,15 +145,15 @@ class KeyQueues:
         self._ready.append(queue)
         self._loop.call_soon(self._tell_ready)
 
-    # --- what is in memory ----------------------------------------------------------------------
+    # --- events in memory -----------------------------------------------------------------------
 
     @property
     def room(self) -> int:
-        """How many events of a key may be read."""
+        """The number of events of one key that may be read."""
         return AHEAD if self._waiting < MAX_EVENTS else FEW
 
     def put(self, queue: KeyQueue, found: Sequence[Pending]) -> None:
-        """What was read of a queue, behind what it has."""
+        """Append events that were read from the database."""
         queue.events.extend(found)
         self._waiting += len(found)
         for pending in found:
@@ -162,7 +162,7 @@ class KeyQueues:
             self._known.popitem(last=False)
 
     def head(self, queue: KeyQueue) -> Pending:
-        """Take what is sent next out of its queue."""
+        """Remove and return the next event of a queue."""
         self._waiting -= 1
         return queue.events.popleft()
 
@@ -171,7 +171,7 @@ class KeyQueues:
         self._waiting += 1
 
     def forget(self, queue: KeyQueue) -> None:
-        """What waits is read again when its turn comes."""
+        """Drop the queue's events from memory. They are read again at its next turn."""
         self._waiting -= len(queue.events)
         queue.events.clear()
         queue.behind = True

@@ -1,4 +1,4 @@
-"""Which relay does which share of the work."""
+"""Distributes the partitions among the relays."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ log = structlog.get_logger(__name__)
 
 LEASE_S = 9.0
 TICK_S = 3.0
-"""A dead relay's share is taken over within LEASE_S + TICK_S, when the other ones look again."""
+"""Seconds between two rounds. A dead relay's partitions are taken over within LEASE_S + TICK_S."""
 LEAVE_S = 0.2
-"""How soon it is looked again while there is something to be given up."""
+"""Seconds between two rounds while this relay has partitions to give up."""
 
 
 class Leases:
-    """The partitions that this relay has, kept by a heart beat.
+    """The partitions of this relay, kept by a heartbeat.
 
-    A relay whose heart beat came too late has lost all of them, and begins anew under another id:
-    whoever found it dead may have taken them.
-    `checked` is called after every look at them.
+    A relay whose heartbeat is late loses all of its partitions and starts again under another id, because
+    other relays may have taken the partitions.
+
+    `checked` is called after each round. `quiet(partition)`: True if nothing of the partition is in
+    flight.
     """
 
     def __init__(
@@ -44,16 +46,17 @@ class Leases:
         self.partitions: frozenset[int] = frozenset()
         """The partitions to work on."""
         self._leaving: frozenset[int] = frozenset()
-        """Too many, since another relay came: given up as soon as nothing of them is in flight."""
+        """More than this relay's share, since another relay started. Each is given up when nothing of it is in
+        flight."""
 
     @property
     def term(self) -> tuple[str, frozenset[int]]:
-        """What is held, and as whom: another term is to be begun afresh."""
+        """This relay's id and partitions. When either changes, the relay must start over."""
         return self._id, self.partitions
 
     @property
     def valid(self) -> bool:
-        """Whether nobody else can have taken the partitions."""
+        """True while no other relay can have taken the partitions."""
         return time.monotonic() < self._valid_until
 
     async def run(self) -> None:
@@ -67,13 +70,13 @@ class Leases:
             await asyncio.sleep(LEAVE_S if self._leaving else TICK_S * random.uniform(0.8, 1.0))
 
     async def release(self) -> None:
-        """Leave everything to the others, at once."""
+        """Give up all partitions immediately."""
         self._valid_until = 0.0
         async with deadline():
             await self._mongo.relays.delete_one({"_id": self._id})
 
     async def _look(self) -> None:
-        # Before the question: what the answer grants begins no earlier.
+        # Taken before the request: the lease cannot have started earlier.
         asked_at = time.monotonic()
         if not await self._lease.renew(self._id):
             self._valid_until = 0.0
@@ -85,7 +88,7 @@ class Leases:
             await self._remove_expired(expired)
             alive, expired, owners = await self._all()
         if self._id not in alive:
-            return  # it took too long: the next look begins anew
+            return  # the lease ran out during this round; the next round starts another
         mine = frozenset(partition for partition, owner in owners.items() if owner == self._id)
         share = math.ceil(PARTITIONS / len(alive))
         if len(mine) <= share:
@@ -104,7 +107,8 @@ class Leases:
         else:
             leaving, left = frozenset(sorted(mine)[share:]), self._leaving
             self.partitions, self._leaving = mine - leaving, leaving
-            # Only what was left at an earlier look: until `checked` is called, deliveries still begin.
+            # Only partitions that an earlier round removed from `partitions`: until `checked` is called,
+            # deliveries still start in the others.
             for partition in leaving & left:
                 if self._quiet(partition):
                     await self._mongo.relays.update_one(
@@ -113,12 +117,12 @@ class Leases:
         self._valid_until = asked_at + LEASE_S
 
     async def _remove_expired(self, expired: set[str]) -> None:
-        """Take away the leases that ran out. Who is without one is dead for good: of the others, what
-        was read may be older than their last heart beat."""
+        """Delete the leases that ran out. A relay without a lease cannot come back. The read alone does not
+        prove that a lease ran out: it may be older than the relay's last heartbeat."""
         await self._mongo.relays.delete_many({"_id": {"$in": [*expired]}, "$expr": {"$not": ALIVE}})
 
     async def _all(self) -> tuple[set[str], set[str], dict[int, str | None]]:
-        """Whose lease lasts, whose ran out, and who has which partition."""
+        """The relays with a valid lease, those with an expired one, and the owner of each partition."""
         cursor = await self._mongo.relays.aggregate(
             [{"$project": {"owner": 1, "until": 1, "alive": ALIVE}}]
         )
@@ -133,7 +137,7 @@ class Leases:
         return alive, expired, owners
 
     async def _take(self, partition: int, owner: str | None) -> bool:
-        """Take a partition from an owner who is no more, unless someone else was quicker."""
+        """Take a partition from a dead owner. Returns False if another relay was faster."""
         try:
             taken = await self._mongo.relays.update_one(
                 {"_id": _name(partition), "owner": owner},

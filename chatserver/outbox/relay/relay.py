@@ -1,9 +1,9 @@
-"""The relay: takes what is due to the endpoints, together with the relays of other nodes.
+"""The relay delivers due events to the endpoints, and shares the work with the relays of other nodes.
 
-The database tells of new records as they are committed (a change stream): in the normal case an event
-is on its way milliseconds after its change, and nothing is asked for. What the stream cannot know of
-is read from the index of what is due: at the beginning of a term, after a replay, and now and then to
-be sure. That index is the truth; the stream is only quicker.
+MongoDB's change stream delivers new records as they are committed, so an event is normally sent a few
+milliseconds after its change, without polling. Events that the stream cannot contain are read from the
+index on `due`: when the relay gets its partitions, after a replay, and every SCAN_EVERY_S. The index is
+the truth; the stream is only faster.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ log = structlog.get_logger(__name__)
 
 SCAN_EVERY_S = 60.0
 ROOM_AGAIN_S = 1.0
-"""How soon the relay scans again after there was no room for all queues."""
+"""Seconds until the next scan when there was no room for all queues."""
 FINISH_S = LEASE_S - TICK_S
-"""What is in flight at the end may take this long: as long as a lease lasts without a heart beat."""
+"""The time that `close` gives events in flight: a lease lasts at least this long without a heartbeat."""
 
 
 class Relay:
-    """`observe(endpoint, outcome, seconds, since)` is called per attempt: delivered, failed, gone, with what
-    it took, and how long ago the change was; and with `dead` when an event was given up."""
+    """`observe(endpoint, outcome, seconds, since)` is called for each attempt with its outcome (delivered,
+    failed, gone), its duration and the time since the change. It is called with `dead` when an event is
+    given up."""
 
     def __init__(
         self,
@@ -74,27 +75,27 @@ class Relay:
 
     @property
     def healthy(self) -> bool:
-        """Whether it has its place among the relays, and hears of what is new in its share."""
+        """True while the relay's lease is valid and it follows the new events of its partitions, if it has any."""
         return self._leases.valid and (self._following or not self._leases.partitions)
 
     @property
     def share(self) -> int:
-        """How many partitions are its own."""
+        """The number of partitions that this relay owns."""
         return len(self._leases.partitions) if self._leases.valid else 0
 
     async def run(self) -> None:
-        """Deliver until cancelled, whatever the database does."""
+        """Deliver until cancelled, also across outages of the database."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._leases.run())
             tasks.create_task(self._serve_terms())
 
     async def close(self) -> None:
-        """After `run`: what is in flight ends and is put on record, then the others take over."""
+        """Call after `run`. Waits up to FINISH_S for events in flight, then gives up the partitions."""
         try:
             async with asyncio.timeout(FINISH_S):
                 await asyncio.gather(*(deliveries.stop() for deliveries in self.deliveries))
         except TimeoutError:
-            log.warning("what is in flight is delivered again by the next relay")
+            log.warning("the next relay repeats the deliveries that are still in flight")
         if self._leases.valid:
             with contextlib.suppress(PyMongoError):
                 await self._leases.release()
@@ -104,8 +105,8 @@ class Relay:
     def _leases_checked(self) -> None:
         self._checked.set()
         if self._leases.term != self._term:
-            # At once, before anything is begun: what is in memory may be another relay's by now, and
-            # delivered.
+            # Before any further delivery starts: the events in memory may belong to another relay, which may
+            # have delivered them.
             self._of_slot = {}
             for deliveries in self.deliveries:
                 deliveries.drop(self._leases.partitions)
@@ -129,7 +130,7 @@ class Relay:
                 await tasks.end(serving)
 
     async def _serve(self, partitions: frozenset[int]) -> None:
-        """Deliver what is due in these partitions."""
+        """Deliver the due events of these partitions, until cancelled."""
         self._of_slot = {
             slot_of(deliveries.name, partition): deliveries
             for deliveries in self.deliveries
@@ -142,19 +143,19 @@ class Relay:
                 await asyncio.Event().wait()
             try:
                 await self._follow_changes(partitions)
-                reason = "the stream of changes ended"
+                reason = "the change stream ended"
             except PyMongoError as error:
-                # Also a place in the stream that is too old.
+                # This includes a resume token that is too old.
                 reason = type(error).__name__
-            log.warning("the relay lost touch with the database, and begins again", reason=reason)
+            log.warning("the relay lost its change stream and starts again", reason=reason)
             await asyncio.sleep(1.0)
 
     async def _follow_changes(self, partitions: frozenset[int]) -> None:
         for deliveries in self.deliveries:
-            deliveries.queues.scanning = True  # until the first scan has ended
-        # First the ear, then the eye: what is recorded in between is heard and seen.
+            deliveries.queues.scanning = True  # until the first scan is complete
+        # The stream is opened before the first scan, so an event that is recorded in between is in both.
         async with self._mongo.changes(self._wanted()) as changes:
-            # Before anything is begun: no key is sent before the end of its back-off.
+            # Before any delivery starts: no key may be sent before its back-off is over.
             await self._resume_backoffs(partitions)
             scanning = asyncio.create_task(self._keep_scanning(partitions))
             self._following = True
@@ -205,7 +206,7 @@ class Relay:
             try:
                 await self._scan(partitions)
             except PyMongoError as error:
-                log.warning("the relay cannot read what is due", reason=type(error).__name__)
+                log.warning("the relay cannot read the due events", reason=type(error).__name__)
                 await asyncio.sleep(1.0)
             else:
                 return
@@ -218,7 +219,7 @@ class Relay:
 
     async def _scan(self, partitions: frozenset[int]) -> None:
         for deliveries in self.deliveries:
-            # Who did not find room before may turn up now, with something older due.
+            # A new queue may belong to a key for which there was no room before, and lack its older events.
             queues = deliveries.queues
             queues.scanning, queues.more = True, False
             async for ordering_key in keys_due(self._mongo, deliveries.name, sorted(partitions)):

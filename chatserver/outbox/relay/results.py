@@ -1,4 +1,4 @@
-"""The record of what became of deliveries: many in one write."""
+"""Stores the results of deliveries, many in one write."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Why an ordering key backs off from an endpoint, and until when. One per key that fails.
-
-    It is stored in `holds`.
-    """
+    """The back-off of one ordering key from one endpoint: its reason and its end. Stored in `holds`."""
 
     endpoint: str
     ordering_key: str
@@ -81,17 +78,19 @@ def backoff_id(endpoint: str, ordering_key: str) -> str:
 class _Batch:
     def __init__(self) -> None:
         self.done: dict[tuple[str, str], list[str]] = {}
-        """Ids of records that were delivered, by collection and endpoint."""
+        """Ids of delivered records, by collection and endpoint."""
         self.backoffs: dict[str, Document | None] = {}
-        """By id; None: removed."""
+        """By id. None removes a back-off."""
         self.dead_letters: list[Document] = []
-        """Their records are no longer due either."""
+        """Their records stop being due, too."""
         self.written = asyncio.get_running_loop().create_future()
 
 
 class Results:
-    """Each method returns when what it says is journaled by a majority, however long the database is
-    away. What comes while a write is under way goes into the next one together."""
+    """Each method returns when a majority has journaled its result, however long the database is away.
+
+    Results that arrive during a write are stored together in the next one.
+    """
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
@@ -101,7 +100,7 @@ class Results:
     async def delivered(
         self, endpoint: str, pending: Pending, *, ends_backoff_of: str | None
     ) -> None:
-        """`ends_backoff_of`: the ordering key, if it has failed before."""
+        """`ends_backoff_of`: the ordering key, if it has a stored back-off."""
         self._next.done.setdefault((pending.collection, endpoint), []).append(pending.id)
         if ends_backoff_of is not None:
             self._next.backoffs[backoff_id(endpoint, ends_backoff_of)] = None
@@ -112,12 +111,12 @@ class Results:
         await self._write()
 
     async def backoff_over(self, endpoint: str, ordering_key: str) -> None:
-        """A key that has failed has no event left."""
+        """Remove the back-off of a key that has no due event left."""
         self._next.backoffs[backoff_id(endpoint, ordering_key)] = None
         await self._write()
 
     async def dead_letter(self, endpoint: str, pending: Pending, attempts: int, error: str) -> None:
-        """The relay has given the event up: this endpoint gets it again only by a replay."""
+        """Turn a given-up event into a dead letter. The endpoint receives it only if it is replayed."""
         at = now()
         self._next.dead_letters.append(
             {
@@ -139,7 +138,7 @@ class Results:
     async def _write(self) -> None:
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._keep_writing())
-        # Not shielded, which costs as much as the signature: nobody who waits is ever cancelled.
+        # No shield, which would cost as much as signing: no caller is ever cancelled while it waits.
         await self._next.written
 
     async def _keep_writing(self) -> None:
@@ -152,10 +151,10 @@ class Results:
                         await self._store(batch)
                     break
                 except DatabaseUnavailable:
-                    log.warning("the record of deliveries waits for the database")
+                    log.warning("the results of deliveries wait for the database")
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 2.0)
-                except Exception as error:  # whoever waits for the batch is told
+                except Exception as error:  # raised in every caller that waits for the batch
                     batch.written.set_exception(error)
                     break
             if not batch.written.done():
@@ -178,8 +177,8 @@ class Results:
             await asyncio.gather(*writes)
 
     async def _store_dead_letters(self, dead_letters: list[Document], session: Session) -> None:
-        """Both or nothing: a replay in between would find the event still due and remove its dead letter,
-        and then the event would be no longer due."""
+        """Store dead letters and end their records' being due, in one transaction. A replay between the two
+        would remove the dead letter of an event that then stops being due."""
         await self._mongo.put("deadletters", dead_letters, session=session)
         records: dict[tuple[str, str], list[str]] = {}
         for doc in dead_letters:
@@ -195,7 +194,7 @@ class Results:
         keep_s: int,
         session: Session | None = None,
     ) -> None:
-        # An entry of the log lives as long as its conversation.
+        # Log entries are kept as long as their conversation.
         expires_at = now() + timedelta(seconds=keep_s) if collection == "outbox" else None
         await self._mongo.not_due(
             collection, ids, slots_of(endpoint), expires_at=expires_at, session=session

@@ -1,1 +1,1 @@
-"""Where events go. A new kind of sink is one file here: implement `sink.Sink`."""
+"""Sinks: the targets of events. To add a kind of sink, implement `sink.Sink` in a file here."""

@@ -1,7 +1,7 @@
-"""What went wrong with a request, in a short sentence.
+"""Describes the error of a request in a few words.
 
-The texts of the libraries are not used: they name the host, which may be a secret like the rest of
-the URL.
+The libraries' own texts are not used: they contain the host, which may be secret like the rest of the
+URL.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CERTIFICATES: Final = {
     18: "it is self-signed",
     19: "its issuer is not trusted",
     20: "its issuer is not trusted",
-    62: "it is for another host",
-    64: "it is for another address",
+    62: "it was issued for another host",
+    64: "it was issued for another address",
 }
 """By OpenSSL's verify code."""
 
 
 def error_text(error: aiohttp.ClientError | OSError) -> str:
-    """What to tell people of an error, without the host or the URL."""
+    """A description of the error for people, without the host or the URL."""
     match error:
         case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
             code = getattr(cause, "verify_code", 0)
@@ -39,7 +39,7 @@ def error_text(error: aiohttp.ClientError | OSError) -> str:
             return f"TLS failed: {reason.lower().replace('_', ' ')}"
         case aiohttp.ClientConnectorDNSError(os_error=cause):
             again = cause.errno == socket.EAI_AGAIN
-            return "its host name cannot be looked up at the moment" if again else "no such host"
+            return "its host name cannot be resolved at the moment" if again else "no such host"
         case aiohttp.ClientConnectorError(os_error=RefusedAddress() as cause):
             return str(cause)
         case aiohttp.ClientConnectorError(os_error=cause):
@@ -47,15 +47,15 @@ def error_text(error: aiohttp.ClientError | OSError) -> str:
         case aiohttp.ServerDisconnectedError():
             return "closed the connection without an answer"
         case aiohttp.ClientResponseError():
-            return "answered what is not HTTP, or headers that are too long"
+            return "did not answer in HTTP, or with headers that are too long"
         case OSError(errno=errno.ECONNRESET | errno.EPIPE):
             return "closed the connection without an answer"
-    return f"could not be posted to: {type(error).__name__}"
+    return f"request failed: {type(error).__name__}"
 
 
 def _no_connection(error: OSError) -> str:
     if error.errno == errno.ECONNREFUSED:
         return "refused the connection"
     if error.errno:
-        return f"cannot be connected to: {os.strerror(error.errno).lower()}"
-    return "cannot be connected to"
+        return f"connection failed: {os.strerror(error.errno).lower()}"
+    return "connection failed"

@@ -1,4 +1,4 @@
-"""Where events end up: whatever takes them, one by one. A webhook is one; a queue would be another."""
+"""The interface of a sink, which takes events one by one. A webhook is a sink; a message queue could be one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..event import Event
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of one attempt. `detail` is for people: at most 200 characters, no secret, no URL."""
+    """The result of one attempt. `detail` is for people: at most 200 characters, no secret, no URL."""
 
     outcome: Literal["delivered", "failed", "gone"]
-    """`gone`: never try this event here again."""
+    """`gone`: do not send this event here again."""
     detail: str = ""
     retry_after_s: float = 0
-    """How long the receiver asked to be left alone."""
+    """The pause that the receiver requested."""
 
 
 class Sink(Protocol):
     async def deliver(self, event: Event, /) -> Delivery:
-        """One attempt, within a bounded time. Raises nothing but CancelledError.
+        """Make one attempt, within a bounded time. Raises only CancelledError.
 
-        An event may come again after a crash, under the same id.
+        After a crash the same event may be delivered again, under the same id.
         """

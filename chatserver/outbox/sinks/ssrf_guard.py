@@ -1,8 +1,8 @@
-"""Addresses that nothing is ever posted to, unless the operator allows it.
+"""Addresses to which no event is posted, unless the operator allows it.
 
-Loopback and private networks are where the Master Service lives: they are fine. Link-local addresses
-are not: behind them a cloud answers whoever asks with the credentials of the machine, and whoever can
-set a name in the DNS, or one line of the settings, would make this server knock there.
+Loopback and private networks are allowed: the Master Service is usually there. Link-local addresses are
+refused: at such an address a cloud gives the machine's credentials to any process that asks. Anyone who
+controls a DNS name, or one line of the settings, could otherwise make this server send requests there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ METADATA = frozenset(
         "fd00:42::42",  # Scaleway
     )
 )
-"""Where clouds hand out credentials; some of them lie outside the link-local networks."""
+"""Addresses at which clouds give out credentials. Some are outside the link-local networks."""
 
 THIS_NETWORK = IPv4Network("0.0.0.0/8")
 BROADCAST = IPv4Address("255.255.255.255")
@@ -39,23 +39,22 @@ LOW_32_BITS = (
     IPv6Network("::ffff:0:0/96"),  # IPv4-mapped
     IPv6Network("::ffff:0:0:0/96"),  # IPv4-translated (RFC 7915)
     IPv6Network("64:ff9b::/96"),  # NAT64 (RFC 6052)
-    IPv6Network("64:ff9b:1::/48"),  # NAT64 of one's own network (RFC 8215), as most lay it out
+    IPv6Network("64:ff9b:1::/48"),  # NAT64 for local use (RFC 8215), in its usual layout
 )
-"""IPv6 networks whose addresses stand for the IPv4 address in their last bits."""
+"""IPv6 networks whose addresses contain an IPv4 address in their last 32 bits."""
 
 AddressInfo = tuple[Any, ...]
-"""As of `socket.getaddrinfo`: family, type, protocol, name, address."""
+"""An element of the result of `socket.getaddrinfo`: family, type, protocol, name, address."""
 
 
 class RefusedAddress(OSError):
-    """Never to be connected to; the message says why without naming the address."""
+    """The address must not be connected to. The message says why, without the address."""
 
 
 def refusal(address: str) -> str | None:
-    """Why nothing is posted to this IP address: "link-local", "multicast" …; None: it is fine.
+    """The reason to refuse this IP address ("link-local", "multicast" …); None if it is allowed.
 
-    An IPv4 address that is wrapped in an IPv6 one is looked at too. What is no IP address at all is
-    refused.
+    An IPv4 address inside an IPv6 address is checked, too. Text that is not an IP address is refused.
     """
     try:
         outer = ip_address(address.partition("%")[0])  # without the interface
@@ -65,8 +64,8 @@ def refusal(address: str) -> str | None:
 
 
 def refusal_of_host(host: str) -> str | None:
-    """The same for the host of a URL when it is an address, in any notation that a resolver takes for
-    one (`2852039166` is 169.254.169.254); None for a name: what it stands for is seen at each connect.
+    """The reason to refuse the host of a URL, if the host is an address in any notation that resolvers accept
+    (`2852039166` is 169.254.169.254). None for a name, whose addresses are checked at each connect.
     """
     host = host.strip("[]")
     try:
@@ -80,10 +79,11 @@ def refusal_of_host(host: str) -> str | None:
 
 
 def guarded_socket(info: AddressInfo) -> socket.socket:
-    """A socket factory for aiohttp, which asks for a socket per address, just before it connects.
+    """A socket factory for aiohttp, which calls it for each address just before connecting.
 
-    That is after the DNS, and for addresses in URLs as well: what is looked at here is what is
-    connected to, whatever a name stood for a moment ago. Raises RefusedAddress.
+    The name is resolved by then, and an address in the URL also arrives here. The address that is checked
+    is therefore the one that is connected to, even if a DNS name changes in between. Raises
+    RefusedAddress.
     """
     family, kind, protocol, _, address = info
     if why := refusal(address[0]):
@@ -92,7 +92,7 @@ def guarded_socket(info: AddressInfo) -> socket.socket:
 
 
 def plain_socket(info: AddressInfo) -> socket.socket:
-    """The same without a look at the address."""
+    """A socket factory that does not check the address."""
     family, kind, protocol, *_ = info
     return socket.socket(family, kind, protocol)
 
@@ -112,7 +112,7 @@ def _refusal(address: IPv4Address | IPv6Address) -> str | None:
 
 
 def _all_of(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address | IPv6Address]:
-    """The address, and the IPv4 addresses that it may stand for."""
+    """The address, and the IPv4 addresses that it may contain."""
     yield address
     if isinstance(address, IPv4Address) or address.is_loopback:
         return

@@ -1,4 +1,4 @@
-"""Posts events to an endpoint, over connections that are kept open."""
+"""Posts events to an endpoint over persistent connections."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ log = structlog.get_logger(__name__)
 MAX_RETRY_AFTER_S = 3600.0
 REST_BYTES = 1024
 REST_S = 1.0
-"""How much of an answer's body is read, and for how long, so that the connection can stay open."""
+"""A response body is read up to this size and for this long, so that the connection can be used again."""
 IDLE_S = 4.0
-"""Common servers close idle connections after 5 s or more; whoever is first never loses a request."""
+"""An idle connection is closed after this long. Common servers wait 5 s or more, and a request is lost only
+when the server closes first."""
 STALE_TRIES = 3
-"""A request can still meet a connection that was just closed: it is sent again on another one."""
+"""Tries per attempt. If the receiver has just closed a kept connection, the request is sent on another."""
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 TRACEPARENT = istr("traceparent")
 EVENT, ID, SIGNATURE = istr("X-Webhook-Event"), istr("X-Webhook-Id"), istr("X-Webhook-Signature")
 
 
 class _Attempt:
-    """Whether a request opened a connection, or was given one that was open."""
+    """One request. `fresh`: it opened a connection of its own, rather than using an open one."""
 
     __slots__ = ("fresh",)
 
@@ -59,10 +60,10 @@ _attempt: ContextVar[_Attempt] = ContextVar("attempt")
 
 
 class Webhook:
-    """The sink of one endpoint. It is made inside a running event loop.
+    """The sink of one endpoint. Create it inside a running event loop.
 
-    `timeout_s`: for one attempt, until the head of the answer is there. `concurrency`: how many
-    connections it opens at most; an attempt waits for one as part of its time.
+    `timeout_s`: the limit for one attempt, until the response headers have arrived. It includes the wait
+    for a free connection. `concurrency`: the maximum number of connections.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Webhook:
         )
 
     async def deliver(self, event: Event) -> Delivery:
-        """One attempt. Raises nothing but CancelledError."""
+        """Make one attempt. Raises only CancelledError."""
         if self._tracing is None or not event.traceparent:
             return await self._attempt(event)
         about = {"chat.endpoint": self._name, "chat.event.id": event.id}
@@ -131,8 +132,8 @@ class Webhook:
             return Delivery("gone", "its URL is not valid")
         except (aiohttp.ClientError, OSError) as error:
             return Delivery("failed", error_text(error))
-        except Exception as error:  # one event must not end the relay of the others
-            # The text of the error may hold the URL.
+        except Exception as error:  # one event must not stop the delivery of the others
+            # The text of the error may contain the URL.
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error(
                 "an event cannot be posted",
@@ -141,7 +142,7 @@ class Webhook:
                 error=type(error).__name__,
                 where=f"{os.path.basename(place.filename)}:{place.lineno}",
             )
-            return Delivery("failed", f"could not be posted: {type(error).__name__}")
+            return Delivery("failed", f"request failed: {type(error).__name__}")
 
     async def close(self) -> None:
         await self._session.close()
@@ -170,9 +171,9 @@ class Webhook:
         raise AssertionError
 
     async def _read_rest(self, response: aiohttp.ClientResponse) -> None:
-        """Read the body if it is short and there soon; else close the connection.
+        """Read the body if it is short and arrives soon; otherwise close the connection.
 
-        The answer is known: nothing that happens here changes it.
+        The status already decided the outcome. Nothing here changes it.
         """
         left = REST_BYTES
         try:
@@ -180,7 +181,7 @@ class Webhook:
                 while left >= 0 and not response.content.at_eof():
                     left -= len(await response.content.read(left + 1))
         except (TimeoutError, aiohttp.ClientError):
-            pass  # it is closed below
+            pass  # the connection is closed below
         finally:
             response.close()
 
@@ -191,7 +192,7 @@ class Webhook:
 
 
 def _without_password(text: str) -> tuple[URL | None, dict[str, str]]:
-    """The URL to post to (None: it is not valid), and the header for a name and password in it."""
+    """The URL to post to (None if it is not valid), and an Authorization header for its user and password."""
     try:
         url = URL(text)
         if url.scheme not in ("http", "https") or not url.host or not url.port:
@@ -209,9 +210,9 @@ def _delivery(response: aiohttp.ClientResponse) -> Delivery:
     if 200 <= status < 300:
         return _DELIVERED
     if status == 410:
-        return Delivery("gone", "answered 410: it wants no more of this")
+        return Delivery("gone", "answered 410: it does not want this event")
     if status in REDIRECTS:
-        return Delivery("failed", f"redirects to elsewhere ({status})")
+        return Delivery("failed", f"answered {status}: redirects are not followed")
     asked = response.headers.get("Retry-After", "") if status in (429, 503) else ""
     return Delivery("failed", f"answered {status}", _seconds(asked.strip()))
 
@@ -220,7 +221,7 @@ _DELIVERED: Final = Delivery("delivered")
 
 
 def _seconds(retry_after: str) -> float:
-    """Of a Retry-After, which is a number of seconds or a date; 0 for what is neither."""
+    """The seconds of a Retry-After header (a number or a date); 0 if it is neither."""
     if re.fullmatch(r"[0-9]+", retry_after):
         return min(float(retry_after[:10]), MAX_RETRY_AFTER_S)
     try:
