@@ -1,7 +1,7 @@
-"""MongoDB: what imports the driver for the server.
+"""Access to MongoDB. The server imports the driver only in this folder.
 
-Writes are majority and journaled; reads see only what a majority has, so nothing that was read can
-be rolled back by a failover.
+Writes wait until a majority has journaled them. Reads return only data that a majority has, so a
+failover cannot roll back anything that was read.
 """
 
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError

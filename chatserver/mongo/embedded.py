@@ -1,8 +1,8 @@
-"""A MongoDB of the server's own, for one node: a replica set of one member under DATA_DIR.
+"""The server's own MongoDB, for a single node: a replica set of one member under DATA_DIR.
 
-It listens on a Unix socket that only its user can open and on no port: it has no password, and a
-port on the loopback interface is open to everybody on the machine. The member is known to its set
-by a path relative to its own folder, so DATA_DIR may be moved.
+MongoDB has no password here, and every user of the machine can reach a loopback port. So it listens
+on no port, only on a Unix socket that its own user can open. The replica set's configuration names
+the socket by a relative path, so DATA_DIR may be moved.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if sys.platform != "win32":
     import fcntl
 
 START_S = 120.0
-"""After a crash of a large database the journal is read first; longer than this is a failure."""
+"""The limit for a start. After a crash, mongod first replays the journal of a large database."""
 STOP_S = 30.0
 LOG_BYTES = 16 * 2**20
 SOCKET = "mongod.sock"
@@ -45,7 +45,7 @@ def url_of(data_dir: Path) -> str:
 
 def _socket(data_dir: Path) -> str:
     path = _home(data_dir) / SOCKET
-    # What is too long in full may be short enough as seen from here.
+    # If the absolute path is too long, the path relative to the current directory may be short enough.
     for name in (str(path), os.path.relpath(path)):
         if len(os.fsencode(name)) <= SOCKET_PATH_BYTES:
             return name
@@ -57,11 +57,11 @@ def _home(data_dir: Path) -> Path:
 
 
 class EmbeddedMongo:
-    """`async with EmbeddedMongo(data_dir) as url:` — a writable primary for as long as the block.
+    """`async with EmbeddedMongo(data_dir) as url:` runs a writable primary until the block is left.
 
-    What was written with majority and journal survives a kill -9 of anything. One server at a time
-    has a data_dir; a `mongod` that an earlier one left behind is stopped first, one that dies is
-    started again. Raises EmbeddedFailed.
+    A journaled write survives `kill -9` of any process. Only one server at a time can use a data_dir.
+    A `mongod` that an earlier server left behind is stopped first; a `mongod` that dies is restarted.
+    Raises EmbeddedFailed.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -80,7 +80,7 @@ class EmbeddedMongo:
             self._lock = _lock(self._data_dir)
             self._log.write_bytes(b"")
             await self._launch(mongod, url)
-        except BaseException as error:  # failed or cancelled: no mongod stays behind
+        except BaseException as error:  # failed or cancelled: leave no mongod behind
             await self._stop()
             if isinstance(error, OSError):
                 raise EmbeddedFailed(f"DATA_DIR cannot be used: {error}.") from None
@@ -95,7 +95,7 @@ class EmbeddedMongo:
         if orphan := self._orphan():
             log.warning("mongod.orphan", pid=orphan)
             await self._end_orphan(orphan)
-        # Opened to append, so that it can be cut short while mongod writes to it.
+        # In append mode, so that `_watch` can truncate the file while mongod writes to it.
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *with_server([str(mongod), *self._arguments()]),
@@ -103,7 +103,7 @@ class EmbeddedMongo:
                 stdout=output,
                 stderr=output,
                 cwd=self._home,
-                # A terminal's Ctrl-C is for the server alone: it still needs its database to finish.
+                # Ctrl-C in a terminal must reach only the server, which needs its database to finish.
                 start_new_session=True,
             )
         try:
@@ -121,15 +121,15 @@ class EmbeddedMongo:
             *("--replSet", "chat"),
             *("--bind_ip", f"./{SOCKET}", "--nounixsocket", "--filePermissions", "0600"),
             *("--wiredTigerCacheSizeGB", _cache_gb(), "--oplogSize", "512"),
-            # A slow operation would be logged with what it writes, and so with people's messages.
+            # mongod logs a slow operation with its data, and so would log people's messages.
             *("--quiet", "--slowOpSampleRate", "0", "--noscripting"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-            # A transaction of a server that was killed holds up its conversation until it is ended.
+            # The open transaction of a killed server blocks its conversation until it is aborted.
             *("--setParameter", "transactionLifetimeLimitSeconds=2"),
         ]
 
     async def _accepts(self, process: asyncio.subprocess.Process) -> None:
-        """Return when the socket takes connections."""
+        """Return when the socket accepts connections."""
         while True:
             if process.returncode is not None:
                 raise EmbeddedFailed(cannot_run(process.returncode, last_error(self._log)))
@@ -140,7 +140,7 @@ class EmbeddedMongo:
             await asyncio.sleep(0.02)
 
     async def _watch(self, mongod: Path, url: str) -> None:
-        """Start a mongod that died again, so that the server recovers by itself; bound its log."""
+        """Restart a mongod that dies, so that the server recovers by itself, and keep its log short."""
         process, pause = self._process, 0.5
         while process:
             with contextlib.suppress(TimeoutError):
@@ -175,9 +175,9 @@ class EmbeddedMongo:
             os.close(self._lock)
 
     def _orphan(self) -> int | None:
-        """The process id of a mongod that still has this data open, or None.
+        """Returns the process id of a mongod that still has this data open, or None.
 
-        mongod keeps its process id in mongod.lock; after a crash the number may be somebody else's.
+        mongod keeps its process id in mongod.lock. After a crash, another process may have that id.
         """
         try:
             pid = int((self._home / "mongod.lock").read_text())
@@ -193,14 +193,14 @@ class EmbeddedMongo:
                 os.kill(pid, end)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    while self._orphan() == pid:  # noqa: ASYNC110  no event tells of a stranger's end
+                    while self._orphan() == pid:  # noqa: ASYNC110  no event, since it is not our child
                         await asyncio.sleep(0.05)
                 return
-        raise EmbeddedFailed(f"A mongod (process {pid}) still has the data and cannot be stopped.")
+        raise EmbeddedFailed(f"A mongod (process {pid}) still has the data open and cannot be stopped.")
 
 
 def _lock(data_dir: Path) -> int:
-    """Take data_dir for this process until the descriptor is closed, however the process ends."""
+    """Lock data_dir until the returned descriptor is closed, which happens however the process ends."""
     if sys.platform == "win32":
         raise EmbeddedFailed(f"An embedded MongoDB needs Linux or macOS. {INSTEAD}")
     file = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -210,8 +210,8 @@ def _lock(data_dir: Path) -> int:
         holder = os.read(file, 32).decode().strip()
         os.close(file)
         raise EmbeddedFailed(
-            f"Another server (process {holder or 'unknown'}) is using {data_dir}: stop it, or give this"
-            " one a DATA_DIR of its own; several nodes share a MongoDB with MONGO_URL."
+            f"Another server (process {holder or 'unknown'}) is using {data_dir}. Stop it, or set"
+            " another DATA_DIR for this one. Several nodes need one MongoDB: set MONGO_URL."
         ) from None
     os.ftruncate(file, 0)
     os.write(file, f"{os.getpid()}\n".encode())
@@ -219,7 +219,7 @@ def _lock(data_dir: Path) -> int:
 
 
 async def _make_primary(url: str) -> None:
-    """Make the replica set on the first start; return when the member is its writable primary."""
+    """Initiate the replica set on the first start. Return when its member is a writable primary."""
     async with AsyncMongoClient[dict[str, object]](url, serverSelectionTimeoutMS=1000) as client:
         while True:
             try:
@@ -232,15 +232,15 @@ async def _make_primary(url: str) -> None:
                         "replSetInitiate", {"_id": "chat", "members": members}
                     )
             except OperationFailure as error:
-                # Its own configuration was still being loaded when it said that it had none.
+                # mongod was still loading its configuration when `hello` showed none.
                 if error.code != ALREADY_INITIALIZED:
-                    raise EmbeddedFailed(f"MongoDB refuses to be a replica set: {error}.") from None
+                    raise EmbeddedFailed(f"MongoDB cannot start a replica set: {error}.") from None
             except PyMongoError as error:
                 log.info("mongod.starting", reason=str(error))
             await asyncio.sleep(0.02)
 
 
 def _cache_gb() -> str:
-    """A quarter of the machine's memory, within 0.25 and 1 GB."""
+    """A quarter of the machine's memory, but at least 0.25 and at most 1 GB."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{min(max(memory / 4, 0.25), 1.0):.2f}"

@@ -1,4 +1,4 @@
-"""What the driver raises, what it means to callers, and how long they wait."""
+"""The driver's errors, their meaning for callers, and the deadline of database calls."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from pymongo.errors import (
 DUPLICATE_KEY = 11000
 
 UNENCODABLE = (InvalidDocument, OverflowError, UnicodeEncodeError)
-"""What the driver raises for a document that BSON cannot hold; nothing was sent then."""
+"""The driver's errors for a document that BSON cannot hold. Nothing was sent then."""
 
 DEADLINE_S = 4.0
-"""Every operation ends within it, retries included, so that a caller hears UNAVAILABLE within 5 s."""
+"""The limit for every operation, retries included, so that callers get UNAVAILABLE within 5 s."""
 
 
 class DatabaseUnavailable(PyMongoError):
-    """The database cannot be reached, or did not answer in time; see `deadline`, which raises it.
+    """The database cannot be reached, or did not answer in time. Raised by `deadline`.
 
-    A write may be stored all the same, or may yet be. The cause is what the driver raised, or TimeoutError;
-    the text is that of the cause, and may be empty.
+    A write may have been stored, or may still be stored later. `__cause__` is the driver's error or a
+    TimeoutError. The text is that of the cause, and may be empty.
     """
 
 
 @asynccontextmanager
 async def deadline(seconds: float = DEADLINE_S) -> AsyncIterator[None]:
-    """`async with deadline():` bounds the database calls in it, and tells an absent database from a fault.
+    """`async with deadline():` limits the time of the database calls in the block.
 
-    Raises DatabaseUnavailable when `seconds` have passed, and in place of each error of the driver that
-    means that the database is away or does not answer (`is_down`). Everything else passes as it is: the
-    driver's other errors (the database refused the request), errors of the program, and cancellation.
+    Raises DatabaseUnavailable after `seconds`, and in place of every driver error that means that the
+    database is down (`is_down`). All other exceptions pass unchanged: refusals by the database, bugs in
+    the program, cancellation.
 
-    The driver's own time-outs are not used, since they cost every call 60 µs. Transactions have them,
-    because there a cancelled call is followed by one that aborts. Inside a transaction do not use
-    `deadline`: the driver repeats a transaction by its own errors.
+    Not for use inside a transaction: the driver needs its own errors to decide whether to run the
+    transaction again. `Mongo.transaction` uses the driver's timeout, because the driver has to make
+    another call, an abort, after a cancelled one. Elsewhere that timeout would cost every call 60 µs.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -57,9 +57,9 @@ async def deadline(seconds: float = DEADLINE_S) -> AsyncIterator[None]:
 
 
 def is_down(error: BaseException) -> bool:
-    """Whether the database cannot be reached or cannot answer now (as opposed to refusing the request).
+    """True if the database cannot be reached or cannot answer now; False if it refused the request.
 
-    For code that handles errors of every kind in one place; others use `deadline`.
+    For code that handles all kinds of errors in one place. Other code uses `deadline`.
     """
     if isinstance(
         error,
@@ -67,7 +67,7 @@ def is_down(error: BaseException) -> bool:
     ):
         return True
     if isinstance(error, BulkWriteError):
-        # What came before the refused document may not have reached the majority either.
+        # The documents before the refused one may not have reached a majority either.
         return bool(error.details.get("writeConcernErrors"))
     if isinstance(error, PyMongoError):
         return (
@@ -82,7 +82,7 @@ def is_down(error: BaseException) -> bool:
 
 
 def duplicate_of(error: PyMongoError) -> str | None:
-    """The name of the unique index that a write ran into, or None when it was something else."""
+    """Returns the name of the unique index that a write violated, or None for any other error."""
     details: Mapping[str, Any] | None = getattr(error, "details", None)
     if isinstance(error, BulkWriteError):
         details = (details or {}).get("writeErrors", [{}])[0]

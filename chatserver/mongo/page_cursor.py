@@ -1,4 +1,4 @@
-"""The opaque cursor of a page: the time and the id of its last item, in a list with the newest first."""
+"""The opaque cursor of a list that has the newest item first: the time and id of a page's last item."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..errors import ValidationFailed
 
 
 def encode(at: datetime, last_id: str) -> str:
-    """The cursor of the next page. Its time is in milliseconds, like every time in the database."""
+    """Returns the cursor of the next page. Its time is in milliseconds, like all times in the database."""
     return f"{unix_ms(at)}.{last_id}"
 
 
 def decode(cursor: str) -> tuple[datetime, str]:
-    """The time and the id of a cursor. Raises ValidationFailed."""
+    """Returns the time and the id in a cursor. Raises ValidationFailed."""
     stamp, _, last_id = cursor.partition(".")
     if not (stamp.isdecimal() and stamp.isascii() and len(stamp) <= 14 and last_id):
         raise ValidationFailed.of("cursor", "Not a cursor of this list.")

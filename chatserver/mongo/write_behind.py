@@ -1,4 +1,4 @@
-"""LatestDates: dates that are written a while after the events that they tell of."""
+"""Dates of events, written to the database a moment after the events."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from . import CLOSE_S, DatabaseUnavailable, Mongo, deadline
 
 
 class LatestDates:
-    """A date field of many documents that only moves forward: written at once where it was quiet, at
-    most once in `pace_s` where it is busy; with a `share`, sooner, as long as writing takes no more
-    than that part of the time."""
+    """A date field of many documents. A date only moves forward.
+
+    The first date after a quiet time is written immediately. After a write, the next one waits for
+    `pace_s`. With a `share` it waits less, if writing then takes at most that fraction of the time.
+    """
 
     def __init__(
         self, mongo: Mongo, collection: str, field: str, *, pace_s: float, share: float = 0.0
@@ -36,7 +38,7 @@ class LatestDates:
     async def _keep_flushing(self) -> None:
         while self._dirty:
             began = time.monotonic()
-            # What could not be written is written with what comes next.
+            # Dates that could not be written are written with the next ones.
             with suppress(DatabaseUnavailable):
                 await self.flush()
             took = time.monotonic() - began
@@ -45,7 +47,10 @@ class LatestDates:
             )
 
     async def flush(self) -> None:
-        """Write what is not written yet, and wait for what is being written by another."""
+        """Write all pending dates, and wait for a write that is under way.
+
+        Raises DatabaseUnavailable, or another PyMongoError.
+        """
         async with self._lock:
             batch, self._dirty = self._dirty, {}
             if not batch:
@@ -53,12 +58,12 @@ class LatestDates:
             try:
                 async with deadline():
                     await self._mongo.raise_dates(self._collection, self._field, batch)
-            except BaseException:  # cancelled or failed: it is still to be written
+            except BaseException:  # cancelled or failed: keep the dates for the next write
                 self._dirty = {**batch, **self._dirty}
                 raise
 
     async def close(self) -> None:
-        """Raises DatabaseUnavailable, or another PyMongoError, when not all could be written."""
+        """Write all pending dates. Raises DatabaseUnavailable, or another PyMongoError, if that fails."""
         await tasks.end(self._task)
         async with deadline(CLOSE_S):
             await self.flush()
