@@ -1,1 +1,1 @@
-"""The core: what a chat is. It knows no door and no socket; what it announces with is handed in."""
+"""The chat's core. It knows neither doors nor sockets; the object that announces changes is passed in."""

@@ -1,4 +1,4 @@
-"""What the sockets hear of a change that is on record."""
+"""Describes the events that sockets receive after a committed change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ View = Mapping[str, Any]
 
 
 class Announcements:
-    """Tells a conversation of what was just committed here."""
+    """Announces entries that were just committed here to their conversations."""
 
     def __init__(self, rooms: ConversationRooms, recency: Recency) -> None:
         self._rooms = rooms
@@ -34,8 +34,10 @@ class Announcements:
 
 
 def describe(update: RoomUpdate, entry: Entry) -> None:
-    """Add the effects of a log entry. One function, for what was just committed and for what had to be
-    read again."""
+    """Add the effects of a log entry to a room update.
+
+    Entries that were just committed and entries that were read from the log have the same effects.
+    """
     doc = entry.doc
     kind = doc["kind"]
     if kind == "message":

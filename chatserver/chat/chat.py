@@ -1,4 +1,4 @@
-"""The core in one piece, as the doors see it."""
+"""The whole core as one object, for the doors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations and their participants: create, list, change, end; join, leave, roles."""
+"""Conversations: create, list, edit, delete."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class NewConversation:
 
 @dataclass(frozen=True, slots=True)
 class ConversationEdit:
-    """`changes` has only what was given: name, avatar_url, metadata."""
+    """`changes` has only the fields that were given, out of name, avatar_url and metadata."""
 
     conversation_id: str
     changes: Mapping[str, Any]
@@ -59,9 +59,10 @@ class Created:
 
 
 class Conversations:
-    """Changes are stored with their outbox events in one transaction, and announced after it.
+    """Creates, lists, edits and deletes conversations.
 
-    Those of a conversation that exists are entries of its log.
+    A change is stored in one transaction with its outbox event, and announced after the commit. Changes
+    of an existing conversation are entries of its log.
     """
 
     def __init__(
@@ -93,30 +94,31 @@ class Conversations:
     async def create(
         self, creator_id: str, new: NewConversation, field: str = "participantIds"
     ) -> Created:
-        """A new conversation of the creator and the named users; an existing one for a known pair.
+        """Create a conversation of the creator and the named users.
 
-        `field`: where the caller named them, for refusals.
+        Two users share one direct conversation, which is returned if it exists. `field`: the field of the
+        request that names the users, for error details.
         """
         others = _without(creator_id, new.participant_ids)
         key = None
         if new.type == "direct":
             if len(others) != 1:
-                raise ValidationFailed.of(field, "A direct conversation has exactly two people.")
+                raise ValidationFailed.of(field, "A direct conversation has exactly two participants.")
             key = _key("direct", [creator_id, *others])
         return await self._create(creator_id, others, new, key, field)
 
     async def direct(self, user_id: str, other_ids: Sequence[str]) -> Created:
-        """The one direct conversation of two users, created if there is none yet."""
+        """Return the direct conversation of two users. Create it if there is none."""
         return await self.create(user_id, NewConversation("direct", tuple(other_ids)), "userId")
 
     async def private(self, user_id: str, other_ids: Sequence[str]) -> Created:
-        """The one private group of exactly these users, created if there is none yet.
+        """Return the private group of exactly these users. Create it if there is none.
 
-        It stays theirs until somebody is added or removed.
+        A group whose participants have changed since is no longer found here.
         """
         others = _without(user_id, other_ids)
         if not others:
-            raise ValidationFailed.of("userIds", "Name somebody else.")
+            raise ValidationFailed.of("userIds", "Name at least one other user.")
         new = NewConversation("group", tuple(others))
         key = _key("private", [user_id, *others])
         return await self._create(user_id, others, new, key, "userIds")
@@ -176,14 +178,14 @@ class Conversations:
                 raise
             existing = await self._by_key(key)
             if existing is None:
-                raise Conflict("Just created by someone else; try again.") from None
+                raise Conflict("Someone else has just created this conversation; try again.") from None
             return Created(existing, is_new=False)
         view = await self._views.conversation(conversation_id)
         update = RoomUpdate()
         update.admit([creator_id, *others])
         update.emit("conversation:new", view)
         self._rooms.tell(conversation_id, 0, update)
-        # What others have said in it already.
+        # Other users may have sent messages already.
         if view["lastRev"]:
             self._rooms.behind(conversation_id, 0, 1)
         await self._participants.without_deleted(conversation_id, [creator_id, *others])
@@ -192,7 +194,8 @@ class Conversations:
     async def _complete(
         self, view: Mapping[str, Any], pair: list[str], field: str
     ) -> Mapping[str, Any]:
-        """A direct conversation with both of its people: one may be back from having been deleted."""
+        """Add the participants who are missing. A direct conversation loses a user who is deleted, and
+        that user may have been restored."""
         missing = [
             user_id for user_id in pair if all(user_id != p["userId"] for p in view["participants"])
         ]
@@ -212,7 +215,7 @@ class Conversations:
     async def own(
         self, user_id: str, asked: PageOfConversations
     ) -> tuple[list[Mapping[str, Any]], str | None]:
-        """One's conversations, the most recently active first, and the cursor of the next page."""
+        """Returns the user's conversations, most recently active first, and the next page's cursor."""
         await self._recency.flush()
         before = page_cursor.decode(asked.cursor) if asked.cursor is not None else None
         docs = await self._views.own(user_id, asked.limit + 1, before)
@@ -245,7 +248,7 @@ class Conversations:
         return await self._views.conversation(edit.conversation_id)
 
     async def delete(self, actor_id: str, conversation_id: str) -> None:
-        """End a conversation for all; what is in it goes with it."""
+        """Delete a conversation and its contents for everyone."""
         (await self._members.require(actor_id, conversation_id)).need("owner")
         await self._deletion.delete(actor_id, conversation_id)
 
@@ -255,5 +258,5 @@ def _without(user_id: str, user_ids: Iterable[str]) -> list[str]:
 
 
 def _key(kind: str, user_ids: Iterable[str]) -> str:
-    """The same for the same set of people, whoever asks; of a fixed size, for the unique index."""
+    """Returns one key per set of users, in any order, with a fixed size for the unique index."""
     return f"{kind}:{hashlib.sha256(json_codec.encode(sorted(user_ids))).hexdigest()}"

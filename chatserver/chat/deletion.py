@@ -1,4 +1,4 @@
-"""Deleting a conversation, and clearing away what was in it."""
+"""Deletes conversations, and later clears their entries and receipts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ log = structlog.get_logger(__name__)
 
 CLEAR_AFTER_S = 5.0
 CLEAR_EVERY_S = 600.0
-"""How often deleted conversations are looked through for those that can be cleared."""
+"""How often deleted conversations are checked for ones that can be cleared."""
 
 
 class ConversationDeletion:
-    """Deletes conversations, and clears away their entries and receipts when no delivery needs them."""
+    """Deletes conversations, and clears their entries and receipts once no delivery needs them."""
 
     def __init__(self, mongo: Mongo, log: Log, rooms: ConversationRooms) -> None:
         self._mongo = mongo
@@ -32,9 +32,9 @@ class ConversationDeletion:
         self._task = asyncio.get_running_loop().create_task(self._keep_clearing())
 
     async def delete(self, actor_id: str, conversation_id: str) -> None:
-        """Delete a conversation, with all that is in it, and tell its participants.
+        """Delete a conversation and announce that to its participants.
 
-        Returns when every node has taken them out of the room, or after a second.
+        Returns when every node has taken them out of the room, or after one second.
         """
 
         async def transaction(session: Session, offset: int) -> ConversationChange:
@@ -42,7 +42,7 @@ class ConversationDeletion:
             await self._mongo.participants.delete_many(
                 {"conversationId": conversation_id}, session=session
             )
-            # So that it is cleared away whatever happens to this process.
+            # In the same transaction, so that it is cleared later even if this process dies.
             await self._mongo.ended.insert_one(
                 {"_id": conversation_id, "at": now()}, session=session
             )
@@ -63,7 +63,7 @@ class ConversationDeletion:
             except PyMongoError as error:
                 if not is_down(error):
                     raise
-                log.warning("what ended is cleared later: the database does not answer")
+                log.warning("clearing deleted conversations waits for the database")
             try:
                 async with asyncio.timeout(CLEAR_EVERY_S):
                     await self._ended.wait()
@@ -75,9 +75,9 @@ class ConversationDeletion:
     async def _clear(self, conversation_id: str) -> None:
         entries = {"_id": {"$gt": f"{conversation_id}-", "$lt": f"{conversation_id}."}}
         if await self._mongo.log.find_one({**entries, "due": {"$exists": True}}, {"_id": 1}):
-            # They are the record of events that have not been delivered.
+            # Entries are the records of events, and some have not been delivered.
             return
-        # They stay a while for replay, then the database drops them.
+        # Entries are kept for replay until they expire. Then the database removes them.
         dead = await self._mongo.deadletters.find_one({"key": conversation_id}, {"_id": 1})
         keep_s = DEAD_RETENTION_S if dead else RETENTION_S
         await self._mongo.log.update_many(

@@ -1,7 +1,7 @@
-"""Membership: who participates in a conversation, and as what.
+"""Membership: the participants of a conversation and their roles.
 
-Authorisation is the loading of the member: whoever is none gets NotFound, for the conversation and
-all that is in it.
+Authorisation means loading the member. A non-member gets NotFound for the conversation and everything
+in it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Member:
 
     @property
     def hides(self) -> bool:
-        """Whether the user has hidden messages of the conversation from oneself."""
+        """True if the user has hidden messages of the conversation for themselves."""
         return bool(self.doc.get("hides"))
 
     @property
@@ -51,7 +51,7 @@ class Member:
         return self.role != "member"
 
     def need(self, role: Role) -> None:
-        """Raises Forbidden when the member has a lower role; a direct conversation has no roles."""
+        """Raises Forbidden if the member's role is lower, or in a direct conversation, which has no roles."""
         if self.direct:
             raise Forbidden("A direct conversation cannot be changed.")
         if RANK[self.role] < RANK[role]:
@@ -59,10 +59,10 @@ class Member:
 
 
 class Members:
-    """Membership as the database has it.
+    """Checks membership, in the rooms of this node or in the database.
 
-    The rooms are asked first where only membership matters: a connected user's sockets are in the
-    rooms of the user's conversations and leave when membership ends.
+    The sockets of a connected user are in the rooms of the user's conversations, and leave a room when
+    the membership ends. So where only membership matters, the rooms are checked first.
     """
 
     def __init__(self, mongo: Mongo, rooms: ConversationRooms) -> None:
@@ -72,13 +72,13 @@ class Members:
         rooms.on("hidden", self._has_hidden)
 
     def known(self, user_id: str, conversation_id: str) -> bool:
-        """Whether the rooms vouch for the user."""
+        """True if the user has a socket in the room, so that membership need not be read."""
         return self._rooms.in_sync and self._rooms.hosts(user_id, conversation_id)
 
     async def require(self, user_id: str, conversation_id: str) -> Member:
-        """The member. Raises NotFound."""
+        """Returns the member. Raises NotFound."""
         doc = await self._mongo.participants.find_one({"_id": member_id(conversation_id, user_id)})
-        # A caller who makes up "c:a" is not to be taken, as user "b", for user "a:b" in "c".
+        # Attack: user "b" names the conversation "c:a" in order to pass for user "a:b" of "c".
         if doc is None or doc["userId"] != user_id:
             raise NotFound()
         return Member(doc)
@@ -89,7 +89,7 @@ class Members:
             await self.require(user_id, conversation_id)
 
     async def hiding(self, user_id: str, conversation_id: str) -> bool:
-        """Whether the member has hidden something in the conversation. Raises NotFound."""
+        """True if the member has hidden messages of the conversation. Raises NotFound."""
         if self.known(user_id, conversation_id):
             return conversation_id in self._hiders.get(user_id, ())
         return (await self.require(user_id, conversation_id)).hides
@@ -97,7 +97,7 @@ class Members:
     def _has_hidden(self, signal: list[str]) -> None:
         user_id, conversation_id = signal
         if not self._rooms.sockets_of(user_id):
-            return  # It is read when the user comes.
+            return  # `arrive` reads it when the user connects.
         self._hiders.setdefault(user_id, set()).add(conversation_id)
 
     async def note_hiding(self, member: Member) -> None:
@@ -106,13 +106,14 @@ class Members:
         )
 
     async def arrive(self, user_id: str) -> list[str]:
-        """The conversations of a user who connects, for the rooms; by them the user is known."""
+        """Returns the conversations of a connecting user, and remembers in which ones the user hides
+        messages."""
         cursor = self._mongo.participants.find(
             {"userId": user_id}, {"conversationId": 1, "hides": 1, "_id": 0}
         )
         docs = [doc async for doc in cursor]
         hiding = {doc["conversationId"] for doc in docs if doc.get("hides")}
-        # Together with what was heard of while this was read.
+        # Keep what was signalled while this was read.
         if hiding := hiding | self._hiders.get(user_id, set()):
             self._hiders[user_id] = hiding
         return [doc["conversationId"] for doc in docs]
@@ -122,7 +123,7 @@ class Members:
         return [doc["conversationId"] async for doc in cursor]
 
     async def rooms_of_many(self, user_ids: list[str]) -> dict[str, list[str]]:
-        """The conversations of each of these users, in one query."""
+        """Returns the conversations of each of these users, with one query."""
         rooms: dict[str, list[str]] = {}
         if user_ids:
             async for doc in self._mongo.participants.find(
@@ -132,14 +133,14 @@ class Members:
         return rooms
 
     async def users_of(self, conversation_id: str) -> list[str]:
-        """In the order in which they joined."""
+        """Returns the participants in the order in which they joined."""
         cursor = self._mongo.participants.find(
             {"conversationId": conversation_id}, {"userId": 1, "_id": 0}
         ).sort([("joinedAt", 1), ("userId", 1)])
         return [doc["userId"] async for doc in cursor]
 
     async def acquainted(self, user_id: str, others: list[str]) -> set[str]:
-        """Those of `others` who share a conversation with the user."""
+        """Returns the users in `others` who share a conversation with the user."""
         mine = await self.conversations_of(user_id)
         cursor = self._mongo.participants.find(
             {"userId": {"$in": others}, "conversationId": {"$in": mine}}, {"userId": 1, "_id": 0}

@@ -14,15 +14,15 @@ _NO_METADATA: Mapping[str, Any] = {}
 
 
 def entry_id(conversation_id: str, offset: int) -> str:
-    """The id of a log entry: ids of one conversation sort as their offsets do, 1, 2, 3 …
+    """Returns the id of a log entry. Ids of one conversation sort in the order of their offsets.
 
-    The id of a message is the id of the entry that made it.
+    The id of a message is the id of the entry that created it.
     """
     return f"{conversation_id}-{offset:08x}"
 
 
 def conversation_of(message_id: str) -> str:
-    """The conversation that a message of this id would belong to; any string will do."""
+    """Returns the conversation to which a message with this id would belong. Takes any string."""
     return message_id.rpartition("-")[0]
 
 
@@ -31,11 +31,11 @@ def offset_of(entry_id: str) -> int:
 
 
 class Message:
-    """A message as it stands: an unchanging view of its log entry.
+    """A message: an immutable view of its log entry.
 
-    What is empty is left out of the document: attachments, replyTo, mentions, metadata (kept as
-    JSON text, so that no key of a client's means anything to the database), clientMessageId,
-    reactions ([{emoji, users}]), isEdited, deletedAt.
+    These fields are left out of the document when empty: attachments, replyTo, mentions, metadata,
+    clientMessageId, reactions ([{emoji, users}]), isEdited, deletedAt. Metadata is stored as JSON text,
+    so that a client's keys mean nothing to the database.
     """
 
     __slots__ = ("_json", "doc")
@@ -81,7 +81,7 @@ class Message:
         return self.doc.get("reactions", [])
 
     def reacted(self, emoji: str) -> list[str]:
-        """Who reacted with `emoji`, in the order in which they did."""
+        """Returns the users who reacted with `emoji`, the earliest first."""
         return next(
             (reaction["users"] for reaction in self.reactions if reaction["emoji"] == emoji), []
         )
@@ -92,7 +92,7 @@ class Message:
         return Message({key: value for key, value in doc.items() if value is not None})
 
     def emptied(self, at: datetime) -> Message:
-        """What is left of a deleted message: its place in the conversation."""
+        """Returns the message after its deletion: it keeps its place, but has no contents."""
         return self.with_(
             content="",
             attachments=None,
@@ -132,7 +132,7 @@ class Message:
 
     @property
     def json(self) -> Json:
-        """The message for the wire, encoded once however many hear of it."""
+        """The message in its wire format, encoded once for all receivers."""
         if self._json is None:
             self._json = Json(encode(self.wire()))
         return self._json

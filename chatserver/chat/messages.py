@@ -1,4 +1,4 @@
-"""Messages: send, edit, delete, read back, sync."""
+"""Messages: send, edit, delete, read, sync."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class OneMessage:
 
 @dataclass(frozen=True, slots=True)
 class SyncFrom:
-    """Where a client stands: exactly one of the three; `None` in all: at the very beginning."""
+    """A client's position: at most one of the three is set. If none is, sync starts at the beginning."""
 
     conversation_id: str
     last_message_id: str | None = None
@@ -66,11 +66,11 @@ class PageOfMessages:
 
 
 PAGE_BYTES = 512 * 1024
-"""A page ends early past this much text, so that no answer fills a client's buffer at once."""
+"""A page stops before this much text is exceeded, so that one reply cannot fill a client's buffer."""
 
 
 Begun = Future[Outcome]
-"""A message that has its place among those of its sender."""
+"""A message whose place in the order of its sender's messages is fixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ class Messages:
         return await (begun if isinstance(begun, Future) else await begun)
 
     def begin_send(self, sender_id: str, new: NewMessage) -> Begun | Awaitable[Begun]:
-        """As `send`; the future is of what becomes of it.
+        """Like `send`, but gives the caller a future that resolves when the message is stored.
 
-        Messages that are sent one after another keep their order, if the next call is made when this
-        one has given the future: at once, or when it was awaited.
+        It returns either the future or an awaitable of the future. Messages keep their order if the next
+        call is made once the caller has the future of this one.
         """
         self._check_text(new.content, empty_ok=bool(new.attachments))
         doc: Document = {
@@ -137,7 +137,7 @@ class Messages:
         return self._log.append(doc)
 
     async def edit(self, actor_id: str, edit: MessageEdit) -> Message:
-        """Change the text of one's own message."""
+        """Change the text of the actor's own message."""
         self._check_text(edit.content, empty_ok=True)
         await self._members.require(actor_id, conversation_of(edit.message_id))
         return (
@@ -145,9 +145,9 @@ class Messages:
         ).message
 
     async def delete(self, actor_id: str, deletion: MessageDeletion) -> Mapping[str, Any]:
-        """Delete a message for everyone (the sender, or an admin), or hide it from oneself.
+        """Delete a message for everyone (only its sender or an admin), or hide it from the actor.
 
-        Deleting again changes nothing and is announced to nobody.
+        A repeated deletion changes nothing and is not announced.
         """
         member = await self._members.require(actor_id, conversation_of(deletion.message_id))
         if deletion.scope == "self":
@@ -167,7 +167,7 @@ class Messages:
         (seen,) = await self._as_seen(member.user_id, [message], hides=True)
         if seen.deleted_at:
             return seen
-        # First the hint that there is something hidden, then the thing: never the other way round.
+        # First the member's flag `hides`, then the hiding: without the flag no reader looks for it.
         await self._members.note_hiding(member)
         outcome = await self._log.change(member.user_id, _Hide(message_id, member.user_id))
         if outcome.entry is None:
@@ -182,7 +182,7 @@ class Messages:
         return seen
 
     async def page(self, reader_id: str, asked: PageOfMessages) -> MessagePage:
-        """A page of history in ascending order: the newest, or those before or after a message."""
+        """Returns a page in ascending order: the newest messages, or those before or after a message."""
         conversation_id = asked.conversation_id
         hides = await self._members.hiding(reader_id, conversation_id)
         where: Document = {"conversationId": conversation_id, "seq": {"$gte": 1}}
@@ -199,10 +199,10 @@ class Messages:
         )
 
     async def sync(self, reader_id: str, asked: SyncFrom) -> SyncResult:
-        """Everything after a position: every newer message, or (by rev) every new or changed one.
+        """Returns a page of the messages after a position: newer ones, or by rev, new and changed ones.
 
-        lastSeq and lastRev are read first: a change that comes meanwhile is in the page, or newer
-        than them; it is never older than them and missing.
+        lastSeq and lastRev are read before the page. So a change that arrives in between is in the page
+        or newer than they are, and a client that continues from them does not miss it.
         """
         conversation_id = asked.conversation_id
         hides = await self._members.hiding(reader_id, conversation_id)
@@ -226,8 +226,8 @@ class Messages:
         where: Document = {"conversationId": conversation_id, "rev": {"$gt": rev}}
         if not hides:
             return await self._read(where, "rev", limit, newest=False)
-        # What the reader hid is a change that only the reader knows of. A message hidden since `rev`
-        # stands where the hiding does (or a later change), and nowhere else.
+        # Hiding a message is a change that only this reader sees. A message that was hidden since `rev`
+        # is listed once: at the rev of the hiding, or of a later change.
         hidden = {
             doc["messageId"]: doc
             async for doc in self._mongo.log.find(
@@ -273,7 +273,7 @@ class Messages:
         return Message(doc)
 
     async def _seq(self, conversation_id: str, field: str, given: str) -> int:
-        """The seq of a message id of this conversation; a plain number is a seq itself."""
+        """Returns the seq of a message id of this conversation. A plain number is already a seq."""
         if given.isdecimal() and len(given) <= 15:
             return int(given)
         doc = await self._mongo.log.find_one(
@@ -286,7 +286,7 @@ class Messages:
     async def _as_seen(
         self, reader_id: str, messages: list[Message], *, hides: bool
     ) -> list[Message]:
-        """The messages as the reader sees them: those hidden from oneself look deleted."""
+        """Returns the messages as the reader sees them: messages that the reader hid look deleted."""
         if not hides or not messages:
             return messages
         hidden = {
@@ -308,11 +308,11 @@ class Messages:
         if len(content) > self._max_chars:
             raise ValidationFailed.of("content", f"Must have at most {self._max_chars} characters.")
         if not empty_ok and not content.strip():
-            raise ValidationFailed.of("content", "May be empty only beside an attachment.")
+            raise ValidationFailed.of("content", "May be empty only with an attachment.")
 
 
 def _stub(message: Message, hide: Document) -> Message:
-    """A message that was hidden, as the one who hid it sees it."""
+    """Returns a hidden message as the user who hid it sees it."""
     if message.deleted_at:
         return message
     return message.emptied(hide["at"]).with_(rev=max(message.rev, hide["lastRev"]))
@@ -330,7 +330,7 @@ class _Edit:
         if message.deleted_at:
             raise Conflict("The message was deleted.")
         if not self.content.strip() and "attachments" not in message.doc:
-            raise ValidationFailed.of("content", "May be empty only beside an attachment.")
+            raise ValidationFailed.of("content", "May be empty only with an attachment.")
         if message.content == self.content:
             return None
         return Applied(message.with_(content=self.content, isEdited=True, updatedAt=at), "edit", {})

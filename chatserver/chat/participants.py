@@ -1,4 +1,4 @@
-"""Who participates in a conversation, and as what: join, leave, roles."""
+"""The participants of conversations: join, leave, roles."""
 
 from __future__ import annotations
 
@@ -42,10 +42,11 @@ class OneParticipant:
 
 
 class Participants:
-    """Changes are entries of the log, stored with their outbox events in one transaction.
+    """Adds and removes participants, and changes their roles.
 
-    Every such transaction also writes the conversation's own document, so that two at the same time
-    cannot both go by the state before them.
+    A change is a log entry, stored in one transaction with its outbox events. Every such transaction also
+    writes the conversation's document, so that two concurrent changes conflict and cannot both act on the
+    same earlier state.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Participants:
         self._rooms = rooms
 
     async def add(self, actor_id: str, new: NewParticipants) -> Mapping[str, Any]:
-        """Add users; those who participate already stay as they are."""
+        """Add users. Users who already participate stay as they are."""
         conversation_id = new.conversation_id
         actor = await self._members.require(actor_id, conversation_id)
         actor.need("owner" if new.role == "admin" else "admin")
@@ -120,13 +121,17 @@ class Participants:
         return await self._views.conversation(conversation_id)
 
     async def without_deleted(self, conversation_id: str, user_ids: list[str]) -> None:
-        """Take out whoever was deleted while coming in: the deletion may have looked before."""
+        """Remove users who were deleted while they joined. Their deletion may have missed this
+        conversation."""
         for user_id in await self._users.deleted(user_ids) if user_ids else ():
             await self._put_out(conversation_id, user_id)
 
     async def remove(self, actor_id: str, conversation_id: str, user_id: str) -> None:
-        """Remove a user, or leave. An owner who leaves is succeeded by the longest-standing admin,
-        else member; the last one to leave ends the conversation."""
+        """Remove a participant, or leave.
+
+        When the owner leaves, the admin who joined first becomes the owner, or else the member who joined
+        first. When the last participant leaves, the conversation is deleted.
+        """
         actor = await self._members.require(actor_id, conversation_id)
         if actor.direct:
             raise Forbidden("A direct conversation cannot be left.")
@@ -134,16 +139,16 @@ class Participants:
             actor.need("admin")
             target = await self._members.require(user_id, conversation_id)
             if target.role == "owner" or (target.role == "admin" and actor.role != "owner"):
-                raise Forbidden("Your role does not allow to remove this participant.")
+                raise Forbidden("Your role does not allow you to remove this participant.")
         await self._take_out(actor_id, conversation_id, user_id)
 
     async def leave_all(self, user_id: str) -> None:
-        """Take a user who was deleted out of every conversation, direct ones included."""
+        """Remove a deleted user from every conversation, direct ones included."""
         for conversation_id in await self._members.conversations_of(user_id):
             await self._put_out(conversation_id, user_id)
 
     async def _put_out(self, conversation_id: str, user_id: str) -> None:
-        # Whoever is out already was removed by someone else, or by the same deletion asked for twice.
+        # The user may be out already: removed by another user, or by a concurrent deletion.
         with suppress(NotFound):
             await self._take_out(user_id, conversation_id, user_id)
 
@@ -186,11 +191,11 @@ class Participants:
         if last:
             await self._deletion.delete(actor_id, conversation_id)
         elif offset is not None:
-            # Who has this answer knows that the user hears nothing more, wherever it is connected.
+            # The caller's reply means that the removed user receives nothing more, on any node.
             await self._rooms.confirmed(conversation_id, offset)
 
     async def change_role(self, actor_id: str, change: RoleChange) -> Mapping[str, Any]:
-        """Give a participant another role. Making someone the owner makes the actor an admin."""
+        """Change the role of a participant. Making another user the owner makes the actor an admin."""
         actor = await self._members.require(actor_id, change.conversation_id)
         actor.need("owner")
         target = await self._members.require(change.user_id, change.conversation_id)
@@ -203,7 +208,7 @@ class Participants:
 
         async def transaction(session: Session, offset: int) -> ConversationChange:
             await self._touch(change.conversation_id, at, session)
-            # Found with the role that was seen: whoever was quicker wins, and this one is told.
+            # Only while the actor is still the owner: of two concurrent changes, the later is refused.
             mine = await self._mongo.participants.update_one(
                 {"_id": actor.doc["_id"], "role": "owner"},
                 {"$set": {"role": "admin" if change.role == "owner" else "owner"}},
@@ -225,10 +230,12 @@ class Participants:
     async def _touch(
         self, conversation_id: str, at: datetime, session: Session, *, events: int = 0
     ) -> int:
-        """Write the conversation; with `events`, because of who is in it. Returns the number of the
-        first of those events."""
+        """Write the conversation's document. Returns the number of the first event.
+
+        `events`: how many users join or leave with this change, each of them an outbox event.
+        """
         if events:
-            # It is no longer the private group of exactly the people that it was made for.
+            # It is no longer the private group of exactly the users for whom it was created.
             await self._mongo.conversations.update_one(
                 {"_id": conversation_id, "type": {"$ne": "direct"}},
                 {"$unset": {"key": ""}},

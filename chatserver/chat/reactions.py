@@ -32,7 +32,7 @@ class Reactions:
         self._messages = messages
 
     async def add(self, actor_id: str, reaction: Reaction) -> Mapping[str, Any]:
-        """Add one's reaction; to have it already changes nothing and is announced to nobody."""
+        """Add the actor's reaction. If it exists, nothing changes and nothing is announced."""
         return await self._change(
             actor_id, reaction, _Add(reaction.message_id, actor_id, reaction.emoji)
         )
@@ -73,7 +73,7 @@ class _Add:
         if self.user_id in users:
             return None
         if not users and len(message.reactions) >= MAX_EMOJI:
-            raise Conflict(f"A message carries at most {MAX_EMOJI} different emoji.")
+            raise Conflict(f"A message can have at most {MAX_EMOJI} different emoji.")
         after = [reaction for reaction in message.reactions if reaction["emoji"] != self.emoji]
         index = next(
             (i for i, reaction in enumerate(message.reactions) if reaction["emoji"] == self.emoji),

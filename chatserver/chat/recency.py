@@ -1,4 +1,4 @@
-"""When something was last said in each conversation."""
+"""The time of the last message in each conversation."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ log = structlog.get_logger(__name__)
 
 
 class Recency(LatestDates):
-    """Keeps the order of conversation lists: when something was last said in each.
+    """Keeps `activityAt`, the time of a conversation's last message, by which lists are ordered.
 
-    It is derived from the log and brought up to date behind it. `repair` redoes what a crash may have
-    cut off.
+    It is derived from the log and written behind it. `repair` makes up for writes that a crash prevented.
     """
 
     PACE_S = 0.5
     REPAIR_S = 60.0
 
     def __init__(self, mongo: Mongo) -> None:
-        # Other nodes make their lists of it, too, and cannot flush what waits here.
+        # Other nodes read these dates for their lists, and cannot flush the ones that wait here.
         super().__init__(mongo, "conversations", "activityAt", pace_s=self.PACE_S, share=0.05)
 
     async def repair(self) -> None:

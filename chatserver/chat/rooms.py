@@ -1,5 +1,5 @@
-"""The interface through which the core announces changes to sockets. Each conversation has one room, and
-the sockets of its participants are in it."""
+"""The interface through which the core reaches sockets. Each conversation has one room, and the sockets
+of its participants are in it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from ..realtime.rooms.update import RoomUpdate
 
 
 class ConversationRooms(Protocol):
-    """Reaches every socket, on every node. A method that does not wait has sent when it returns, and what
-    it sends is in order."""
+    """Reaches every socket on every node. A method that is not a coroutine has sent its data when it
+    returns, and data is sent in the order of the calls."""
 
     @property
     def in_sync(self) -> bool:
-        """Whether this node knows everything that happened on the other nodes, so that what it remembers
-        counts."""
+        """True if this node knows everything that happened on the other nodes and may rely on its memory."""
 
     def tell(self, room: str, offset: int, update: RoomUpdate, *, seq: int = 0) -> None:
         """Announce a change that this node committed. It is applied after all changes with a lower offset.
@@ -32,37 +31,39 @@ class ConversationRooms(Protocol):
         """Return when every node has applied `offset`; after a second at the latest."""
 
     def emit(self, room: str, event: str, payload: Any, *, notice: str) -> None:
-        """Emit to every socket in the room, in no order with changes; once, by the id `notice`."""
+        """Emit to every socket in the room, once per id `notice`. Notices and changes have no common order."""
 
     def emit_volatile(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
-        """Emit to every socket in the room on this node, but not to `skip` and those that read slowly."""
+        """Emit to the sockets in the room on this node, except `skip` and sockets that read slowly."""
 
     def hosts(self, user_id: str, room: str) -> bool:
-        """Whether the user is connected here and a member of the room.
+        """True if the user is connected here and a member of the room.
 
-        While the rooms are `in_sync`, true is as good as an answer of the database; false says nothing.
+        While the node is `in_sync`, True is as reliable as the database. False means nothing.
         """
 
     def sockets_of(self, user_id: str) -> int:
-        """How many sockets a user has on this node, with those that are connecting."""
+        """Returns how many sockets a user has on this node, including those that are connecting."""
 
     def rooms_of(self, user_id: str) -> Iterable[str]:
-        """The rooms of a user who is connected here."""
+        """Returns the rooms of a user who is connected here."""
 
     def emit_to_contacts(
         self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None:
-        """An event about a user, for the user's contacts: to every socket in any of the rooms once, but
-        not to the user's own; volatile. `number` grows from one such event to the next; the last counts."""
+        """Emit an event about a user once to every socket in any of the rooms, except the user's own.
+
+        The event is volatile. `number` grows with each such event of the user; the highest number counts.
+        """
 
     def disconnect(self, user_id: str, reason: ChatError) -> None:
-        """Tell all sockets of a user on this node why, and close them."""
+        """Send the reason to all sockets of a user on this node, and close them."""
 
     def on(self, name: str, handler: Callable[[Any], None]) -> None:
-        """Call the handler with the data of each signal of this name, in an update or from another node."""
+        """Call the handler with the data of each signal of this name, from a room update or another node."""
 
     def signal(self, name: str, data: Any, *, room: str | None) -> None:
-        """Call the handlers on the other nodes that have members of the room; without a room, on all."""
+        """Call the handlers on the other nodes that have members of the room, or on all other nodes."""
 
     async def signalled(self, name: str, data: Any) -> None:
-        """Call the handlers on all other nodes; return when they have run, after a second at the latest."""
+        """Call the handlers on all other nodes. Return when they have run, or after one second."""

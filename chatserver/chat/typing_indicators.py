@@ -1,4 +1,4 @@
-"""Typing and recording: shown while they last, never stored."""
+"""Typing and recording indicators. They are never stored."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from .rooms import ConversationRooms
 Kind = Literal["typing", "recording"]
 _Key = tuple[str, str, Kind]
 TICK_S = 0.001
-"""How late an activity may time out. Loops round their timers: one that rings too early would ring again
-and again."""
+"""How late an activity may time out. Event loops round their timers, and a timer that fires too early
+would fire again and again."""
 
 
 class Activity:
-    """A user's activity begins with the first start of any device, and ends with the last stop:
-    said, timed out, or the socket gone.
+    """Keeps track of the users who are typing or recording.
 
-    Every node tells its own sockets, and tells the other nodes what its sockets do: to those it is one
-    device of the user's, whose word they hear again with each start, or else time out.
+    An activity starts when the user's first device starts it. It stops when the last device has stopped,
+    timed out or disconnected.
+
+    A node emits events to its own sockets and signals their activities to the other nodes. The other nodes
+    treat it as one device of the user. It signals again with each start; without that, the device times out.
     """
 
     def __init__(self, rooms: ConversationRooms, *, node: str, timeout_s: float) -> None:
         self._rooms = rooms
         self._node = node
         self._active: dict[_Key, set[Any]] = {}
-        """The devices at it: sockets of this node, and ids of other nodes."""
+        """The active devices: sockets of this node, and ids of other nodes."""
         self._of_device: dict[Any, set[_Key]] = {}
         self._expiry = ExpiryQueue(timeout_s, self._timed_out, slack_s=TICK_S)
         rooms.on("activity", self._on_remote_activity)
 
     def start(self, socket: Any, user_id: str, conversation_id: str, kind: Kind) -> None:
-        """`socket` is whoever says so: it does not hear of it. Raises NotFound."""
+        """`socket` is the sender, which does not receive the event. Raises NotFound for a non-member."""
         if not self._rooms.hosts(user_id, conversation_id):
             raise NotFound()
         key: _Key = (conversation_id, user_id, kind)
@@ -47,7 +49,7 @@ class Activity:
         self._end((conversation_id, user_id, kind), socket)
 
     def gone(self, socket: Any) -> None:
-        """The socket has gone, and with it what it was doing."""
+        """The socket has disconnected. Its activities stop."""
         for key in tuple(self._of_device.get(socket, ())):
             self._end(key, socket)
 

@@ -1,4 +1,4 @@
-"""Users, as the Master Service has told us of them."""
+"""Users. The Master Service syncs them, or they are created when first named."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .rooms import ConversationRooms
 
 @dataclass(frozen=True, slots=True)
 class UserSync:
-    """`changes` has only what was given: name, avatar_url, status, metadata."""
+    """`changes` has only the fields that were given, out of name, avatar_url, status and metadata."""
 
     user_id: str
     changes: Mapping[str, Any]
@@ -30,9 +30,9 @@ class OneUser:
 
 
 SYNCS_AT_ONCE = 16
-"""Users of a batch: one after another, a thousand would take longer than a request may."""
+"""Concurrent syncs of a batch. One after another, a thousand would exceed a request's deadline."""
 ADMITTED = 50_000
-"""Users known to be active, so that a request costs no look-up."""
+"""Users who are remembered as active, so that their requests need no read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,10 @@ class SyncedUser:
 
 
 class Users:
-    """`left(user_id)` is called for a user who was deleted, to leave every conversation."""
+    """Admits, creates, syncs and deletes users.
+
+    `left(user_id)` is called for a deleted user, and removes the user from every conversation.
+    """
 
     def __init__(self, mongo: Mongo, rooms: ConversationRooms, *, require_known: bool) -> None:
         self._mongo = mongo
@@ -54,10 +57,10 @@ class Users:
         rooms.on("shut out", self._shut)
 
     async def admit(self, user_id: str, name: str | None) -> None:
-        """Let a caller in whose token is valid; one who is unknown is created.
+        """Check the user of a valid token. An unknown user is created.
 
-        Raises Forbidden for a blocked or deleted user, Unauthenticated for an unknown one where
-        users have to be known.
+        Raises Forbidden for a blocked or deleted user, and Unauthenticated for an unknown user if users
+        must be known.
         """
         if user_id in self._admitted and self._rooms.in_sync:
             return
@@ -67,20 +70,21 @@ class Users:
             if self._require_known:
                 raise Unauthenticated("This user is not known here.")
             await self._create([user_id], name)
-            # Read again: it may have been created, and blocked, by someone else just now.
+            # Read again: another request may just have created and blocked this user.
             doc = await self._mongo.users.find_one({"_id": user_id}, {"status": 1})
         if doc is None or doc["status"] != "active":
             raise Forbidden(f"This user is {doc['status'] if doc else 'deleted'}.")
         if shut_outs != self._shut_outs:
-            return  # What was read may be from before somebody was shut out: not to be remembered.
+            return  # A user was shut out during the read, which may be outdated: do not remember it.
         self._admitted[user_id] = None
         if len(self._admitted) > ADMITTED:
             self._admitted.popitem(last=False)
 
     async def need(self, user_ids: list[str], field: str) -> None:
-        """Make sure that the named users exist: created when unknown, refused when deleted.
+        """Create the named users who do not exist.
 
-        Raises ValidationFailed, naming `field`.
+        Raises ValidationFailed, naming `field`, for deleted users, and for unknown users if users must be
+        known.
         """
         if not user_ids:
             return
@@ -101,7 +105,7 @@ class Users:
             await self._create(unknown, None)
 
     async def deleted(self, user_ids: list[str]) -> list[str]:
-        """Those of the users who were deleted."""
+        """Returns the deleted users among `user_ids`."""
         gone = self._mongo.users.find({"_id": {"$in": user_ids}, "status": "deleted"}, {"_id": 1})
         return [doc["_id"] async for doc in gone]
 
@@ -129,12 +133,15 @@ class Users:
         return _view(doc)
 
     async def sync(self, sync: UserSync) -> SyncedUser:
-        """Create or update a user: what is not given stays. A deleted user who is synced is back."""
+        """Create or update a user. Fields that are not given stay as they are.
+
+        A deleted user becomes active again, unless `status` is given.
+        """
         is_new = await self._sync(sync)
         return SyncedUser(await self.get(sync.user_id), is_new)
 
     async def _sync(self, sync: UserSync) -> bool:
-        """Whether the user is new."""
+        """Returns True if the user is new."""
         at = now()
         names = {
             "name": "name",
@@ -165,9 +172,9 @@ class Users:
         return before is None
 
     async def sync_all(self, syncs: Iterable[UserSync]) -> int:
-        """Create or update many users; returns how many are new.
+        """Create or update many users. Returns how many are new.
 
-        Several syncs of one user end as they would one after another, in one write.
+        Several syncs of one user are merged into one write, with the same result as one after another.
         """
         changes: dict[str, dict[str, Any]] = {}
         for sync in syncs:
@@ -181,9 +188,9 @@ class Users:
         return sum(await asyncio.gather(*starmap(sync_one, changes.items())))
 
     async def delete(self, user_id: str) -> None:
-        """Mark a user deleted, close the user's sockets, and take it out of every conversation.
+        """Mark a user as deleted, close the user's sockets, and remove the user from all conversations.
 
-        May be repeated: a deletion that was cut off half-way is finished by the next.
+        May be repeated: a repeat finishes a deletion that was interrupted.
         """
         found = await self._mongo.users.update_one(
             {"_id": user_id}, {"$set": {"status": "deleted", "updatedAt": now()}}
@@ -194,7 +201,7 @@ class Users:
         await self.left(user_id)
 
     async def shut_out_inactive(self, user_ids: list[str]) -> None:
-        """Shut out those of the users who were blocked or deleted while this node missed the signal of it."""
+        """Disconnect the users who were blocked or deleted while this node missed the signals."""
         self._shut_outs += 1
         self._admitted.clear()
         cursor = self._mongo.users.find(

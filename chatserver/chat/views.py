@@ -1,4 +1,5 @@
-"""Conversations as callers see them, read in one query however many there are."""
+"""Conversations as callers see them. Any number of them is read with one query, then unread messages are
+counted."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ _LAST_MESSAGE: Document = {
     }
 }
 LAST_ENTRY: Document = {
-    # By id, one step back from the end of the conversation's range: ids begin with the conversation.
+    # The highest id in the conversation's range: the ids of entries start with the conversation's.
     "$lookup": {
         "from": "log",
         "let": {"low": {"$concat": ["$_id", "-"]}, "high": {"$concat": ["$_id", "."]}},
@@ -64,9 +65,9 @@ class Views:
         *,
         session: Session | None = None,
     ) -> dict[str, Any]:
-        """The conversation as its participants see it, or NotFound.
+        """Returns the conversation as its participants see it. Raises NotFound.
 
-        `hider_id`: as this one sees it, who has hidden messages in it.
+        `hider_id`: returns it as seen by this participant, who has hidden messages in it.
         """
         cursor = await self._mongo.conversations.aggregate(
             [{"$match": {"_id": conversation_id}}, *_WHOLE], session=session
@@ -79,9 +80,9 @@ class Views:
         raise NotFound()
 
     async def own(self, user_id: str, limit: int, before: tuple[Any, str] | None) -> list[Document]:
-        """A user's conversations with unread counts, the most recently active first.
+        """Returns a user's conversations with unread counts, most recently active first.
 
-        `before`: activity and id of the last one of the page before.
+        `before`: the last activity and the id of the last conversation on the previous page.
         """
         stages: list[Document] = [
             {"$match": {"userId": user_id}},
@@ -140,7 +141,7 @@ def participant_view(doc: Document) -> dict[str, Any]:
 
 
 def new_view(conversation: Document, members: list[Document]) -> dict[str, Any]:
-    """A conversation in which nothing was said yet."""
+    """Returns the view of a conversation that has no messages yet."""
     return _view({**conversation, "members": members, "last": [], "latest": []})
 
 

@@ -1,4 +1,4 @@
-"""What the Master Service is told of a log entry."""
+"""Makes webhook events from log entries."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .message import Message
 
 
 class WebhookEvents:
-    """Makes events of log entries.
+    """Makes webhook events from log entries.
 
-    The text of a message is as it is when the event is made: an event that had to wait tells of a
-    message that was edited or deleted meanwhile as it is by now, with the rev of its own change.
+    An event has the message's content at the time when the event is made. If the message was edited or
+    deleted since its change, the event has the newer content, but the rev of its own change.
     """
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
 
     async def event(self, entry: Document) -> Event:
-        """The event of an entry whose kind is in TYPE_OF_ENTRY. Raises DatabaseUnavailable."""
+        """Returns the event of an entry whose kind is in TYPE_OF_ENTRY. Raises DatabaseUnavailable."""
         kind = entry["kind"]
         if kind == "message":
             data = self._message(entry, entry["lastRev"])
@@ -30,7 +30,7 @@ class WebhookEvents:
             async with deadline():
                 doc = await self._mongo.log.find_one({"_id": entry["messageId"]})
             if doc is None:
-                raise LookupError(f"{entry['_id']} tells of a message that is not there")
+                raise LookupError(f"{entry['_id']} is a change of a message that does not exist")
             data = self._message(doc, entry["lastRev"])
         elif kind == "end":
             data = {

@@ -196,7 +196,9 @@ class EmbeddedMongo:
                     while self._orphan() == pid:  # noqa: ASYNC110  no event, since it is not our child
                         await asyncio.sleep(0.05)
                 return
-        raise EmbeddedFailed(f"A mongod (process {pid}) still has the data open and cannot be stopped.")
+        raise EmbeddedFailed(
+            f"A mongod (process {pid}) still has the data open and cannot be stopped."
+        )
 
 
 def _lock(data_dir: Path) -> int:

@@ -1,1 +1,1 @@
-"""What a node does to learn what it missed: the log, memberships, and notices that have no offset."""
+"""Catch-up: finds the log entries, the memberships and the notices that this node missed."""

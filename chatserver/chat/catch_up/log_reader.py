@@ -1,4 +1,4 @@
-"""Reads from the log what a room is missing."""
+"""Reads the log entries that a room is missing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class LogReader:
         self._recency = recency
 
     async def after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
-        """The changes after `offset`, in order: the first of them when there are many.
+        """Returns the changes after `offset`, in order, at most PAGE of them. Raises Unreadable.
 
-        A message is told as it is by now, with the rev that it was sent with; what was done to it
-        since, as far as it is among these, is in it and not told again. Raises Unreadable.
+        A message has its current content, but the rev with which it was sent. Later edits, reactions and
+        deletions of this message are already in its content, so their own updates are empty.
         """
         try:
             async with deadline():
@@ -37,7 +37,7 @@ class LogReader:
             raise Unreadable from error
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
-        """The latest offset of each of these conversations; those that have ended are left out.
+        """Returns the latest offset of each conversation. Deleted conversations are left out.
 
         Raises Unreadable.
         """
@@ -88,7 +88,7 @@ class LogReader:
             try:
                 view = await self._views.conversation(doc["conversationId"])
             except NotFound:
-                # It has ended since, and that follows.
+                # The conversation was deleted since. The entry of its deletion follows.
                 return update
             describe(update, Entry(doc, None, view))
         else:

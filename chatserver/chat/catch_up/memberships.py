@@ -17,7 +17,7 @@ from ..views import Views
 from .log_reader import LogReader
 
 MARGIN = timedelta(seconds=60)
-"""How far the nodes' clocks may be apart, and how long a change may take to be on record."""
+"""Allows for the difference between the nodes' clocks, and for the time until a change is stored."""
 AT_ONCE = 1000
 
 
@@ -27,23 +27,24 @@ class LocalUsers(Protocol):
     def user_ids(self) -> list[str]: ...
     def hosts(self, user_id: str, room: str) -> bool: ...
     def arriving(self, user_id: str) -> Arrival:
-        """Note what is performed of the user from now on, until `abort_arrival`."""
+        """Note the changes of the user's rooms that are applied from now on, until `abort_arrival`."""
 
     def abort_arrival(self, user_id: str, arrival: Arrival) -> None: ...
     def missed(self) -> None:
-        """Look again."""
+        """Request another catch-up."""
 
     def reached(self, room: str, offset: int) -> bool | None:
-        """Whether the changes up to `offset` count as performed here; None when nobody follows them."""
+        """True if the changes up to `offset` count as applied here. None if the room is not followed here."""
 
     def found(self, room: str, offset: int, update: RoomUpdate) -> None:
-        """Perform on this node what is on record."""
+        """Apply an update that was found in the database, on this node only."""
 
 
 class MembershipCatchUp:
-    """Shuts out users who were blocked or deleted meanwhile, and brings users into the rooms of
-    conversations that they joined and that this node did not follow. Every other change of membership
-    has an offset in a room that this node follows, and is found by that.
+    """Disconnects blocked and deleted users, and puts users into the rooms of conversations they joined.
+
+    The latter is for conversations whose rooms this node did not follow. All other changes of membership
+    are entries of rooms that this node follows, and are found by their offsets.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class MembershipCatchUp:
                 self._local_users.abort_arrival(user_id, watch)
 
     async def _joined(self, user_ids: set[str], which: Document) -> list[Document]:
-        """Those who are here and not in the rooms of these participations."""
+        """Returns the matching participants who are connected here but not in the conversation's room."""
         fields = {"conversationId": 1, "userId": 1, "joinedAt": 1}
         return [
             doc
@@ -111,8 +112,8 @@ class MembershipCatchUp:
         conversation = await self._mongo.conversations.find_one({"_id": room}, {"createdAt": 1})
         created_at: Any = conversation and conversation["createdAt"]
         reached = self._local_users.reached(room, offset)
-        # Who is still in since before the offset was read goes, if at all, by a later change: that is
-        # to come, unless it was performed while this was read.
+        # Users who participated before the offset was read, and still do, can only leave by a later
+        # change. That change is yet to be applied here, unless it was applied during these reads.
         still = await self._joined(set(watches), {"_id": {"$in": [doc["_id"] for doc in docs]}})
         followed_since = reached is None and self._local_users.reached(room, offset) is not None
         update = RoomUpdate()
@@ -122,7 +123,7 @@ class MembershipCatchUp:
                 followed_since
                 or doc not in docs
                 or room in watches[user_id].changes
-                # Joining is a change of the room, and may be among those that are still to be told.
+                # The join is itself a change of the room, and may be one that is yet to be applied here.
                 or (reached is False and not founder)
             ):
                 self._local_users.missed()

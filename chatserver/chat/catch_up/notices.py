@@ -34,8 +34,10 @@ class LocalRooms(Protocol):
 
 
 class NoticeCatchUp:
-    """Delivers missed notices to the sockets of this node, each notice once. Notices are found by the
-    time of their documents, which is that of the database's clock."""
+    """Delivers missed notices to the sockets of this node, each notice once.
+
+    Notices are found by the time in their documents, which is that of the database's clock.
+    """
 
     def __init__(self, mongo: Mongo, members: Members, local_rooms: LocalRooms) -> None:
         self._mongo = mongo
@@ -45,13 +47,13 @@ class NoticeCatchUp:
     async def run(self, seconds: float, caught_up_at: float) -> None:
         """Deliver the missed notices of the last `seconds`.
 
-        `caught_up_at`: when the rooms had caught up, by time.monotonic(). Raises Unreadable, also when a
-        notice has to wait for a room that has not caught up.
+        `caught_up_at`: the time.monotonic() at which the rooms had caught up. Raises Unreadable, also if a
+        notice must wait for a room that has not caught up.
         """
         try:
             async with deadline():
                 now = await self._mongo.now()
-            # A later notice waits for the next run: somebody may have been removed before it.
+            # Later notices wait for the next run: a user may have been removed before they were made.
             until = now - timedelta(seconds=time.monotonic() - caught_up_at)
             within = {"$gte": now - timedelta(seconds=seconds), "$lte": until}
             rooms = self._local_rooms.followed()
@@ -64,7 +66,7 @@ class NoticeCatchUp:
             raise Unreadable
 
     async def _presence(self, within: Document, followed: set[str]) -> bool:
-        """Returns whether all could be delivered."""
+        """Returns True if all missed notices were delivered."""
         complete = True
         cursor = self._mongo.users.find(
             {"presenceAt": within},
@@ -93,7 +95,7 @@ class NoticeCatchUp:
     async def _reading(self, within: Document, rooms: list[str]) -> bool:
         complete = True
         cursor = self._mongo.receipts.find(
-            # In each room by itself: what is read elsewhere costs this node nothing.
+            # One index range per room, so receipts in other rooms cost this node nothing.
             {"conversationId": {"$in": rooms}, "at": within, "place": {"$exists": True}},
         ).sort([("conversationId", 1), ("at", 1)])
         while page := await self._page(cursor):

@@ -1,20 +1,23 @@
-"""The log: every change of a conversation, durable, once, in order.
+"""The log: every change of a conversation, stored durably, once and in order.
 
-One entry per change: a send, an edit, a deletion, a reaction, and (for the sockets' sake, who must
-see them in order with all else) a change of the conversation itself or of who is in it. The entry's
-id is (conversation, offset), and offsets count 1, 2, 3 …, so the unique index on ids is the
-compare-and-set by which all nodes agree on the order; entries are never removed from a living
-conversation, so no offset is ever given twice. Of an entry's `lastSeq` and `lastRev`, sends raise both
-and other changes of messages the second.
-The entry of a send is the message itself, kept up to date: sends need no transaction, only one
-ordered insert for many of them. Every other change is an entry beside the message and goes into one
+Each change is one entry: a send, an edit, a deletion, a reaction, or a change of the conversation or
+its members. Conversation changes are entries because sockets must get them in order with the messages.
+The id of an entry is (conversation, offset), and offsets count 1, 2, 3 … The unique index on ids is
+the compare-and-set by which all nodes agree on the order. Entries are never removed from a living
+conversation, so no offset is used twice. A send raises the entry's `lastSeq` and `lastRev`; other
+changes of messages raise only `lastRev`.
+
+The entry of a send is the message itself and is kept up to date. So sends need no transaction: one
+ordered insert stores many of them. Every other change is an entry beside the message, in one
 transaction with the message's new state. An entry is also the outbox record of its change.
 
-Promises. A future that resolves: the change is journaled by a majority. `seq` and `rev` of a
-conversation have no gaps. Changes are announced after the commit, in the order of their offsets, each
-once. A change that fails leaves nothing behind, except with Unavailable:
-then it may have been stored, and a repeat with the same clientMessageId finds out.
+Promises:
+- When the future of a change resolves, a majority has journaled the change.
+- `seq` and `rev` of a conversation have no gaps.
+- Changes are announced after the commit, in the order of their offsets, each once.
+- A change that fails is not stored. The exception is Unavailable: then it may have been stored, and a
+  repeat with the same clientMessageId finds out.
 
-Group commit: a writer that is free commits at once what there is; what comes meanwhile is the next
-batch. A conversation has one batch under way.
+Group commit: a free writer immediately commits the queued changes. Changes that arrive during a commit
+form the next batch. A conversation has one batch under way at a time.
 """

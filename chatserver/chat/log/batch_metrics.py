@@ -1,4 +1,4 @@
-"""The size and the duration of batches, as metrics and in the traces of the changes in them."""
+"""Measures the size and duration of batches, for metrics and for the traces of their changes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class MeasuredBatch:
-    """One batch while it is committed."""
+    """A batch that is being committed."""
 
-    # No generator as a context manager: that is 1.4 µs, and a lone send is a batch.
+    # A generator as the context manager would cost 1.4 µs more, and a lone send is a batch.
     __slots__ = ("_began", "_size", "_took", "_traces")
 
     def __init__(self, took: Histogram, traces: Sequence[ChangeTrace], size: int) -> None:
@@ -42,7 +42,10 @@ class BatchMetrics:
         self._took = Histograms()
 
     def batch(self, kind: str, ops: Sequence[Op]) -> MeasuredBatch:
-        """Measure a `with` block in which these are committed together. `kind`: sends, changes or acts."""
+        """Measure the `with` block that commits `ops` together.
+
+        `kind`: `sends`, `changes` (of messages) or `acts` (on a conversation or its members).
+        """
         self._sizes[kind].observe(len(ops))
         return MeasuredBatch(
             self._took[kind], [op.trace for op in ops if op.trace is not None], len(ops)
@@ -51,13 +54,13 @@ class BatchMetrics:
     def watch(self, metrics: Families) -> None:
         metrics.histograms(
             "chat_log_batch_changes",
-            "Changes committed together, by what they are: sends, changes or acts.",
+            "Changes per batch, by kind: sends, changes (of messages) or acts (on a conversation).",
             "kind",
             self._sizes,
         )
         metrics.histograms(
             "chat_log_commit_seconds",
-            "How long a batch took to commit and to announce, by what is in it.",
+            "Time to commit and announce a batch, by kind.",
             "kind",
             self._took,
         )

@@ -1,4 +1,4 @@
-"""Committing all that is not a send: an entry beside the message, in one transaction with it."""
+"""Commits changes other than sends: a log entry and what it changed, in one transaction."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class Changes:
         wanted = {"_id": {"$in": list({op.change.message_id for op in ops})}, "kind": "message"}
         is_repeated = next(runs) > 0
         if is_repeated:
-            # The relay recorded the delivery of a message after that was read here. It does so for each
-            # message, and would come between again. With `held` it waits.
+            # The relay recorded a delivery in one of these messages after we read it, and could do so
+            # again. Setting `held` locks the messages, so that the relay waits.
             await self._mongo.log.update_many(wanted, {"$set": {"held": True}}, session=session)
         messages = {
             doc["_id"]: Message(doc).with_(held=None)
@@ -98,7 +98,7 @@ class Changes:
                 answers.append(Outcome(message, None))
                 continue
             if not applied.for_all:
-                # The message does not tell: two devices may hide it at the same moment.
+                # The message itself does not show it, and two devices may hide it at the same time.
                 hide = (op.user_id, message.id)
                 if hide in hidden or await self._is_hidden(op.user_id, message, session):
                     answers.append(Outcome(message, None))
@@ -148,7 +148,7 @@ class Changes:
     async def change_conversation(self, tail: ConversationTail, op: ConversationChangeOp) -> None:
         """Commit a change of the conversation itself."""
         removed: Collection[str] = ()
-        # What was entered here, if anything, is of whoever woke the log.
+        # Until now the current span, if any, was that of the request which woke the log.
         set_current_span(op.trace.of if op.trace is not None else None)
         for attempt in range(ATTEMPTS):
             if not tail.known:

@@ -1,11 +1,11 @@
 """Contention: nodes that write in one conversation at the same time take turns.
 
-A node that has committed a batch begins the next one at once. Left alone, it would win every race for an
-offset, and the other nodes would never get one. So a node that loses a race signals `lost`. A node that
-receives the signal pauses after each batch, until it receives another node's message, or for PAUSE_S.
-Messages received from other nodes need not be read: the next batch is numbered from there.
+A node that has committed a batch starts the next one immediately. It would win every race for an offset,
+and the other nodes would never get one. So a node that loses a race signals `lost`. A node that receives
+the signal pauses after each batch, until it receives another node's message or PAUSE_S has passed.
+Messages received from other nodes need not be read from the database: the next batch is numbered after them.
 
-Two nodes that take turns like this leave no gap for a third whose write takes longer, as a transaction
+Two nodes that take turns leave no opening for a third node whose write takes longer, as a transaction
 does, or that does not receive their messages. So a node that has lost URGENT races signals `first` to all
 nodes, and they wait until it signals `done`.
 """
@@ -21,25 +21,28 @@ from .position import Position
 from .tail import ConversationTail
 
 PAUSE_S = 0.005
-"""A turn: to receive the last batch, an insert with its journal, and to be received."""
+"""The length of a turn: the last batch arrives, the next one is journaled and reaches the other nodes."""
 RECEIVE_WAIT_S = 0.003
-"""How long a node that lost a race waits for the winner's messages before it reads them: until then a
-majority of the database may not have them, and a read would not find them."""
+"""How long a node that lost a race waits for the winner's messages before it reads the database. An
+earlier read might not find them, because a majority may not have them yet."""
 URGENT = 4
-"""Races that one batch loses before its node asks to be first."""
+"""Races that a batch loses before its node asks to go first."""
 YIELD_S = 0.3
-"""How long the others wait for the node that is to be first: many times a transaction."""
+"""How long the other nodes wait for the node that goes first: many times as long as a transaction."""
 MAX_REMOTE_SEQS = 1000
-"""Offsets of one conversation that are remembered while a batch of it is under way."""
+"""Offsets of other nodes' messages that are remembered during a batch, per conversation."""
 
 Signal = Literal["lost", "first", "done"]
-"""What a node signals: it has lost a race; it asks to be first; it is done. `lost` goes to the nodes that
-receive the conversation's messages, the other two go to all nodes."""
+"""A node's signal: it has lost a race; it asks to go first; it is done. `lost` goes to the nodes that
+receive the conversation's messages; the other two go to all nodes."""
 
 
 class Contention:
-    """`send_signal(conversation, signal)` sends to the other nodes; `in_sync()` is whether this node
-    receives all that they send; `resume(tail)` is called when a pause is over."""
+    """Decides when this node pauses between batches, and what it does after a lost race.
+
+    `send_signal(conversation, signal)` sends to the other nodes. `in_sync()` is true while this node
+    receives everything that they send. `resume(tail)` is called when a pause is over.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class Contention:
         return tail in self._pauses
 
     def batch_ended(self, tail: ConversationTail) -> None:
-        """A batch of the tail has ended."""
+        """A batch of the tail is finished. Pauses if another node should have a turn."""
         if tail.urgent:
             tail.urgent = False
             self._send_signal(tail.id, "done")
@@ -79,7 +82,7 @@ class Contention:
             self._pause(tail, random.uniform(0, PAUSE_S), self._end_contention)
 
     async def lost_race(self, tail: ConversationTail, attempt: int) -> set[str]:
-        """Another node has taken the offset: learn what it wrote. Returns the users whom it removed.
+        """Another node has taken the offset. Learn what it wrote, and return the users whom it removed.
 
         Messages received without a gap remove nobody, so then no user is returned.
         """
@@ -111,7 +114,7 @@ class Contention:
             tail.remote_message = None
 
     def on_signal(self, tail: ConversationTail, signal: Signal) -> None:
-        """Another node has sent a signal of this conversation."""
+        """Another node has sent a signal about this conversation."""
         if signal == "done":
             tail.yields_until = 0.0
             self._wake(tail)
@@ -121,7 +124,7 @@ class Contention:
         tail.contended = True
         if signal == "first" and not self._closed:
             tail.yields_until = self._loop.time() + YIELD_S
-            # A tail that is ready begins before any node could learn of its pause.
+            # A tail that is ready already waits for a writer: a pause would be too late.
             if not tail.busy and not tail.ready:
                 self._pause(tail, YIELD_S, self._end)
 

@@ -1,4 +1,4 @@
-"""What the log is asked for, and what it tells."""
+"""The types of the log: requested changes, their outcomes, and committed entries."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..message import Message, offset_of
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A committed change: the log entry, and what it tells of as that is after it."""
+    """A committed change: the log entry, and the message or conversation as it is after the change."""
 
     doc: Document
     message: Message | None
-    """None: the change is of the conversation itself."""
+    """None for a change of the conversation itself."""
     view: Mapping[str, Any] | None = None
-    """The conversation, when it or its members have changed."""
+    """The conversation, if it or its members have changed."""
     trace: ChangeTrace | None = None
 
     @property
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a request: `entry` is None when there was nothing to change."""
+    """The result of a request. `entry` is None if there was nothing to change."""
 
     message: Message
     entry: Document | None
@@ -43,26 +43,25 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A message after a change, and the log entry of the change: its kind, and `fields` that only such
-    entries have."""
+    """A message after a change, and the kind and further `fields` of the log entry."""
 
     message: Message
     kind: str
     fields: Mapping[str, Any]
     for_all: bool = True
-    """False: the message itself stays as it is (it was hidden from one user)."""
+    """False if one user hid the message. The message itself is then unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationChange:
-    """A change of a conversation itself, as its transaction has made it."""
+    """A change of a conversation itself, as made by its transaction."""
 
     kind: str
     at: datetime
     fields: Mapping[str, Any]
-    """Of the log entry: those that only entries of this kind have."""
+    """Further fields of the log entry."""
     view: Mapping[str, Any] | None = None
-    """The conversation after it."""
+    """The conversation after the change."""
 
 
 class Change(Protocol):
@@ -72,7 +71,7 @@ class Change(Protocol):
     def message_id(self) -> str: ...
 
     def apply(self, message: Message, at: datetime) -> Applied | None:
-        """The change applied, or None when it changes nothing. Raises ChatError to refuse.
+        """Returns the result of the change, or None if nothing changes. Raises ChatError to refuse.
 
-        It may run several times, and must depend on nothing but its arguments.
+        It may run several times, and must depend only on its arguments.
         """

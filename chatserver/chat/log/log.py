@@ -1,4 +1,4 @@
-"""The ways into the log, and the queue behind them."""
+"""The methods that append to the log, and the queue behind them."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ from .tail import ChangeOp, ConversationChangeOp, ConversationTail, Op, Send, re
 log = structlog.get_logger(__name__)
 
 BATCH = 128
-"""Sends in one insert: past 64 the price of a message falls little and the wait grows."""
+"""Sends in one insert. Past 64 the cost per message falls little and the wait grows."""
 RUN = 64
-"""Changes of one conversation in one batch, so that a busy one leaves room for others."""
+"""Changes of one conversation in one batch, so that a busy conversation leaves room for others."""
 WRITERS = 3
-"""Inserts under way at once: enough to keep the journal busy while the next batch forms."""
+"""Concurrent inserts: enough to keep the journal busy while the next batch forms."""
 CHANGERS = 16
-"""Transactions under way at once: each has a connection to the database while it lasts."""
+"""Concurrent transactions. Each one holds a database connection while it runs."""
 QUEUE = 2000
-"""Changes waiting in one conversation before further ones are refused."""
+"""Changes that may wait in one conversation. Further ones are refused."""
 TAILS = 20_000
-"""Conversations whose position is remembered while nothing happens in them."""
+"""Conversations whose tails are remembered. Beyond this number, idle ones are forgotten."""
 
 
 class Log:
     """Appends changes and announces them.
 
-    `announce` is called once per entry that was committed here, in order per conversation, right
-    after the commit; `behind` when there are others (see Position). `send_signal` and `in_sync`: see Contention.
-    `routes`: which webhook endpoints an entry is due for.
+    `announce` is called once for each entry that was committed here, right after the commit, in order
+    per conversation. `behind`: see Position. `send_signal` and `in_sync`: see Contention. `routes`: the
+    webhook endpoints to which an entry is due.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class Log:
         self._pending: dict[tuple[str, str, str], asyncio.Future[Outcome]] = {}
         self._batch_metrics = BatchMetrics()
 
-    # --- the ways in ----------------------------------------------------------------------------
+    # --- appending ------------------------------------------------------------------------------
 
     def append(self, doc: Document) -> asyncio.Future[Outcome]:
-        """Take a new message (its document without id, seq, rev and times) into the order, now.
+        """Queue a new message. `doc` has no id, seq, rev or times yet.
 
-        Calls of one conversation keep their order. A repeated clientMessageId resolves to the
-        message that exists, with `entry` None.
+        Messages of one conversation are stored in the order of the calls. A repeated clientMessageId
+        resolves to the existing message, with `entry` None.
         """
         future: asyncio.Future[Outcome] = self._loop.create_future()
         send = Send(doc, future)
@@ -106,7 +106,7 @@ class Log:
         return future
 
     def change(self, actor_id: str, change: Change) -> asyncio.Future[Outcome]:
-        """Take a change of a message into the order of its conversation."""
+        """Queue a change of a message, in order with all changes of its conversation."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self._enqueue(conversation_of(change.message_id), ChangeOp(actor_id, change, future))
         return future
@@ -117,36 +117,36 @@ class Log:
         actor_id: str,
         transaction: Callable[[Session, int], Awaitable[ConversationChange | None]],
     ) -> asyncio.Future[int | None]:
-        """Take a change of the conversation itself into its order; the future is for its offset.
+        """Queue a change of the conversation itself. The future resolves to the offset of its entry.
 
-        `transaction` makes the change, in the transaction that also writes its log entry, at the offset that
-        it is given; it may run several times. None: there is nothing to change. An error that it raises
-        refuses the change. After a change of the kind `end`, whatever comes later, on any node, is refused with NotFound.
+        `transaction` makes the change, in the database transaction that also writes the entry. It receives
+        that entry's offset and may run several times. If it returns None there is nothing to change, and
+        the future resolves to None. If it raises a ChatError, the change is refused. After a change of kind
+        `end`, all later changes of the conversation are refused with NotFound, on every node.
         """
         future: asyncio.Future[int | None] = self._loop.create_future()
         self._enqueue(conversation_id, ConversationChangeOp(actor_id, transaction, future))
         return future
 
     def on_remote_message(self, conversation_id: str, offset: int, seq: int) -> None:
-        """Another node has committed a message: the next batch here need not read it."""
+        """Another node has committed a message. The next batch here need not read it."""
         if (tail := self._tails.get(conversation_id)) is not None:
             self._contention.on_remote_message(tail, offset, seq)
 
     def on_signal(self, conversation_id: str, signal: Signal) -> None:
-        """Another node has sent a signal of this conversation (see Contention)."""
+        """Another node has sent a signal about this conversation (see Contention)."""
         if (tail := self._tails.get(conversation_id)) is not None:
             self._contention.on_signal(tail, signal)
 
     async def position(self, conversation_id: str) -> tuple[int, int]:
-        """(lastSeq, lastRev) as the database has them."""
+        """Returns (lastSeq, lastRev) from the database."""
         return await self._position.of(conversation_id)
 
     def watch(self, metrics: Families) -> None:
-        """Show how busy the log is."""
         self._batch_metrics.watch(metrics)
         metrics.gauges(
             "chat_log_batches_in_flight",
-            "Batches being committed, by what is in them.",
+            "Batches being committed, by kind.",
             "kind",
             lambda: {"sends": self._writers, "changes": self._changers},
         )
@@ -157,21 +157,21 @@ class Log:
         )
         metrics.gauge(
             "chat_log_conversations_unsure",
-            "Conversations whose last write had no answer and is being found out about.",
+            "Conversations whose last write got no answer, until it is known if it was stored.",
             lambda: len(self._settling),
         )
         metrics.counter(
             "chat_log_races_lost_total",
-            "Places in a conversation's order that another node took first.",
+            "Races for an offset that another node won.",
             lambda: self._contention.lost_races,
         )
 
     async def close(self) -> None:
-        """Finish what was taken in, then refuse the rest."""
+        """Refuse new changes, and return when the queued ones are finished."""
         self._closing = True
         self._contention.close()
         for settling in self._settling:
-            # There will be nobody left to be told; whoever writes next finds out.
+            # No client is left to notify. The next node that writes finds out.
             settling.cancel()
         while self._tasks or self._ready or self._ready_changes:
             await asyncio.wait(self._tasks) if self._tasks else await asyncio.sleep(0)
@@ -183,8 +183,8 @@ class Log:
         if tail is None:
             tail = self._tails[conversation_id] = ConversationTail(conversation_id)
             self._forget_idle()
-        # While `_settle` finds out what became of a write: to try would be to wait for a database
-        # that has just not answered, one batch after the other.
+        # While the tail is unsure, each batch would wait in turn for a database that has just failed to
+        # answer. `_settle` first finds out if the last write was stored.
         if self._closing or tail.unsure or len(tail.queue) >= QUEUE:
             refuse(op, Unavailable())
             return
@@ -209,7 +209,7 @@ class Log:
             tail.ready = True
             (self._ready if isinstance(tail.queue[0], Send) else self._ready_changes).append(tail)
         if (self._ready or self._ready_changes) and not self._scheduled:
-            # Not at once: what else arrives in this turn of the loop joins the same batch.
+            # Not immediately: changes that arrive later in this turn of the loop join the batch.
             self._scheduled = True
             self._loop.call_soon(self._start)
 
@@ -276,13 +276,13 @@ class Log:
         ops: list[Any],
         commit: Coroutine[Any, Any, None],
     ) -> None:
-        """Run one commit; whatever happens, every future is answered and the tails go on."""
+        """Run one commit. Whatever happens, every future is resolved and the tails continue."""
         try:
             with self._batch_metrics.batch(kind, ops):
-                # Not `deadline`, which costs a lone send more: `_fail` tells the errors apart.
+                # `deadline` would cost a lone send more. `_fail` tells the errors apart instead.
                 async with asyncio.timeout(DEADLINE_S):
                     await commit
-        except Exception as error:  # whoever waits for the batch is told
+        except Exception as error:  # passed on to the callers that wait for the batch
             self._fail(tails, ops, error)
         finally:
             for tail in tails:
@@ -308,8 +308,8 @@ class Log:
         for op in ops:
             refuse(op, refusal)
         if down:
-            # What waits behind goes too: a sender's later message must not overtake an earlier one
-            # that the sender is about to repeat, and nobody shall wait twice as long.
+            # Refuse the queued changes as well. A sender's later message must not overtake an earlier
+            # one that the sender is about to repeat, and no caller should wait twice as long.
             waiting = [*tails, *self._ready, *self._ready_changes]
             self._ready.clear()
             self._ready_changes.clear()
@@ -319,7 +319,10 @@ class Log:
                     refuse(tail.queue.popleft(), refusal)
 
     async def _settle(self, tail: ConversationTail) -> None:
-        """Make sure of a tail in the background, so that members need no next message to hear."""
+        """Settle an unsure tail in the background.
+
+        Without this, members would receive a message that was stored after all only with the next message.
+        """
         pause = 0.1
         while tail.unsure:
             if not tail.busy and not tail.ready:
@@ -342,7 +345,7 @@ class Log:
         if future.done():
             return
         if earlier.cancelled():
-            # Who asked first gave up waiting; what became of it, the next repeat finds out.
+            # The first caller gave up waiting. The next repeat finds out if the message was stored.
             future.set_exception(Unavailable())
         elif error := earlier.exception():
             future.set_exception(error)

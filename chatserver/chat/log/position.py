@@ -1,4 +1,4 @@
-"""Where the log of a conversation stands, and finding out when that is not known."""
+"""Reads the end of a conversation's log when it is not known, and settles writes without an answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_OFFSET = 0xFFFFFFFF
 async def last_entry(
     mongo: Mongo, conversation_id: str, session: Session | None = None
 ) -> Document | None:
-    """The latest entry of a conversation: its id, kind, lastSeq and lastRev."""
+    """Returns id, kind, lastSeq and lastRev of the latest entry of a conversation, or None."""
     return await mongo.log.find_one(
         {
             "_id": {
@@ -37,10 +37,10 @@ async def last_entry(
 
 
 class Position:
-    """Keeps where a conversation stands, and reads it where that is not known.
+    """Moves tails to the end of their logs.
 
-    `announce` is called with every entry that was committed here; `behind(conversation, after, known)`
-    when there are others, up to the offset `known`, of which nothing was announced here.
+    `announce` is called with every entry that was committed here. `behind(conversation, after, known)` is
+    called when the log has entries beyond the offset `after`, up to `known`, that were not announced here.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Position:
         self._behind = behind
 
     async def of(self, conversation_id: str) -> tuple[int, int]:
-        """(lastSeq, lastRev) as the database has them."""
+        """Returns (lastSeq, lastRev) from the database."""
         doc = await last_entry(self._mongo, conversation_id)
         return (doc["lastSeq"], doc["lastRev"]) if doc else (0, 0)
 
@@ -68,7 +68,7 @@ class Position:
         if tail.offset == ENDED:
             return
         if tail.offset >= 0:
-            # Known once: what came since from elsewhere has not been announced here.
+            # Known before. Entries that other nodes wrote since have not been announced here.
             await self.catch_up(tail)
             return
         await self._find(tail)
@@ -84,7 +84,7 @@ class Position:
             _set(tail, doc)
 
     async def catch_up(self, tail: ConversationTail) -> set[str]:
-        """Learn what the log has beyond what this node knows of it; returns who was removed by it."""
+        """Read the entries beyond the tail. Returns the users whom they removed."""
         before = tail.offset
         removed: set[str] = set()
         cursor = self._mongo.log.find(
@@ -105,10 +105,11 @@ class Position:
         return removed
 
     async def make_sure(self, tail: ConversationTail) -> None:
-        """After a write without an answer: find out what became of it, for good.
+        """Find out for good if a write without an answer was stored.
 
-        It may still be on its way to the database. A fence takes the offset that the write would
-        have: if the fence gets in, the write never will; if it does not, the write is there.
+        The write may still be on its way to the database. So a fence is inserted at the offset of the
+        write. If the fence is stored, the write can never be. If it is refused, an entry is already there,
+        and is read.
         """
         while True:
             if tail.offset < 0:
@@ -128,7 +129,7 @@ class Position:
             try:
                 await self._mongo.log.insert_one(fence)
             except DuplicateKeyError:
-                # There, but perhaps not yet with the majority that is read from.
+                # An entry is there, but a majority may not have it yet, so a read may not find it.
                 await asyncio.sleep(0.005)
                 continue
             self.committed(tail, Entry(fence, None))
@@ -137,14 +138,14 @@ class Position:
         tail.unsure = False
 
     def committed(self, tail: ConversationTail, entry: Entry) -> None:
-        """The next entry of a tail was committed here."""
+        """Advance the tail by an entry that was committed here, and announce the entry."""
         _set(tail, entry.doc)
         tail.seen_at = time.monotonic()
         if entry.trace is not None:
             entry.trace.announce()
         try:
             self._announce(entry)
-        except Exception:  # it is committed: a fault in telling of it may not undo its batch
+        except Exception:  # the entry is committed: a failed announcement must not fail its batch
             log.exception("announcing failed", entry=entry.doc["_id"])
         if entry.trace is not None:
             entry.trace.done()

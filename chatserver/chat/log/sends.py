@@ -1,4 +1,4 @@
-"""Committing sends: one ordered insert for many, of many conversations."""
+"""Commits sends: one ordered insert stores many of them, in many conversations."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from .tail import ATTEMPTS, ConversationTail, Send, living, refuse
 log = structlog.get_logger(__name__)
 
 REMEMBERED = 20_000
-"""Recent clientMessageIds, so that a repeat costs its batch nothing."""
+"""Recent clientMessageIds that are remembered, so that a repeat does not delay its batch."""
 
 Key = tuple[str, str, str]
 """Conversation, sender, clientMessageId."""
 
 
 class Sends:
-    """Commits sends, and marks them for the endpoints that want to hear of them."""
+    """Commits sends, and marks them as due for the webhook endpoints that want them."""
 
     def __init__(
         self, mongo: Mongo, position: Position, contention: Contention, routes: Routes
@@ -49,11 +49,11 @@ class Sends:
         self._remembered: OrderedDict[Key, str] = OrderedDict()
 
     def remembered(self, key: Key) -> str | None:
-        """The message of a recent clientMessageId."""
+        """Returns the id of the message with this key, if the key is recent."""
         return self._remembered.get(key)
 
     async def commit(self, runs: list[tuple[ConversationTail, list[Send]]]) -> None:
-        """Store, announce and answer sends, in the order given for each conversation."""
+        """Store sends, announce them and resolve their futures, in the given order per conversation."""
         attempt = 0
         while attempt < ATTEMPTS:
             await self._position.locate([tail for tail, run in runs if run and not tail.suits(run)])
@@ -71,7 +71,7 @@ class Sends:
                 failed = error
                 written = error.details["writeErrors"][0]["index"]
             except UNENCODABLE as error:
-                # Nothing was sent. One of them is at fault, and only that one shall pay.
+                # Nothing was sent to the database. Only the send that cannot be encoded must fail.
                 if len(docs) == 1:
                     raise
                 log.error("a message cannot be stored", exc_info=error)
@@ -88,11 +88,12 @@ class Sends:
                 refuse(send, Internal())
             elif which == "once":
                 if not await self._find_earlier([send for _, send in sends[written:]]):
-                    # The index knows it, a majority does not yet: the next attempt will find it.
+                    # The index has the earlier message, but a majority does not yet. A later attempt
+                    # finds it.
                     await asyncio.sleep(0.005)
                     attempt += 1
             else:
-                # Another node was first: learn what it wrote, then number again.
+                # Another node was first. Learn what it wrote, then number the rest again.
                 await self._contention.lost_race(tail, attempt)
                 living(tail, [send for its_tail, send in sends[written:] if its_tail is tail])
                 attempt += 1
@@ -118,7 +119,7 @@ class Sends:
                 seq += 1
                 rev += 1
                 offset += 1
-                # _id first: MongoDB puts it there anyway. An earlier attempt left another one.
+                # `_id` goes first, where MongoDB puts it anyway. An earlier attempt left another id.
                 doc = {"_id": "", **send.doc}
                 doc["_id"] = entry_id(tail.id, offset)
                 doc["kind"] = "message"
@@ -148,9 +149,9 @@ class Sends:
             self._remembered.popitem(last=False)
 
     async def _find_earlier(self, sends: list[Send]) -> bool:
-        """Answer those of the sends that repeat what is stored. Whether there were any.
+        """Resolve the sends that repeat a stored message. Returns True if there were any.
 
-        All of a batch in one query: after a restart a client may repeat all that it has.
+        One query serves the whole batch: after a restart, clients may repeat everything that they sent.
         """
         repeats = {key: send for send in sends if (key := send.key)}
         of_sender: dict[tuple[str, str], list[str]] = {}
@@ -179,7 +180,7 @@ class Sends:
         return bool(found)
 
     async def resolve(self, message_id: str, future: asyncio.Future[Outcome]) -> None:
-        """Answer a repeat with the message that it repeats, as it is now."""
+        """Resolve a repeated send to the message that it repeats, as that message is now."""
         try:
             async with deadline():
                 doc = await self._mongo.log.find_one({"_id": message_id})

@@ -14,10 +14,10 @@ from ...observability.spans import change_trace
 from .entry import Change, ConversationChange, Outcome
 
 POSITION_AGE_S = 600.0
-"""A conversation's position is read again when this old, however busy the conversation."""
+"""A tail is read again when this node has not read or extended it for this long."""
 ATTEMPTS = 100
-"""Tries of a batch whose revs other nodes took first: a node that writes without a pause leaves another
-little room, and whoever loses has to be stubborn. They take about a second, well within the deadline."""
+"""Attempts of a batch that keeps losing races. A node that writes without a pause leaves the others little
+room, so a loser must be persistent. All attempts take about a second, well within the deadline."""
 ENDED = 2**31
 """The offset of a tail whose conversation was deleted."""
 
@@ -51,7 +51,7 @@ class ChangeOp:
 
 
 class ConversationChangeOp:
-    """A change of the conversation itself; `transaction` makes it, together with its log entry."""
+    """A change of the conversation itself. `transaction` makes the change."""
 
     __slots__ = ("future", "trace", "transaction", "user_id")
 
@@ -101,20 +101,20 @@ class ConversationTail:
         self.busy = False
         self.ready = False
         self.unsure = False
-        """A write ended without an answer: it must be found out before the next one."""
+        """A write got no answer. Before the next write, we must find out if it was stored."""
         self.removed: set[str] = set()
-        """Participants who were removed, as far as this node knows the log. It may not know that they
-        were added again: before one is refused, that is read."""
+        """Users who were removed, as far as this node knows the log. They may have been added again
+        since, so the log is read before one of them is refused."""
         self.contended = False
-        """Other nodes write here just now."""
+        """Other nodes are writing to this conversation now."""
         self.urgent = False
-        """This node has asked the others to be let first."""
+        """This node has asked the other nodes to let it go first."""
         self.yields_until = 0.0
-        """Another node is to be first until then, by the loop's clock."""
+        """Until this time, by the loop's clock, another node goes first."""
         self.remote_seqs: dict[int, int] = {}
-        """Messages of other nodes that may come next: the seq of each offset."""
+        """Messages from other nodes that may be next in the log: the `seq` at each offset."""
         self.remote_message: asyncio.Future[None] | None = None
-        """Done when another node's message arrives; None while nobody waits for one."""
+        """Resolves when another node's message arrives. None while no batch waits for one."""
 
     @property
     def known(self) -> bool:
@@ -125,7 +125,7 @@ class ConversationTail:
         )
 
     def suits(self, ops: list[Send] | list[ChangeOp]) -> bool:
-        """Whether enough is known to append these."""
+        """True if the tail is known well enough to append these."""
         return self.known and not any(op.user_id in self.removed for op in ops)
 
 
@@ -139,8 +139,11 @@ def take(queue: deque[Op], kind: type[Any], limit: int) -> list[Any]:
 def living(
     tail: ConversationTail, ops: list[Any], removed: Collection[str] | None = None
 ) -> list[Any]:
-    """The ops that can go on: nobody has given one up, the conversation has not ended, and who asks
-    is not among the removed: those of the tail, or these."""
+    """Returns the ops that can still be committed. Ops whose caller has given up are left out.
+
+    Ops of removed users, or of a deleted conversation, are refused with NotFound. `removed` replaces the
+    tail's own set of removed users.
+    """
     if removed is None:
         removed = tail.removed
     for op in ops:

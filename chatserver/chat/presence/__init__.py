@@ -1,1 +1,1 @@
-"""Who is online: leases of nodes, transitions, announcements."""
+"""Presence: the leases of nodes, the transitions of users, and their announcement."""

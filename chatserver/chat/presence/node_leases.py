@@ -1,4 +1,4 @@
-"""Which nodes there are: each has a lease in the database and keeps it alive by a heart beat."""
+"""The nodes that share the database. Each has a lease there, which it renews with a heartbeat."""
 
 from __future__ import annotations
 
@@ -24,49 +24,49 @@ LEASE_S = 12.0
 TICK_S = 3.0
 """A dead node is noticed within LEASE_S + TICK_S."""
 RESTART_GRACE_S = 15.0
-"""How long those who were online on a node that ended have to come back before they are offline."""
+"""How long the users of a node that stopped have to reconnect before they go offline."""
 CLAIM_S = 6.0
-"""How long whoever takes over a dead node may be silent before another one does it."""
+"""How long a node that takes over a dead node may be silent before another node takes over instead."""
 FAREWELL_S = 2.0
-"""A courtesy: a lease that is not ended runs out."""
+"""How long a stopping node tries to give up its lease. A lease that is not given up runs out."""
 
 LeaseGuard = Callable[[Session], Awaitable[None]]
-"""Makes sure, until the transaction ends, that the lease it guards has not been lost. Raises LeaseLost."""
+"""Makes sure that a lease cannot be lost before the transaction ends. Raises LeaseLost."""
 
 
 class LeaseLost(Exception):
-    """Somebody else may have acted already."""
+    """The lease ran out, or another node claimed it. Another node may already have acted on that."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedLease:
-    """A lease that ran out, or was given up."""
+    """A lease that ran out or was given up."""
 
     lease: str
     seen_at: datetime
-    """Of its last heart beat."""
+    """The time of its last heartbeat."""
 
 
 class Nodes:
-    """This node among those that share the database.
+    """This node among the nodes that share the database.
 
-    A node lives under one lease after another: one that ran out is never renewed, for the others may
-    have acted on its end. A node that was frozen, or could not reach the database, begins a new one.
+    A lease that ran out is never renewed, because other nodes may have acted on its end. A node that was
+    frozen, or could not reach the database, starts a new lease.
 
-    What was recorded under an ended lease is taken over by exactly one of the others, who calls
-    `inherit(ended, guard)`: after `restart_grace_s`, counted from the end of the lease and from the
-    start of this node, for where there was no node nobody could come back. It may be called again for
-    the same lease, here or elsewhere, until it has returned once.
+    Exactly one node takes over the records of an ended lease: it calls `inherit(ended, guard)`. It does so
+    `restart_grace_s` after the last heartbeat of that lease. It also waits as long after the start of its
+    own lease: users could not reconnect while no node was running. `inherit` may be called again for the
+    same lease, on any node, until it has returned once.
 
-    `begun()` is called when this node has begun another lease than its first.
+    `begun()` is called when this node has started a lease other than its first.
     """
 
     inherit: Callable[[EndedLease, LeaseGuard], Awaitable[None]]
     begun: Callable[[], None]
     cut_off: Callable[[], bool] = staticmethod(lambda: False)
-    """Whether this node cannot tell the others what happens on it."""
+    """Returns True while this node cannot send messages to the other nodes."""
     unheard: Callable[[], None] = staticmethod(lambda: None)
-    """Called with each heart beat while that is so of another one."""
+    """Called with each heartbeat while another node is cut off."""
 
     def __init__(self, mongo: Mongo, node_id: str, *, grace_s: float) -> None:
         self._mongo = mongo
@@ -80,7 +80,7 @@ class Nodes:
         self._begun_at = 0.0
         self._renewed_at = time.monotonic()
         self._alive: dict[str, str] = {}
-        """The node of each lease that was alive at the last look."""
+        """The node of each lease that was alive at the last heartbeat."""
         self._gone: list[Callable[[str], None]] = []
         self._hurry = asyncio.Event()
         self._beating: asyncio.Task[None] | None = None
@@ -88,44 +88,44 @@ class Nodes:
 
     @property
     def lease(self) -> str:
-        """Under what this node records things now."""
+        """The lease under which this node records presence now."""
         return f"{self._node_id}.{self._term}"
 
     def is_ours(self, lease: str) -> bool:
-        """Whether it is this node's lease, or was."""
+        """True if this is or was a lease of this node."""
         return lease.rpartition(".")[0] == self._node_id
 
     @property
     def count(self) -> int:
-        """How many nodes were alive at the last look."""
+        """The number of nodes that were alive at the last heartbeat."""
         return len(set(self._alive.values()))
 
     def watch(self, metrics: Families) -> None:
         metrics.gauge("chat_nodes", "Nodes that share the database.", lambda: self.count)
         metrics.gauge(
             "chat_node_lease_age_seconds",
-            f"Since this node renewed its lease; after {LEASE_S:g} s the others take it for dead.",
+            f"Time since this node renewed its lease. After {LEASE_S:g} s it counts as dead.",
             lambda: time.monotonic() - self._renewed_at,
         )
         metrics.counter(
             "chat_node_leases_lost_total",
-            "How often this node was away for too long, and began anew.",
+            "Leases of this node that ran out, so that it started a new one.",
             lambda: max(0, self._term - 1),
         )
 
     def on_gone(self, tell: Callable[[str], None]) -> None:
-        """`tell(node_id)` is called, on every node, when another one has ended or lost its lease.
+        """Call `tell(node_id)` when another node has stopped or lost its lease.
 
-        That one may be back already, or come back: it is then as good as new.
+        Every node notices this. The other node may be back already, or come back later, like a new node.
         """
         self._gone.append(tell)
 
     def hurry(self) -> None:
-        """The next heart beat is now."""
+        """Send the next heartbeat now."""
         self._hurry.set()
 
     async def guard(self, lease: str, session: Session) -> None:
-        """Make sure that the lease is ours until the transaction ends. Raises LeaseLost."""
+        """Make sure that this node keeps the lease until the transaction ends. Raises LeaseLost."""
         if not await self._lease.renew(lease, session):
             self._hurry.set()
             raise LeaseLost
@@ -136,16 +136,16 @@ class Nodes:
         self._beating = asyncio.get_running_loop().create_task(self._beat())
 
     async def close(self) -> None:
-        """Tell the others at once that this node has ended."""
+        """Stop, and give up the lease so that the other nodes need not wait until it runs out."""
         await tasks.end(self._beating)
         await tasks.end(self._inheriting)
         try:
             async with deadline(FAREWELL_S):
                 await self._lease.end(self.lease)
         except DatabaseUnavailable:
-            log.warning("the other nodes are not told that this one ends")
+            log.warning("the node could not give up its lease, which now runs out")
 
-    # --- the heart beat -------------------------------------------------------------------------
+    # --- the heartbeat --------------------------------------------------------------------------
 
     async def _beat(self) -> None:
         while True:
@@ -154,9 +154,9 @@ class Nodes:
                 async with deadline():
                     await self._look()
             except DatabaseUnavailable:
-                log.warning("the node waits for the database")
+                log.warning("renewing the node's lease waits for the database")
             except PyMongoError:
-                # Without a heart beat the others would take this node for dead: it goes on.
+                # Keep trying: without a heartbeat this node counts as dead.
                 log.exception("the node cannot renew its lease")
             try:
                 async with asyncio.timeout(TICK_S * random.uniform(0.8, 1.0)):
@@ -171,7 +171,7 @@ class Nodes:
 
     async def _look(self) -> None:
         if not await self._lease.renew(self.lease, say={"cutOff": self.cut_off()}):
-            log.warning("the node was away for too long and begins anew", lease=self.lease)
+            log.warning("the node's lease ran out, starting a new one", lease=self.lease)
             await self._begin()
             self.begun()
         self._renewed_at = time.monotonic()
@@ -204,16 +204,16 @@ class Nodes:
             if lease in stopped:
                 log.info("a node has stopped", node=node)
             else:
-                log.warning("a node is gone", node=node)
+                log.warning("a node has lost its lease", node=node)
             for tell in self._gone:
                 tell(node)
         if time.monotonic() - self._begun_at < self.restart_grace_s:
             return
         if due and (self._inheriting is None or self._inheriting.done()):
-            # Aside: it can take longer than the lease lasts.
+            # In a task of its own, because it can take longer than this node's lease lasts.
             self._inheriting = asyncio.get_running_loop().create_task(self._take_over(due))
 
-    # --- what others leave behind ---------------------------------------------------------------
+    # --- taking over from dead nodes ------------------------------------------------------------
 
     async def _take_over(self, due: list[EndedLease]) -> None:
         for ended in due:
@@ -226,7 +226,7 @@ class Nodes:
                 async with deadline():
                     await self._mongo.nodes.delete_one({"_id": ended.lease, "claimant": claimant})
             except LeaseLost:
-                log.warning("another node was quicker to take over", lease=ended.lease)
+                log.warning("another node has taken over first", lease=ended.lease)
             except DatabaseUnavailable:
                 log.warning("taking over waits for the database", lease=ended.lease)
                 return
@@ -235,7 +235,7 @@ class Nodes:
         free = {"$lte": [{"$ifNull": ["$claimedUntil", EPOCH]}, "$$NOW"]}
         claimed = await self._mongo.nodes.update_one(
             {"_id": lease, "$expr": {"$and": [{"$not": ALIVE}, free]}},
-            # Dead for good, also where the clock of the database's next primary is behind.
+            # Dead for good, even if the clock of the database's next primary is behind.
             [{"$set": {"until": EPOCH, "claimant": claimant, "claimedUntil": after(CLAIM_S)}}],
         )
         return claimed.matched_count == 1

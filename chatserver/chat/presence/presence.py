@@ -1,7 +1,8 @@
-"""Presence: a user is online while any of the user's sockets is, on any node.
+"""Presence: a user is online while any of the user's sockets is connected, on any node.
 
-Going offline is announced after a grace, so that a reload is silent. Transitions are gathered for a
-moment: recorded together, then announced, to each socket once however many conversations are shared.
+A user goes offline only after a grace period, so that a reload of a page is silent. Transitions are
+gathered for a moment, recorded together and then announced, once to each socket however many
+conversations it shares with the user.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ log = structlog.get_logger(__name__)
 GATHER_S = 0.2
 AT_ONCE_S = 0.005
 ACTIVE_S = 10.0
-"""How far the other nodes may be behind in when somebody was last active here."""
+"""How late other nodes may learn of a user's last activity on this node."""
 
 
 class Presence:
@@ -48,20 +49,19 @@ class Presence:
         self._grace_s = grace_s
         self._sockets: dict[str, int] = {}
         self._seen: dict[str, datetime] = {}
-        """When those who are here were last active."""
+        """The last activity of the users on this node."""
         self._active = LatestDates(mongo, "users", "lastSeenAt", pace_s=ACTIVE_S)
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._recorded: set[str] = set()
         """Users who are recorded as online under the lease of this node."""
         self._changed: dict[str, None] = {}
         self._unsure: set[str] = set()
-        """Those of whom the database did not say what is on record: whatever is known of them, it is
-        recorded again."""
+        """Users whose record is uncertain, because the database did not answer. They are recorded again."""
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._next_at = 0.0
 
-    # --- what happens ---------------------------------------------------------------------------
+    # --- connections ----------------------------------------------------------------------------
 
     def connected(self, user_id: str) -> None:
         self._sockets[user_id] = self._sockets.get(user_id, 0) + 1
@@ -96,11 +96,11 @@ class Presence:
         return user_id in self._sockets or user_id in self._leaving
 
     def drain(self) -> None:
-        """Who leaves from now on is sent away, and has as long to come back, to whichever node, as
-        after a restart."""
+        """Give users who disconnect from now on the time to reconnect that they have after a restart. This
+        node is stopping, and disconnects them itself."""
         self._grace_s = self._nodes.restart_grace_s
 
-    # --- what is recorded, and announced ---------------------------------------------------------
+    # --- recording and announcing ---------------------------------------------------------------
 
     def _note(self, user_id: str) -> None:
         here = self._is_here(user_id)
@@ -115,7 +115,7 @@ class Presence:
 
     async def _keep_recording(self) -> None:
         while self._changed and not self._closed:
-            # Who comes alone is on record at once; of many, the first, and the others together.
+            # A lone user is recorded almost immediately. Of many, the first is, and then the rest together.
             loop = asyncio.get_running_loop()
             await asyncio.sleep(max(AT_ONCE_S, self._next_at - loop.time()))
             self._next_at = loop.time() + GATHER_S
@@ -127,7 +127,7 @@ class Presence:
                             [user_id for user_id in batch if user_id in self._changed]
                         )
             except LeaseLost:
-                log.info("presence waits for another lease", users=len(self._changed))
+                log.info("presence waits for a new lease", users=len(self._changed))
             except DatabaseUnavailable:
                 log.warning("presence waits for the database", users=len(self._changed))
                 await asyncio.sleep(1.0)
@@ -148,26 +148,27 @@ class Presence:
             self._recorded.difference_update(batch)
             self._recorded.update(user_id for user_id, sighting in users.items() if sighting.here)
         for user_id in batch:
-            # It may have changed again while this was being recorded.
+            # The user may have come or left during the write.
             self._note(user_id)
 
     def begun(self) -> None:
-        """This node was taken for dead: those who are here are put on record again.
+        """This node has a new lease, after it counted as dead. Record the users who are here again.
 
-        Not those who left: they have had the time to come back. Who closed a socket while this node
-        was frozen is among them, since what waits to be read is read before the database answers.
+        Users in their grace period are not recorded again: they have had the time to reconnect. They
+        include the users who closed a socket while this node was frozen, because the node reads waiting
+        input before the database replies.
         """
         for timer in self._leaving.values():
             timer.cancel()
         gone, self._leaving = self._leaving, {}
-        # Nothing that is on record counts any more, whoever comes or goes before the next recording.
+        # No record counts any more, even if users come or leave before the next recording.
         self._unsure |= self._recorded
         self._recorded.clear()
         for user_id in {*gone, *self._sockets, *self._unsure}:
             self._note(user_id)
 
     async def take_over(self, ended: EndedLease, guard: LeaseGuard) -> None:
-        """Those who were here under a lease that ended, and did not come back, go offline."""
+        """Take the users of an ended lease offline, except those who have reconnected."""
         while True:
             async with deadline():
                 found = self._mongo.users.find({"on": ended.lease}, {"_id": 1}).limit(BATCH)
@@ -177,10 +178,10 @@ class Presence:
                 await self._transitions.record(
                     users, self._nodes.lease, replaces=ended.lease.__eq__, guard=guard
                 )
-            log.info("users of an ended node are taken over", lease=ended.lease, users=len(users))
+            log.info("took over users of another node", lease=ended.lease, users=len(users))
 
     async def close(self) -> None:
-        """Record nothing more; who is online on record then has a while to come back."""
+        """Record nothing more. Users who are recorded as online still have time to reconnect."""
         self._closed = True
         for timer in self._leaving.values():
             timer.cancel()
@@ -188,13 +189,13 @@ class Presence:
         try:
             await self._active.close()
         except DatabaseUnavailable as error:
-            log.warning("who was active was not written", error=str(error))
+            log.warning("the last activity of users was not written", error=str(error))
 
-    # --- what is asked --------------------------------------------------------------------------
+    # --- queries --------------------------------------------------------------------------------
 
     async def of(self, asker_id: str, user_ids: Iterable[str]) -> list[Mapping[str, Any]]:
-        """The presence of each. A stranger, who shares no conversation with the asker, looks like
-        someone who was never here."""
+        """Returns the presence of each user. A user who shares no conversation with the asker looks like
+        one who was never online."""
         wanted = list(dict.fromkeys(user_ids))
         visible = await self._members.acquainted(
             asker_id, [user_id for user_id in wanted if user_id != asker_id]

@@ -1,5 +1,7 @@
-"""Who is online, as the database has it: a user's document names the leases (of nodes, see `nodes.py`)
-under which the user is here. The first one in is the going online, the last one out the going offline.
+"""Records presence. A user's document names the leases of the nodes on which the user has sockets.
+
+A user goes online with the first lease and offline without the last one. For leases see
+`node_leases.py`.
 """
 
 from __future__ import annotations
@@ -17,21 +19,21 @@ from ..rooms import ConversationRooms
 from .node_leases import LeaseGuard
 
 BATCH = 250
-"""Users per transaction: a small part of the two seconds that a transaction may take."""
+"""Users per transaction. They need a small part of the two seconds that a transaction may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
     here: bool
     seen: datetime
-    """When the user was last active."""
+    """The user's last activity."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Transition:
     user_id: str
     number: int
-    """Grows from transition to transition of this user."""
+    """Grows by one with each transition of this user."""
     online: bool
     payload: Mapping[str, Any]
 
@@ -41,8 +43,11 @@ class _Transition:
 
 
 class Transitions:
-    """Records where users are, with the events of those who thereby come online or go offline, in one
-    transaction; then announces these."""
+    """Records on which nodes users are, and announces the users who go online or offline by that.
+
+    The records and the webhook events of these transitions are stored in one transaction. The transitions
+    are announced after the commit.
+    """
 
     def __init__(
         self, mongo: Mongo, outbox: Outbox, members: Members, rooms: ConversationRooms
@@ -52,7 +57,7 @@ class Transitions:
         self._members = members
         self._rooms = rooms
         self._unsure: dict[str, int] = {}
-        """The numbers of transitions that may be recorded: the database did not say."""
+        """The numbers of transitions that may have been recorded: the database did not answer."""
 
     async def record(
         self,
@@ -62,9 +67,9 @@ class Transitions:
         replaces: Callable[[str], bool],
         guard: LeaseGuard,
     ) -> None:
-        """Record at most BATCH users as here under `lease`, or as not here; under the leases that it
-        `replaces` they are no longer. May be repeated when it failed.
+        """Record at most BATCH users as here under `lease`, or as not here.
 
+        The leases that satisfy `replaces` are removed from the users. A failed call may be repeated.
         Raises LeaseLost, PyMongoError.
         """
         at = now()
@@ -109,13 +114,13 @@ class Transitions:
 
         try:
             await self._mongo.transaction(store)
-        except BaseException:  # cancelled or failed: it may be on record all the same
+        except BaseException:  # cancelled or failed: the transitions may be stored all the same
             self._unsure.update(tried)
             raise
         for user_id in users:
             self._unsure.pop(user_id, None)
         for transition in made:
-            # Those who were here have been in more rooms meanwhile, or in none any more.
+            # The user may have entered more rooms since, or have left all of them.
             rooms = list(self._rooms.rooms_of(transition.user_id)) or where[transition.user_id]
             self._rooms.emit_to_contacts(
                 rooms,
@@ -126,14 +131,15 @@ class Transitions:
             )
 
     async def _where(self, user_ids: list[str]) -> dict[str, list[str]]:
-        """Before the commit: whoever could not be told then would never be."""
+        """Returns the rooms of each user. Called before the commit, because after a commit a failed read
+        would mean that the transition is never announced."""
         where = {user_id: list(self._rooms.rooms_of(user_id)) for user_id in user_ids}
         away = [user_id for user_id, rooms in where.items() if not rooms]
         return where | await self._members.rooms_of_many(away)
 
 
 def announced(doc: Document) -> tuple[str, Mapping[str, Any]]:
-    """The event and the payload of the last transition of a user, from the user's document."""
+    """Returns the event and the payload of a user's last transition, from the user's document."""
     online = bool(doc.get("on"))
     return _event(online), _payload(doc["_id"], doc["presenceAt"], doc["lastSeenAt"], online=online)
 

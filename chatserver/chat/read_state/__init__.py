@@ -1,1 +1,1 @@
-"""What each participant has read, and how much is unread."""
+"""Read state: the messages that each participant has read, and unread counts."""

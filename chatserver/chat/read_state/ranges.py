@@ -1,7 +1,7 @@
-"""Sets of sequence numbers as a cumulative mark and the few ranges read ahead of it.
+"""Sets of sequence numbers: a cumulative mark, and the few ranges that were read ahead of it.
 
-The same idea as TCP's selective acknowledgement (RFC 2018): everything up to the mark is in the
-set; beyond it, sorted ranges that neither overlap nor touch.
+The idea is that of TCP's selective acknowledgement (RFC 2018). Everything up to the mark is in the set.
+Beyond the mark there are sorted ranges, which neither overlap nor touch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 Range = tuple[int, int]
-"""First and last, both in it."""
+"""The first and the last number, both included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ReadSet:
         return seq <= self.mark or any(first <= seq <= last for first, last in self.ahead)
 
     def adding(self, first: int, last: int) -> ReadSet:
-        """The set with `first`..`last` in it, collapsed as far as it goes."""
+        """Returns the set with `first`..`last` added. Ranges that overlap or touch become one."""
         kept: list[Range] = []
         for span in self.ahead:
             if span[1] < first - 1 or span[0] > last + 1:
@@ -32,14 +32,14 @@ class ReadSet:
         if first <= mark + 1:
             mark = max(mark, last)
             kept = [span for span in kept if span[1] > mark]
-            # A kept range cannot touch the new one, but with the mark as its start it may begin below.
+            # The mark absorbs ranges that it now touches.
             while kept and kept[0][0] <= mark + 1:
                 mark = kept.pop(0)[1]
             return ReadSet(mark, tuple(kept))
         return ReadSet(mark, tuple(sorted([*kept, (first, last)])))
 
     def missing(self, upto: int) -> list[Range]:
-        """The ranges up to and with `upto` that are not in the set."""
+        """Returns the ranges up to and including `upto` that are not in the set."""
         gaps: list[Range] = []
         start = self.mark + 1
         for first, last in self.ahead:
@@ -52,7 +52,7 @@ class ReadSet:
         return gaps
 
     def gaps_beside(self, seq: int) -> list[Range]:
-        """The gaps right before and right after the range that `seq` is in."""
+        """Returns the gaps directly before and directly after the range that contains `seq`."""
         edges = [(0, self.mark), *self.ahead]
         at = next((i for i, (first, last) in enumerate(edges) if first <= seq <= last), None)
         if at is None:

@@ -1,7 +1,7 @@
-"""Read state: who has read what, and when.
+"""Read marks and receipts: the messages that each participant has read, and the time of reading.
 
-Each participant has a cumulative mark and the few ranges read ahead of it; each act of reading adds
-one receipt with the ranges that became read, however many messages are in them.
+A participant has a cumulative mark and the few ranges that were read ahead of it. Reading adds one
+receipt for each range that became read, however many messages are in the range.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ class ReadUpTo:
 
 
 MAX_AHEAD = 1000
-"""Ranges kept ahead of the mark: reading every other message of a long history is refused past it."""
+"""Ranges that are kept ahead of the mark. Reading that would need more is refused, such as reading every
+other message of a long history."""
 ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
     became: int
-    """Messages that became read."""
+    """The number of messages that became read."""
     at: datetime
     notice: str = ""
-    """The id of this act of reading; empty when nothing became read by it."""
+    """The id of the notice about it. Empty if nothing became read."""
 
 
 class Receipts:
@@ -56,7 +57,10 @@ class Receipts:
         self._rooms = rooms
 
     async def read_message(self, reader_id: str, message_id: str) -> Mapping[str, Any]:
-        """Mark one message. Marking it again, or one's own, changes nothing and is told to nobody."""
+        """Mark one message as read.
+
+        A repeat, or a mark on the reader's own message, changes nothing and is not announced.
+        """
         conversation_id = conversation_of(message_id)
         await self._members.present(reader_id, conversation_id)
         message = await self._message(message_id, conversation_id)
@@ -72,7 +76,7 @@ class Receipts:
         return answer
 
     async def read_conversation(self, reader_id: str, asked: ReadUpTo) -> Mapping[str, Any]:
-        """Mark everything up to a message (default: the newest)."""
+        """Mark all messages up to a message as read, by default up to the newest."""
         conversation_id = asked.conversation_id
         await self._members.present(reader_id, conversation_id)
         if asked.up_to_message_id is not None:
@@ -98,7 +102,7 @@ class Receipts:
         return {"conversationId": conversation_id, "count": count}
 
     async def readers(self, asker_id: str, message_id: str) -> Mapping[str, Any]:
-        """Who of the participants has read a message, and when, the first reader first."""
+        """Returns the participants who have read a message, and the times. The first reader comes first."""
         conversation_id = conversation_of(message_id)
         await self._members.present(asker_id, conversation_id)
         message = await self._message(message_id, conversation_id)
@@ -111,7 +115,7 @@ class Receipts:
                     }
                 },
                 {
-                    # The last range of the user that begins at or before the message: one seek each.
+                    # The user's last range that starts at or before the message: one index seek per user.
                     "$lookup": {
                         "from": "receipts",
                         "let": {"user": "$userId"},
@@ -179,7 +183,10 @@ class Receipts:
         *,
         single: bool,
     ) -> _Read:
-        """`named`: the message that the reader named. `single`: only that message is marked, not all before it."""
+        """Mark a range as read. `named`: the message that the notice names.
+
+        `single`: only this message was marked, not everything up to it.
+        """
         first, last = span
         for attempt in range(ATTEMPTS):
             doc = await self._mongo.participants.find_one(
@@ -197,20 +204,23 @@ class Receipts:
             receipt = await self._mongo.transaction(partial(self._store, doc, after, gaps, tells))
             if receipt is not None:
                 return _Read(became, receipt["at"], str(receipt["_id"]))
-            # Another device of the same user was quicker: look again.
+            # Another device of the same user was quicker: read the state again.
             await sleep(random.random() * 0.002 * 2**attempt)
-        raise Conflict("Being read from too many devices at once; try again.")
+        raise Conflict("Too many devices are marking this conversation as read; try again.")
 
     async def _store(
         self, doc: Document, after: ReadSet, gaps: list[Range], tells: Document, session: Session
     ) -> Document | None:
-        """Returns the receipt by which other nodes find what was not told to them: one of the act's."""
+        """Store the new read state and a receipt for each range, unless the state has changed (None).
+
+        Returns the receipt that has the fields `tells`: from it, nodes restore a notice that they missed.
+        """
         changed = await self._mongo.participants.find_one_and_update(
             {"_id": doc["_id"], "readVersion": doc.get("readVersion")},
             {
                 "$set": {"lastReadSeq": after.mark, "ahead": [list(span) for span in after.ahead]},
                 "$inc": {"readVersion": 1},
-                # Nodes look for what is recent: one clock for all.
+                # By the database's clock: nodes search for recent receipts by their time.
                 "$currentDate": {"readAt": True},
             },
             {"readAt": 1},
@@ -234,10 +244,10 @@ class Receipts:
         return receipts[-1]
 
     async def _collapsed(self, doc: Document, state: ReadSet, seq: int) -> ReadSet:
-        """Close the gaps beside `seq` that hold nothing unread: one's own messages, deleted ones.
+        """Close the gaps beside `seq` that hold only the reader's own messages and deleted ones.
 
-        In a lively talk each message is read by itself and every other one is one's own: without
-        this the ranges would never join.
+        In a lively conversation, messages are read one by one, and every other message is the reader's
+        own. Without this, the ranges would never join.
         """
         for gap in state.gaps_beside(seq):
             if not await self._unread.within(doc, [gap]):
@@ -248,7 +258,7 @@ class Receipts:
 
 
 def announcement(receipt: Document) -> tuple[str, Mapping[str, Any]]:
-    """The event and the payload that tell of an act of reading, from the receipt that has `place`."""
+    """Returns the event and the payload of a read notice, from the receipt that has `place`."""
     conversation_id, user_id, at = receipt["conversationId"], receipt["userId"], receipt["at"]
     message_id = entry_id(conversation_id, receipt["place"])
     if "count" not in receipt:

@@ -1,8 +1,8 @@
-"""Unread counts, computed from what is true: nothing is counted up and nothing can drift.
+"""Unread counts. They are computed, never incremented, so they cannot drift.
 
-Unread = the messages that are not marked read, less one's own, less the deleted ones. The length
-of the unread ranges is arithmetic; own and deleted messages in them are counted on an index that
-has only those. The conversation itself is never scanned.
+Unread messages are the ones not marked as read, less the user's own and the deleted and hidden ones. The
+length of the unread ranges is arithmetic. The own and the deleted messages in them are counted on indexes
+that hold only those. The conversation itself is never scanned.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Unread:
         self._mongo = mongo
 
     async def counts(self, members: list[tuple[Document, int]]) -> list[int]:
-        """For each participant's document and its conversation's last seq: how many are unread."""
+        """Returns the unread count of each participant. `members`: documents, each with the conversation's
+        last seq."""
         return list(
             await asyncio.gather(
                 *[self.within(member, read_set(member).missing(last)) for member, last in members]
@@ -32,7 +33,7 @@ class Unread:
         )
 
     async def within(self, member: Document, gaps: list[Range]) -> int:
-        """How many messages in these ranges count as unread for the member if not marked read."""
+        """Returns how many messages in these ranges would count as unread if none were marked as read."""
         if not gaps:
             return 0
         inside = _any_of(gaps)
@@ -57,7 +58,7 @@ class Unread:
         return others - own - deleted - hidden
 
     async def _hidden(self, member: Document, gaps: list[Range]) -> int:
-        """Others' messages in the ranges that the member hid and that are not deleted anyway."""
+        """Returns how many messages in the ranges the member hid, not counting own or deleted ones."""
         if not member.get("hides"):
             return 0
         hides = self._mongo.log.find(
