@@ -119,7 +119,7 @@ async def test_only_websockets_are_served_and_whoever_polls_is_told(
     url = f"{server.sockets}/socket.io/?EIO=4&transport=polling"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         assert answer.status == 400
-        told = 'Only WebSocket is served here: connect with transports: ["websocket"]'
+        told = 'Only WebSocket is enabled here: connect with transports: ["websocket"]'
         assert await answer.json() == {"code": 0, "message": told}
     talk = await alice.direct(bob)
     desk = await Browser.open(alice, "websocket")

@@ -1,4 +1,4 @@
-"""Which requests are no Engine.IO: asked before anything is done for them."""
+"""Refuses requests that violate Engine.IO, before anything else is done for them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from aiohttp import WSCloseCode, web
 
 UNKNOWN_TRANSPORT, UNKNOWN_SESSION, BAD_METHOD, BAD_REQUEST, FORBIDDEN, OTHER_VERSION = range(6)
 SECOND_WEBSOCKET = 6
-"""None of the protocol's: refused by `turned_away`, as a client that shakes hands expects to be."""
+"""Not a code of the protocol: `turned_away` refuses the request after the handshake."""
 
 TURNED_AWAY_S = 5.0
-"""How long a client may take to hang up its second WebSocket."""
+"""How long a client may take to close its second WebSocket."""
 
 _MEANINGS = (
     "Transport unknown",
@@ -26,7 +26,7 @@ _MEANINGS = (
 
 
 class SessionState(Protocol):
-    """What decides which requests a session may have."""
+    """The state of a session on which its valid requests depend."""
 
     connected: bool
     upgraded: bool
@@ -37,7 +37,7 @@ class SessionState(Protocol):
 
 
 class ServerState(Protocol):
-    """What decides which requests an engine.io server takes."""
+    """The state of an engine.io server on which valid requests depend."""
 
     transports: Sequence[str]
     allow_upgrades: bool
@@ -47,7 +47,7 @@ class ServerState(Protocol):
 
 
 def refused(code: int, message: str | None = None, status: str = "400 BAD REQUEST") -> Any:
-    """An answer in engineio's form; the body has the codes that the reference server gives."""
+    """Returns a response in engineio's form, whose body has a code of the reference server."""
     return {
         "status": status,
         "headers": [("Content-Type", "application/json")],
@@ -56,8 +56,8 @@ def refused(code: int, message: str | None = None, status: str = "400 BAD REQUES
 
 
 async def turned_away(request: web.Request) -> web.StreamResponse:
-    """Shake hands and hang up. A client cannot see the status of a refused handshake; and those that
-    are no browsers take it for a network that fails, not for a server that declines."""
+    """Accept the handshake, then close. A client cannot see the status of a refused handshake, and clients
+    other than browsers take the refusal for a network failure."""
     websocket = web.WebSocketResponse(timeout=TURNED_AWAY_S, compress=False, max_msg_size=1024)
     await websocket.prepare(request)
     await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"the session has a WebSocket")
@@ -65,14 +65,14 @@ async def turned_away(request: web.Request) -> web.StreamResponse:
 
 
 def what_to_do(server: ServerState, code: int) -> str | None:
-    """A sentence for whoever reads the answer, where the meaning of the code does not say enough."""
+    """Returns a hint for developers if the meaning of the code does not say enough, otherwise None."""
     if code == UNKNOWN_TRANSPORT and server.transports == ["websocket"]:
-        return 'Only WebSocket is served here: connect with transports: ["websocket"]'
+        return 'Only WebSocket is enabled here: connect with transports: ["websocket"]'
     return None
 
 
 def refusal(server: ServerState, request: web.BaseRequest) -> int | None:
-    """The code of what is wrong with a request; None when it may go on."""
+    """Returns the code of the error in a request, or None if the request is valid."""
     transport = request.query.get("transport")
     if transport not in server.transports:
         return UNKNOWN_TRANSPORT
@@ -94,7 +94,7 @@ def refusal(server: ServerState, request: web.BaseRequest) -> int | None:
     if not speaks or not right_way or request.method not in ("GET", "POST"):
         return BAD_REQUEST
     if not session.connected:
-        return BAD_REQUEST  # it is about to have its first answer
+        return BAD_REQUEST  # the handshake has no response yet
     if transport == "websocket":
         if session.upgraded or session.websocket is not None:
             return SECOND_WEBSOCKET

@@ -1,4 +1,4 @@
-"""Where clients come from, and how many sessions each of them has."""
+"""The addresses of clients, and the number of sessions of each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Network = IPv4Network | IPv6Network
 
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
 SITE_BITS = 64
-"""Of an IPv6 address: the rest of it a client may choose as it likes, and as often as it likes."""
+"""The bits of an IPv6 address by which sessions are counted. A client can change the rest whenever it likes."""
 
 
 class Addresses:
     """Counts sessions by client address.
 
-    `limit`: sessions that an address may have; 0: any number. `proxies`: the networks of proxies
-    whose X-Forwarded-For is believed. Nobody else's is: everyone can send one.
+    `limit`: the most sessions that an address may have, or 0 for no limit. `proxies`: the networks of the
+    proxies whose X-Forwarded-For is trusted. Any client can send that header, so no other is trusted.
     """
 
     def __init__(self, limit: int, proxies: Iterable[Network]) -> None:
@@ -29,13 +29,13 @@ class Addresses:
         self._sessions: dict[str, int] = {}
 
     def of(self, request: web.BaseRequest) -> str:
-        """The client's address; empty when it has none (a Unix socket)."""
+        """Returns the client's address, or an empty string if it has none (a Unix socket)."""
         address = _parsed(request.remote or "")
         if address is None:
             return ""
         hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
-        # From the last on: each proxy appended whom it got the request from. What stands before the
-        # first that is no proxy of ours was written by the client.
+        # From the last hop backwards: each proxy appended the address from which it got the request.
+        # The client may have forged everything before the first address that is not a trusted proxy.
         while hops and self._trusts(address):
             before = _parsed(hops.pop())
             if before is None:
@@ -44,8 +44,8 @@ class Addresses:
         return str(address)
 
     def enter(self, address: str) -> bool:
-        """Count a session in; False, and not counted, when there are too many. Each that was counted
-        is to be counted out by `leave`, with the same address."""
+        """Count a session. Returns False, without counting it, if the address has too many. For each counted
+        session `leave` must be called with the same address."""
         if not self._limit or not address:
             return True
         network = _network(address)

@@ -1,5 +1,5 @@
-"""Why the server ends a session, where the engine.io server has no word for it. Sessions that have ended
-are counted by these (see EngineServer.closings)."""
+"""Reasons for the end of a session, besides those of engineio. Ended sessions are counted by reason (see
+EngineServer.closings)."""
 
 TOO_SLOW = "too slow"
 MALFORMED = "malformed"

@@ -1,8 +1,8 @@
-"""The engine.io server: engineio's AsyncServer with sessions, heartbeat and refusals of its own.
+"""The engine.io server: engineio's AsyncServer with our own sessions, heartbeat and refusals.
 
-Overridden of engineio 4.15.1's AsyncServer: attach, handle_request (to refuse first what is none of
-the protocol), _handle_connect (to make our Session), start_background_task (theirs looks for the loop,
-a system call), _ok and _bad_request (what is answered).
+Overrides of engineio 4.15.1's AsyncServer: attach, handle_request (which first refuses invalid requests),
+_handle_connect (which creates our Session), start_background_task (the original looks up the event loop, a
+system call), _ok and _bad_request (which make the response).
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ UPGRADE_S = 10.0
 UNSENT_LIMIT = 1024 * 1024
 APART_S = 0.005
 LEAVE_S = 10.0
-"""What handlers of disconnections have when the application shuts down."""
+"""How long disconnect handlers may take when the application shuts down."""
 
 
 class EngineServer(engineio.AsyncServer):
-    """engineio.AsyncServer, for aiohttp. Added options:
+    """engineio.AsyncServer for aiohttp. Additional options:
 
-    `upgrade_timeout`: seconds that a client has to go over to WebSocket;
-    `unsent_limit`: unsent bytes past which a session is closed, so that its client comes back;
-    `max_payload`: bytes of a payload that clients are told, if not `max_http_buffer_size`;
-    `sessions_per_address`: those that a client address may have at once, 0 for any number;
-    `trusted_proxies`: networks whose X-Forwarded-For says what the client's address is;
-    `node`: what session ids begin with, and a dot, so that a balancer can send all requests of a
-    session to the node that has it.
+    `upgrade_timeout`: seconds that a client has to upgrade to WebSocket;
+    `unsent_limit`: unsent bytes past which a session is closed, so that its client reconnects;
+    `max_payload`: the payload limit in bytes that clients are told, by default `max_http_buffer_size`;
+    `sessions_per_address`: the most sessions that a client address may have at a time, or 0 for no limit;
+    `trusted_proxies`: the networks of proxies whose X-Forwarded-For is trusted for the client's address;
+    `node`: session ids start with this and a dot, so that a load balancer can send all requests of a session
+    to its node.
     """
 
     sockets: dict[str, Session]
@@ -65,24 +65,24 @@ class EngineServer(engineio.AsyncServer):
         self.heartbeat = Heartbeat(self.ping_interval, self.ping_timeout)
         self.draining = False
         self.deliver: Callable[[Session, bytes], None] = self._hold_text
-        """Takes a message in text where it is parsed. May not wait; raises Malformed. A fast path
-        puts its own here."""
+        """Gets each text message as it is parsed. It must not wait, and may raise Malformed. A fast path puts
+        its own function here."""
         self.deliver_binary: Callable[[Session, bytes], None] = self._hold_bytes
-        """Takes a message in bytes; the same holds."""
+        """Gets each binary message, under the same conditions."""
         self._last_words: dict[str, list[engine_packet.Packet]] = {}
         self.delivered: Callable[[float, int], None] = lambda seconds, sessions: None
-        """Called when all that was said in a turn of the loop is written: how long after the first of
-        it, and to how many sessions."""
+        """Called when all packets of a turn of the event loop are written, with the seconds since the first
+        of them was sent and the number of sessions."""
         self.closings: dict[str, int] = {TOO_SLOW: 0}
-        """How many sessions have ended, by reason; from nought of what operators want to be told."""
+        """The number of ended sessions by reason. The reason that operators watch for starts at 0."""
         self.spared = 0
-        """Volatile packets that were dropped for sessions that read slowly."""
+        """The number of volatile packets that were dropped for sessions that read slowly."""
         self._dirty: list[Session] = []
         self._said_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._endings: set[asyncio.Task[None]] = set()
-        """Of sessions."""
-        # Kept: on Python 3.11 each get_running_loop() is a system call.
+        """The tasks that close sessions."""
+        # Stored, because on Python 3.11 each get_running_loop() is a system call.
         self._loop: asyncio.AbstractEventLoop
 
     def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
@@ -91,11 +91,11 @@ class EngineServer(engineio.AsyncServer):
 
         async def leave(_: web.Application) -> None:
             await self.drain(0)
-            # aiohttp, which waits for its handlers, knows nothing of the WebSockets.
+            # aiohttp waits for its handlers, but does not know our WebSockets.
             if self._endings:
                 await asyncio.wait(self._endings, timeout=LEAVE_S)
 
-        # Every method: the protocol has an answer for those that are wrong.
+        # All methods: the protocol defines the response to a wrong one.
         app.router.add_route("*", f"/{engineio_path.strip('/')}/", self.handle_request)
         app.on_shutdown.append(leave)
         app.on_startup.append(begin)
@@ -109,10 +109,10 @@ class EngineServer(engineio.AsyncServer):
     def _hold_bytes(self, session: Session, data: bytes) -> None:
         session.hold(bytes(data))
 
-    # --- what goes out ------------------------------------------------------------------------------
+    # --- output -------------------------------------------------------------------------------------
 
     def flush_later(self, session: Session) -> None:
-        """Write what the session has to say at the end of this turn of the loop."""
+        """Write the session's packets at the end of this turn of the event loop."""
         if not self._dirty:
             self._said_at = time.perf_counter()
             self._loop.call_soon(self._flush)
@@ -125,8 +125,8 @@ class EngineServer(engineio.AsyncServer):
         self.delivered(time.perf_counter() - self._said_at, len(dirty))
 
     def write_apart(self, session: Session) -> None:
-        """Write now what the session has to say, and a moment later what it says next: a client that
-        listens for one message at a time would miss what comes in the same read."""
+        """Write the session's packets now, and later packets not before APART_S have passed. A client that
+        listens for one message at a time would miss a second one in the same read."""
         session.flush()
         if session in self._dirty:
             self._dirty.remove(session)
@@ -134,20 +134,20 @@ class EngineServer(engineio.AsyncServer):
         self._loop.call_later(APART_S, session.flush)
 
     def drop(self, session: Session, reason: str, *, abort: bool = True) -> None:
-        """End a session from where nothing can be awaited."""
+        """End a session without waiting."""
         self._begin(session.close(wait=False, abort=abort, reason=reason), self._endings)
 
     def ended(self, reason: str) -> None:
-        """A session has. `reason` is from our own words, never a client's: it is counted by."""
+        """Count an ended session. `reason` is one of ours, never a client's, because each has a counter."""
         self.closings[reason] = self.closings.get(reason, 0) + 1
 
     def by_transport(self) -> dict[str, int]:
-        """How many sessions use each transport now."""
+        """Returns the number of sessions on each transport."""
         upgraded = sum(1 for session in self.sockets.values() if session.upgraded)
         return {"websocket": upgraded, "polling": len(self.sockets) - upgraded}
 
     def keep_last_words(self, sid: str, packets: list[engine_packet.Packet]) -> None:
-        """For one more poll of a session that has been closed between two of them."""
+        """Keep packets for one more poll of a session that was closed between two polls."""
         self._last_words[sid] = packets
         self._loop.call_later(self.ping_timeout, self._last_words.pop, sid, None)
 
@@ -165,10 +165,10 @@ class EngineServer(engineio.AsyncServer):
         return super().start_background_task(target, *args, **kwargs)
 
     async def drain(self, seconds: float) -> None:
-        """Take no new clients, and send all away to reconnect elsewhere, spread over `seconds`.
+        """Refuse new clients, and close all sessions, spread over `seconds`, so that clients reconnect elsewhere.
 
-        Code 1012 (service restart): the JS client comes back by itself, as it does not after a
-        Socket.IO disconnect.
+        The close code is 1012 (service restart), after which the JS client reconnects by itself. After a
+        Socket.IO disconnect it would not.
         """
         self.draining = True
         sessions = list(self.sockets.values())
@@ -206,7 +206,7 @@ class EngineServer(engineio.AsyncServer):
         return await self._make_response(answer, environ)
 
     async def _post(self, environ: dict[str, Any]) -> Any:
-        """Not engineio's: that answers 200 to what it cannot read."""
+        """Replaces engineio's code, which responds with 200 to a body that it cannot read."""
         origin = environ.get("HTTP_ORIGIN")
         allowed = self._cors_allowed_origins(environ)
         checked = self.cors_allowed_origins != []
@@ -225,9 +225,9 @@ class EngineServer(engineio.AsyncServer):
         self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
     ) -> Any:
         if self.draining:
-            # Refused by HTTP, not by Socket.IO: after that the client would not try again.
+            # Refused over HTTP: after a refusal over Socket.IO the client would not try again.
             return {"status": "503 SERVICE UNAVAILABLE", "headers": [], "response": b"draining"}
-        # The driver's is the same for all.
+        # engineio's aiohttp driver sets the same address for all clients.
         address = environ["REMOTE_ADDR"] = self.addresses.of(environ["aiohttp.request"])
         if not self.addresses.enter(address):
             return bad_requests.refused(

@@ -1,4 +1,4 @@
-"""Pings for all sessions from one timer: those that came together are pinged together."""
+"""Pings all sessions with one timer. Sessions that start at about the same time are pinged together."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Protocol
 
 
 class Pingable(Protocol):
-    """What the heartbeat needs of a session."""
+    """The part of a session that the heartbeat uses."""
 
     beat: PingedTogether | None
-    """The set of sessions that it is pinged with."""
+    """The set of sessions that this one is pinged with."""
     silent_since: float
-    """When the ping went out that has not been answered; 0 when all have."""
+    """When the oldest unanswered ping was sent; 0 if there is none."""
 
     def ping(self, now: float) -> None: ...
     def ping_timed_out(self) -> None: ...
@@ -23,22 +23,22 @@ PingedTogether = set[Pingable]
 
 
 class Heartbeat:
-    """Pings each session once per interval, never late and at most 4 % early, and drops whoever has
-    not answered `timeout_s` after that.
+    """Pings each session once per interval, never late and at most 4 % early. Drops sessions that do not answer
+    a ping within `timeout_s`.
 
-    Sessions are in sets, and whole sets move from one deadline to the next: what a session costs
-    does not depend on how many there are.
+    Whole sets of sessions move from one deadline to the next, so the cost per session does not depend on the
+    number of sessions.
     """
 
     def __init__(self, interval_s: float, timeout_s: float) -> None:
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._window_s = min(0.5, interval_s / 50)
-        """How much later than the first of a set another session may join it."""
+        """How much later than the first session of a set another session may join it."""
         self.start()
 
     def start(self) -> None:
-        """Begin with nobody, in the loop that runs when the first session comes."""
+        """Start without sessions. Call this again if the event loop is another one."""
         self._due: deque[tuple[float, PingedTogether]] = deque()
         self._pinged: deque[tuple[float, PingedTogether]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -76,7 +76,7 @@ class Heartbeat:
         while self._pinged and self._pinged[0][0] + self._timeout_s <= now:
             pinged_at, beat = self._pinged.popleft()
             for session in beat:
-                # Since an earlier or this ping; one that came after it has time left.
+                # Unanswered since this ping or an earlier one. A session pinged later still has time.
                 if 0.0 < session.silent_since <= pinged_at:
                     session.ping_timed_out()
         while self._due and self._due[0][0] <= now:

@@ -1,4 +1,4 @@
-"""What goes out: encoded once, framed once, however many sockets it goes to."""
+"""Outgoing packets, encoded once and framed once for any number of sockets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PONG_FRAME = 0x8A
 
 
 class Malformed(EngineIOError):
-    """What came in is not of the protocol; the session ends."""
+    """A client sent something that violates the protocol; the session ends."""
 
 
 def frame(payload: bytes, opcode: int = TEXT_FRAME) -> bytes:
@@ -31,16 +31,16 @@ def frame(payload: bytes, opcode: int = TEXT_FRAME) -> bytes:
 
 
 class Packet:
-    """A Socket.IO packet on its way out, as a WebSocket frame and as a packet for long polling."""
+    """An outgoing Socket.IO packet, as a WebSocket frame and as a packet for long polling."""
 
     __slots__ = ("_frame", "_polled", "binary", "payload", "volatile")
 
     def __init__(self, payload: bytes, *, volatile: bool = False, binary: bool = False) -> None:
         self.payload = payload
         self.volatile = volatile
-        """May be dropped for a socket that reads slowly."""
+        """True if the packet may be dropped for a client that reads slowly."""
         self.binary = binary
-        """An attachment: bytes as they are, not text."""
+        """True for an attachment, which is sent as bytes, not text."""
         self._frame: bytes | None = None
         self._polled: EnginePacket | None = None
 

@@ -1,4 +1,4 @@
-"""Long polling: what waits for the next poll, the poll that waits for it, its answer, and bodies that come in."""
+"""Long polling: packets that wait for a poll, the poll that waits for packets, its response, and request bodies."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Polling:
 
     def __init__(self) -> None:
         self.unsent = 0
-        """Bytes of messages that wait, or are in an answer that has not been taken."""
+        """Bytes of messages that wait, or are in a response that the client has not read."""
         self.posting = False
-        """Whether a body is under way."""
+        """True while a request body is being received."""
         self._packets: list[engine.Packet] = []
         self._poll: asyncio.Future[None] | None = None
         self._taken: asyncio.Future[None] | None = None
         self._answer: asyncio.Transport | None = None
-        """Where an answer is under way."""
+        """The connection on which a response is being sent."""
         self._leaving = 0
-        """Bytes of messages in it."""
+        """Bytes of messages in that response."""
 
     @property
     def is_waited_for(self) -> bool:
@@ -53,30 +53,30 @@ class Polling:
         return packets
 
     def leave(self, request: web.Request, patience_s: float) -> list[engine.Packet]:
-        """Take what there is for an answer, which is under way until it has `arrived`."""
+        """Take all packets for a response, which is being sent until `arrived` is called."""
         self._answer = request.transport
         self._leaving = self.unsent
-        # As for a WebSocket: the kernel, too, keeps only so much, and not for ever.
+        # As for a WebSocket, limit what the kernel buffers, and for how long.
         set_tcp(self._answer, TCP_NOTSENT_LOWAT, KERNEL_BYTES)
         set_tcp(self._answer, TCP_USER_TIMEOUT, int(patience_s * 1000))
         return self.take()
 
     def arrived(self, answer: asyncio.Transport | None) -> None:
-        """The client has taken most of the answer, or is gone."""
+        """The client has read most of the response, or is disconnected."""
         if self._answer is not answer:
-            return  # it was a refusal, beside the answer that is under way
+            return  # this was a refusal, while another response is being sent
         self._answer = None
         self.unsent -= self._leaving
         self._leaving = 0
         self.end()
 
     async def answered(self) -> None:
-        """Return when no answer is under way: there is one at a time, and so one buffer."""
+        """Return when no response is being sent. There is one at a time, and so one buffer."""
         while self._answer is not None:
             await self.taken()
 
     def hang_up(self) -> None:
-        """The session has ended: abort the answer that is under way, unless it is taken soon."""
+        """The session has ended: abort the response that is being sent, unless the client reads it soon."""
         if self._answer is not None:
             asyncio.get_running_loop().call_later(ABORT_S, self._abort, self._answer)
 
@@ -85,26 +85,26 @@ class Polling:
             answer.abort()
 
     async def taken(self) -> None:
-        """Return when what waits has been taken, or never will be."""
+        """Return when the waiting packets are taken, or never will be."""
         if self._taken is None:
             self._taken = asyncio.get_running_loop().create_future()
-        # Several may wait, and one of them be cancelled.
+        # Several tasks may wait, and one of them may be cancelled.
         await asyncio.shield(self._taken)
 
     def end(self) -> None:
-        """Nothing is waited for any more."""
+        """Wake the tasks that wait in `taken`."""
         taken, self._taken = self._taken, None
         if taken is not None and not taken.done():
             taken.set_result(None)
 
     def release(self) -> None:
-        """End the poll that is under way, whether there is something or not."""
+        """End the poll that waits, whether there are packets or not."""
         if self._poll is not None and not self._poll.done():
             self._poll.set_result(None)
 
     async def wait(self, request: web.Request) -> None:
-        """Return when released. Raises Malformed when the client is gone: what would be answered to
-        it then would be lost."""
+        """Return when released. Raises Malformed if the client disconnects, because packets in the response
+        would be lost."""
         poll = self._poll = asyncio.get_running_loop().create_future()
         cancel = request._cancel
 
@@ -113,17 +113,17 @@ class Polling:
             if not poll.done():
                 poll.set_exception(Malformed())
 
-        # The one thing that aiohttp calls, in the turn in which the connection is lost.
+        # aiohttp calls nothing else in the turn of the event loop in which the connection is lost.
         request._cancel = lost  # type: ignore[method-assign,assignment]
         await poll
 
     def over(self) -> None:
-        """The poll that waited has been answered."""
+        """The poll does not wait any more."""
         self._poll = None
 
 
 async def read(request: web.Request, limit: int) -> list[bytes]:
-    """The packets of a body. Raises Malformed, and ContentTooLongError for more than `limit` bytes."""
+    """Returns the packets of a body. Raises Malformed, or ContentTooLongError for more than `limit` bytes."""
     if (request.content_length or 0) > limit:
         raise ContentTooLongError()
     body = bytearray()
@@ -133,7 +133,7 @@ async def read(request: web.Request, limit: int) -> list[bytes]:
                 body += chunk
                 if len(body) > limit:
                     raise ContentTooLongError()
-        body.decode()  # for the check alone
+        body.decode()  # only checks that it is UTF-8
     except (UnicodeDecodeError, OSError, TimeoutError, web.RequestPayloadError):
         raise Malformed() from None
     return bytes(body).split(SEPARATOR)

@@ -1,4 +1,4 @@
-"""The messages of a session whose handler may wait."""
+"""The received messages of a session whose handler may wait."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 FULL = 128
-"""Messages that may wait; past it the client is not read from until half of them are done."""
+"""Messages that may wait. At this number reading from the client stops until half of them are handled."""
 
 
 class HandlingServer(Protocol):
-    """What the queue needs of the engine.io server."""
+    """The part of the engine.io server that the queue uses."""
 
     async_handlers: bool
 
@@ -21,7 +21,7 @@ class HandlingServer(Protocol):
 
 
 class ReceivingSession(Protocol):
-    """What the queue needs of the session whose messages it holds."""
+    """The part of a session that its queue uses."""
 
     @property
     def sid(self) -> str: ...
@@ -32,7 +32,7 @@ class ReceivingSession(Protocol):
 
 
 class ReceiveQueue:
-    """Hands messages to the handler of the engine.io server, one after the other, as they came."""
+    """Passes messages to the handler of the engine.io server one after another, in order of arrival."""
 
     def __init__(self, session: ReceivingSession) -> None:
         self._session = session
@@ -51,7 +51,7 @@ class ReceiveQueue:
             self._session.pause(True)
 
     async def room(self) -> None:
-        """Return when it is not full: long polling has no other way to slow a client down."""
+        """Return when the queue is not full. A client that polls can be slowed down in no other way."""
         while len(self._waiting) >= FULL:
             if self._room is None:
                 self._room = asyncio.get_running_loop().create_future()

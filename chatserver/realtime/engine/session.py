@@ -1,9 +1,8 @@
-"""An engine.io session: long polling and WebSocket, and the way from one to the other.
+"""An engine.io session: long polling, WebSocket, and the upgrade from one to the other.
 
-Of engineio 4.15.1's AsyncSocket it is the state and the name; overridden are send, poll, close,
-handle_get_request, handle_post_request, schedule_ping and _upgrade_websocket. Over WebSocket there
-is no queue and no task: what is sent within a turn of the loop leaves in one write at its end, and
-what comes in is handled where it is parsed.
+It keeps the state of engineio 4.15.1's AsyncSocket, and overrides send, poll, close, handle_get_request,
+handle_post_request, schedule_ping and _upgrade_websocket. Over WebSocket there is no queue and no task: all
+packets of one turn of the event loop leave in one write at its end, and input is handled as it is parsed.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from .engine import EngineServer
 
 SOFT_BYTES = 128 * 1024
-"""Unsent bytes past which volatile packets are dropped for a session."""
+"""Unsent bytes past which a session's volatile packets are dropped."""
 
 PING = engine.Packet(engine.PING)
 CLOSE = engine.Packet(engine.CLOSE)
@@ -43,29 +42,29 @@ class Session(AsyncSocket):
     closed: bool
     closing: bool
     end_reason: str | None = None
-    """Why it ends, where what ends it is only the loss of the transport."""
+    """Why the session ends, if it ends through the loss of its transport, which does not tell."""
 
     def __init__(self, server: EngineServer, sid: str, address: str = "") -> None:
         super().__init__(server, sid)
         self._address = address
-        self.queue = None  # asyncio's takes three kilobytes
+        self.queue = None  # an asyncio.Queue takes 3 KB
         self.connection: Any = None
-        """Whatever a fast path keeps with the session."""
+        """An object that a fast path keeps with the session."""
         self.introduced = False
-        """Whether a Socket.IO CONNECT has come."""
+        """True once the client has sent a Socket.IO CONNECT."""
         self.websocket: WebSocket | None = None
         self.silent_since = 0.0
-        """When the ping went out that has not been answered; 0 when all have."""
+        """When the oldest unanswered ping was sent; 0 if there is none."""
         self.beat: PingedTogether | None = None
         self._out: list[bytes] = []
         self._polling = Polling()
         self._probed = False
         self._receive_queue: ReceiveQueue | None = None
 
-    # --- out ------------------------------------------------------------------------------------
+    # --- output ---------------------------------------------------------------------------------
 
     def emit(self, packet: Packet) -> None:
-        """Send a packet; nothing waits. Too slow a reader is closed instead of buffered for."""
+        """Send a packet without waiting. If too much is unsent, the session is closed."""
         if self.closed or self.closing:
             return
         if self.upgraded:
@@ -86,8 +85,8 @@ class Session(AsyncSocket):
         return websocket.congested and websocket.unsent > SOFT_BYTES
 
     async def drained(self) -> None:
-        """Return when the client has taken most of what waited for it, or is gone: whoever asks for
-        much at once is answered as fast as it reads, and not sent away for it."""
+        """Return when the client has read most of its unsent data, or is disconnected. A client that requests
+        a lot is then served as fast as it reads, and not closed for being slow."""
         while self._unsent > SOFT_BYTES and not self.closed and not self.closing:
             if self.upgraded and self.websocket is not None:
                 self.flush()
@@ -107,7 +106,7 @@ class Session(AsyncSocket):
         self._out.append(data)
 
     def hold_back(self) -> None:
-        """Write nothing until it is flushed."""
+        """Write nothing until the next `flush`."""
         self._out.append(b"")
 
     def flush(self) -> None:
@@ -135,7 +134,7 @@ class Session(AsyncSocket):
     # --- long polling ---------------------------------------------------------------------------
 
     async def poll(self) -> list[engine.Packet]:
-        """What there is; it does not wait."""
+        """Returns the waiting packets without waiting for more."""
         return self._polling.take() or [NOOP]
 
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
@@ -145,14 +144,14 @@ class Session(AsyncSocket):
         polling = self._polling
         await polling.answered()
         if polling.is_waited_for:
-            # Two polls at once would tear the order of packets apart.
+            # Two polls at the same time would break the order of packets.
             await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_ERROR)
             raise Malformed()
         if not polling.has_something and not self._probed:
             try:
                 await polling.wait(request)
             except Malformed:
-                # Here and now: the next poll must not find a session that seems to be free.
+                # Closed before anything else runs: the next poll must not find this session open.
                 await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
                 raise
             except asyncio.CancelledError:
@@ -163,7 +162,7 @@ class Session(AsyncSocket):
         return polling.leave(request, self.server.ping_timeout) or [NOOP]
 
     async def answer(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Write the answer to a poll, and return when the client has taken most of it, or is gone."""
+        """Write the response to a poll. Return when the client has read most of it, or is disconnected."""
         transport = request.transport
         if self.closed:
             self._polling.hang_up()
@@ -176,7 +175,7 @@ class Session(AsyncSocket):
             self._polling.arrived(transport)
 
     async def handle_post_request(self, environ: dict[str, Any]) -> None:
-        """All packets of a body. Raises Malformed and ContentTooLongError; the session ends then."""
+        """Handle all packets of a body. Raises Malformed or ContentTooLongError, and then ends the session."""
         polling = self._polling
         try:
             if polling.posting:
@@ -212,10 +211,10 @@ class Session(AsyncSocket):
                 if packet[:1] == b"1":
                     return
 
-    # --- in -------------------------------------------------------------------------------------
+    # --- input ----------------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
-        """One Engine.IO packet in text. Raises Malformed."""
+        """Handle one Engine.IO text packet. Raises Malformed."""
         kind = data[:1]
         if kind == b"4":
             self.server.deliver(self, data[1:])
@@ -227,24 +226,24 @@ class Session(AsyncSocket):
             raise Malformed()
 
     def received_binary(self, data: bytes) -> None:
-        """One in bytes, on a WebSocket; the same holds."""
+        """Handle one binary message of a WebSocket. Raises Malformed."""
         if not self.upgraded:
-            raise Malformed()  # it is on trial
+            raise Malformed()  # only the probe is allowed yet
         self.server.deliver_binary(self, data)
 
     def hold(self, data: str | bytes) -> None:
-        """Hand a message to the server's `message` handler, after all that came before it."""
+        """Pass a message to the server's `message` handler, after all earlier messages."""
         if self._receive_queue is None:
             self._receive_queue = ReceiveQueue(self)
         self._receive_queue.put(data)
 
     def queue_emptied(self) -> None:
-        """All that was held is handled. Most clients are silent most of the time, and a queue is as
-        large as the rest of a session."""
+        """Drop the empty queue. It is as large as the rest of a session, and most clients are silent most of
+        the time."""
         self._receive_queue = None
 
     def malformed(self) -> None:
-        """What was taken in turned out to be none of the protocol."""
+        """End the session, because a message of the client violates the protocol."""
         self.end_reason = MALFORMED
         if self.websocket is not None and self.upgraded:
             self.websocket.end(WSCloseCode.UNSUPPORTED_DATA, "not a Socket.IO packet")
@@ -270,11 +269,11 @@ class Session(AsyncSocket):
             if not self.connected:
                 self.server.drop(self, self.server.reason.TRANSPORT_ERROR)
             if isinstance(error, ConnectionError):
-                # Gone before it had its answer; aiohttp would log it as our failure.
+                # The client disconnected before the response. aiohttp would log this as our error.
                 return response
             raise
         if self.connected:
-            # A polling session that upgrades: it is ours after the probe (see probed).
+            # A polling session upgrades only after its probe (see probed).
             asyncio.get_running_loop().call_later(
                 self.server.upgrade_timeout, self._probe_timeout, websocket
             )
@@ -292,7 +291,7 @@ class Session(AsyncSocket):
             self._probed = False
 
     def probed(self, data: bytes) -> None:
-        """A packet on the WebSocket of a session that still polls. Raises Malformed."""
+        """Handle a packet on the WebSocket of a session that still polls. Raises Malformed."""
         if self.websocket is None:
             return
         if data == b"2probe":
@@ -339,8 +338,8 @@ class Session(AsyncSocket):
     async def close(
         self, wait: bool = True, abort: bool = False, reason: str | None = None
     ) -> None:
-        """The same, but never waiting for a client to take what is queued. Unless `abort`, what has
-        been said to a client that polls is kept for its next poll."""
+        """As the original, but it never waits for the client to read queued packets. Unless `abort` is set, the
+        packets for a client that polls are kept for its next poll."""
         if self.closed or self.closing:
             return
         self.server.ended(self.end_reason or reason or "server disconnect")

@@ -17,15 +17,15 @@ from .tcp import ABORT_S, KERNEL_BYTES, TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT, set
 log = logging.getLogger(__name__)
 
 CONGESTED_BYTES = 64 * 1024
-"""What asyncio's transports call much, and tell their protocol."""
+"""The default high-water mark of asyncio's transports, past which they call `pause_writing`."""
 PORTION_BYTES = 1024
 TURN_S = 0.002
-"""How long what one client sent may take in one turn of the loop. A single read may bring ten thousand
-small events, and nobody else would be served before the last of them."""
+"""How long handling the input of one client may take in one turn of the event loop. A single read may have
+ten thousand small events, and all other clients would wait for the last of them."""
 
 
 class WebSocketSession(Protocol):
-    """What a WebSocket needs of its session."""
+    """The part of a session that its WebSocket uses."""
 
     connected: bool
     end_reason: str | None
@@ -38,7 +38,7 @@ class WebSocketSession(Protocol):
 
 
 class WebSocket(asyncio.Protocol):
-    """The transport of a session after the handshake; it hears of its end once (websocket_lost)."""
+    """The transport of a session after the handshake. It calls the session's `websocket_lost` once, at its end."""
 
     __slots__ = (
         "_drained",
@@ -60,7 +60,7 @@ class WebSocket(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._limit = unsent_limit
         self.congested = False
-        """Whether the transport has more than a little left to write."""
+        """True while the transport's write buffer is past its high-water mark."""
         self._drained: asyncio.Future[None] | None = None
         self._ended = False
         self._lost = False
@@ -68,15 +68,15 @@ class WebSocket(asyncio.Protocol):
             _ParserOutput(self), max_message, compress=False, decode_text=False
         )
         self._rest = b""
-        """What has been read, and not parsed yet."""
+        """Bytes that were read and not parsed yet."""
         self._goes_on = False
         self._paused = False
-        # A WebSocket of a session that polls is only on trial.
+        # If the session polls, it must probe the WebSocket first.
         self.take = session.probed if session.connected else session.received
 
     def take_over(self, handler: web.RequestHandler) -> None:
-        """Go on with the connection of an aiohttp handler, which ends: it, its tasks and all that it
-        knows of the request are several times what a session is."""
+        """Take over the connection of an aiohttp handler, and end the handler. It needs several times the memory
+        of a session, for its tasks and its request."""
         transport = handler.transport
         if transport is None or transport.is_closing():
             self.lost()
@@ -94,7 +94,7 @@ class WebSocket(asyncio.Protocol):
         early, handler._message_tail = handler._message_tail, b""
         held = handler._reading_paused or handler._buffer_paused
         handler.connection_lost(None)
-        # Again: a connect handler may ask the request where it is from.
+        # Set again, because a connect handler may read the peer's address from the request.
         handler.transport = transport
         if held:
             transport.resume_reading()
@@ -104,7 +104,7 @@ class WebSocket(asyncio.Protocol):
     # --- asyncio.Protocol -----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Take in what has been read: for as long as its turn is, and the rest in the next turns."""
+        """Parse the data, for at most TURN_S per turn of the event loop."""
         if len(data) <= PORTION_BYTES and not self._rest:
             self._parser.feed_data(data)
             return
@@ -145,7 +145,7 @@ class WebSocket(asyncio.Protocol):
         self._ended = True
         self.lost()
 
-    # --- what goes out --------------------------------------------------------------------------
+    # --- output ---------------------------------------------------------------------------------
 
     @property
     def unsent(self) -> int:
@@ -153,7 +153,7 @@ class WebSocket(asyncio.Protocol):
         return transport.get_write_buffer_size() if transport is not None else 0
 
     async def drained(self) -> None:
-        """Return when the client has taken most of what is unsent, or is gone."""
+        """Return when the client has read most of the unsent data, or is disconnected."""
         if not self.congested or self._lost:
             await asyncio.sleep(0)
             return
@@ -171,7 +171,7 @@ class WebSocket(asyncio.Protocol):
         if self._ended or transport is None or transport.is_closing():
             return
         if self.congested and transport.get_write_buffer_size() > self._limit:
-            # Measured before this write: an answer of any size goes to a client that keeps up.
+            # Checked before this write, so that a client that keeps up can receive a response of any size.
             self._session.end_reason = TOO_SLOW
             self._finish(WSCloseCode.TRY_AGAIN_LATER, TOO_SLOW)
             return
@@ -190,7 +190,7 @@ class WebSocket(asyncio.Protocol):
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(frame(code.to_bytes(2, "big") + reason.encode(), CLOSE_FRAME))
-            # The kernel would offer what it has for ever to a peer that is there and takes nothing.
+            # The kernel would otherwise try forever to send to a peer that is alive but does not read.
             set_tcp(transport, TCP_USER_TIMEOUT, int(ABORT_S * 1000))
             transport.close()
             asyncio.get_running_loop().call_later(ABORT_S, transport.abort)
@@ -203,7 +203,7 @@ class WebSocket(asyncio.Protocol):
             self._session.websocket_lost()
 
     def pause(self, paused: bool) -> None:
-        """Stop or go on reading from the client: its sends then wait in its own buffers."""
+        """Stop or resume reading. While paused, the client's messages wait in its own buffers."""
         self._paused = paused
         if self._rest:
             self._go_on_later()
@@ -227,7 +227,7 @@ class WebSocket(asyncio.Protocol):
             elif message.type is WSMsgType.BINARY:
                 self._session.received_binary(message.data)
             elif message.type is WSMsgType.PING:
-                # Not past the limit: whoever pings for ever need not read the pongs.
+                # `write` applies the limit: an attacker could send pings forever and read no pong.
                 self.write(frame(message.data, PONG_FRAME))
             elif message.type is WSMsgType.CLOSE:
                 self.end(message.data or WSCloseCode.OK, "")
@@ -244,10 +244,10 @@ class WebSocket(asyncio.Protocol):
 
 
 class _ParserOutput(WebSocketDataQueue):
-    """Takes messages from aiohttp's parser as they are parsed, instead of queueing them for a task.
+    """Passes on the messages of aiohttp's parser as they are parsed, instead of queueing them for a task.
 
-    Never full, as far as the parser looks; and without the deque that the stock one makes, which is
-    larger than all the rest.
+    To the parser it is a queue that is never full. It has no deque, which would be larger than everything
+    else.
     """
 
     __slots__ = ("_websocket",)
@@ -267,18 +267,18 @@ class _ParserOutput(WebSocketDataQueue):
 
 
 class WebSocketResponse(web.WebSocketResponse):
-    """aiohttp's handshake alone: what comes after it is not aiohttp's.
+    """aiohttp's handshake, and nothing after it.
 
-    Without per-message deflate: a compressor is 256 KiB per connection, and a frame could not be
-    shared. Overridden of aiohttp 3.14: _post_start and write_eof.
+    Per-message deflate is off: a compressor takes 256 KiB per connection, and frames could not be shared.
+    Overrides of aiohttp 3.14: _post_start and write_eof.
     """
 
     def __init__(self) -> None:
         super().__init__(compress=False)
 
     def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
-        """Not the stock one: it would set a parser, and a queue."""
+        """Does nothing. The original would set a parser and a queue."""
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """The closing handshake is ours."""
+        """Does not close the connection, which WebSocket has taken over."""
         self._eof_sent = True

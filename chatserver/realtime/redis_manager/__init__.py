@@ -1,6 +1,6 @@
-"""A python-socketio client manager for several nodes with one Redis. The chat server does not use it.
+"""A python-socketio client manager for several nodes that share one Redis. See README.md.
 
-It is a part of its own: nothing else of chatserver imports it. See README.md.
+The chat server does not use it.
 """
 
 from .manager import RedisClientManager

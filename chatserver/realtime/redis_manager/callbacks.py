@@ -1,4 +1,4 @@
-"""The callbacks that wait for answers of clients of other nodes."""
+"""Callbacks that wait for acknowledgements from clients of other nodes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 Callback = Callable[..., Any]
 
 FIRST = 2**30
-"""Numbers of packets that are answered across nodes: above those that each node counts for its own, and
-not above what clients in some languages have 32 bits for."""
+"""Packets that are acknowledged across nodes have ids from here on. Each node's own counters stay below, and
+the ids fit into 31 bits, because clients in some languages have no more."""
 
 
 class Callbacks:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        # From anywhere: the numbers of two nodes for one client should not meet.
+        # A random start: two nodes should not use the same ids for one client.
         self._numbers = itertools.count(secrets.randbits(30))
         self._open: dict[int, tuple[Callback, bool, asyncio.TimerHandle]] = {}
 
     def expect(self, callback: Callback, *, once: bool) -> int:
-        """A number for the packet. `once`: one client is asked."""
+        """Returns an id for the packet. `once`: only one client receives the packet."""
         number = FIRST + next(self._numbers) % FIRST
         timer = asyncio.get_running_loop().call_later(self._timeout, self._open.pop, number, None)
         self._open[number] = (callback, once, timer)
         return number
 
     def answered(self, number: int) -> Callback | None:
-        """What to call; None when it is too late."""
+        """Returns the callback to call, or None after the time-out."""
         if number not in self._open:
             return None
         callback, once, timer = self._open[number]

@@ -1,4 +1,5 @@
-"""The messages of nodes about their clients, as bytes. Packets travel as they leave for sockets."""
+"""The messages that nodes send each other about their clients, encoded as bytes. Packets are already in the
+form that sockets receive."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ import orjson
 from ..engine.packet import Packet
 
 NODE = 16
-"""Characters of a node's id, which every message begins with."""
+"""The length of a node's id. Every message starts with the sender's."""
 
 
 def pack(node: bytes, kind: bytes, *arguments: Any, packets: list[Packet] | None = None) -> bytes:
-    """`kind` is one letter; `arguments` are JSON. Raises TypeError when they cannot be."""
+    """Encode a message. `kind` is one letter. Raises TypeError if JSON cannot represent `arguments`."""
     parts = packets or []
     sizes = [[len(part.payload), part.binary] for part in parts]
     head = orjson.dumps([*arguments, sizes] if parts else arguments)
@@ -21,7 +22,7 @@ def pack(node: bytes, kind: bytes, *arguments: Any, packets: list[Packet] | None
 
 
 def unpack(message: bytes) -> tuple[list[Any], bytes]:
-    """The arguments, of which the last one says how what follows is cut into packets (see `cut`)."""
+    """Returns the arguments and the body. If there are packets, the last argument has their sizes (see `cut`)."""
     head, _, body = message[NODE + 1 :].partition(b"\n")
     return orjson.loads(head), body
 

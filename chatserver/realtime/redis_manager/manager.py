@@ -1,14 +1,14 @@
-"""The client manager of a node among several. README.md says what it promises.
+"""The client manager of one node among several. README.md lists its promises.
 
-A node subscribes to the channels of the rooms that have members on it (all clients in a namespace are a room,
-too), and one channel of its own for what concerns single clients: their ids begin with the node's id.
+A node subscribes to the channels of the rooms that have members on it. All clients of a namespace are a room,
+too. The node also has a channel of its own for messages about single clients, whose ids start with its id.
 
 | channel | messages |
 |---|---|
 | `[namespace, room]` | packets for the room, and requests to close it |
-| `n:<node>` | packets for one client there, answers of clients, and requests that concern a client there |
+| `n:<node>` | packets for one client there, acknowledgements of clients, and requests about a client there |
 
-Overridden of socketio 5.18.1's AsyncManager: initialize, emit, and what room_membership.py names.
+Overrides of socketio 5.18.1's AsyncManager: initialize, emit, and those that room_membership.py lists.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from .peers import PeerNodes
 from .room_membership import RoomMembership
 
 CALLBACK_S = 60.0
-"""As long as `call` waits."""
+"""The default time-out of `call`."""
 NODES = 1000
-"""How many nodes' last emits to several rooms are remembered."""
+"""The most nodes whose last emit to several rooms is remembered."""
 
 
 class RedisClientManager(RoomMembership):
-    """Makes one server of all nodes with the same Redis and prefix. What the bus loses is lost.
+    """Joins all nodes with the same Redis and prefix into one server. Messages that the bus loses are lost.
 
     A server that is attached to an application starts and closes its manager. A process without a server
-    calls `start` and `close` itself, and may emit and do all the rest.
+    calls `start` and `close` itself, and can then use all other methods.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class RedisClientManager(RoomMembership):
         keep_for_s: float = KEEP_FOR_S,
         missed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`url`: see the table in ../README.md. `prefix` keeps applications in one Redis apart.
+        """`url`: see the table in ../README.md. `prefix` separates applications that share one Redis.
 
-        `callback_timeout`: seconds after which the answer of a client of another node is ignored.
+        `callback_timeout`: seconds after which the acknowledgement of a client of another node is ignored.
         `keep_for_s`: seconds that the channel of a room stays subscribed after its last member here left.
-        `missed()`: this node may have missed something; called whenever the bus comes up, the first time
-        too, and when another node could not publish for a while.
+        `missed()` is called when this node may have missed something: each time the bus comes up, the first
+        time included, and when another node could not publish for a while.
 
         Raises BadAddress.
         """
@@ -73,10 +73,11 @@ class RedisClientManager(RoomMembership):
         self._callbacks = Callbacks(callback_timeout)
         self._several = itertools.count(1)
         self._last_of: dict[bytes, int] = {}
-        """Of each node its last emit to several rooms: it comes once for each of them that has members here."""
+        """By node: the number of its last emit to several rooms. The message arrives once for each of these
+        rooms that has members here."""
 
     async def start(self) -> None:
-        """Join the other nodes; return after some seconds at most, joined or not."""
+        """Connect to the other nodes. Returns within a few seconds, connected or not."""
         kinds: dict[bytes, Callable[..., None]] = {
             b"e": self._on_emit,
             b"a": self._on_answer,
@@ -89,13 +90,13 @@ class RedisClientManager(RoomMembership):
         await self._peers.join()
 
     async def close(self) -> None:
-        """Let what was emitted last go out, and leave."""
+        """Send what is still unsent, and disconnect from the other nodes."""
         await self._peers.leave()
         self._callbacks.forget()
 
     @property
     def bus(self) -> Bus:
-        """The bus, once the manager is started; its `watch` has the metrics for operators."""
+        """The bus, once the manager is started. Its `watch` registers metrics."""
         return self._peers.bus
 
     def initialize(self) -> None:
@@ -116,11 +117,10 @@ class RedisClientManager(RoomMembership):
         ignore_queue: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Emit, without waiting for clients or Redis. Clients receive what one node emits in the order in
-        which it was emitted.
+        """Emit without waiting for clients or Redis. Clients receive the events of one node in order.
 
-        `callback` is called for each client that answers within the time-out, on whatever node it is. It is
-        not called when no client answers.
+        `callback` is called for each client, on any node, that acknowledges within the time-out. It is never
+        called if no client does.
         """
         namespace, room = namespace or "/", to or room
         skip = skip_sid if isinstance(skip_sid, list) else [skip_sid]
@@ -145,7 +145,7 @@ class RedisClientManager(RoomMembership):
             self.bus.publish(channel, message)
 
     def _channels(self, namespace: str, room: Any) -> list[str]:
-        """The channels that reach the other nodes."""
+        """Returns the channels to publish on for other nodes."""
         rooms = room if isinstance(room, list | tuple) else [room]
         found = {
             of_node(node) if (node := node_of(name)) else of_room(namespace, name): None
@@ -180,7 +180,7 @@ class RedisClientManager(RoomMembership):
             del self._last_of[next(iter(self._last_of))]
         return again
 
-    # --- answers of clients ---------------------------------------------------------------------
+    # --- acknowledgements of clients ------------------------------------------------------------
 
     def _return(self, node: bytes, namespace: str, number: int, *data: Any) -> None:
         packets = self._encoded(sio_packet.ACK, namespace, list(data), number)

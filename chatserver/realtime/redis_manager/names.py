@@ -1,4 +1,4 @@
-"""What clients and channels are called."""
+"""The names of clients and channels."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def new_sid(node: str) -> str:
 
 
 def node_of(room: Any) -> str | None:
-    """Where the client is whose id this is; None of any other room."""
+    """Returns the node of the client that has this id; None if the room is not a client's id."""
     found = _SID.fullmatch(room) if isinstance(room, str) else None
     return found[1] if found else None
 
 
 def of_room(namespace: str, room: Any) -> str:
-    """The channel of a room; None is the room of all in the namespace."""
+    """Returns the channel of a room. The room None has all clients of the namespace."""
     if room is not None and (isinstance(room, bool) or not isinstance(room, str | int)):
-        raise TypeError(f"A room is named by a string or an integer, not by {room!r}.")
+        raise TypeError(f"A room name must be a string or an integer, not {room!r}.")
     return orjson.dumps([namespace, room]).decode()
 
 

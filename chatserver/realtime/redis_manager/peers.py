@@ -1,4 +1,4 @@
-"""The other nodes: publishes messages and requests to them, and receives theirs."""
+"""The other nodes: sends messages and requests to them, and receives theirs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ DONE = b"y"
 
 
 class PeerNodes:
-    """`kinds`: the handler of each kind of message, by the kind's letter. It is called with the node that sent
-    the message and with the arguments; in the kinds of `carrying` the last argument is a list of packets."""
+    """`kinds` has the handler of each kind of message, by the kind's letter. A handler is called with the node
+    that sent the message and with the arguments. In the kinds of `carrying`, the last argument is a list of
+    packets."""
 
     def __init__(
         self,
@@ -31,7 +32,7 @@ class PeerNodes:
         carrying: bytes,
         missed: Callable[[], None],
     ) -> None:
-        """In a running loop. Raises BadAddress."""
+        """Requires a running event loop. Raises BadAddress."""
         self._node, self._me = node, node.encode()
         self._kinds = {**kinds, DONE: self._on_done}
         self._carrying = carrying
@@ -61,12 +62,12 @@ class PeerNodes:
         self.bus.publish(channel, pack(self._me, kind, *arguments, packets=packets))
 
     def message(self, kind: bytes, *arguments: Any, packets: list[Packet]) -> bytes:
-        """To be published on several channels."""
+        """Returns a message that can be published on several channels."""
         return pack(self._me, kind, *arguments, packets=packets)
 
     async def ask(self, channel: str, kind: bytes, *arguments: Any) -> None:
-        """Return when all nodes on the channel have called `done`, or after a second; at once while Redis is
-        away. Their handler gets the number of the request before the arguments."""
+        """Return when all nodes on the channel have called `done`, after a second, or immediately while Redis
+        is down. Their handlers get the number of the request before the arguments."""
         done = self._acknowledgements.request(
             self.bus, channel, lambda request: pack(self._me, kind, request, *arguments)
         )
@@ -76,7 +77,7 @@ class PeerNodes:
         self.say(names.of_node(node.decode()), DONE, request)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what a message asks for and takes longer."""
+        """Run work that a message requests and that must wait."""
         task = asyncio.get_running_loop().create_task(_logged(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -84,11 +85,11 @@ class PeerNodes:
     def _receive(self, channel: str, message: bytes) -> None:
         node, kind = message[:NODE], message[NODE : NODE + 1]
         if node == self._me and kind in self._carrying:
-            # Redis sends to all subscribers, this node too.
+            # Redis delivers this node's own messages, too.
             return
         arguments, body = unpack(message)
         if node == self._me:
-            # A request of our own to a room that has members here, too: this node was the first to do it.
+            # Our own request to a room that has members here: this node has carried it out already.
             self._acknowledgements.acknowledged(arguments[0])
             return
         if kind in self._carrying:
@@ -102,5 +103,5 @@ class PeerNodes:
 async def _logged(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except Exception:  # the task is nobody's: it is logged here or nowhere
-        log.exception("what another node asked for, or answered, could not be handled")
+    except Exception:  # nothing awaits this task, so the error is logged here or nowhere
+        log.exception("a message from another node could not be handled")

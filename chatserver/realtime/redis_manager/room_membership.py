@@ -1,8 +1,8 @@
-"""Which clients are in which rooms, on whatever node they are connected.
+"""The rooms of all clients, on any node.
 
-Overridden of socketio 5.18.1's AsyncManager: pre_connect (which makes the ids), enter_room, leave_room,
+Overrides of socketio 5.18.1's AsyncManager: pre_connect (which creates the ids), enter_room, leave_room,
 close_room, can_disconnect and disconnect (which may concern other nodes), basic_enter_room and
-basic_leave_room (which tell which channels to subscribe).
+basic_leave_room (which subscribe to channels).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from .names import new_sid, node_of, of_node, of_room
 from .peers import PeerNodes
 
 Room = tuple[str, Any]
-"""A namespace, and a room in it."""
+"""A namespace and a room in it."""
 
 
 class RoomMembership(Clients):
-    """The rooms of the clients of all nodes: what concerns a client of another node is asked of that node."""
+    """The rooms of the clients of all nodes. Changes for a client of another node are requested from it."""
 
     node: str
     _peers: PeerNodes
     _hosted: Subscriptions[Room]
 
     def _requests(self) -> dict[bytes, Callable[..., None]]:
-        """The handlers of the requests of other nodes, by the letter of the kind."""
+        """Returns the handlers of requests from other nodes, by the kind's letter."""
         return {
             b"i": self._on_enter,
             b"o": self._on_leave,
@@ -41,7 +41,7 @@ class RoomMembership(Clients):
         self.basic_enter_room(sid, namespace, sid, eio_sid)
         self.pending_connect.setdefault(namespace, []).append(sid)
         await settled([self._hosted.subscribe((namespace, None))])
-        if eio_sid not in self.server.environ:  # it went meanwhile
+        if eio_sid not in self.server.environ:  # the client has disconnected
             self.basic_disconnect(sid, namespace)
             return None
         return sid
@@ -49,8 +49,8 @@ class RoomMembership(Clients):
     async def enter_room(
         self, sid: str, namespace: str, room: Any, eio_sid: str | None = None
     ) -> None:
-        """Return when everything that is emitted to the room from then on reaches the client, or after a
-        second; at once while Redis is away. The other methods return when the client's node has done it."""
+        """Return when everything that is emitted to the room from then on reaches the client, after a second,
+        or immediately while Redis is down. The other methods return when the client's node is done."""
         if (node := self._remote_node(sid)) is not None:
             if node_of(room):
                 raise ValueError("cannot enter a sid room")

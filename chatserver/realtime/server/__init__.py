@@ -1,1 +1,1 @@
-"""The Socket.IO server: packets, namespaces, clients, and the fast path past them."""
+"""The Socket.IO server: packets, namespaces, clients, and a fast path that bypasses them."""

@@ -1,8 +1,8 @@
-"""Who is connected to which namespace, and in which rooms.
+"""The clients of each namespace and the rooms that they are in.
 
-Overridden of socketio 5.18.1's AsyncManager: emit (one frame for all), connect (what was said to a
-client while it came in follows its CONNECT), basic_enter_room, basic_leave_room, basic_disconnect
-and get_rooms (which looked through the rooms of everybody).
+Overrides of socketio 5.18.1's AsyncManager: emit (which sends all clients the same frame), connect (which
+sends packets for a connecting client after its CONNECT), basic_enter_room, basic_leave_room,
+basic_disconnect and get_rooms (the originals searched the rooms of all clients).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Clients(socketio.AsyncManager):
     def __init__(self) -> None:
         super().__init__()
         self._rooms_of: dict[str, set[Any]] = {}
-        """But the two that everyone is in: of all, and of itself."""
+        """By client: its rooms, except the two that every client is in, that of all clients and its own."""
         self._held: dict[str, list[Packet]] = {}
 
     async def emit(
@@ -34,7 +34,7 @@ class Clients(socketio.AsyncManager):
         to: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Nothing waits; whoever is only coming in gets it when let in, and else not at all."""
+        """Emit without waiting. A client that is still connecting receives the event once it is accepted."""
         skip = skip_sid if isinstance(skip_sid, list) else [skip_sid]
         receivers = self._receivers(namespace, to or room, skip)
         if callback is not None:

@@ -1,4 +1,4 @@
-"""A fast path through a RealtimeServer: one namespace, whose events are handed over as they are parsed."""
+"""A fast path through a RealtimeServer: one namespace, whose events a dispatcher gets as they are parsed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..engine.session import Session
 from .server import RealtimeServer
 
 Refused = socketio.exceptions.ConnectionRefusedError
-"""Refused(message, data): the client is not let in, and is told so."""
+"""Refused(message, data): the client is refused, and receives both."""
 
 _EVENT = re.compile(rb"2(\d{0,15})(?=\[)")
 _BINARY = re.compile(rb"[56]\d{1,3}-(\d{0,15})(?=\[)")
 
 
 class Connection:
-    """A client in the one namespace there is. The dispatcher may keep an object of its own in `of`."""
+    """A client in the one namespace. The dispatcher may store an object of its own in `of`."""
 
     __slots__ = ("environ", "of", "rooms", "session", "sid", "user_id")
 
@@ -28,7 +28,7 @@ class Connection:
         self.sid = sid
         self.user_id = user_id
         self.rooms: set[str] = set()
-        """The rooms whose packets it receives."""
+        """The rooms whose packets the client receives."""
         self.of: Any = None
 
     def emit(self, name: str, data: Any) -> None:
@@ -47,25 +47,25 @@ class Dispatcher(Protocol):
     async def connecting(
         self, session: Session, sid: str, environ: dict[str, Any], auth: Any
     ) -> Connection:
-        """Let a client in. Raises Refused."""
+        """Accept a client. Raises Refused."""
 
     def connected(self, connection: Connection) -> None:
-        """The client has been told that it is connected."""
+        """The client has been accepted, and its CONNECT is sent."""
 
     def event(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
-        """An event came in: `text` begins like a JSON array, and has not been looked at further.
-        With `packet_id` it must be answered by Connection.ack."""
+        """An event arrived. `text` starts like a JSON array and is not checked further. If there is a
+        `packet_id`, the dispatcher must call Connection.ack with it."""
 
     def binary(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
-        """An event with attachments came in; they are not taken."""
+        """An event with attachments arrived. The attachments are discarded."""
 
     def disconnected(self, connection: Connection) -> None:
-        """The client has gone."""
+        """The client has disconnected."""
 
 
 def attach_dispatcher(server: RealtimeServer, dispatcher: Dispatcher) -> None:
-    """Hand the events of the server's one namespace to the dispatcher as they are parsed: without a task,
-    without a queue, and without decoding them."""
+    """Pass the events of the server's one namespace to the dispatcher as they are parsed, without a task, a
+    queue, or decoding."""
     fast_path = _FastPath(server, dispatcher)
     server.eio.deliver = fast_path.deliver
     server.eio.deliver_binary = fast_path.ignore
@@ -84,7 +84,7 @@ class _FastPath:
         self._connections: dict[str, Connection] = {}
 
     def deliver(self, session: Session, body: bytes) -> None:
-        """One Socket.IO packet. Raises Malformed."""
+        """Handle one Socket.IO packet. Raises Malformed."""
         kind = body[:1]
         if kind == b"2":
             if (found := _EVENT.match(body)) is None:
@@ -110,18 +110,18 @@ class _FastPath:
                 self._dispatcher.binary(
                     connection, body[found.end() :], int(digits) if digits else None
                 )
-        elif kind != b"3":  # acknowledgements: none is ever asked for
+        elif kind != b"3":  # acknowledgements are ignored: the fast path never requests any
             raise Malformed()
 
     def ignore(self, session: Session, data: bytes) -> None:
-        """Attachments of a packet that has been refused."""
+        """Discard the attachments of a packet that was refused."""
 
     async def connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
         session = self._eio.sockets.get(self._manager.eio_sid_from_sid(sid, "/"))
         if session is None:
             raise Refused("gone")
         connection = await self._dispatcher.connecting(session, sid, environ, auth)
-        # The environ lasts as long as the client, and the request in it is larger than all the rest.
+        # The environ is kept as long as the client, and the request is its largest part.
         environ.pop("aiohttp.request", None)
         self._connections[sid] = session.connection = connection
 

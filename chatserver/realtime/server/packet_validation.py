@@ -1,4 +1,4 @@
-"""What a Socket.IO packet from a client must be; anything else ends its session."""
+"""Checks the Socket.IO packets of clients. An invalid packet ends the session."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from socketio.packet import Packet
 from ..engine.packet import Malformed
 
 MAX_ATTACHMENTS = 10
-"""As many as the JS client takes."""
+"""The same limit as in the JS client."""
 
 RESERVED = frozenset(
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
 )
-"""Names of a server's own events: python-socketio would call its handlers when a client sends them."""
+"""Names of the server's own events. If a client sent one, python-socketio would call the server's handler."""
 
 _PLAIN = frozenset([str, int, float, bool, type(None)])
 _BINARY = (sio_packet.BINARY_EVENT, sio_packet.BINARY_ACK)
 
 
 class ValidatedPacket(Packet):
-    """python-socketio's, which takes what is no packet. Overridden of 5.18.1's: decode and
-    add_attachment, which raise Malformed, and data_is_binary."""
+    """A packet that raises Malformed for invalid input, which python-socketio's accepts.
+
+    Overrides of socketio 5.18.1's Packet: decode, add_attachment and data_is_binary.
+    """
 
     def decode(self, encoded_packet: Any) -> int:
         if not isinstance(encoded_packet, str):
@@ -41,7 +43,7 @@ class ValidatedPacket(Packet):
 
     @classmethod
     def data_is_binary(cls, data: Any) -> bool:
-        """The same without a call for each value: it was a seventh of what a small room costs."""
+        """As the original, without a function call per value: these were a seventh of a small room's cost."""
         if isinstance(data, (bytes, bytearray)):
             return True
         if not isinstance(data, (list, dict)):
@@ -61,7 +63,7 @@ class ValidatedPacket(Packet):
 
 
 def is_valid(kind: int, data: Any) -> bool:
-    """Whether a client may send a packet of this type with this payload, whatever decoded it."""
+    """True if a client may send a packet of this type with this payload. Any serializer may have decoded it."""
     if kind == sio_packet.CONNECT:
         return data is None or isinstance(data, dict)
     if kind == sio_packet.DISCONNECT:

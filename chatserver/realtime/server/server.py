@@ -1,8 +1,8 @@
 """The Socket.IO server: socketio.AsyncServer with its hot paths replaced.
 
-Overridden of socketio 5.18.1's AsyncServer: _handle_eio_connect, _handle_eio_message and
-_handle_eio_disconnect (what is no packet ends a session, and so does being in no namespace for
-long), _handle_connect, _handle_disconnect, disconnect and attach (see there), _engineio_server_class.
+Overrides of socketio 5.18.1's AsyncServer: _handle_eio_connect, _handle_eio_message and
+_handle_eio_disconnect (which end sessions that send an invalid packet, or are in no namespace for too long),
+_handle_connect, _handle_disconnect, disconnect, attach and _engineio_server_class.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONNECT_S = 45.0
 
 @runtime_checkable
 class Startable(Protocol):
-    """A client manager with connections of its own, to be opened and closed with the application."""
+    """A client manager with connections of its own, which open and close with the application."""
 
     async def start(self) -> None: ...
 
@@ -37,10 +37,10 @@ class Startable(Protocol):
 
 
 class RealtimeServer(socketio.AsyncServer):
-    """A socketio.AsyncServer for aiohttp; what that takes and can do, this does, and in addition:
+    """A socketio.AsyncServer for aiohttp, with all its options and methods. Additional options:
 
-    `connect_timeout`: seconds that a client may be in no namespace, at first and later;
-    `upgrade_timeout`, `unsent_limit`, `max_payload`: see EngineServer.
+    `connect_timeout`: seconds that a client may be in no namespace, at first or after it left all;
+    all others: see EngineServer.
     """
 
     eio: EngineServer
@@ -50,8 +50,7 @@ class RealtimeServer(socketio.AsyncServer):
     ) -> None:
         self.connect_timeout = connect_timeout
         self.admitted: Callable[[Session, str, str], None] | None = None
-        """For a fast path: called with session, sid and namespace once a client has been told that
-        it is connected."""
+        """A hook for a fast path: called with session, sid and namespace after a client's CONNECT is sent."""
         self._outside: dict[str, asyncio.TimerHandle] = {}
         super().__init__(
             client_manager or Clients(),
@@ -62,8 +61,8 @@ class RealtimeServer(socketio.AsyncServer):
         return EngineServer
 
     def attach(self, app: web.Application, socketio_path: str = "socket.io") -> None:
-        """As the original; a client manager that is Startable is started before the application's own
-        start, and closed after all clients have gone."""
+        """As the original. In addition, a client manager that is Startable is started before the
+        application's own start, and closed after all clients have disconnected."""
         super().attach(app, socketio_path)
         manager = self.manager
 
@@ -139,11 +138,11 @@ class RealtimeServer(socketio.AsyncServer):
             await self._handle_disconnect(eio_sid, packet.namespace)
         elif packet.packet_type in (sio_packet.EVENT, sio_packet.BINARY_EVENT):
             await self._handle_event(eio_sid, packet.namespace, packet.id, packet.data)
-        elif packet.id:  # 0 would take python-socketio's own counter for a callback
+        elif packet.id:  # with id 0, python-socketio would call its own counter as the callback
             await self._handle_ack(eio_sid, packet.namespace, packet.id, packet.data)
 
     def _read(self, eio_sid: str, data: str | bytes) -> Any:
-        """A packet, or None when its attachments are still to come. Raises Malformed."""
+        """Returns a packet, or None if attachments are still missing. Raises Malformed."""
         try:
             if (packet := self._binary_packet.get(eio_sid)) is not None:
                 if not packet.add_attachment(data):
@@ -157,7 +156,7 @@ class RealtimeServer(socketio.AsyncServer):
                 raise Malformed()
         except Malformed:
             raise
-        except Exception as error:  # whatever another serializer raises
+        except Exception as error:  # other serializers raise errors of their own
             raise Malformed() from error
         if packet.attachment_count:
             self._binary_packet[eio_sid] = packet
@@ -167,9 +166,9 @@ class RealtimeServer(socketio.AsyncServer):
     # --- namespaces ---------------------------------------------------------------------------------
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
-        """A namespace that there is not is refused as the reference server does; a CONNECT where the
-        client is already changes nothing; one that fails is refused; and one whose client went while
-        it was let in is undone (the stock server would keep it for ever)."""
+        """Differs from the original: an unknown namespace is refused as the reference server does, a repeated
+        CONNECT changes nothing, a handler that fails refuses the client, and a client that disconnects
+        while it connects is removed (the original would keep it forever)."""
         namespace = namespace or "/"
         session = self._present(eio_sid)
         if session is None:
@@ -181,7 +180,7 @@ class RealtimeServer(socketio.AsyncServer):
             return
         try:
             await super()._handle_connect(eio_sid, namespace, data)
-        except Exception:  # whatever the application raises, the client is answered
+        except Exception:  # the client gets a reply, whatever the application raises
             log.exception("the connect handler failed")
             sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
             if sid is not None:
