@@ -103,7 +103,9 @@ class Conversations:
         key = None
         if new.type == "direct":
             if len(others) != 1:
-                raise ValidationFailed.of(field, "A direct conversation has exactly two participants.")
+                raise ValidationFailed.of(
+                    field, "A direct conversation has exactly two participants."
+                )
             key = _key("direct", [creator_id, *others])
         return await self._create(creator_id, others, new, key, field)
 
@@ -178,7 +180,9 @@ class Conversations:
                 raise
             existing = await self._by_key(key)
             if existing is None:
-                raise Conflict("Someone else has just created this conversation; try again.") from None
+                raise Conflict(
+                    "Someone else has just created this conversation; try again."
+                ) from None
             return Created(existing, is_new=False)
         view = await self._views.conversation(conversation_id)
         update = RoomUpdate()
