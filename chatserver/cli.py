@@ -32,17 +32,17 @@ commands = typer.Typer(
 commands.add_typer(webhooks.commands, name="webhooks")
 
 REMEDIES = {
-    errno.EADDRINUSE: "Set PORT or WS_PORT, or stop what listens there.",
+    errno.EADDRINUSE: "Set PORT or WS_PORT to a free port, or stop the program that uses this one.",
     errno.EACCES: "Set PORT and WS_PORT to ports that this user may listen on.",
     errno.EADDRNOTAVAIL: "Set HOST to an address of this machine.",
 }
-"""What to do when the server cannot listen."""
+"""Advice to print when the server cannot listen, by errno."""
 
 
 def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A letter that the terminal has no code for is no reason to fail.
+            # Replace characters that the terminal cannot encode, instead of failing.
             stream.reconfigure(errors="replace")
     commands()
 
@@ -51,21 +51,24 @@ def main() -> None:
 def serve(
     workers: Annotated[
         int,
-        typer.Option(min=1, help="Processes that share the ports, for WebSocket clients only."),
+        typer.Option(
+            min=1, help="Processes that share the ports. More than one serves WebSockets only."
+        ),
     ] = 1,
 ) -> None:
-    """Run the server until SIGINT or SIGTERM, with the settings of the environment."""
+    """Run the server until SIGINT or SIGTERM. Settings are read from the environment."""
     settings = terminal.settings()
     logs.configure(settings.log_level, settings.log_format)
     if workers > 1:
         if sys.platform != "linux":
             terminal.fail(
-                "--workers needs Linux: run servers with ports of their own behind a balancer instead.",
+                "--workers needs Linux. Run several servers on different ports behind a load balancer"
+                " instead.",
                 terminal.MISUSED,
             )
         if not settings.redis_url:
             terminal.fail(
-                "REDIS_URL is missing: each worker is a node, and nodes hear each other over Redis.",
+                "REDIS_URL is missing: each worker is a node, and nodes communicate over Redis.",
                 terminal.MISUSED,
             )
     _listen(_serve(settings, workers))
@@ -73,7 +76,7 @@ def serve(
 
 @commands.command(hidden=True)
 def worker(metrics_socket: Annotated[Path, typer.Option()]) -> None:
-    """One of the processes of `serve --workers`."""
+    """Run one of the processes of `serve --workers`."""
     settings = terminal.settings()
     logs.configure(settings.log_level, settings.log_format, process=metrics_socket.name)
     _listen(_worker(settings, metrics_socket))
@@ -81,21 +84,21 @@ def worker(metrics_socket: Annotated[Path, typer.Option()]) -> None:
 
 @commands.command()
 def relay(metrics_socket: Annotated[Path | None, typer.Option(hidden=True)] = None) -> None:
-    """Deliver webhooks until SIGINT or SIGTERM; `serve` starts one by itself unless WEBHOOK_RELAY=off.
+    """Deliver webhooks until SIGINT or SIGTERM. `serve` starts a relay itself unless WEBHOOK_RELAY=off.
 
-    Health and metrics are on HOST and PORT.
+    Health and metrics are served on HOST and PORT.
     """
     settings = terminal.settings()
     logs.configure(settings.log_level, settings.log_format, process="relay")
     if not settings.mongo_url:
         terminal.fail(
-            "MONGO_URL is missing: the embedded MongoDB belongs to `chatserver serve`, which runs a"
-            " relay itself.",
+            "MONGO_URL is missing. The embedded MongoDB works only with `chatserver serve`, which runs"
+            " a relay itself.",
             terminal.MISUSED,
         )
     if not settings.webhooks:
         terminal.fail(
-            "There is nobody to tell: set WEBHOOK_URL or WEBHOOKS_FILE.", terminal.MISUSED
+            "No webhook endpoint is configured: set WEBHOOK_URL or WEBHOOKS_FILE.", terminal.MISUSED
         )
     _listen(_relay(settings, metrics_socket))
 
@@ -103,8 +106,8 @@ def relay(metrics_socket: Annotated[Path | None, typer.Option(hidden=True)] = No
 @commands.command()
 def token(
     user: Annotated[str, typer.Option(help="The user's id in the Master Service.")],
-    name: Annotated[str | None, typer.Option(help="The name that others see.")] = None,
-    expires: Annotated[str, typer.Option(help="30s, 15m, 1h, 7d.")] = "1h",
+    name: Annotated[str | None, typer.Option(help="The display name.")] = None,
+    expires: Annotated[str, typer.Option(help="The token's lifetime: 30s, 15m, 1h, 7d.")] = "1h",
 ) -> None:
     """Print a token for a user, signed with the newest AUTH_JWT_SECRET."""
     try:
@@ -117,7 +120,7 @@ def token(
 
 @commands.command()
 def doctor() -> None:
-    """Check the settings, the database, Redis and the ports; say what to do about each problem."""
+    """Check the settings, the database, Redis and the ports, and suggest a fix for each problem."""
     from .commands.doctor import examine  # noqa: PLC0415  not needed to serve
 
     console, healthy = terminal.console(), True
@@ -166,10 +169,11 @@ async def _serve(settings: Settings, workers: int) -> None:
         terminal.fail(str(error), terminal.FAILED)
     except PyMongoError as error:
         terminal.fail(
-            f"MongoDB does not serve: {words_of(error)}. See chatserver doctor.", terminal.FAILED
+            f"MongoDB is not available: {words_of(error)}. Run chatserver doctor for advice.",
+            terminal.FAILED,
         )
     except asyncio.CancelledError:
-        # Only a signal cancels this task: the stop was asked for, and is done.
+        # Only a signal cancels this task, so this is a normal exit.
         return
 
 
@@ -188,7 +192,7 @@ async def _worker(settings: Settings, metrics_socket: Path) -> None:
             metrics_socket=metrics_socket,
         )
     except PyMongoError as error:
-        terminal.fail(f"MongoDB does not serve: {words_of(error)}.", terminal.FAILED)
+        terminal.fail(f"MongoDB is not available: {words_of(error)}.", terminal.FAILED)
     except asyncio.CancelledError:
         return
 
@@ -206,14 +210,15 @@ async def _relay(settings: Settings, metrics_socket: Path | None) -> None:
         await run_relay(settings, mongo_url=settings.mongo_url, metrics_socket=metrics_socket)
     except PyMongoError as error:
         terminal.fail(
-            f"MongoDB does not serve: {words_of(error)}. See chatserver doctor.", terminal.FAILED
+            f"MongoDB is not available: {words_of(error)}. Run chatserver doctor for advice.",
+            terminal.FAILED,
         )
     except asyncio.CancelledError:
         return
 
 
 def _listen(main: Coroutine[None, None, None]) -> None:
-    """Run what listens; that it cannot is said with a remedy."""
+    """Run `main`. If it cannot listen, print advice and exit."""
     try:
         terminal.run(main)
     except OSError as error:

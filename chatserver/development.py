@@ -1,4 +1,4 @@
-"""What a developer is given: secrets that outlive a restart, tokens, and a first message to send."""
+"""Help for developers: secrets that survive a restart, tokens, and a first message to send."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True)
 class Person:
-    """A made-up person of the demo and the playground."""
+    """A fictional person in the demo and the playground."""
 
     id: str
     name: str
     types: float = 1.0
-    """How fast, against the others."""
+    """Typing speed, relative to a person of average speed."""
 
 
 PEOPLE = (
@@ -46,13 +46,14 @@ import("socket.io-client").then(async ({{ io }}) => {{
   const conversationId = (await direct.json()).id, socket = io("{sockets}", {{ auth: {{ token }}{transports} }});
   socket.emit("message:send", {{ conversationId, content: "Hello, Bob!" }}, (answer) => {{ console.log(answer); socket.close(); }});
 }});"""
-"""Runs in Node, pasted into its prompt or as a file, CommonJS or not."""
+"""Runs in Node: pasted at its prompt, as a CommonJS file, or as an ES module."""
 
 
 def keep_secrets(settings: Settings) -> Settings:
-    """Settings whose made secrets are those of DATA_DIR/secrets.json, which is written when missing.
+    """Returns settings with the secrets in DATA_DIR/secrets.json instead of newly generated ones.
 
-    So a token that was printed yesterday is good today. Raises BadSettings.
+    Tokens therefore stay valid when the server restarts. The file is created if it is missing. Raises
+    BadSettings.
     """
     if not settings.made:
         return settings
@@ -64,7 +65,7 @@ def keep_secrets(settings: Settings) -> Settings:
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 json.dump({key: secrets.token_urlsafe(32) for key in SECRETS}, file, indent=2)
             try:
-                # Unlike a rename, a link fails when another server has just put its file there.
+                # Unlike a rename, a link fails if another server has just created the file.
                 os.link(draft, path)
             except FileExistsError:
                 pass
@@ -75,13 +76,13 @@ def keep_secrets(settings: Settings) -> Settings:
     except OSError as error:
         raise BadSettings(f"DATA_DIR cannot be used: {error}.") from None
     except (ValueError, KeyError, TypeError):
-        raise BadSettings(f"{path} is damaged: remove it, and new secrets are made.") from None
+        raise BadSettings(f"{path} is damaged. Remove it, and new secrets are generated.") from None
     values: dict[str, Any] = {key.lower(): (secret,) for key, secret in made.items()}
     return replace(settings, made=made, **values)
 
 
 def duration(text: str) -> timedelta:
-    """`30s`, `15m`, `1h`, `7d`. Raises ValueError."""
+    """Parses `30s`, `15m`, `1h` or `7d`. Raises ValueError."""
     match = DURATION.fullmatch(text)
     if not match or not int(match[1]):
         raise ValueError(f"{text!r} is not a duration such as 30s, 15m, 1h or 7d.")
@@ -89,10 +90,13 @@ def duration(text: str) -> timedelta:
 
 
 def token(settings: Settings, user: str, name: str | None, lifetime: timedelta) -> str:
-    """A token as the Master Service would sign it, with the newest secret. Raises BadSettings."""
+    """Returns a token like those of the Master Service, signed with the newest secret.
+
+    Raises BadSettings.
+    """
     if settings.auth_jwks_url or not settings.auth_jwt_secret:
         raise BadSettings(
-            "AUTH_JWKS_URL is set: only whoever has the private key can sign a token."
+            "AUTH_JWKS_URL is set: only the holder of the private key can sign a token."
         )
     now = datetime.now(UTC)
     claims = {
@@ -108,7 +112,7 @@ def token(settings: Settings, user: str, name: str | None, lifetime: timedelta) 
 
 
 def greeting(settings: Settings, *, polling: bool = True) -> list[str]:
-    """The lines that a start in development prints: where the server listens, and how to begin."""
+    """Returns the lines printed at a start in development: URLs, tokens and a first message."""
     rest, sockets = address(settings.host, settings.port), address(settings.host, settings.ws_port)
     lines = [f"Socket.IO   {sockets}", f"REST        {rest}/api"]
     if settings.docs:
@@ -122,7 +126,7 @@ def greeting(settings: Settings, *, polling: bool = True) -> list[str]:
     alice, bob = (token(settings, name.lower(), name, week) for name in ("Alice", "Bob"))
     lines += [
         "",
-        "Development tokens, good for 7 days:",
+        "Development tokens, valid for 7 days:",
         f"alice       {alice}",
         f"bob         {bob}",
     ]
@@ -133,7 +137,7 @@ def greeting(settings: Settings, *, polling: bool = True) -> list[str]:
 
 
 def address(host: str, port: int) -> str:
-    """The URL by which a program on this machine reaches a listener on `host` and `port`."""
+    """Returns the URL at which a program on this machine reaches a listener on `host` and `port`."""
     shown_as = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}  # noqa: S104
     shown = shown_as.get(host) or (f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"

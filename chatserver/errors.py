@@ -1,4 +1,4 @@
-"""Every refusal the server can give. The docstring of a kind is its default message."""
+"""Every error that the server returns to a caller. The docstring of a class is its default message."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class ChatError(Exception):
     code: ClassVar[str] = "INTERNAL"
     status: ClassVar[int] = 500
     json_schema: ClassVar[Mapping[str, Any]] = {}
-    """The JSON Schema of the details; empty: there are none."""
+    """The JSON Schema of `details`. Empty if the error has none."""
     explains: ClassVar[bool] = False
-    """Whether there always are details."""
+    """True if the error always has `details`."""
 
     def __init__(self, message: str | None = None, details: Details | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").strip()
@@ -26,7 +26,7 @@ class ChatError(Exception):
         super().__init__(self.message)
 
     def wire(self) -> dict[str, Any]:
-        """The one error shape: {code, message, details?, timestamp}."""
+        """Returns the error as every door sends it: {code, message, details?, timestamp}."""
         shape: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
@@ -38,7 +38,7 @@ class ChatError(Exception):
 
 
 class Unauthenticated(ChatError):
-    """A valid token is needed."""
+    """A valid token is required."""
 
     code = "UNAUTHENTICATED"
     status = 401
@@ -59,7 +59,7 @@ class Forbidden(ChatError):
 
 
 class NotFound(ChatError):
-    """There is nothing here that you can see."""
+    """Not found, or not visible to you."""
 
     code = "NOT_FOUND"
     status = 404
@@ -72,7 +72,7 @@ class ValidationFailed(ChatError):
     status = 400
     json_schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
-        "description": "Each wrong field, with its reasons.",
+        "description": "Each invalid field, with the reasons.",
         "additionalProperties": {"type": "array", "items": {"type": "string"}},
     }
 
@@ -82,7 +82,7 @@ class ValidationFailed(ChatError):
 
 
 class Conflict(ChatError):
-    """This does not go together with the present state."""
+    """This conflicts with the current state."""
 
     code = "CONFLICT"
     status = 409
@@ -96,7 +96,7 @@ class PayloadTooLarge(ChatError):
 
 
 class RateLimited(ChatError):
-    """Too many requests; wait a little."""
+    """Too many requests; try again later."""
 
     code = "RATE_LIMITED"
     status = 429
@@ -113,11 +113,11 @@ class RateLimited(ChatError):
 
 
 class Unavailable(ChatError):
-    """A part of the server does not answer; try again with the same clientMessageId."""
+    """The server is temporarily unavailable; try again with the same clientMessageId."""
 
     code = "UNAVAILABLE"
     status = 503
 
 
 class Internal(ChatError):
-    """Something went wrong on our side."""
+    """Something went wrong on the server."""

@@ -1,4 +1,4 @@
-"""JSON in and out."""
+"""JSON encoding and decoding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 from .errors import ValidationFailed
 
 Json = orjson.Fragment
-"""JSON text that is ready: it goes into a larger document as it is, without being encoded again."""
+"""Encoded JSON. It is embedded in a larger document without being encoded again."""
 
 
 def encode(value: Any) -> bytes:
@@ -18,10 +18,10 @@ def encode(value: Any) -> bytes:
 
 
 def decode(text: bytes | str) -> Any:
-    """The value of a JSON text from outside. Raises ValidationFailed.
+    """Decodes JSON from a caller. Raises ValidationFailed.
 
-    orjson refuses what the standard library lets through (lone surrogates, NaN). Such a text is
-    decoded all the same, so that the schema can name the field that is wrong.
+    orjson refuses lone surrogates and NaN. The standard library then decodes them, so that the schema
+    can name the invalid field.
     """
     try:
         return orjson.loads(text)
@@ -29,9 +29,9 @@ def decode(text: bytes | str) -> Any:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise ValidationFailed("This is not JSON, or it is nested too deeply.") from None
+            raise ValidationFailed("This is not valid JSON, or it is nested too deeply.") from None
 
 
 def encode_any(value: Any) -> str:
-    """For logs: whatever it is, it becomes a line."""
+    """Encodes any value, for logs. Values that JSON cannot express become their `repr`."""
     return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()

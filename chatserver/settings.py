@@ -1,6 +1,6 @@
-"""The settings: read once from the environment, typed and bounded; nothing else reads it.
+"""The settings: read once from the environment, typed and bounded. No other module reads it.
 
-A bad value stops the start with a sentence that names its key.
+An invalid value stops the start with a message that names its key.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .outbox import settings as webhook_settings
 from .outbox.endpoints import Endpoint
 
 MIN_SECRET_BYTES = 32
-"""HMAC-SHA256 keys shorter than the hash are weaker than it (RFC 7518, section 3.2)."""
+"""A key for HMAC-SHA256 must be at least as long as the hash (RFC 7518, section 3.2)."""
 
 SECRETS = ("AUTH_JWT_SECRET", "INTERNAL_API_SECRET", "WEBHOOK_SECRET")
 
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
-"""The last of what the extra brings: other packages bring OpenTelemetry's API along, and no more."""
+"""Only the extra `tracing` installs this module. Other packages install OpenTelemetry's API, but not this."""
 
 
 class BadSettings(Exception):
-    """The environment does not make a server; the message says which key and why."""
+    """A setting is missing or invalid. The message names its key and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,12 @@ class Settings:
     env: str = "development"
     host: str = "0.0.0.0"  # noqa: S104  a server in a container is reached from outside it
     node_name: str = ""
-    """What a balancer knows this node by; empty: nothing."""
+    """The name by which a load balancer knows this node. Empty: none."""
     port: int = 3000
     ws_port: int = 3001
 
     auth_jwt_secret: tuple[str, ...] = field(default=(), repr=False)
-    """Newest first: all of them verify, so that a secret can be rotated."""
+    """Newest first. Tokens signed with any of them are valid, so that a secret can be rotated."""
     auth_jwt_issuer: str = ""
     auth_jwt_audience: str = ""
     auth_jwks_url: str = ""
@@ -50,43 +50,43 @@ class Settings:
 
     webhook_secret: tuple[str, ...] = field(default=(), repr=False)
     webhook_url: str = field(default="", repr=False)
-    """It may hold a password."""
+    """Not in `repr`, because a URL can contain a password."""
     webhook_endpoints: tuple[Endpoint, ...] = ()
-    """Those of WEBHOOKS_FILE."""
+    """The endpoints in WEBHOOKS_FILE."""
     webhook_relay: bool = True
-    """Whether a server starts a relay of its own."""
+    """True if `serve` starts a relay."""
     webhook_timeout_s: float = 10.0
     webhook_concurrency: int = 64
-    """Requests under way at once, per endpoint."""
+    """Maximum number of concurrent requests, per endpoint."""
     webhook_retry_first_s: float = 1.0
     webhook_retry_max_s: float = 3600.0
     webhook_give_up_s: float = 24 * 3600.0
     webhook_allow_link_local: bool = False
 
     mongo_url: str = field(default="", repr=False)
-    """Empty: an embedded MongoDB under data_dir."""
+    """Empty: an embedded MongoDB that stores its data in `data_dir`."""
     mongo_database: str = "chat"
     redis_url: str = field(default="", repr=False)
-    """Empty: one node."""
+    """Empty: this is the only node."""
     data_dir: Path = Path("data")
 
     cors_origins: tuple[str, ...] = ()
     rate_limits: bool = True
     docs: bool = True
-    """Whether /docs is served, on `port`."""
+    """True if /docs is served, on `port`."""
     playground: bool = False
-    """Whether /playground is served, on `port`, with tokens for whoever asks; never in production."""
+    """True if /playground is served, on `port`. It gives anyone a token, so it is never on in production."""
     sockets_per_user: int = 20
-    """0: any number."""
+    """0: no limit."""
     sockets_per_address: int = 0
-    """0: any number, for whole offices and mobile networks have one."""
+    """0: no limit, because a whole office or mobile network can share one address."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Whose X-Forwarded-For is believed."""
+    """Proxies whose X-Forwarded-For is trusted."""
     log_level: str = "info"
     log_format: str = "json"
     """json | console"""
     tracing: bool = False
-    """Whether traces are sent; where to, and all else about them, OpenTelemetry's SDK reads itself."""
+    """True if traces are sent. OpenTelemetry's SDK reads the collector and all other options itself."""
 
     message_max_chars: int = 10_000
     presence_grace_s: float = 5.0
@@ -94,11 +94,11 @@ class Settings:
     ping_interval_s: float = 25.0
     ping_timeout_s: float = 20.0
     keep_alive_s: float = 75.0
-    """Longer than nginx keeps a connection to us that it does not use (60 s): it must be the one to end it."""
+    """Longer than nginx keeps an idle connection to us (60 s), so that nginx closes it and not we."""
     drain_s: float = 10.0
 
     made: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Secrets that were made for this start because none was given (development only)."""
+    """Secrets generated at this start because none was set (development only)."""
 
     @property
     def production(self) -> bool:
@@ -106,12 +106,12 @@ class Settings:
 
     @property
     def redis_prefix(self) -> str:
-        """Of channels: several installations may share a Redis, and those have a database each."""
+        """The prefix of Redis channels. It has the database's name, so that installations can share a Redis."""
         return f"chat:{self.mongo_database}:"
 
     @property
     def webhooks(self) -> tuple[Endpoint, ...]:
-        """All endpoints; that of WEBHOOK_URL is called "default"."""
+        """All endpoints. The endpoint of WEBHOOK_URL is called "default"."""
         if not self.webhook_url:
             return self.webhook_endpoints
         name = webhook_settings.DEFAULT
@@ -120,10 +120,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read the settings from the process's environment.
-
-        Raises BadSettings with a sentence that names the key.
-        """
+        """Reads the settings from the environment. Raises BadSettings."""
         try:
             return cls(**_read(Env()))
         except EnvError as error:
@@ -134,10 +131,12 @@ def _read(env: Env) -> dict[str, Any]:
     port = validate.Range(0, 65535)
     positive = validate.Range(min=0.0)
     count = validate.Range(min=0)
-    http = validate.Regexp(r"(https?://[^\s/].*)?$", error="Must begin with http:// or https://.")
-    mongodb = validate.Regexp(r"(mongodb(\+srv)?://.+)?$", error="Must begin with mongodb://.")
+    http = validate.Regexp(r"(https?://[^\s/].*)?$", error="Must start with http:// or https://.")
+    mongodb = validate.Regexp(r"(mongodb(\+srv)?://.+)?$", error="Must start with mongodb://.")
     database = validate.Regexp(r"[\w-]{1,63}$", error="Must be a name of letters, digits, _ and -.")
-    node = validate.Regexp(r"[a-z0-9-]{0,32}$", error="Must be at most 32 of a-z, 0-9 and -.")
+    node = validate.Regexp(
+        r"[a-z0-9-]{0,32}$", error="Must be at most 32 characters of a-z, 0-9 and -."
+    )
     values: dict[str, Any] = {
         "env": env.str(
             "ENV", "development", validate=validate.OneOf(["development", "production"])
@@ -201,20 +200,22 @@ def _read(env: Env) -> dict[str, Any]:
 
 
 def _playground(env: Env, production: bool, jwks_url: str) -> bool:
-    """On in development, where the tokens can be signed here."""
+    """On by default in development, if the server can sign tokens."""
     usual = "off" if production or jwks_url else "on"
     if env.str("PLAYGROUND", usual, validate=validate.OneOf(["on", "off"])) == "off":
         return False
     if production:
-        raise EnvError("PLAYGROUND is on: it gives tokens to whoever asks, and ENV is production.")
+        raise EnvError(
+            "PLAYGROUND is on, but ENV is production: the playground gives anyone a token."
+        )
     if jwks_url:
-        raise EnvError("PLAYGROUND is on: with AUTH_JWKS_URL no tokens can be signed here.")
+        raise EnvError("PLAYGROUND is on, but AUTH_JWKS_URL is set: the server cannot sign tokens.")
     return True
 
 
 def _tracing(env: Env) -> bool:
-    """On when a collector is named, unless something else says no."""
-    http = validate.Regexp(r"(https?://[^\s/].*)?$", error="Must begin with http:// or https://.")
+    """On if a collector is configured and no other variable turns traces off."""
+    http = validate.Regexp(r"(https?://[^\s/].*)?$", error="Must start with http:// or https://.")
     named = [
         key
         for key in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -231,7 +232,7 @@ def _tracing(env: Env) -> bool:
         return False
     if not _is_there(EXPORTER):
         raise EnvError(
-            f"{named[0]} is set, and OpenTelemetry is not installed:"
+            f"{named[0]} is set, but OpenTelemetry is not installed:"
             " pip install 'chatserver[tracing]'."
         )
     return True
@@ -240,7 +241,7 @@ def _tracing(env: Env) -> bool:
 def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of what it is in
+    except ModuleNotFoundError:  # for a missing parent package
         return False
 
 

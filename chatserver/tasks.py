@@ -1,4 +1,4 @@
-"""Ending tasks that use the database."""
+"""Cancels tasks that use the database."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ AGAIN_S = 1.0
 
 
 async def end(task: asyncio.Task[Any] | None) -> None:
-    """Cancel the task, if there is one, and return when it has ended, however it did.
+    """Cancels the task, if there is one, and waits until it has ended. Ignores its result and error.
 
-    Cancelled itself in the meantime, it is so when the task has ended. More than one cancellation
-    can be needed: up to Python 3.11 `asyncio.wait_for` can lose one (gh-86296), and PyMongo waits
-    with it for a server to come back.
+    If the caller is cancelled meanwhile, CancelledError is raised only after the task has ended. The task
+    is cancelled again every AGAIN_S: up to Python 3.11 `asyncio.wait_for` can lose a cancellation
+    (gh-86296), and PyMongo waits for a server with it.
     """
     cancelled: asyncio.CancelledError | None = None
     while task is not None and not task.done():

@@ -115,7 +115,7 @@ def takes(key: str, read: Read) -> str:
             )
             return f"seconds, {within}" if key.endswith("_S") else within
         case validate.Regexp(error=error):
-            return error.rstrip(".").replace("Must begin", "begins").removeprefix("Must be ")
+            return error.rstrip(".").replace("Must start", "starts").removeprefix("Must be ")
     return "`true` or `false`" if read.kind == "bool" else ""
 
 

@@ -1,1 +1,1 @@
-"""Everything that a caller can reach: the three doors, their requests and responses, the API reference."""
+"""Everything that callers can reach: the three doors, their requests and responses, the API reference."""

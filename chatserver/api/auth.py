@@ -1,4 +1,4 @@
-"""A token to the identity of a caller, for every door."""
+"""Verifies tokens and secrets of callers, for every door."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ VERIFIED_S = 60.0
 VERIFIED = 10_000
 JWKS_AGE_S = 300.0
 JWKS_PAUSE_S = 30.0
-"""Key sets are not fetched more often: else a made-up `kid` per request would be an attack on whoever serves them."""
+"""Minimum time between two fetches. Otherwise requests with random `kid`s would flood the server of the keys."""
 JWKS_TIMEOUT_S = 5.0
 BAD_KEY_SET = (
     *(aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWTError),
-    *(AttributeError, TypeError),  # what PyJWT makes of keys that are no objects
+    *(AttributeError, TypeError),  # from PyJWT, for keys that are not objects
 )
 LAST_MOMENT = 253_402_300_799.0
-"""The end of the year 9999, and of the calendar."""
+"""The end of the year 9999, and of `datetime`."""
 ALGORITHMS = {"RSA": ["RS256"], "EC": ["ES256"], "OKP": ["EdDSA"]}
-"""By type of key, never by what the token says."""
+"""By the type of the key, never by the `alg` in the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,11 @@ class Tokens:
         self._jwks = _KeySet(jwks_url) if jwks_url else None
 
     async def verify(self, token: str) -> Identity:
-        """Raises Unauthenticated, TokenExpired; Unavailable when the key set cannot be fetched.
+        """Returns the caller's identity. Raises Unauthenticated and TokenExpired, and Unavailable if the key
+        set cannot be fetched.
 
-        A token that was good is taken as good for a minute more, or until it expires: a client
-        sends the same one with every request, and to verify it is a tenth of the request's price.
+        The result is cached for a minute, or until the token expires: a client sends the same token with
+        every request, and verifying it is a tenth of the cost of a request.
         """
         known = self._verified.get(token)
         if known is not None and time.time() < known[1]:
@@ -82,7 +83,7 @@ class Tokens:
         except jwt.ExpiredSignatureError:
             raise TokenExpired() from None
         except (jwt.PyJWTError, ValueError):
-            # Never with the reason: it may repeat what the token holds.
+            # Without the reason, which can repeat contents of the token.
             raise Unauthenticated() from None
         user_id = claims["sub"]
         if not 0 < len(user_id) <= MAX_ID or not user_id.isprintable():
@@ -143,8 +144,8 @@ class _KeySet:
         except BAD_KEY_SET as error:
             log.error("the JWKS cannot be fetched", url=self._url, error=type(error).__name__)
             if not self._keys:
-                raise Unavailable("The keys for tokens cannot be fetched.") from None
-            # Yesterday's keys are better than nobody getting in.
+                raise Unavailable("The keys that verify tokens cannot be fetched.") from None
+            # Old keys are better than refusing everybody.
             self._fetched_at = time.monotonic()
             return
         self._keys = {key.key_id: key for key in keys if key.key_type in ALGORITHMS}
@@ -152,8 +153,8 @@ class _KeySet:
 
 
 def same_secret(given: str, secrets: Sequence[str]) -> bool:
-    """Whether `given` is one of the secrets, in a time that tells nothing about them."""
+    """Returns True if `given` is one of the secrets. The time it takes reveals nothing about them."""
     offered = given.encode("utf-8", "surrogateescape")
-    # All of them, always: to stop at the first that matches would tell which it was.
+    # Always compare all: stopping at the first match would reveal which secret it was.
     matches = [hmac.compare_digest(offered, secret.encode()) for secret in secrets]
     return any(matches)

@@ -1,4 +1,4 @@
-"""An exception to what the caller is told: one function, for every door."""
+"""Maps exceptions to the errors that callers receive, for every door."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..mongo import is_down
 log = structlog.get_logger(__name__)
 
 HANDLER_S = 4.5
-"""A request, an event or a connect that takes longer is answered with UNAVAILABLE, at whatever door."""
+"""Seconds after which a request, an event or a connect is answered with UNAVAILABLE, at every door."""
 
 
 def refusal(error: BaseException, **ids: str) -> ChatError:
-    """The ChatError for what went wrong. Anything unforeseen is logged here, with the ids of what was
-    asked, and nothing of it leaks."""
+    """Returns the ChatError for an exception. An unexpected exception is logged with `ids`, and the caller
+    learns nothing about it."""
     if isinstance(error, ChatError):
         return error
     if is_down(error):

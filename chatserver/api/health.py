@@ -1,4 +1,4 @@
-"""Alive, ready, and what there is to measure."""
+"""The probes: /health, /ready and /metrics."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .responses.response import Answer
 log = structlog.get_logger(__name__)
 
 SCRAPE_S = 1.0
-"""What cannot say within it what it measures is left out: the rest is the more needed then."""
+"""Metrics that take longer are left out, so that a scrape still returns the others."""
 
 Exposition = Callable[[], Awaitable[bytes]]
-"""Families of metrics as Prometheus reads them; no two expositions of a process share a family."""
+"""Returns families of metrics in Prometheus' format. No two expositions of a process share a family."""
 NO_PARTS: Mapping[str, Callable[[], bool]] = MappingProxyType({})
 
 
 class Health:
-    """/health: the process answers. /ready: what it depends on answers, and it is not going away.
+    """/health: the process responds. /ready: its dependencies respond, and it is not draining.
 
-    `parts`: what else has to be well for the process to be ready.
+    `parts`: further conditions of /ready, by name.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Health:
         self._draining = True
 
     async def listen(self, stack: AsyncExitStack, metrics_socket: Path) -> None:
-        """Serve all of it on a Unix socket, to the parent of this process."""
+        """Serves all probes on a Unix socket, to the parent of this process."""
         app = web.Application()
         self.add_private_to(app.router)
         await listen(stack, app, partial(web.UnixSite, path=metrics_socket), shutdown_timeout=1.0)
@@ -66,11 +66,11 @@ class Health:
             router.add_get(probe.path, partial(probe.handler, self))
 
     async def health(self, _: web.Request) -> web.Response:
-        """Whether the process answers. It says nothing of what it depends on."""
+        """Check that the process responds. Its dependencies are not checked."""
         return _json({"status": "ok"})
 
     async def ready(self, _: web.Request) -> web.Response:
-        """Whether this node is one to send clients to."""
+        """Check that this node can take clients."""
         if self._draining:
             return _json({"status": "draining"}, 503)
         try:
@@ -83,7 +83,7 @@ class Health:
         return _json({"status": status, "mongo": "ok", **parts}, code)
 
     async def metrics(self, _: web.Request) -> web.Response:
-        """What there is to measure, in the text format of Prometheus."""
+        """Get the metrics, in Prometheus' text format."""
         parts = await asyncio.gather(*map(_exposed, self._expositions))
         return web.Response(
             body=b"".join(parts),
@@ -102,8 +102,8 @@ async def _exposed(exposition: Exposition) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A row. `answers`: by status, what that means and its body; None: text. `public`: on the port for
-    clients, too; what the others tell is no client's business."""
+    """A probe. `answers`: by status, its meaning and its body; None: text. `public`: True if the port for
+    clients serves it, too; the other probes reveal internals."""
 
     path: str
     handler: Callable[[Health, web.Request], Awaitable[web.Response]]
@@ -112,16 +112,16 @@ class Probe:
 
 
 PROBES: Sequence[Probe] = [
-    Probe("/health", Health.health, {200: ("It does.", Alive)}, public=True),
+    Probe("/health", Health.health, {200: ("The process responds.", Alive)}, public=True),
     Probe(
         "/ready",
         Health.ready,
         {
-            200: ("It is.", Ready),
-            503: ("The database does not answer, or this node begins or drains.", NotReady),
+            200: ("The node is ready.", Ready),
+            503: ("The database does not respond, or this node is starting or draining.", NotReady),
         },
     ),
-    Probe("/metrics", Health.metrics, {200: ("`docs/operations.md` says what each means.", None)}),
+    Probe("/metrics", Health.metrics, {200: ("`docs/operations.md` explains each metric.", None)}),
 ]
 
 

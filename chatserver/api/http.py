@@ -1,4 +1,4 @@
-"""HTTP: what is listened at, and a request, which is read, worked on and answered in one shape."""
+"""HTTP for the doors: listens, reads requests, and returns results and errors in one shape."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ MAX_BODY = 64 * 1024
 REQUEST_ID = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[\w.:+/=~-]{1,128}", re.ASCII)
 TRACING: web.AppKey[Tracing] = web.AppKey("tracing")
-"""Where traces are on."""
+"""Set if tracing is on."""
 HEADER_SECRET = "X-Internal-Secret"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer with a status of its own; no body when `body` is None."""
+    """A result whose status the handler chooses. `body` None: no body."""
 
     status: int
     body: Any = None
@@ -50,10 +50,10 @@ async def listen(
     shutdown_timeout: float,
     **connections: Any,
 ) -> None:
-    """Serve an application at a `site` (a TCP port or a Unix socket) until the stack ends.
+    """Serves an application at a `site` (a TCP port or a Unix socket) until the stack closes.
 
-    `shutdown_timeout`: seconds that requests under way have then. `connections`: as aiohttp's server takes
-    them. Raises OSError when the site cannot be listened at.
+    `shutdown_timeout`: seconds that requests in progress then have. `connections`: options of aiohttp's
+    server. Raises OSError if the site cannot be opened.
     """
     runner = web.AppRunner(
         app,
@@ -68,14 +68,14 @@ async def listen(
 
 
 def pattern(path: str) -> str:
-    """A path for the router, whose own placeholders would not match ids that have braces in them."""
+    """Returns a path for aiohttp's router, whose own placeholders do not match ids that contain braces."""
     return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
 
 
 def request_id(request: web.Request) -> str:
-    """What the caller calls it, or a name of ours: it comes back with the answer and is in the log."""
+    """Returns the caller's id of the request, or else a random one. It is logged and sent back."""
     given = request.headers.get(REQUEST_ID, "")
-    # Bounded, and of harmless letters: it goes into our log and back into a header.
+    # Limited in length and characters, because it goes into the log and into a header.
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
@@ -87,7 +87,7 @@ async def answer(
     work: Callable[[], Awaitable[Any]],
     ids: dict[str, Any],
 ) -> web.Response:
-    """Do the work of a request, and answer whatever becomes of it."""
+    """Runs `work`, and returns its result or its error as a response. Logs and measures the request."""
     started = time.perf_counter()
     code = "OK"
     whose = {"request": request_id(request)}
@@ -122,25 +122,28 @@ async def answer(
 
 
 async def read(request: web.Request, kind: type[Request], limit: int) -> Any:
-    """The payload of a request: path, query and body together. Raises ValidationFailed."""
+    """Returns the payload of a request, merged from path, query and body.
+
+    Raises ValidationFailed and PayloadTooLarge.
+    """
     data: Any = {}
     if request.body_exists:
         if (request.content_length or 0) > limit:
-            raise PayloadTooLarge(f"A body has at most {limit} bytes.")
+            raise PayloadTooLarge(f"A body may have at most {limit} bytes.")
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise PayloadTooLarge() from None
         if len(body) > limit:
-            raise PayloadTooLarge(f"A body has at most {limit} bytes.")
+            raise PayloadTooLarge(f"A body may have at most {limit} bytes.")
         if body:
             data = json_codec.decode(body)
             if not isinstance(data, dict):
-                raise ValidationFailed("The body is a JSON object.")
+                raise ValidationFailed("The body must be a JSON object.")
     for outside in (request.query, request.match_info):
         for key, value in outside.items():
             if key in data:
-                raise ValidationFailed.of(str(key), "Given twice.")
+                raise ValidationFailed.of(str(key), "Must be given only once.")
             data[key] = value
     return parse(kind, data)
 
@@ -172,15 +175,15 @@ def refusal_response(error: ChatError) -> web.Response:
 async def errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """What aiohttp refuses by itself, in the one error shape."""
+    """Converts aiohttp's own errors to the one error shape."""
     try:
         return await handler(request)
     except web.HTTPRequestEntityTooLarge:
         refused = refusal_response(PayloadTooLarge())
     except web.HTTPNotFound:
-        refused = refusal_response(NotFound("There is no such endpoint."))
+        refused = refusal_response(NotFound("This endpoint does not exist."))
     except web.HTTPMethodNotAllowed as error:
-        refused = refusal_response(NotFound(f"There is no {error.method} here."))
+        refused = refusal_response(NotFound(f"This endpoint does not support {error.method}."))
         refused.headers["Allow"] = error.headers["Allow"]
     refused.headers[REQUEST_ID] = request_id(request)
     return refused

@@ -1,4 +1,4 @@
-"""Rate limits: a token bucket per user and per thing that is limited."""
+"""Rate limits: a token bucket per user and per event or request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BUCKETS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`count` every `per` seconds, and five times as many at once after a silence: a client that
-    comes back has much to send and to ask for."""
+    """`count` every `per` seconds, with bursts of five times as many: a client that reconnects has much to
+    send and to request."""
 
     count: int
     per: float = 1.0
@@ -26,10 +26,10 @@ class Rate:
 
 
 class Limits:
-    """With `on` False no rate is too high (load tests).
+    """Limits the rates and the number of sockets of each user.
 
-    `sockets`: those that a user may have at once, 0 for any number; `stale_s`: after how long one
-    that is dead is known to be.
+    `on`: False switches the rate limits off (for load tests). `sockets`: maximum per user, 0 for no limit.
+    `stale_s`: seconds until a dead socket is detected.
     """
 
     def __init__(self, *, on: bool, sockets: int, stale_s: float) -> None:
@@ -39,13 +39,15 @@ class Limits:
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def one_more(self, sockets: int) -> None:
-        """Let a user have another socket than these. Raises RateLimited, with the seconds after which
-        there is room again if only dead ones were in the way."""
+        """Raises RateLimited if a user with this many sockets may not open another one. By `retryAfter`, the
+        user's dead sockets will have been detected."""
         if self._sockets and sockets >= self._sockets:
-            raise RateLimited(self._stale_s, f"A user has at most {self._sockets} connections.")
+            raise RateLimited(
+                self._stale_s, f"A user may have at most {self._sockets} connections."
+            )
 
     def spend(self, user_id: str, what: str, rate: Rate) -> None:
-        """Take one token. Raises RateLimited, with the seconds until there is one."""
+        """Takes one token. Raises RateLimited, with the seconds until the next one."""
         if not self._on:
             return
         at = time.monotonic()

@@ -1,4 +1,4 @@
-"""A route is a row: method, path, payload, handler, response, limits, refusals."""
+"""A route is a row: method, path, payload, handler, response, limits, errors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .requests.parse import Request
 from .responses.response import Answer
 
 Handler = Callable[..., Awaitable[Any]]
-"""Takes the Chat, the id of the user who asks (REST alone has one), and the payload. Returns what the
-body is to be, or a chatserver.api.http.Reply."""
+"""Takes the Chat, the id of the calling user (REST only), and the payload. Returns the response body, or a
+chatserver.api.http.Reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Names in the path and in the query are parts of the payload, like the keys of the body.
+    """Parameters in the path and in the query are parts of the payload, like the keys of the body.
 
-    The handler's docstring says what the route is for.
+    The handler's docstring is the summary in the API reference.
     """
 
     method: str
@@ -29,12 +29,12 @@ class Route:
     request: type[Request]
     handler: Handler
     answers: type[Answer] | None
-    """The body of a success; None: there is none (204)."""
+    """The body of a successful response; None: no body (204)."""
     limit: Rate = Rate(50)
-    """Of one user, over REST. The internal API has no rate limit."""
+    """Per user, over REST. The internal API has no rate limit."""
     max_body: int = MAX_BODY
     """Bytes."""
     known: str = ""
-    """When 200 is answered; else it is 201. Empty: it is always 200."""
+    """The meaning of status 200, if the route can also return 201. Empty: it always returns 200."""
     refuses: tuple[type[ChatError], ...] = ()
-    """Beside what every route may refuse."""
+    """The errors beside those that every route can return."""

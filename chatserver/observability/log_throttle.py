@@ -1,4 +1,4 @@
-"""No client can fill the log: of each kind of line only so many a second are written."""
+"""Limits the log lines of each kind per second, so that no client can fill the log."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any
 import structlog
 
 LINES = 50
-"""Of a kind, a second."""
+"""Per kind and second."""
 SECOND = 1.0
 LEFT_OUT = "left out"
 
 Line = MutableMapping[str, Any]
 Kind = tuple[str, str, str]
-"""Level, what was said, and with which code. There are few of them, whatever clients send."""
+"""Level, event and code. There are few kinds, and clients cannot add any."""
 
 log = structlog.get_logger(__name__)
 
 
 class Bounds:
-    """Which lines are written. How many were not is said a second later."""
+    """Drops lines beyond the limit. A line a second later says how many were dropped."""
 
     def __init__(self) -> None:
         self._began = 0.0
         self._seen: dict[Kind, int] = {}
 
     def line(self, _: Any, level: str, line: Line) -> Line:
-        """A structlog processor. What was done as it was asked for is always written: how much of it
-        a client may ask for is limited where it asks, but for connecting."""
+        """A structlog processor. Lines with the code OK are always written, except for connects: rate
+        limits bound how many events and requests succeed."""
         of, code = line["event"], str(line.get("code", ""))
         if code == "OK" and of == "event" and line["name"] == "connect":
             of = "connect"
@@ -42,8 +42,8 @@ class Bounds:
         raise structlog.DropEvent
 
     def record(self, record: logging.LogRecord) -> bool:
-        """A filter of the standard library's logging. A kind is a place in the code: what is said there
-        may have a client's words in it."""
+        """A filter for the standard library's logging. The kind is the line of code that logs, because
+        the message may contain a client's text."""
         return self._passes((record.levelname.lower(), f"{record.name}:{record.lineno}", ""))
 
     def _passes(self, kind: Kind) -> bool:
@@ -55,11 +55,11 @@ class Bounds:
         return count <= LINES
 
     def _promise(self) -> None:
-        """Say how many it were even if no other line comes."""
+        """Schedule the line that says how many were dropped, in case no other line triggers it."""
         try:
             asyncio.get_running_loop().call_later(SECOND, self._keep)
         except RuntimeError:
-            return  # A thread without a loop: the next line brings it.
+            return  # A thread without an event loop: the next line triggers it.
 
     def _keep(self) -> None:
         if time.monotonic() - self._began >= SECOND:

@@ -1,4 +1,4 @@
-"""Structured logs on standard output: one line per event and request, never contents or tokens."""
+"""Structured logs on standard output: one line per event and request, never with contents or tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def configure(level: str, fmt: str, process: str = "") -> None:
-    """`fmt`: json, or console for reading in a terminal. `process`: who says it, if not the server."""
+    """`fmt`: json, or console for a terminal. `process`: the name of this process, if not the server."""
 
     def says_who(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {**event, "process": process}
@@ -36,7 +36,7 @@ def configure(level: str, fmt: str, process: str = "") -> None:
             ),
         ]
     else:
-        # The plain one: a pretty traceback shows local variables, and there may be tokens in them.
+        # Plain, because a pretty traceback shows local variables, which may contain tokens.
         processors.append(
             structlog.dev.ConsoleRenderer(
                 colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -48,7 +48,7 @@ def configure(level: str, fmt: str, process: str = "") -> None:
         logger_factory=structlog.WriteLoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    # The libraries' own loggers: what matters of them, in the same stream.
+    # Warnings and errors of libraries go to the same stream.
     logging.basicConfig(
         level=max(LEVELS[level], logging.WARNING),
         stream=sys.stdout,
@@ -62,7 +62,7 @@ def configure(level: str, fmt: str, process: str = "") -> None:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether it is no mere garbage in place of HTTP: the client was told, and it alone is at fault."""
+    """False for malformed HTTP: aiohttp has answered it, and only the client is at fault."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or kind.__module__ != "aiohttp.http_exceptions"
 

@@ -1,4 +1,4 @@
-"""How late the event loop is: everybody on this process waits as long for whatever comes next."""
+"""Event loop lag: the delay of everything that this process does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EVERY_S = 0.1
 
 
 class Lag:
-    """Tells `observe`, ten times a second, how many seconds a timer came too late. `close` ends it."""
+    """Calls `observe` ten times a second with the seconds by which a timer was late, until `close`."""
 
     def __init__(self, observe: Callable[[float], None]) -> None:
         self._observe = observe
@@ -21,7 +21,7 @@ class Lag:
         self._timer.cancel()
 
     def _wait(self) -> None:
-        # Not by the loop's clock: uvloop's stands still within a turn.
+        # Not the loop's clock: uvloop's does not advance within a turn of the loop.
         self._due = time.perf_counter() + EVERY_S
         self._timer = self._loop.call_later(EVERY_S, self._came)
 

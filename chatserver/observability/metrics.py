@@ -1,4 +1,4 @@
-"""What operators watch, for Prometheus."""
+"""Metrics, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 Labels = str | tuple[str, ...]
 Number = Callable[[], float]
 Numbers = Callable[[], Mapping[Any, float]]
-"""By the value of a label, or the values of several."""
+"""Numbers by the value of one label, or by the values of several."""
 
 
 class Histogram:
-    """A distribution. An observation is 0.13 µs; prometheus-client's own, with its lock, is 0.76."""
+    """A distribution. `observe` takes 0.13 µs; prometheus-client's, which has a lock, takes 0.76 µs."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
@@ -46,7 +46,7 @@ class Histogram:
 
 
 class Histograms(dict[Labels, Histogram]):
-    """One for each value of the labels; these must be from a fixed set, for each is a time series."""
+    """A histogram per label value. Values must come from a fixed set, because each is a time series."""
 
     def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
         super().__init__()
@@ -58,10 +58,10 @@ class Histograms(dict[Labels, Histogram]):
 
 
 class Families:
-    """Families of metrics, read from what they tell of when they are asked for.
+    """Families of metrics. Their values are read when Prometheus scrapes.
 
-    What is counted is counted where it happens, in plain numbers: a metric of prometheus-client is a
-    lock and several calls, on every event. `process`: what the metrics of the process itself begin with.
+    The code counts in plain numbers, because a metric of prometheus-client costs a lock and several calls
+    per event. `process`: the prefix of the metrics about the process itself (CPU, memory).
     """
 
     def __init__(self, process: str = "") -> None:
@@ -71,17 +71,17 @@ class Families:
         ProcessCollector(process, registry=self._registry)
 
     def gauge(self, name: str, what: str, read: Number) -> None:
-        """What goes up and down."""
+        """A value that goes up and down."""
         self._families.append(lambda: _filled(GaugeMetricFamily(name, what), read()))
 
     def gauges(self, name: str, what: str, by: Labels, read: Numbers) -> None:
-        """One for each value of the labels `by`."""
+        """A gauge per value of the labels `by`."""
         self._families.append(
             lambda: _filled(GaugeMetricFamily(name, what, labels=_each(by)), read())
         )
 
     def counter(self, name: str, what: str, read: Number) -> None:
-        """What only grows while the process lives. Its name ends in `_total`."""
+        """A value that only grows while the process lives. `name` ends in `_total`."""
         self._families.append(lambda: _filled(CounterMetricFamily(name, what), read()))
 
     def counters(self, name: str, what: str, by: Labels, read: Numbers) -> None:
@@ -111,7 +111,7 @@ class Families:
 
 
 class Metrics(Families):
-    """One per server. `observe` what doors did."""
+    """The metrics of a server. Doors `observe` each event and request that they answer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,19 +125,19 @@ class Metrics(Families):
         )
         self.histograms(
             "chat_request_duration_seconds",
-            "From the arrival of an event or request to its answer.",
+            "Time from the arrival of an event or request to its answer.",
             ("door", "name"),
             self._took,
         )
 
     def expect(self, door: str, names: Iterable[str]) -> None:
-        """Count from nought how often these fail by a fault of ours: else the first time would be seen as
-        no rise, and be no alert."""
+        """Start the counters of internal errors at 0. A counter that first appears as 1 shows no increase,
+        so the first error would raise no alert."""
         for name in names:
             self._answered.setdefault((door, name, Internal.code), 0)
 
     def observe(self, door: str, name: str, code: str, seconds: float) -> None:
-        """`name` is a row of a table, never what a caller made up: it becomes a time series."""
+        """`name` comes from a table of ours, never from a caller, because it becomes a time series."""
         key = (door, name, code)
         self._answered[key] = self._answered.get(key, 0) + 1
         self._took[door, name].observe(seconds)

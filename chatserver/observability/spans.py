@@ -1,7 +1,7 @@
-"""What follows an event or request through the server: for traces, when they are on.
+"""Spans that follow an event or request through the server, if tracing is on.
 
-`current_span` is the span of the request that is being worked on; a change that waits in the log carries a
-ChangeTrace. Without tracing there is neither, and finding that out costs some nanoseconds.
+`current_span` returns the span of the request being handled. A change queued in the log carries a
+ChangeTrace. Without tracing both are None, and the check costs a few nanoseconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 LINKS = 16
-"""Other requests of the same batch that a commit is linked to: with all of them, a batch of a hundred
+"""Maximum number of links from a commit to other requests of its batch. Without it, a batch of a hundred
 would have ten thousand links."""
 
 
@@ -22,20 +22,20 @@ NOTHING: About = MappingProxyType({})
 
 
 class Span(Protocol):
-    """A piece of work that is under way, in a trace that is kept."""
+    """An operation in progress, in a sampled trace."""
 
     @property
     def trace_id(self) -> str: ...
 
     @property
     def traceparent(self) -> str:
-        """For what goes on elsewhere, as W3C's Trace Context has it."""
+        """The id of this span as in W3C Trace Context, for work that continues in another process."""
 
     @property
     def over(self) -> bool: ...
 
     def below(self, name: str, links: Sequence[Span] = (), about: About = NOTHING) -> Span:
-        """Begin a part of it; linked to other work that has a share in that."""
+        """Starts a child span. `links`: other spans that take part in its work."""
 
     def end(self, code: str = "OK", about: About = NOTHING) -> None:
         """`code`: OK, or an error code."""
@@ -45,30 +45,30 @@ _current: ContextVar[Span | None] = ContextVar("current_span", default=None)
 
 
 def set_current_span(span: Span | None) -> None:
-    """What is done in this context from now on is done for this span; None: for none."""
+    """Attributes further work in this context to `span`; None: to no span."""
     _current.set(span)
 
 
 def current_span() -> Span | None:
-    """The span of the request that is being worked on. None when it has ended: a timer that a request
-    has left behind, for one, is no part of it."""
+    """Returns the span of the request being handled. None if that has ended: a timer that outlives its
+    request, for example, does not belong to the request."""
     span = _current.get()
     return None if span is None or span.over else span
 
 
 def traced(span: Span | None) -> dict[str, str]:
-    """For the log's lines."""
+    """Fields for log lines."""
     return {} if span is None else {"trace": span.trace_id}
 
 
 def change_trace() -> ChangeTrace | None:
-    """For what is put into the log's queue here."""
+    """Returns a trace for a change that is about to be queued in the log."""
     span = current_span()
     return None if span is None else ChangeTrace(span)
 
 
 class ChangeTrace:
-    """A change on its way: it waits, is committed together with others, and is announced."""
+    """The spans of a change: its wait in the queue, its commit with others, and its announcement."""
 
     __slots__ = ("_part", "of")
 
@@ -77,18 +77,18 @@ class ChangeTrace:
         self._part: Span | None = of.below("log wait")
 
     def commit(self, together: Sequence[ChangeTrace], changes: int) -> None:
-        """`changes`: how many there are in the batch, followed or not."""
+        """`together`: the traced changes of the batch. `changes`: the number of all its changes."""
         self.done()
         links = [trace.of for trace in together[:LINKS] if trace is not self]
         self._part = self.of.below("log commit", links, {"chat.batch.changes": changes})
 
     def announce(self) -> None:
-        """It is committed."""
+        """The change is committed."""
         self.done()
         self._part = self.of.below("announce")
 
     def done(self) -> None:
-        """What it was at has ended."""
+        """Ends the current span, if there is one."""
         part, self._part = self._part, None
         if part is not None:
             part.end()

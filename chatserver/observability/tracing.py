@@ -1,6 +1,6 @@
-"""Traces, sent to an OpenTelemetry collector (the extra `tracing`). Imported only when they are on.
+"""Sends traces to an OpenTelemetry collector (the extra `tracing`). Imported only if tracing is on.
 
-Where to, how much of it and under what name is said by OpenTelemetry's own variables, which its SDK reads.
+OpenTelemetry's SDK reads the collector, the sampling and the service name from its own variables.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ log = structlog.get_logger(__name__)
 
 CLOSE_S = 3.0
 OURS = frozenset({"INTERNAL", "UNAVAILABLE", "failed", "gone"})
-"""Codes of failures that are not the caller's."""
+"""Codes of failures that the caller did not cause."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class Traced:
-    """A span of OpenTelemetry (spans.Span)."""
+    """An OpenTelemetry span (implements spans.Span)."""
 
     __slots__ = ("_span", "_tracer", "over")
 
@@ -72,8 +72,10 @@ class Traced:
 
 
 class Tracing:
-    """Makes spans, and sends them from a thread of its own. `service`: its name, if no variable gives
-    one. `instance`: which of several it is."""
+    """Creates spans, and sends them from a separate thread.
+
+    `service`: the service name, unless a variable sets one. `instance`: the id of this process.
+    """
 
     def __init__(self, service: str, instance: str) -> None:
         ours = {
@@ -94,13 +96,14 @@ class Tracing:
         about: About,
         headers: Mapping[str, str] | None = None,
     ) -> Traced | None:
-        """An event or request that arrived at `started` (of perf_counter), in the trace that its
-        headers name, if any. None when this trace is not kept."""
+        """Starts the span of an event or request that arrived at `started` (by perf_counter), in the trace
+        that its headers name, if any. Returns None if the trace is not sampled."""
         ago = int((time.perf_counter() - started) * 1e9)
         return self._begin(name, SpanKind.SERVER, _named(headers or {}), about, ago)
 
     def leaves(self, name: str, traceparent: str, about: About) -> Traced | None:
-        """A request of ours to somebody else, in a trace that was kept when it began."""
+        """Starts the span of an outgoing request, in the trace of `traceparent`. Returns None if the trace
+        is not sampled."""
         context = _named({"traceparent": traceparent})
         return self._begin(name, SpanKind.CLIENT, context, about)
 
@@ -118,7 +121,7 @@ class Tracing:
         return Traced(self._tracer, span) if span.is_recording() else None
 
     async def close(self) -> None:
-        """Send what is left; a collector that does not take it is not waited for."""
+        """Sends the remaining spans. Gives up after CLOSE_S if the collector does not accept them."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         end = time.monotonic() + CLOSE_S
@@ -129,7 +132,7 @@ class Tracing:
 
 
 def _named(headers: Mapping[str, str]) -> Context:
-    # An empty context of its own: what was entered elsewhere in this one does not count.
+    # An empty context, so that the current context's span does not become the parent.
     return _PROPAGATOR.extract(
         {key.lower(): value for key, value in headers.items() if key.lower() in _HEADERS},
         Context(),

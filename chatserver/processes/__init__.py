@@ -1,1 +1,1 @@
-"""One module for each kind of process (node, relay, workers), and what they are built from."""
+"""One module for each kind of process (node, relay, workers), and the parts that they share."""

@@ -1,4 +1,4 @@
-"""The chat, with what it stands on and what carries it from node to node: every part below the doors."""
+"""Builds every part below the doors: the chat, its storage, its rooms, and the bus between nodes."""
 
 from __future__ import annotations
 
@@ -42,9 +42,12 @@ from .instrumentation import watch_bus, watch_rooms
 async def build(
     stack: AsyncExitStack, settings: Settings, mongo: Mongo, node: str, metrics: Metrics
 ) -> tuple[Rooms, Chat]:
-    """Build every part, in order, as one of the nodes if there is a Redis; `stack` ends them in reverse."""
+    """Builds and starts every part, in order. `stack` closes them in reverse.
+
+    With REDIS_URL this process joins the other nodes.
+    """
     nodes = Nodes(mongo, node, grace_s=settings.presence_grace_s)
-    # Closed behind the bus: what that could not tell at last, the others look for then.
+    # Closed after the bus: when the lease ends, other nodes catch up on what the bus could not publish.
     stack.push_async_callback(nodes.close)
     recency = Recency(mongo)
     stack.push_async_callback(recency.close)
@@ -55,7 +58,7 @@ async def build(
     cluster = Cluster(log_reader, node) if settings.redis_url else None
     rooms = cluster or Rooms(log_reader)
     stack.push_async_callback(rooms.sequencer.close)
-    # Closed after the log: what it commits at last is told.
+    # Closed after the log, so that its last commits are published.
     bus = _bus(stack, cluster, settings, metrics) if cluster else None
     members = Members(mongo, rooms)
     routes = Routes(settings.webhooks)
@@ -133,8 +136,11 @@ def _bus(stack: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: M
 
 
 async def _join(stack: AsyncExitStack, cluster: Cluster, bus: Bus, nodes: Nodes) -> None:
-    """Be one of the nodes. What one of them could not tell, the others learn of by its lease: it ended
-    before it told of a change, or it is cut off from the bus, and they are not."""
+    """Joins the other nodes.
+
+    Leases make up for lost announcements: when a node's lease ends, or says that the node is cut off from
+    the bus, the other nodes catch up on the changes that it could not announce.
+    """
     nodes.on_gone(lambda _: cluster.missed())
     nodes.unheard = cluster.missed
     nodes.cut_off = lambda: not bus.up

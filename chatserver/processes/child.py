@@ -1,7 +1,7 @@
-"""A process of ours beside the server, or under it: started, started again when it ends, and ended with it.
+"""A child process of the server (the relay, a worker): restarted when it exits, stopped with the server.
 
-The child's standard input is a pipe that only its parent holds: however the parent ends, a kill -9
-included, the child reads its end there, and goes too.
+The child's standard input is a pipe that only its parent holds. When the parent dies, even by kill -9,
+the child reads the end of that pipe and exits.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ log = structlog.get_logger(__name__)
 PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 STEADY_S = 60.0
-"""What lived this long is started again without much of a pause."""
+"""After a child has lived this long, the pause before its restart is PAUSE_S again."""
 STOP_S = 12.0
 ORPHAN_S = 1.5
-"""How long a child may go on without the server."""
+"""How long a child may outlive the server."""
 
 
 class Child:
-    """`chatserver COMMAND --metrics-socket SOCKET`, from `start` until `stop`; `env` is added to ours.
+    """Runs `chatserver COMMAND --metrics-socket SOCKET` from `start` to `stop`.
 
-    The child shares our output, and serves its metrics on the socket, which only our user can open:
-    `metrics_socket`, or a socket in a folder of its own. A child that cannot run is logged, and tried
-    again: nothing here raises because of it. When it is asked to end it has `stop_s` to do so.
+    The child inherits our output and our environment, to which `env` is added. It serves its metrics on
+    `metrics_socket`, or else on a socket in a temporary folder; only our user can open it. A child that
+    cannot run is logged and tried again, and nothing is raised. `stop_s`: seconds that it has to stop.
     """
 
     def __init__(
@@ -59,13 +59,16 @@ class Child:
         self._task = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
-        """Ask the child to end, wait, and at last insist; returns within `stop_s` and a little."""
+        """Terminates the child, and kills it after `stop_s`. Returns shortly after that at the latest."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     async def exposition(self) -> bytes:
-        """The child's metrics; nothing while it has none. Raises OSError and aiohttp.ClientError."""
+        """Returns the child's metrics, or nothing while it has no socket.
+
+        Raises OSError and aiohttp.ClientError.
+        """
         if self._socket is None or not self._socket.exists():
             return b""
         return await exposition(self._socket)
@@ -82,18 +85,18 @@ class Child:
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _live(self) -> dict[str, object]:
-        """One life of the child: how it ended, or why it did not begin."""
+        """Runs the child once. Returns its exit code, or the reason why it did not start."""
         try:
             with self._folder() as folder:
                 self._socket = self._metrics_socket or Path(folder) / self._command
-                # Of an earlier life that was killed; nobody may take it for this one's.
+                # Left by an earlier child that was killed. It must not be taken for this child's.
                 self._socket.unlink(missing_ok=True)
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, *_no_other_code(), "-m", "chatserver", self._command),
                     *("--metrics-socket", str(self._socket)),
                     env={**os.environ, **self._env},
                     stdin=PIPE,
-                    # A terminal's Ctrl-C is for the server alone, which ends the child in its turn.
+                    # Ctrl-C in a terminal must reach only the server, which then stops the child.
                     start_new_session=True,
                 )
                 log.info("child.started", child=self._name, pid=process.pid)
@@ -111,7 +114,7 @@ class Child:
 
 
 async def exposition(metrics_socket: Path) -> bytes:
-    """The metrics of the child with that socket. Raises OSError and aiohttp.ClientError."""
+    """Returns the metrics of the child with that socket. Raises OSError and aiohttp.ClientError."""
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(metrics_socket))) as http,
         http.get("http://child/metrics", raise_for_status=True) as answer,
@@ -120,7 +123,7 @@ async def exposition(metrics_socket: Path) -> bytes:
 
 
 def _no_other_code() -> list[str]:
-    """`-m` would look in the current folder first, where we did not look and a checkout may lie."""
+    """Options that keep `-m` from importing a checkout in the current folder, unless we did so ourselves."""
     return [] if os.getcwd() in sys.path or "" in sys.path else ["-P"]
 
 
@@ -138,18 +141,18 @@ async def _end(process: asyncio.subprocess.Process, stop_s: float) -> None:
 
 
 def end_with_server(metrics_socket: Path, stop: Callable[[], None]) -> None:
-    """In the child: call `stop` when the server is gone, and be gone soon after whatever it does."""
+    """In the child: calls `stop` when the server has died, and kills this process ORPHAN_S later."""
     loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
 
     def read() -> None:
         if os.read(stdin, 4096):
             return
         loop.remove_reader(stdin)
-        # From outside of Python: neither a stuck loop nor an absent database can hold it up.
+        # The kernel kills the process, so neither a stuck loop nor a missing database can delay it.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, ORPHAN_S)
         stop()
-        # Nobody else is left to clear it away.
+        # The parent, which otherwise removes these, is dead.
         metrics_socket.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             metrics_socket.parent.rmdir()

@@ -1,4 +1,4 @@
-"""The garbage collector, for a process that serves."""
+"""Garbage collector settings for a server process."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import gc
 
 
 def settle() -> None:
-    """What was loaded to start with stays: the collector need not look at it again and again.
+    """Exclude the objects loaded at the start from garbage collection, and collect less often.
 
-    Messages, packets and events are freed by counting; collecting often found nothing and took 8 % of
-    the server's time under load.
+    Messages, packets and events are freed by reference counting. Frequent collections found nothing and
+    took 8 % of the server's time under load.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""What operators watch of what is no part of the chat: sockets, rooms, the bus, the process."""
+"""Metrics of the parts around the chat: sockets, rooms, the bus and the process."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ def watch_sockets(metrics: Families, engine: EngineServer) -> None:
     )
     metrics.counters(
         "chat_connections_closed_total",
-        "Sockets that have ended, by reason.",
+        "Closed sockets, by reason.",
         "reason",
         lambda: engine.closings,
     )
     metrics.counter(
         "chat_fleeting_dropped_total",
-        "Signs of typing and presence that were not sent to sockets that read slowly.",
+        "Typing and presence events that were not sent to slow sockets.",
         lambda: engine.spared,
     )
     delivery = Histogram()
     engine.delivered = delivery.observe
     metrics.histogram(
         "chat_delivery_seconds",
-        "From a commit here, or from hearing of one elsewhere, to the write to a socket.",
+        "Time from a commit on this node, or from receiving one of another node, to the write to a socket.",
         delivery,
     )
 
 
 def watch_rooms(metrics: Families, rooms: Rooms) -> None:
-    metrics.gauge("chat_users", "Users who have a socket here.", lambda: rooms.users)
+    metrics.gauge("chat_users", "Users connected to this node.", lambda: rooms.users)
     metrics.gauge(
-        "chat_rooms", "Conversations that have members connected here.", lambda: rooms.hosted
+        "chat_rooms", "Conversations with members connected to this node.", lambda: rooms.hosted
     )
     metrics.gauge(
         "chat_rooms_lacking",
-        "Conversations that wait for a change to come from another node or from MongoDB.",
+        "Conversations that wait for a missing change, from another node or from MongoDB.",
         lambda: rooms.sequencer.lacking,
     )
     metrics.counter(
         "chat_room_readings_total",
-        "How often changes of a conversation were read from MongoDB because they did not come.",
+        "How often changes of a conversation were read from MongoDB because they did not arrive.",
         lambda: rooms.sequencer.readings,
     )
 
@@ -62,32 +62,35 @@ def watch_bus(metrics: Families, bus: Bus, cluster: Cluster) -> None:
     bus.watch(metrics.gauge, metrics.counter)
     metrics.gauge(
         "chat_catching_up",
-        "1 while this node looks for what it may not have heard from the others.",
+        "1 while this node catches up on changes that it may have missed.",
         lambda: float(not cluster.in_sync),
     )
     round_trip = Histogram()
     bus.went_round = round_trip.observe
     metrics.histogram(
         "chat_bus_round_trip_seconds",
-        "From saying something to hearing it, through Redis and back to this node.",
+        "Time from publishing a message to receiving it, through Redis and back to this node.",
         round_trip,
     )
 
 
 def watch_process(metrics: Families, prefix: str) -> Lag:
-    """Until the Lag is closed."""
+    """Watches the process until the returned Lag is closed."""
     late = Histogram()
     metrics.histogram(
-        f"{prefix}_loop_lag_seconds", "How late the event loop was, ten times a second.", late
+        f"{prefix}_loop_lag_seconds", "Event loop lag, measured ten times a second.", late
     )
     metrics.gauges(
-        f"{prefix}_build_info", "1, with the version.", "version", lambda: {__version__: 1.0}
+        f"{prefix}_build_info",
+        "1, labelled with the version.",
+        "version",
+        lambda: {__version__: 1.0},
     )
     return Lag(late.observe)
 
 
 def begin_tracing(settings: Settings, service: str, instance: str) -> Tracing | None:
-    """None when traces are off: nothing of OpenTelemetry is loaded then."""
+    """Returns None if tracing is off, without importing OpenTelemetry."""
     if not settings.tracing:
         return None
     from ..observability.tracing import Tracing  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The composition root: every part built once, in order, and undone in reverse."""
+"""The composition root of a node: builds every part once, in order, and closes them in reverse."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ log = structlog.get_logger(__name__)
 MAX_REQUEST = 4 * 1024 * 1024
 BACKLOG = 4096
 NOTICE = 0.3
-"""The part of `drain_s` in which balancers may learn from /ready that the server is going. It still takes
-new clients then, since refusing those that are sent to it would be a failure that they see."""
+"""The fraction of `drain_s` that load balancers have to learn from /ready that the server is stopping. New
+clients are still accepted then: balancers still send them here, and a refusal would be a visible failure."""
 CONNECT_S = 10.0
-"""How long a client may take to say who it is."""
+"""How long a client may take to authenticate."""
 
 
 async def serve(
@@ -51,27 +51,27 @@ async def serve(
     started: Callable[[], None],
     metrics_socket: Path | None = None,
 ) -> None:
-    """Serve until cancelled; `started` is called when both ports listen.
+    """Serves until cancelled. Calls `started` when both ports listen.
 
-    `metrics_socket`: the Unix socket on which a worker serves its own metrics; workers share the ports. The
-    kernel deals out connections to them, so only what is a single one can be served: WebSockets, and no
-    polling.
+    `metrics_socket`: set for a worker; the Unix socket on which it serves its own metrics. Workers share
+    the ports, and the kernel distributes connections among them. A polling client needs many connections
+    to one process, so workers serve WebSockets only.
 
-    On the way out, over `drain_s`: not ready; once balancers know that, no new clients, and those that
-    are here are sent away one after the other. What was taken in is finished.
+    A stop takes `drain_s`. First /ready reports it; once balancers know, new clients are refused and
+    connected ones are disconnected one after another. Accepted requests and events are completed.
     """
     async with AsyncExitStack() as stack:
         node = secrets.token_hex(8)
         tracing = begin_tracing(settings, "chatserver", node)
         if tracing:
-            # Closed at last: what ends meanwhile is sent, too.
+            # Closed last, so that spans that end during the stop are sent, too.
             stack.push_async_callback(tracing.close)
         operations = Operations()
         mongo = Mongo(mongo_url, settings.mongo_database, operations)
         stack.push_async_callback(mongo.close)
         await mongo.start()
         relay = Child("relay", {"MONGO_URL": mongo_url})
-        # Ended when all is said, so that what was acknowledged at last is told as well.
+        # Stopped after the chat, so that webhooks of the last acknowledged changes are sent, too.
         stack.push_async_callback(relay.stop)
 
         metrics = Metrics()
@@ -101,7 +101,7 @@ async def serve(
         health = Health(
             mongo,
             [own.exposition, waiting.exposition, relay.exposition],
-            # Both ports: the private one, which is asked, is there first.
+            # /ready is on the private port, which listens before the port for clients does.
             {"sockets": listening.is_set},
         )
         private = web.Application(client_max_size=MAX_REQUEST, middlewares=[errors])
@@ -127,8 +127,8 @@ async def serve(
         listening.set()
         if metrics_socket:
             await Health(mongo, [metrics.exposition]).listen(stack, metrics_socket)
-        # Listening all the while: a client that polls, or comes through a balancer, needs a connection
-        # for each step of its going, and whoever is new is told (503) to go elsewhere.
+        # The ports stay open during the drain. Clients that poll or connect through a balancer need new
+        # connections to disconnect properly, and new clients get a 503 that sends them elsewhere.
         stack.push_async_callback(sockets.drain, settings.drain_s * (1 - NOTICE))
         stack.push_async_callback(asyncio.sleep, settings.drain_s * NOTICE)
         stack.callback(chat.presence.drain)
@@ -171,8 +171,8 @@ async def _listen(
             reuse_port=shared or None,
         ),
         shutdown_timeout=10.0,
-        # aiohttp's own is an hour, for who says half a request, or nothing, as well.
+        # aiohttp's default is an hour, also for clients that send half a request or nothing.
         keepalive_timeout=settings.keep_alive_s,
-        # A few bytes would unpack to megabytes, and a damaged body would be our failure.
+        # A few bytes could decompress to megabytes, and a damaged body would count as our failure.
         auto_decompress=False,
     )

@@ -1,4 +1,4 @@
-"""The composition root of the relay: the process that delivers webhooks, beside the server or alone."""
+"""The composition root of the relay, the process that delivers webhooks: a child of the server, or alone."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ log = structlog.get_logger(__name__)
 
 
 async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | None) -> None:
-    """Deliver what is due until cancelled.
+    """Delivers due events until cancelled.
 
-    Health and metrics are served on the Unix socket `metrics_socket` for the server whose child this is,
-    else on HOST and PORT.
-    On the way out: no new deliveries, what is in flight is finished, and others may take over.
+    A child of a server serves health and metrics on the Unix socket `metrics_socket`, a standalone relay
+    on HOST and PORT. When it stops, no new delivery starts, deliveries in flight are finished, and other
+    relays may take over.
     """
     async with AsyncExitStack() as stack:
         tracing = begin_tracing(settings, "chatserver-relay", secrets.token_hex(8))

@@ -1,4 +1,4 @@
-"""The metrics of all workers, shown by whichever of them is asked."""
+"""The metrics of all workers, so that a scrape of any worker returns all of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .child import exposition
 log = structlog.get_logger(__name__)
 
 ANSWER_S = 0.5
-"""Half of what a scrape may take: a worker that hangs must not hide the others."""
+"""Half the time limit of a scrape, so that a worker that hangs does not hide the others."""
 
 
 class WorkerMetrics:
-    """The metrics of all processes that have a socket in `folder`: the workers, whose samples get a label
-    `worker`, and the relay, whose do not."""
+    """The metrics of all processes with a socket in `folder`. Samples of workers get a label `worker`;
+    samples of the relay do not."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -37,7 +37,7 @@ class WorkerMetrics:
 
 
 class _Merged:
-    """One family of each name with the samples of all, as Prometheus demands."""
+    """One family per name, with the samples of all workers, as Prometheus requires."""
 
     def __init__(self, texts: dict[str, bytes]) -> None:
         self._texts = texts

@@ -1,7 +1,7 @@
-"""Several servers on one machine that share its ports: the kernel deals out connections to them.
+"""Several servers on one machine that share its ports. The kernel distributes connections among them.
 
-Each worker is a node like any other. What there is one of is the parent's: the relay, and the embedded
-MongoDB.
+Each worker is a node like any other. The parent runs the parts that exist once: the relay, and the
+embedded MongoDB.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from .child import ORPHAN_S, Child
 log = structlog.get_logger(__name__)
 
 FINISH_S = 15.0
-"""What a worker may need beyond `drain_s`, to finish what it has taken in."""
+"""Seconds that a worker may need beyond `drain_s` to complete accepted requests."""
 
 
 async def serve_workers(
     settings: Settings, count: int, *, mongo_url: str, started: Callable[[], None]
 ) -> None:
-    """Run `count` workers until cancelled; `started` is called when all of them listen.
+    """Runs `count` workers until cancelled. Calls `started` when all of them listen.
 
-    One that dies is started again. On the way out all drain at the same time. Raises OSError when
-    somebody else has one of the ports.
+    A worker that dies is restarted. When stopped, all drain at the same time. Raises OSError if another
+    program uses one of the ports.
     """
     await _free(settings.host, {settings.port, settings.ws_port})
     env = {"MONGO_URL": mongo_url, "WEBHOOK_RELAY": "off"}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="chatserver-")))
         relay = Child("relay", {"MONGO_URL": mongo_url}, metrics_socket=folder / "relay")
-        # Ended after the workers, so that what they acknowledged at last is told as well.
+        # Stopped after the workers, so that webhooks of their last acknowledged changes are sent, too.
         stack.push_async_callback(relay.stop)
         sockets = [folder / f"worker-{number}" for number in range(1, count + 1)]
         stop_s = settings.drain_s + FINISH_S
@@ -45,7 +45,7 @@ async def serve_workers(
         stack.push_async_callback(_stop, workers)
         for worker in workers:
             worker.start()
-        while not all(socket.exists() for socket in sockets):  # noqa: ASYNC110  no event tells of a file
+        while not all(socket.exists() for socket in sockets):  # noqa: ASYNC110  no event announces a file
             await asyncio.sleep(0.05)
         if settings.webhooks and settings.webhook_relay:
             relay.start()
@@ -59,9 +59,9 @@ async def _stop(workers: list[Child]) -> None:
 
 
 async def _free(host: str, ports: set[int]) -> None:
-    """Raises OSError when a port is taken: workers may share one, also with those of another server,
-    who would get half of our clients without a word."""
-    # The workers of a parent that was killed are about to go.
+    """Raises OSError if a port is in use. Workers can share a port even with those of another server, which
+    would silently get half of our clients."""
+    # Workers of a parent that was killed exit within ORPHAN_S.
     end = time.monotonic() + ORPHAN_S + 1
     while True:
         try:

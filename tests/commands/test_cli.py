@@ -163,7 +163,7 @@ async def test_a_damaged_file_of_secrets_says_so(tmp_path: Path) -> None:
         (tmp_path / "secrets.json").write_text(text)
         ran = await run("token", "--user", "alice", DATA_DIR=str(tmp_path))
         assert ran.code == 2
-        assert "is damaged: remove it" in ran.err
+        assert "is damaged. Remove it" in ran.err
 
 
 async def test_a_port_that_is_taken_says_so(
@@ -180,7 +180,7 @@ async def test_a_mongodb_that_does_not_answer_says_so(tmp_path: Path) -> None:
         "serve", DATA_DIR=str(tmp_path), MONGO_URL=f"mongodb://127.0.0.1:{free_port()}/"
     )
     assert ran.code == 1
-    assert ran.err.startswith("MongoDB does not serve: ")
+    assert ran.err.startswith("MongoDB is not available: ")
     assert len(ran.err.splitlines()) == 1
 
 

@@ -191,7 +191,7 @@ async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
         ({"WS_PORT": str(free_port())}, "No chatserver answers at http://127.0.0.1:"),
         ({"INTERNAL_API_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
         ({"AUTH_JWT_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
-        ({"AUTH_JWKS_URL": "http://127.0.0.1:1/"}, "AUTH_JWKS_URL is set: only whoever has"),
+        ({"AUTH_JWKS_URL": "http://127.0.0.1:1/"}, "AUTH_JWKS_URL is set: only the holder of"),
     ]
     each = [run("demo", **{**server.env, **settings}) for settings, _ in cases]
     for (settings, sentence), ran in zip(cases, await asyncio.gather(*each), strict=True):

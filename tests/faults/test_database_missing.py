@@ -82,7 +82,7 @@ async def test_who_comes_back_while_the_going_is_being_recorded_is_here(
 
 async def test_the_server_does_not_start_without_a_database(tmp_path: Path) -> None:
     nowhere = ChatServer("mongodb://127.0.0.1:1/?replicaSet=tests", "x", tmp_path / "log")
-    with pytest.raises(AssertionError, match="MongoDB does not serve"):
+    with pytest.raises(AssertionError, match="MongoDB is not available"):
         await nowhere.start()
     assert nowhere.process.returncode == 1
     assert "Traceback" not in nowhere.log

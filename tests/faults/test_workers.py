@@ -221,4 +221,4 @@ async def test_the_ports_of_another_are_not_shared(
     for words in (("serve",), ("serve", "--workers", "2")):
         ended = await run(*words, **secrets, **settings, DATA_DIR=str(tmp_path))
         assert ended.code == 1
-        assert "Set PORT or WS_PORT, or stop what listens there." in ended.err
+        assert "Set PORT or WS_PORT to a free port" in ended.err

@@ -261,9 +261,9 @@ AWAY = "mongodb://127.0.0.1:9/?replicaSet=none"
 @pytest.mark.parametrize(
     ("settings", "code", "words"),
     [
-        ({"WEBHOOK_URL": NOBODY}, 2, "MONGO_URL is missing: the embedded MongoDB belongs to"),
+        ({"WEBHOOK_URL": NOBODY}, 2, "MONGO_URL is missing. The embedded MongoDB works only"),
         ({"MONGO_URL": AWAY}, 2, "set WEBHOOK_URL or WEBHOOKS_FILE"),
-        ({"MONGO_URL": AWAY, "WEBHOOK_URL": NOBODY}, 1, "MongoDB does not serve: "),
+        ({"MONGO_URL": AWAY, "WEBHOOK_URL": NOBODY}, 1, "MongoDB is not available: "),
     ],
 )
 async def test_a_relay_that_cannot_begin_says_why(

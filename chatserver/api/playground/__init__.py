@@ -1,1 +1,2 @@
-"""A page to try a development server on: two people, and every packet of both. Built from clients/playground."""
+"""A page for trying out a development server: two people, and every packet of both. Built from
+clients/playground."""

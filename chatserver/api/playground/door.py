@@ -1,4 +1,4 @@
-"""Serves the page, and signs in whoever asks as one of the demo's people: for development alone."""
+"""Serves the page, and signs in any visitor as one of the demo's people. For development only."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OfPerson(Request):
 
 
 class PlaygroundDoor:
-    """Whoever reaches it can be any of the people: `settings.playground` is never true in production."""
+    """Any visitor can be any of the people, so `settings.playground` is never true in production."""
 
     def __init__(self, chat: Chat, metrics: Metrics, settings: Settings) -> None:
         self._chat = chat
@@ -85,8 +85,8 @@ class PlaygroundDoor:
         asked: OnePerson = await read(request, OfPerson, MAX_BODY)
         person = next((person for person in PEOPLE if person.id == asked.user_id), None)
         if person is None:
-            raise NotFound("There is nobody of this id in the playground.")
-        # Without a name nobody could be told apart, and the server may admit only whom it knows.
+            raise NotFound("The playground has no person with this id.")
+        # The page shows the name, and with AUTH_REQUIRE_KNOWN_USER only known users are admitted.
         await self._chat.users.sync(UserSync(person.id, {"name": person.name}))
         return {"token": development.token(self._settings, person.id, person.name, SIGNED_IN)}
 
@@ -105,15 +105,15 @@ class PlaygroundDoor:
 
 
 def host(request: web.Request) -> str:
-    """The name by which the browser has reached us. Raises Forbidden for one that is in the DNS."""
+    """Returns the host that the browser requested. Raises Forbidden for a DNS name."""
     name = local_name(request.host)
     if name is None:
-        raise Forbidden("Open the playground at localhost, or at the server's address.")
+        raise Forbidden("Open the playground at localhost, or at the server's IP address.")
     return name
 
 
 def policy(name: str, sockets: int) -> str:
-    # A policy cannot name an IPv6 address.
+    # A content security policy cannot name an IPv6 address.
     where = "*" if name.startswith("[") else name
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "

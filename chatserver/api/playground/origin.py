@@ -1,4 +1,4 @@
-"""By which name a browser has reached us, and whose pages may connect."""
+"""Checks the host that a browser requests, and the origins of pages that connect."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from ...settings import Settings
 LOCAL = re.compile(r"([a-z0-9-]+\.)*localhost", re.ASCII)
 
 Origins = str | Sequence[str] | Callable[[str | None, Mapping[str, Any]], bool] | None
-"""As python-socketio takes them; None: of those who are asked for by the same name and port."""
+"""Allowed origins, in python-socketio's format. None: only pages from the same host and port."""
 
 
 def local_name(host: str) -> str | None:
-    """The name in a `Host`, if it is an address or localhost; None for one that is in the DNS.
+    """Returns the host in a `Host` header if it is an IP address or localhost; None for a DNS name.
 
-    A stranger's page could let its own name point to this machine, and read tokens as one of ours.
+    An attacker could point a DNS name at this machine (DNS rebinding). A page under that name would then
+    have our origin, and could read tokens.
     """
     name = host if host.endswith("]") else host.rsplit(":", 1)[0]
     if LOCAL.fullmatch(name):
@@ -31,7 +32,8 @@ def local_name(host: str) -> str | None:
 
 
 def origins(settings: Settings) -> Origins:
-    """Those of CORS_ORIGINS; in development anybody's if it is empty, and the playground in any case."""
+    """Returns the origins in CORS_ORIGINS. In development an empty CORS_ORIGINS allows every origin, and the
+    playground is always allowed."""
     named = settings.cors_origins
     if not named:
         return None if settings.production else "*"
@@ -41,7 +43,7 @@ def origins(settings: Settings) -> Origins:
     def allowed(origin: str | None, environ: Mapping[str, Any]) -> bool:
         if origin in named:
             return True
-        # The page comes from the other port of whatever it asks for a socket.
+        # The page comes from `settings.port` of the host to which it connects the socket.
         name = local_name(environ.get("HTTP_HOST", ""))
         port = "" if settings.port == 80 else f":{settings.port}"
         return name is not None and origin == f"http://{name}{port}"

@@ -1,2 +1,4 @@
-"""The documents of the API, made of the rows and schemas that the doors run on: OpenAPI for HTTP and
-webhooks, AsyncAPI for the sockets, and pages of both."""
+"""The API reference: OpenAPI for HTTP and webhooks, AsyncAPI for the sockets, and HTML pages of both.
+
+It is generated from the rows and schemas that the doors run on.
+"""

@@ -1,4 +1,4 @@
-"""The events of the sockets, as AsyncAPI 3."""
+"""The events of sockets, as AsyncAPI 3."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from .openapi import rate
 
 INFO = """\
 Socket.IO (protocol 5, Engine.IO 4) at `/socket.io/` on `WS_PORT`, namespace `/`, over WebSocket or long
-polling with upgrade. Connect with `auth: {token}`; a refusal is a `connect_error` whose `data` has the
-error shape.
+polling with upgrade. Connect with `auth: {token}`. If the server refuses the connection, the client gets a
+`connect_error` whose `data` is an error.
 
-Every event that a client sends takes an acknowledgement callback, answered `{ok: true, data}` or
-`{ok: false, error}`. Without a callback a failure arrives as the event `error`. Events of one socket are
-handled in their order. Ignore keys that you do not know.
+Every client event takes an acknowledgement callback, which receives `{ok: true, data}` or
+`{ok: false, error}`. Without a callback, a failure arrives as the event `error`. Events of one socket are
+handled in order. Ignore unknown keys.
 
-What changes in a conversation has a `rev`, and a socket hears it in that order, nothing missing and nothing
-twice. After a reconnection ask `messages:sync` for what came meanwhile.
+Every change of a conversation has a `rev`. A socket receives changes in the order of `rev`, each exactly once.
+After a reconnection, send `messages:sync` to get the missed changes.
 """
 
 ALWAYS = (ValidationFailed, PayloadTooLarge, RateLimited, Internal, Unavailable)
-"""What any event may be refused for."""
+"""Errors that every event can return."""
 
 
 def events() -> list[ClientEvent]:
-    """The rows, of a server that has no sockets."""
+    """Returns the rows of client events, for a server without sockets."""
     nothing: Any = None
     rooms = Rooms(nothing)
     return rows(rooms, Tokens(()), Expiry(rooms))
@@ -61,7 +61,7 @@ def asyncapi() -> Document:
             "action": "send",
             "channel": {"$ref": "#/channels/chat"},
             "title": server_event.name,
-            "summary": f"To {server_event.to}.",
+            "summary": f"Sent to {server_event.to}.",
             "messages": [_on_channel(key)],
         }
     return {
@@ -78,7 +78,7 @@ def asyncapi() -> Document:
                 "host": "127.0.0.1:3001",
                 "pathname": "/socket.io/",
                 "protocol": "ws",
-                "description": "This server, on `WS_PORT`; behind a balancer that speaks TLS: `wss`.",
+                "description": "This server, on `WS_PORT`. Behind a balancer with TLS, use `wss`.",
                 "security": [{"$ref": "#/components/securitySchemes/token"}],
             }
         },
@@ -98,8 +98,8 @@ def asyncapi() -> Document:
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "As `auth: {token}` or an `Authorization` header, never in the query "
-                    "string. `sub` is the user, `exp` is required.",
+                    "description": "In `auth: {token}` or the `Authorization` header, never in the query "
+                    "string. `sub` is the user's id, and `exp` is required.",
                 }
             },
         },
@@ -107,7 +107,7 @@ def asyncapi() -> Document:
 
 
 def _sent(shapes: Shapes, event: ClientEvent) -> Document:
-    """The message of an event, and that of its acknowledgement."""
+    """Returns the messages of an event and its acknowledgement."""
     kind = event.request
     payload = shapes.keep(kind.__name__, shapes.request(kind))
     data = shapes.answer(event.answers)
@@ -155,7 +155,7 @@ def _sending(event: ClientEvent) -> Document:
         },
     }
     if event.reply:
-        made["description"] += f" Without a callback `{event.reply}` is answered."
+        made["description"] += f" Without a callback, the reply is the event `{event.reply}`."
     return made
 
 

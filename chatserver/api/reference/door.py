@@ -1,4 +1,4 @@
-"""Serves the documents and their pages. Nothing in them is secret, and nothing is loaded from elsewhere."""
+"""Serves the API reference. It has no secrets, and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def add_to(router: web.UrlDispatcher) -> None:
 
 
 def _serve(kind: str, make: Callable[[], str]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    text = cache(make)  # made when somebody asks: it takes a tenth of a second
+    text = cache(make)  # generated at the first request: it takes a tenth of a second
 
     async def serve(_: web.Request) -> web.Response:
         return web.Response(text=text(), content_type=kind, headers=HEADERS)

@@ -1,4 +1,4 @@
-"""Refusals in OpenAPI: a response for each status, shared by the routes that refuse the same."""
+"""Errors in OpenAPI: a response per status, shared by the routes with the same errors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .json_schema import Document, Shapes
 def refusals(
     shapes: Shapes, responses: Document, kinds: Sequence[type[ChatError]], headers: Document
 ) -> Document:
-    """References to responses, by status; what is missing among these is added. `headers`: what each
-    of them has."""
+    """Returns references to the responses of these errors, by status. Responses that are not in `responses`
+    yet are added, with `headers`."""
     by_status: dict[int, list[type[ChatError]]] = {}
     for kind in sorted(set(kinds), key=lambda kind: (kind.status, kind.code)):
         by_status.setdefault(kind.status, []).append(kind)
@@ -39,7 +39,7 @@ def _response(shapes: Shapes, kinds: Sequence[type[ChatError]], headers: Documen
     }
     if RateLimited in kinds:
         made["headers"]["Retry-After"] = {
-            "description": "`details.retryAfter`, in whole seconds.",
+            "description": "`details.retryAfter`, rounded up to whole seconds.",
             "required": True,
             "schema": {"type": "integer", "minimum": 1},
         }

@@ -1,4 +1,4 @@
-"""An example of every shape, put together from its keys."""
+"""Builds an example of every shape from examples of its keys."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ BY_NAME: Mapping[str, Any] = {
     "limit": 50,
     "users": [{"externalUserId": "alice", "name": "Alice"}],
 }
-"""By the key on the wire, by the shape and the key, or for a whole shape."""
+"""Examples by key, by shape and key, or by shape."""
 
 
 def example_of(
@@ -94,7 +94,7 @@ def example_of(
     name: str = "",
     owner: str = "",
 ) -> Any:
-    """A value that conforms to `schema`, which is that of the key `name` of the shape `owner`."""
+    """Returns a value that conforms to `schema`, the schema of the key `name` in the shape `owner`."""
     if ref := schema.get("$ref"):
         owner = ref.rpartition("/")[2]
         return example_of(components[owner], components, "", owner)
@@ -142,7 +142,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 
 
 def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Whether a value may stand here as far as its type and the choices go."""
+    """Returns True if the type and the choices of `schema` allow `value`."""
     types = schema.get("type")
     names = [types] if isinstance(types, str) else types or []
     if names and not any(isinstance(value, _KINDS[type_name]) for type_name in names):

@@ -1,4 +1,4 @@
-"""HTML: whatever is put into a tag is escaped, unless it is a tag."""
+"""Builds HTML. The content of a tag is escaped, unless it is Markup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Content = str | Iterable[str] | None
 
 
 def tag(name: str, *content: Content, **attributes: str) -> Markup:
-    """An element. A name that Python has for itself ends with an underscore: `class_="quiet"`."""
+    """Returns an element. Python's reserved words take an underscore: `class_="quiet"`."""
     pairs = "".join(f' {key.rstrip("_")}="{escape(value)}"' for key, value in attributes.items())
     return Markup(f"<{name}{pairs}>{joined(*content)}</{name}>")
 
@@ -35,7 +35,7 @@ def joined(*content: Content) -> Markup:
 
 
 def prose(text: str) -> Markup:
-    """A text in which `this` is code."""
+    """Returns a text as HTML, with `this` as code."""
     parts = re.split(r"`([^`]+)`", text)
     return joined(*(tag("code", part) if n % 2 else part for n, part in enumerate(parts)))
 
@@ -45,7 +45,7 @@ def code(text: str) -> Markup:
 
 
 def path(text: str) -> Markup:
-    """A path, which may go on in the next line behind each slash."""
+    """Returns a path as code. It may wrap after each slash."""
     parts = re.split(r"(?<=[^/]/)", text)
     return tag(
         "code", *(joined(Markup("<wbr>") if n else None, part) for n, part in enumerate(parts))

@@ -1,4 +1,4 @@
-"""marshmallow's schemas as JSON Schema, by apispec."""
+"""Converts marshmallow schemas to JSON Schema, with apispec."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Document = dict[str, Any]
 
 
 class Shapes:
-    """The schemas of one document. Those that were asked for are its `components`."""
+    """The schemas of one document. `components` has every schema that was requested."""
 
     def __init__(self) -> None:
         plugin = MarshmallowPlugin(schema_name_resolver=lambda schema: _name(schema))
-        # OpenAPI 3.1 is JSON Schema 2020-12; what is made of it here is draft 7 as well.
+        # OpenAPI 3.1 uses JSON Schema 2020-12. The features used here are also valid in draft 7.
         self._spec = APISpec("", "", "3.1.0", plugins=[plugin])
         assert plugin.converter is not None  # noqa: S101
         self._converter = plugin.converter
@@ -40,21 +40,21 @@ class Shapes:
         return dict(sorted(made.items()))
 
     def answer(self, kind: type[Answer]) -> Document:
-        """A reference to the shape of an answer."""
+        """Returns a reference to the schema of a response."""
         made: Document = self._converter.resolve_nested_schema(kind)
         component = self._spec.components.schemas[_name(kind)]
-        # It may get more keys with any version: nothing is said of those.
+        # Later versions may add keys, so the schema does not forbid them.
         component.pop("additionalProperties", None)
         if text := _text(kind):
             component["description"] = text
         return made
 
     def request(self, kind: type[Request], names: Iterable[str] | None = None) -> Document:
-        """A payload, or those of its keys that have these names."""
+        """Returns the schema of a payload, or of only the keys in `names`."""
         made: Document = deepcopy(self._converter.schema2jsonschema(kind()))
         defaults = {field.name: field.default for field in parts(kind.makes)}
         for name, field in kind().fields.items():
-            # None, nothing and an empty text are how it is told apart inside that nothing was given.
+            # None, 0 and an empty text only mark a missing key inside the server. They are no defaults.
             if isinstance(default := defaults.get(name), (str, int)) and default:
                 made["properties"][field.data_key or name]["default"] = default
         if names is not None:
@@ -66,13 +66,13 @@ class Shapes:
         return made | deepcopy(dict(kind.json_schema))
 
     def keep(self, name: str, schema: Document) -> Document:
-        """Make a schema a component; a reference to it."""
+        """Makes a schema a component, and returns a reference to it."""
         if self._more.setdefault(name, schema) != schema:
-            raise ValueError(f"There are two different schemas called {name}.")
+            raise ValueError(f"Two different schemas are called {name}.")
         return {"$ref": f"#/components/schemas/{name}"}
 
     def error(self, kind: type[ChatError]) -> Document:
-        """A reference to the shape that a refusal has on the wire."""
+        """Returns a reference to the schema of an error."""
         schema: Document = {
             "type": "object",
             "description": kind.__doc__,
@@ -90,7 +90,7 @@ class Shapes:
         return self.keep(kind.__name__, schema)
 
     def json(self, schema: Document, example: Any = None) -> Document:
-        """A body of that shape, with an example."""
+        """Returns a body with this schema and an example."""
         shown = self.example(schema) if example is None else example
         return {"application/json": {"schema": schema, "example": shown}}
 
@@ -99,18 +99,18 @@ class Shapes:
 
 
 def _name(schema: Any) -> str:
-    """The name of a component: that of the class, without the ending that tells it from a core class."""
+    """Returns the name of a component: the class's name without the suffix `Schema` or `Response`."""
     kind = schema if isinstance(schema, type) else type(schema)
     return kind.__name__.removesuffix("Schema").removesuffix("Response")
 
 
 def _text(kind: type[Schema]) -> str:
-    """The docstring in one line; nothing for a class that has none of its own."""
+    """Returns the class's own docstring in one line; empty if it has none."""
     return " ".join((kind.__dict__.get("__doc__") or "").split())
 
 
 def _json_schema(_: OpenAPIConverter, field: fields.Field[Any], **__: Any) -> dict[str, Any]:
-    """The JSON Schema of a field's kind, null included where that is allowed."""
+    """Returns the JSON Schema of a field's type, including null if the field allows it."""
     schema = dict(getattr(field, "json_schema", {}))
     if field.allow_none and isinstance(schema.get("type"), str):
         schema["type"] = [schema["type"], "null"]

@@ -28,48 +28,48 @@ from .probes import probes
 from .webhooks import webhook
 
 INFO = """\
-The Master Service proxies the REST API for its users, and tells of them through the internal API. All
-of it is served on `PORT`, which belongs into a private network.
+The Master Service proxies the REST API for its users, and registers them through the internal API. Both are
+served on `PORT`, which belongs in a private network.
 
-Keys that the server does not know are refused in a request; ignore those that you do not know in an
-answer. Ids are opaque. Times are ISO 8601 in UTC with milliseconds. Every refusal has one shape, and
-someone who is not a participant gets `NOT_FOUND` for a conversation and everything in it.
+The server refuses unknown keys in requests. Ignore unknown keys in responses. Ids are opaque. Times are
+ISO 8601 in UTC with milliseconds. All errors have the same shape. A user who is not a participant gets
+`NOT_FOUND` for a conversation and everything in it.
 
-Every request below `/api` may have an `X-Request-Id`, and every answer has one: by it the request is found in the
-log, and in the traces.
+Every request below `/api` may have an `X-Request-Id`, and every response has one. With it you find the request
+in the log and in the traces.
 """
 
 ANYWHERE = (Unauthenticated, ValidationFailed, PayloadTooLarge, Internal, Unavailable)
 FOR_USERS = (*ANYWHERE, TokenExpired, Forbidden, RateLimited)
-"""What any route may refuse a user: a token that is none, a user who is blocked, a rate too high."""
+"""Errors that every route for users can return: an invalid token, a blocked user, a rate limit."""
 
 TAGS = {
-    "conversations": "Conversations and who participates in them.",
+    "conversations": "Conversations and their participants.",
     "messages": "Messages and reactions.",
-    "receipts": "What was read, and by whom.",
-    "presence": "Who is online.",
-    "internal": "For the Master Service itself: its users, and the operator's desk of the webhooks.",
-    "webhooks": "What the server tells the Master Service.",
-    "operation": "For balancers and Prometheus. Only `/health` is on `WS_PORT`, too.",
+    "receipts": "Read marks and unread counts.",
+    "presence": "Users who are online.",
+    "internal": "For the Master Service itself: its users, and the administration of webhooks.",
+    "webhooks": "Events that the server posts to the Master Service.",
+    "operation": "For load balancers and Prometheus. Only `/health` is also on `WS_PORT`.",
 }
 SECURITY: Document = {
     "token": {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "A JWT that the Master Service has signed: `sub` is the user, `exp` is required.",
+        "description": "A JWT signed by the Master Service. `sub` is the user's id, and `exp` is required.",
     },
     "secret": {
         "type": "apiKey",
         "in": "header",
         "name": "X-Internal-Secret",
-        "description": "What only the Master Service and this server know: `INTERNAL_API_SECRET`.",
+        "description": "`INTERNAL_API_SECRET`, which only the Master Service and this server know.",
     },
     "user": {
         "type": "apiKey",
         "in": "header",
         "name": "X-User-Id",
-        "description": "Beside the secret: the user for whom the Master Service acts, without rate limits.",
+        "description": "With the secret: the user for whom the Master Service acts, without rate limits.",
     },
 }
 
@@ -77,14 +77,14 @@ REQUEST: Document = {
     "name": REQUEST_ID,
     "in": "header",
     "required": False,
-    "description": "What the caller calls this request: at most 128 letters, digits and `. _ : + / = ~ -`. "
-    "Another one is made in place of what is not.",
-    # No pattern: what does not match is replaced, and not refused.
+    "description": "The caller's id for this request: at most 128 letters, digits and `. _ : + / = ~ -`. "
+    "Any other value is replaced by a generated id.",
+    # No pattern, because a value that does not match is replaced, not refused.
     "schema": {"type": "string"},
     "example": "checkout-7f3a",
 }
 ANSWERED: Document = {
-    "description": "As the caller has called the request; else what it is called here.",
+    "description": "The caller's id for the request, or a generated one.",
     "required": True,
     "schema": {"type": "string", "pattern": "^[\\w.:+/=~-]{1,128}$"},
 }
@@ -128,7 +128,7 @@ def openapi() -> Document:
 
 
 def _operation(shapes: Shapes, row: Route, *, for_users: bool) -> Document:
-    """An operation without its refusals. `for_users`: a route of the REST API, not of the internal API."""
+    """Returns an operation without its errors. `for_users`: True for REST, False for the internal API."""
     noun = row.handler.__module__.rpartition(".")[2]
     tag = noun if for_users else "internal"
     made: Document = {
@@ -149,15 +149,15 @@ def _operation(shapes: Shapes, row: Route, *, for_users: bool) -> Document:
 
 
 def rate(limit: Rate) -> Document:
-    """A limit in words, and for programs."""
+    """Returns a rate limit in words and as data."""
     return {
-        "description": f"At most {limit.count} in {limit.per:g} s, {limit.burst} at once.",
+        "description": f"At most {limit.count} in {limit.per:g} s, with bursts of {limit.burst}.",
         "x-rate-limit": {"count": limit.count, "perSeconds": limit.per, "atOnce": limit.burst},
     }
 
 
 def _split(row: Route) -> tuple[list[str], list[str]]:
-    """The keys of a payload that are in the body, and those in the path or the query."""
+    """Returns the keys of a payload that are in the body, and the keys in the path or the query."""
     keys = [field.data_key or "" for field in row.request().fields.values()]
     in_path = re.findall(r"\{(\w+)\}", row.path)
     rest = [key for key in keys if key not in in_path]
@@ -193,7 +193,7 @@ def _body(shapes: Shapes, kind: type[Request], names: list[str], max_body: int) 
 
 
 def _successes(shapes: Shapes, row: Route) -> Document:
-    meanings = {"200": row.known, "201": "It is new."} if row.known else {"200": "Done."}
+    meanings = {"200": row.known, "201": "Created."} if row.known else {"200": "Done."}
     if row.answers is None:
         return {"204": {"description": "Done.", "headers": FOLLOWING}}
     content = shapes.json(shapes.answer(row.answers))

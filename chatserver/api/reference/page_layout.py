@@ -1,4 +1,4 @@
-"""What the pages have in common: head, links, contents, groups of sections."""
+"""The layout of the pages: head, links, contents, groups of sections."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from .html import Markup, joined, tag
 from .json_schema import Document
 
 Group = tuple[str, str, Sequence[tuple[str, str]]]
-"""A heading, what it is about, and its sections: anchor and name."""
-SHAPES: Group = ("shapes", "What payloads and answers are made of.", ())
+"""A heading, its description, and its sections: anchor and name."""
+SHAPES: Group = ("shapes", "The schemas of payloads and responses.", ())
 
 
 def section(anchor: str, title: str, *content: str | Iterable[str] | None) -> Markup:
@@ -64,7 +64,7 @@ def page(
         ),
         tag(
             "body",
-            tag("a", "To the text", href="#text", class_="skip"),
+            tag("a", "Skip to content", href="#text", class_="skip"),
             tag("header", tag("b", name), tag("nav", links, **{"aria-label": "Pages"})),
             tag("nav", _navigation(groups), id="contents", **{"aria-label": "Contents"}),
             tag(

@@ -1,4 +1,4 @@
-"""Two pages for people, of the two documents: no script, no font and no picture from anywhere."""
+"""The two documents as HTML pages, without scripts, fonts or images."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def events_page(document: Document) -> str:
     groups: list[Group] = [
         (
             "client to server",
-            "What a client sends, and how it is acknowledged.",
+            "Events that a client sends, and their acknowledgements.",
             [(key, operation["title"]) for key, operation in sent],
         ),
         (
             "server to client",
-            "What sockets hear.",
+            "Events that sockets receive.",
             [(key, operation["title"]) for key, operation in received],
         ),
     ]
@@ -66,12 +66,12 @@ def events_page(document: Document) -> str:
     return page("Events", document, intro, [*groups, SHAPES], body)
 
 
-# --- what is on them ----------------------------------------------------------------------------
+# --- sections -----------------------------------------------------------------------------------
 
 
 def _operation(method: str, path: str, operation: Document, components: Document) -> Markup:
     """An endpoint, or a webhook."""
-    # What all of them have in common is a reference: the page says it once, at its beginning.
+    # Parameters that all operations share are references. The introduction of the page describes them.
     parameters = [each for each in operation.get("parameters", ()) if "$ref" not in each]
     schema = {
         "properties": {
@@ -87,7 +87,7 @@ def _operation(method: str, path: str, operation: Document, components: Document
         tag("p", prose(_who(operation["security"]) + operation.get("description", ""))),
         [tag("h4", "Parameters"), keys(schema)] if parameters else None,
         _body(body, components) if body else None,
-        tag("h4", "Answers"),
+        tag("h4", "Responses"),
         (
             _response(status, answer, components)
             for status, answer in operation["responses"].items()

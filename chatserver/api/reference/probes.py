@@ -7,14 +7,14 @@ from ..responses.response import Answer
 from .json_schema import Document, Shapes
 
 METRICS = """\
-# HELP chat_users Users who have a socket here.
+# HELP chat_users Users connected to this node.
 # TYPE chat_users gauge
 chat_users 2.0
 """
 
 
 def probes(shapes: Shapes) -> Document:
-    """By path."""
+    """Returns the operations of the probes, by path."""
     return {probe.path: {"get": _operation(shapes, probe)} for probe in PROBES}
 
 
@@ -23,7 +23,7 @@ def _operation(shapes: Shapes, probe: Probe) -> Document:
         "tags": ["operation"],
         "operationId": f"operation_{probe.handler.__name__}",
         "summary": probe.handler.__doc__,
-        # It is for the network to keep strangers away: balancers and Prometheus have no secret of ours.
+        # Load balancers and Prometheus have no secret of ours: the network must keep outsiders away.
         "security": [],
         "responses": {
             str(status): {"description": text, "content": _content(shapes, kind)}

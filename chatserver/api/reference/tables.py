@@ -1,4 +1,4 @@
-"""JSON Schema in words: a table of keys, and what may stand in each."""
+"""JSON Schema in words: a table of keys and their types."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _OPTIONAL = joined(" ", tag("small", "optional"))
 
 def example(value: Any) -> Markup:
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    # It scrolls sideways where it is too wide: the keyboard has to get there too.
+    # A wide example scrolls sideways, so the keyboard must be able to focus it.
     return tag("pre", tag("code", text), tabindex="0")
 
 
 def keys(schema: Schema) -> Markup:
-    """The keys of an object, one a row; of anything else, what it is."""
+    """Returns a table with a row per key of an object. For any other schema, returns its type."""
     if not schema.get("properties"):
         return tag("p", kind(schema))
     required = schema.get("required", ())
@@ -40,7 +40,7 @@ def keys(schema: Schema) -> Markup:
 
 
 def kind(schema: Schema) -> Markup:
-    """What may stand somewhere, in a few words."""
+    """Returns the type of a schema, in a few words."""
     if ref := schema.get("$ref"):
         name = ref.rpartition("/")[2]
         return tag("a", name, href=f"#shape-{name}")

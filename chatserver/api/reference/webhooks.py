@@ -35,28 +35,28 @@ def webhook(shapes: Shapes, kind: str) -> Document:
     return {
         "tags": ["webhooks"],
         "operationId": f"webhooks_{kind.replace('.', '_')}",
-        "summary": f"`{kind}` has happened.",
-        "description": "Posted to each endpoint that wants it: at least once, in the order of its "
-        "conversation or user. Skip an `id` that you have had.",
+        "summary": f"The event `{kind}`.",
+        "description": "Posted to each endpoint that subscribes to it: at least once, and in order per "
+        "conversation or user. Skip an `id` that you have already received.",
         "security": [],
         "parameters": [
             _header("X-Webhook-Id", "The id of the event, the same on every retry."),
             _header("X-Webhook-Event", "The type of the event."),
             _header(
                 "X-Webhook-Signature",
-                "`t=<unix seconds>,v1=<hex>`: the HMAC-SHA256 of `<t>.<body>` with WEBHOOK_SECRET; one "
-                "`v1` for each secret while it is rotated.",
+                "`t=<unix seconds>,v1=<hex>`: the HMAC-SHA256 of `<t>.<body>` with WEBHOOK_SECRET. While "
+                "the secret is rotated, there is one `v1` per secret.",
             ),
         ],
         "requestBody": {"required": True, "content": shapes.json(event, example)},
         "responses": {
-            "2XX": {"description": "Delivered, if it comes within 10 s. The body is not read."},
-            "410": {"description": "Nothing more of this is wanted: given up at once."},
-            "429": {"description": "Sent again after `Retry-After`."},
-            "503": {"description": "Sent again after `Retry-After`."},
+            "2XX": {"description": "Delivered, if it arrives within 10 s. The body is not read."},
+            "410": {"description": "The event becomes a dead letter immediately."},
+            "429": {"description": "Retried after `Retry-After`."},
+            "503": {"description": "Retried after `Retry-After`."},
             "default": {
-                "description": "Sent again after about 1 s, 2 s, 4 s …, 1 h at most, for 24 h. Redirects "
-                "are not followed."
+                "description": "Retried after about 1 s, 2 s, 4 s …, at most 1 h, for 24 h. Redirects are "
+                "not followed."
             },
         },
     }

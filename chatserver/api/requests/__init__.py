@@ -1,4 +1,4 @@
-"""What callers may ask: every payload of every door, parsed once into a frozen type.
+"""The payloads of all requests and client events. Each is parsed once into a frozen type.
 
-A type's schema refuses unknown keys and wrong types by name; below the doors nothing is checked again.
+A schema refuses unknown keys and wrong types, and names them. Below the doors nothing is checked again.
 """

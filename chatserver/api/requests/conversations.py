@@ -1,4 +1,4 @@
-"""What is asked of conversations and their participants."""
+"""Requests about conversations and their participants."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class EditConversation(Request):
     def make(self, data: dict[str, Any], **_: Any) -> Any:
         conversation_id = data.pop("conversation_id")
         if not data:
-            raise ValidationError("Give name, avatarUrl or metadata.", "name")
+            raise ValidationError("Give at least one of name, avatarUrl and metadata.", "name")
         return ConversationEdit(conversation_id, data)
 
 

@@ -1,7 +1,7 @@
-"""The kinds of fields that payloads are made of.
+"""The types of fields in payloads.
 
-What JSON Schema can express of a kind stands in its `json_schema`, beside the check: the documents of the API are
-made of it.
+`json_schema` of a type describes its check, as far as JSON Schema can. The API reference is generated from
+it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_PAGE = 200
 
 
 class Text(fields.String):
-    """A string that is valid Unicode: a lone surrogate cannot be sent to anybody as UTF-8."""
+    """A string of valid Unicode. A lone surrogate is refused, because UTF-8 cannot encode it."""
 
     json_schema: ClassVar[Mapping[str, Any]] = {}
 
@@ -38,7 +38,7 @@ class Text(fields.String):
             try:
                 value.encode()
             except UnicodeEncodeError:
-                raise ValidationError("Not valid Unicode: a lone surrogate.") from None
+                raise ValidationError("Must be valid Unicode, without lone surrogates.") from None
         return value
 
 
@@ -56,7 +56,7 @@ class Id(Text):
         if not 0 < len(text) <= MAX_ID:
             raise ValidationError(f"Must have 1 to {MAX_ID} characters.")
         if not text.isprintable():
-            raise ValidationError("Has characters that cannot be printed.")
+            raise ValidationError("Must have printable characters only.")
         return text
 
 
@@ -87,7 +87,9 @@ class Metadata(fields.Field[Mapping[str, Any]]):
         try:
             size = len(json_codec.encode(value))
         except TypeError:
-            raise ValidationError("Has a lone surrogate, or a number beyond 64 bits.") from None
+            raise ValidationError(
+                "Must not have lone surrogates, or numbers beyond 64 bits."
+            ) from None
         if size > MAX_METADATA_BYTES:
             raise ValidationError(f"Must be at most {MAX_METADATA_BYTES} bytes of JSON.")
         return value
@@ -115,14 +117,14 @@ class Emoji(Text):
 
 
 class ListField(fields.List[Any]):
-    """A list, as a tuple: what comes out of a schema does not change any more."""
+    """A list, parsed into a tuple, so that payloads are immutable."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         return tuple(super()._deserialize(value, attr, data, **kwargs))
 
 
 class WebUrl(fields.Url):
-    """An absolute URL of one of the schemes."""
+    """An absolute URL with one of `schemes`."""
 
     def __init__(self, schemes: set[str], **kwargs: Any) -> None:
         length = validate.Length(max=MAX_URL)
@@ -143,9 +145,9 @@ def name_field() -> Text:
 
 
 def one_at_least(*keys: str) -> dict[str, Any]:
-    """What JSON Schema can say of a payload in which one of these is given, or more.
+    """Returns the JSON Schema rule that at least one of `keys` is present.
 
-    Not as `anyOf`: who writes clients by it takes that for a choice of types, and leaves the keys out.
+    Not as `anyOf`: code generators take that for a choice of types, and leave the keys out.
     """
     *others, last = keys
     none = {"not": {"anyOf": [{"required": [key]} for key in others]}}

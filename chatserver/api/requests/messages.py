@@ -1,4 +1,4 @@
-"""What is asked of messages, reactions and read marks."""
+"""Requests about messages, reactions and read marks."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class SendMessage(Request):
     conversation_id = Id(required=True)
     content = Text(
         metadata={
-            "description": "At most MESSAGE_MAX_CHARS characters (10,000), and not blank unless there "
-            "is an attachment."
+            "description": "At most MESSAGE_MAX_CHARS characters (default: 10,000). Not blank, unless the "
+            "message has an attachment."
         }
     )
     attachments = ListField(
@@ -73,7 +73,8 @@ class EditMessage(Request):
     makes = MessageEdit
     message_id = Id(required=True)
     content = Text(
-        required=True, metadata={"description": "At most MESSAGE_MAX_CHARS characters (10,000)."}
+        required=True,
+        metadata={"description": "At most MESSAGE_MAX_CHARS characters (default: 10,000)."},
     )
 
 
@@ -110,7 +111,7 @@ class SyncMessages(Request):
         given = [key for key in ("lastMessageId", "afterSeq", "afterRev") if key in original]
         if len(given) != 1:
             raise ValidationError(
-                "Give one of lastMessageId, afterSeq and afterRev.",
+                "Give exactly one of lastMessageId, afterSeq and afterRev.",
                 given[1] if given else "lastMessageId",
             )
 
@@ -120,7 +121,9 @@ class ListMessages(Request):
     conversation_id = Id(required=True)
     limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
     before = Id(metadata={"description": "The id of a message, or its `seq`."})
-    after = Id(metadata={"description": "The id of a message, or its `seq`; not with `before`."})
+    after = Id(
+        metadata={"description": "The id of a message, or its `seq`. Not together with `before`."}
+    )
 
     @validates_schema
     def one_direction(self, data: dict[str, Any], **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""A payload of a caller, parsed once into a frozen value."""
+"""Parses a caller's payload, once, into a frozen value."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...errors import ValidationFailed
 
 
 class Request(Schema):
-    """A schema that makes a frozen type. Keys are camelCase on the wire, snake_case inside."""
+    """The schema of a payload, which becomes `makes`. Keys are camelCase on the wire, snake_case inside."""
 
     makes: ClassVar[type]
     recurs: ClassVar[bool] = False
-    """Whether callers send the very same payload again and again: what it stands for may be kept."""
+    """True if clients send identical payloads again and again, so that the parsed value may be cached."""
     json_schema: ClassVar[Mapping[str, Any]] = {}
-    """What JSON Schema can say of rules between the fields."""
+    """Rules between the fields, as JSON Schema."""
 
     class Meta:
         unknown = RAISE
@@ -42,9 +42,9 @@ def _schema(kind: type[Request]) -> Request:
 
 
 def parse(kind: type[Request], data: Any) -> Any:
-    """The frozen value that `data` (decoded JSON) stands for.
+    """Returns the frozen value of `data` (decoded JSON).
 
-    Raises ValidationFailed; its details map each wrong field to its reasons.
+    Raises ValidationFailed. Its details map each invalid field to the reasons.
     """
     try:
         return _schema(kind).load(data)
@@ -64,11 +64,11 @@ def _flat(messages: Mapping[Any, Any], path: str = "") -> dict[str, list[str]]:
 
 
 def ids_of(request: Any) -> dict[str, str]:
-    """For the log: which conversation or message a request is about."""
+    """Returns the ids of the request's conversation and message, for the log."""
     ids = {name: getattr(request, name, None) for name in ("conversation_id", "message_id")}
     return {name: value for name, value in ids.items() if value is not None}
 
 
 def printable(text: str) -> str:
-    """A caller's own key comes back in the answer: whatever it is, the answer must be sendable."""
+    """Makes a caller's text safe to send back: at most 100 characters, and valid UTF-8."""
     return text[:100].encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""What is asked of users, of presence, and of the connection itself."""
+"""Requests about users, presence, and the connection itself."""
 
 from __future__ import annotations
 
@@ -28,14 +28,12 @@ class SyncUser(Request):
 
 @dataclass(frozen=True, slots=True)
 class UserBatch:
-    """`users` is unparsed: a bad row must not stop the rest."""
+    """`users` is not parsed yet, because an invalid row must not stop the others."""
 
     users: tuple[Any, ...]
 
 
 class SyncUsers(Request):
-    """The rows are parsed one by one: a bad one does not stop the rest."""
-
     makes = UserBatch
     users = ListField(
         fields.Raw(

@@ -1,4 +1,4 @@
-"""What an operator asks of the webhooks."""
+"""Requests of operators about webhooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .parse import Request
 
 
 class Moment(Text):
-    """A time as everywhere on the wire; another zone than UTC is converted."""
+    """A time in ISO 8601 with a time zone. It is converted to UTC."""
 
     json_schema: ClassVar[Mapping[str, Any]] = {"format": "date-time"}
 
@@ -46,12 +46,14 @@ class EndpointName(Text):
     json_schema: ClassVar[Mapping[str, Any]] = {"pattern": "^[a-z0-9-]{1,32}$"}
 
     def __init__(self, **kwargs: Any) -> None:
-        check = validate.Regexp(r"[a-z0-9-]{1,32}\Z", error="Has 1 to 32 of a-z, 0-9 and -.")
+        check = validate.Regexp(
+            r"[a-z0-9-]{1,32}\Z", error="Must be 1 to 32 characters of a-z, 0-9 and -."
+        )
         super().__init__(validate=check, **kwargs)
 
 
 class EventType(Text):
-    """One of the eleven."""
+    """One of the eleven types of events."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -87,11 +89,15 @@ class Replay(Request):
     def selects(self, data: Mapping[str, Any], **_: Any) -> None:
         by_rule = [key for key in ("since", "until", "type", "conversation_id") if key in data]
         if "ids" in data and by_rule:
-            raise ValidationError("Give ids or a rule, not both.", "ids")
+            raise ValidationError(
+                "Give either ids, or since, until, type or conversationId, not both.", "ids"
+            )
         if "until" in data and "since" not in data:
-            raise ValidationError("Give since, too.", "until")
+            raise ValidationError("Needs since.", "until")
         if not (by_rule or "ids" in data or data.get("dead")):
-            raise ValidationError("Give ids, since, type, conversationId or dead.", "ids")
+            raise ValidationError(
+                "Give at least one of ids, since, type, conversationId and dead.", "ids"
+            )
 
 
 class OfEndpoint(Request):

@@ -1,5 +1,5 @@
-"""What callers are told: the shape of every answer, event and webhook, written down once.
+"""The shapes of all responses, server events and webhooks, declared once.
 
-Nothing is checked by these schemas while the server runs. The documents of the API are made of them,
-and the tests compare with them whatever a server of theirs says.
+The API reference is generated from these schemas. Tests compare everything that a server sends with them;
+a running server does not validate its output.
 """

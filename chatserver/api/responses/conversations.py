@@ -34,14 +34,14 @@ class Conversation(Answer):
 
 
 class OwnConversation(Conversation):
-    """A conversation in one's own list."""
+    """A conversation in the user's own list."""
 
     called = "the conversation"
     unread_count = number()
 
 
 class ConversationPage(Answer):
-    """The most recently active first; `nextCursor` is null on the last page."""
+    """Most recently active first. `nextCursor` is null on the last page."""
 
     items = each(OwnConversation)
     next_cursor = Id(allow_none=True)

@@ -1,4 +1,4 @@
-"""What balancers and orchestrators are told."""
+"""The responses of /health and /ready."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Alive(Answer):
 
 
 class Ready(Answer):
-    """A relay that runs by itself has `relay` in place of `sockets`."""
+    """A standalone relay has `relay` instead of `sockets`."""
 
     status = one_of("ready")
     mongo = one_of("ok")
@@ -18,8 +18,8 @@ class Ready(Answer):
 
 
 class NotReady(Answer):
-    """`sockets`: whether the port for clients listens. While it drains only the `status` is told, and
-    nothing of the sockets while the database does not answer."""
+    """`sockets`: the state of the port for clients. A node that drains sends only `status`. `sockets` is
+    missing while the database does not respond."""
 
     sometimes = frozenset({"mongo", "sockets"})
     status = one_of("unavailable", "draining")

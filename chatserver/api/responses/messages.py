@@ -18,7 +18,7 @@ class ReactionCount(Answer):
 
 
 class MessageResponse(Answer):
-    """A message. A deleted one keeps its place: `isDeleted`, and no content."""
+    """A message. A deleted message keeps its `seq`; it has `isDeleted` and no content."""
 
     called = "the message"
     id = Id()
@@ -41,14 +41,14 @@ class MessageResponse(Answer):
 
 
 class MessagePageResponse(Answer):
-    """A page of history, ascending."""
+    """A page of history, oldest message first."""
 
     items = each(MessageResponse)
     has_more = fields.Boolean()
 
 
 class SyncedResponse(Answer):
-    """What is new or has changed, ascending; `lastSeq` and `lastRev` are those of the conversation."""
+    """New and changed messages, in ascending order. `lastSeq` and `lastRev` are those of the conversation."""
 
     conversation_id = Id()
     messages = each(MessageResponse)
@@ -65,7 +65,7 @@ class Deletion(Answer):
 
 
 class Reacted(Answer):
-    """`totalCount`: how many people have given this emoji by now."""
+    """`totalCount`: the number of users who have now reacted with this emoji."""
 
     message_id = Id()
     conversation_id = Id()
@@ -86,7 +86,7 @@ class MessageRead(Answer):
 
 
 class ConversationRead(Answer):
-    """`count`: how many messages became read; `upToMessageId` is null where nothing was said yet."""
+    """`count`: the number of messages that became read. `upToMessageId` is null if there are no messages."""
 
     conversation_id = Id()
     user_id = Id()
@@ -101,7 +101,7 @@ class Reader(Answer):
 
 
 class Readers(Answer):
-    """The first reader first."""
+    """The earliest reader first."""
 
     items = each(Reader)
 
@@ -111,7 +111,7 @@ class UnreadCount(Answer):
     count = number()
 
 
-# --- what sockets hear of changes ---------------------------------------------------------------
+# --- events to sockets --------------------------------------------------------------------------
 
 
 class MessageUpdated(Answer):

@@ -1,4 +1,4 @@
-"""A shape of what callers are told, and the kinds of fields that only answers have."""
+"""The base class of all responses, and the types of fields that only responses have."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from ..requests.fields import Id, Integer, Text
 from ..requests.parse import camel
 
 LARGEST = 2**53 - 1
-"""The largest whole number that every reader of JSON gets exactly."""
+"""The largest integer that every JSON parser reads exactly."""
 
 
 class Answer(Schema):
-    """Every key is always there, but those in `sometimes`. Keys are camelCase on the wire. More keys
-    may come with a later version: who reads an answer ignores what it does not know.
+    """The shape of a response. Every key is always present, except those in `sometimes`. Keys are camelCase
+    on the wire. Later versions may add keys, so readers ignore unknown keys.
 
-    A class that would share its name with one of the core ends in `Response`. The documents of the API
-    name it without that ending."""
+    A class that would share its name with a class of the core has the suffix `Response`, which the API
+    reference leaves out.
+    """
 
     called: ClassVar[str] = ""
-    """What the tables say instead of all the keys."""
+    """Text that the tables of docs/protocol.md have instead of the keys."""
     sometimes: ClassVar[frozenset[str]] = frozenset()
 
     class Meta:

@@ -21,7 +21,7 @@ class User(Answer):
 
 
 class Error(Answer):
-    """The one error shape."""
+    """The shape of every error."""
 
     sometimes = frozenset({"details"})
     code = Text()
@@ -31,7 +31,7 @@ class Error(Answer):
 
 
 class FailedRow(Answer):
-    """`index`: of the row in the request, from 0."""
+    """`index`: the position of the row in the request, from 0."""
 
     index = number()
     error = fields.Nested(Error)
@@ -61,11 +61,11 @@ class FreshUntil(Answer):
     expires_at = Time()
 
 
-# --- what sockets hear --------------------------------------------------------------------------
+# --- events to sockets --------------------------------------------------------------------------
 
 
 class Connected(Answer):
-    """`rooms`: the ids of the conversations that it hears."""
+    """`rooms`: the ids of the conversations whose events the socket receives."""
 
     user_id = Id()
     socket_id = Id()
@@ -74,7 +74,7 @@ class Connected(Answer):
 
 
 class FailedResponse(Error):
-    """The error shape; `event` names the event that failed, where it was one."""
+    """The shape of every error. `event`: the name of the event that failed, if an event failed."""
 
     sometimes = frozenset({"details", "event"})
     event = Text()

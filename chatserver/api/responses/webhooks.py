@@ -1,4 +1,4 @@
-"""What webhooks say, and what the admin API of the outbox answers."""
+"""The payloads of webhooks, and the responses of the outbox's admin API."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ DATA: Mapping[str, type[Answer]] = {
 
 
 class FailingLane(Answer):
-    """A conversation or user whose next event could not be delivered yet."""
+    """A conversation or user whose next event has failed so far."""
 
     key = Id()
     event_id = Id()
@@ -71,8 +71,8 @@ class FailingLane(Answer):
 
 
 class EndpointStatus(Answer):
-    """`lag`: seconds since the oldest event that waits. An endpoint that is configured no more has no
-    `url` and `types`."""
+    """`lag`: the age of the oldest waiting event, in seconds. `url` and `types` are null if the endpoint is
+    no longer configured."""
 
     name = EndpointName()
     configured = fields.Boolean()
@@ -87,7 +87,7 @@ class EndpointStatus(Answer):
 
 
 class RelayResponse(Answer):
-    """`until`: how long its lease lasts."""
+    """`until`: the time at which its lease ends."""
 
     id = Id()
     partitions = number()
@@ -95,7 +95,7 @@ class RelayResponse(Answer):
 
 
 class WebhookStatus(Answer):
-    """`countedUpTo`: where counting ends; a count that has reached it may be more."""
+    """`countedUpTo`: the number at which counting stops. A count that has reached it may be higher."""
 
     endpoints = each(EndpointStatus)
     counted_up_to = number()
@@ -103,7 +103,7 @@ class WebhookStatus(Answer):
 
 
 class DeadLetter(Answer):
-    """An event that was given up; `userId` stands in place of `conversationId` for presence."""
+    """An event that was given up. A presence event has `userId` instead of `conversationId`."""
 
     sometimes = frozenset({"conversation_id", "user_id"})
     id = Id()
@@ -118,14 +118,15 @@ class DeadLetter(Answer):
 
 
 class DeadLetterPage(Answer):
-    """The newest first; `nextCursor` is null on the last page."""
+    """Newest first. `nextCursor` is null on the last page."""
 
     items = each(DeadLetter)
     next_cursor = Id(allow_none=True)
 
 
 class ReplayedResponse(Answer):
-    """`gone`: dead letters whose event is not kept any more. With a `nextCursor`, ask again with it."""
+    """`gone`: dead letters whose event is no longer stored. Unless `nextCursor` is null, repeat the request
+    with it."""
 
     replayed = number()
     gone = number()
@@ -133,7 +134,7 @@ class ReplayedResponse(Answer):
 
 
 class Dropped(Answer):
-    """With `more`, ask again for the rest."""
+    """If `more` is true, repeat the request for the rest."""
 
     dropped = number()
     more = fields.Boolean()

@@ -1,1 +1,1 @@
-"""The door for the Master Service, which proxies its users' requests: REST."""
+"""The REST door. The Master Service proxies its users' requests to it."""

@@ -37,22 +37,22 @@ def _created(created: Created) -> Reply:
 
 
 async def create(chat: Chat, user_id: str, new: NewConversation) -> Any:
-    """Create a conversation. A direct one that exists already is returned instead."""
+    """Create a conversation. An existing direct conversation is returned instead."""
     return _created(await chat.conversations.create(user_id, new))
 
 
 async def direct(chat: Chat, user_id: str, others: OtherUsers) -> Any:
-    """Get the one direct conversation with a user; it is created when there is none yet."""
+    """Get the direct conversation with a user. It is created if there is none."""
     return _created(await chat.conversations.direct(user_id, others.user_ids))
 
 
 async def private(chat: Chat, user_id: str, others: OtherUsers) -> Any:
-    """Get the one group of exactly these people and oneself; it is created when there is none yet."""
+    """Get the group of the caller and exactly these users. It is created if there is none."""
     return _created(await chat.conversations.private(user_id, others.user_ids))
 
 
 async def own(chat: Chat, user_id: str, asked: PageOfConversations) -> Any:
-    """List one's own conversations, the most recently active first."""
+    """List the caller's conversations, most recently active first."""
     items, cursor = await chat.conversations.own(user_id, asked)
     return {"items": items, "nextCursor": cursor}
 
@@ -63,28 +63,28 @@ async def get(chat: Chat, user_id: str, asked: OneConversation) -> Any:
 
 
 async def edit(chat: Chat, user_id: str, edit: ConversationEdit) -> Any:
-    """Change the name, the avatar or the metadata of a conversation (admins)."""
+    """Change the name, avatar or metadata of a conversation. Admins only."""
     return await chat.conversations.edit(user_id, edit)
 
 
 async def delete(chat: Chat, user_id: str, asked: OneConversation) -> Any:
-    """End a conversation for all (its owner)."""
+    """Delete a conversation for all participants. Owner only."""
     await chat.conversations.delete(user_id, asked.conversation_id)
     return Reply(204)
 
 
 async def add(chat: Chat, user_id: str, new: NewParticipants) -> Any:
-    """Add people to a conversation (admins; as an admin: its owner). Who participates already stays as is."""
+    """Add participants. Admins only; to add an admin, owner only. Existing participants keep their role."""
     return await chat.participants.add(user_id, new)
 
 
 async def change_role(chat: Chat, user_id: str, change: RoleChange) -> Any:
-    """Give a participant another role (the owner). Making someone the owner makes oneself an admin."""
+    """Change a participant's role. Owner only. Making another user the owner makes the caller an admin."""
     return await chat.participants.change_role(user_id, change)
 
 
 async def remove(chat: Chat, user_id: str, asked: OneParticipant) -> Any:
-    """Remove a participant (admins), or leave."""
+    """Remove a participant (admins only), or leave the conversation."""
     await chat.participants.remove(user_id, asked.conversation_id, asked.user_id)
     return Reply(204)
 
@@ -101,7 +101,7 @@ ROUTES = [
         create,
         answers.Conversation,
         Rate(10),
-        known="It is a direct one that exists.",
+        known="The direct conversation already exists.",
         refuses=(Conflict,),
     ),
     Route(
@@ -111,7 +111,7 @@ ROUTES = [
         direct,
         answers.Conversation,
         Rate(10),
-        known="It exists.",
+        known="It already exists.",
         refuses=(Conflict,),
     ),
     Route(
@@ -121,7 +121,7 @@ ROUTES = [
         private,
         answers.Conversation,
         Rate(10),
-        known="It exists.",
+        known="It already exists.",
         refuses=(Conflict,),
     ),
     Route("GET", _ALL, ListConversations, own, answers.ConversationPage),

@@ -1,4 +1,4 @@
-"""Who asks, what for, the answer: every REST request goes through here."""
+"""Authenticates the caller of every REST request, checks the rate limit, parses, and calls the handler."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..route import Route
 from . import conversations, messages, presence, receipts
 
 ROUTES: Sequence[Route] = [
-    # Before the routes of one conversation: "direct" and "private" are no ids.
+    # The order of routes matters: /direct and /private come before those with an id in that place.
     *conversations.ROUTES,
     *messages.ROUTES,
     *receipts.ROUTES,
@@ -68,7 +68,8 @@ class RestDoor:
         return handle
 
     async def _caller(self, request: web.Request) -> str:
-        """The user who asks: by token, or named by the Master Service, which may act for anyone."""
+        """Returns the id of the calling user, from the token, or from X-User-Id if the Master Service calls:
+        it may act for any user."""
         if (secret := request.headers.get(HEADER_SECRET)) is not None:
             if not same_secret(secret, self._internal_secrets):
                 raise Unauthenticated()

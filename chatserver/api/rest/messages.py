@@ -23,13 +23,13 @@ from ..route import Route
 
 
 async def send(chat: Chat, user_id: str, new: NewMessage) -> Any:
-    """Send a message. Repeated with its `clientMessageId` it is the same message, announced once."""
+    """Send a message. A repeat with the same `clientMessageId` returns the same message, announced once."""
     outcome = await chat.messages.send(user_id, new)
     return Reply(201 if outcome.entry else 200, outcome.message.json)
 
 
 async def page(chat: Chat, user_id: str, asked: PageOfMessages) -> Any:
-    """Read a page of the history, ascending: the newest, or that before or after a message or a `seq`."""
+    """Read a page of history in ascending order: the newest, or before or after a message or a `seq`."""
     page = await chat.messages.page(user_id, asked)
     return {"items": [message.wire() for message in page.messages], "hasMore": page.has_more}
 
@@ -40,22 +40,22 @@ async def get(chat: Chat, user_id: str, asked: OneMessage) -> Any:
 
 
 async def edit(chat: Chat, user_id: str, edit: MessageEdit) -> Any:
-    """Change the text of one's own message."""
+    """Edit the text of a message. Sender only."""
     return (await chat.messages.edit(user_id, edit)).json
 
 
 async def delete(chat: Chat, user_id: str, deletion: MessageDeletion) -> Any:
-    """Delete a message for everyone (its sender, or an admin), or hide it from oneself."""
+    """Delete a message for everyone (sender and admins only), or hide it from the caller."""
     return await chat.messages.delete(user_id, deletion)
 
 
 async def react(chat: Chat, user_id: str, reaction: Reaction) -> Any:
-    """Add one's reaction; to have it already changes nothing."""
+    """Add a reaction. Adding it again changes nothing."""
     return await chat.reactions.add(user_id, reaction)
 
 
 async def unreact(chat: Chat, user_id: str, reaction: Reaction) -> Any:
-    """Take one's reaction back."""
+    """Remove the caller's reaction."""
     return await chat.reactions.remove(user_id, reaction)
 
 
@@ -77,7 +77,7 @@ ROUTES = [
         send,
         answers.MessageResponse,
         Rate(20),
-        known="It was sent before.",
+        known="The message was sent before.",
         refuses=_GONE,
     ),
     Route("GET", _OF_CONVERSATION, ListMessages, page, answers.MessagePageResponse, refuses=_GONE),

@@ -15,7 +15,7 @@ from ..route import Route
 
 
 async def of_user(chat: Chat, user_id: str, asked: OneUser) -> Any:
-    """Get the presence of a user; a stranger looks like someone who was never here."""
+    """Get the presence of a user. A user with no conversation in common appears as never seen."""
     return await chat.presence.of_one(user_id, asked.user_id)
 
 
@@ -25,7 +25,7 @@ async def of_conversation(chat: Chat, user_id: str, asked: OneConversation) -> A
 
 
 async def of_many(chat: Chat, user_id: str, others: OtherUsers) -> Any:
-    """Get the presence of many users at once."""
+    """Get the presence of several users."""
     return {"items": await chat.presence.of(user_id, others.user_ids)}
 
 

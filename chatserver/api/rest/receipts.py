@@ -1,4 +1,4 @@
-"""Routes of reading."""
+"""Routes of read marks."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ async def read_message(chat: Chat, user_id: str, asked: OneMessage) -> Any:
 
 
 async def readers(chat: Chat, user_id: str, asked: OneMessage) -> Any:
-    """List who of the participants has read a message, and when."""
+    """List the participants who have read a message, with the times."""
     return await chat.receipts.readers(user_id, asked.message_id)
 
 
 async def read_conversation(chat: Chat, user_id: str, asked: ReadUpTo) -> Any:
-    """Mark everything up to a message as read; without one, up to the newest."""
+    """Mark all messages up to a given one, or up to the newest, as read."""
     return await chat.receipts.read_conversation(user_id, asked)
 
 
 async def unread(chat: Chat, user_id: str, asked: OneConversation) -> Any:
-    """Count the messages of others that one has not read."""
+    """Count the messages of others that the caller has not read."""
     return await chat.receipts.unread(user_id, asked.conversation_id)
 
 

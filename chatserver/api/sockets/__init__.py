@@ -1,1 +1,1 @@
-"""The door for browsers and phones: Socket.IO."""
+"""The Socket.IO door, for browsers and phones."""

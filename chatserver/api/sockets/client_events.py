@@ -1,4 +1,4 @@
-"""Every event that a client may send."""
+"""Every event that a client can send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events about the socket itself: which rooms it hears, and its token."""
+"""Events about the socket itself: its rooms and its token."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from .token_expiry import Expiry
 
 def events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[ClientEvent]:
     def join(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
-        """Hear a conversation again."""
+        """Receive the events of a conversation again, after `room:leave`."""
         if not rooms.hosts(connection.user_id, asked.conversation_id):
             raise NotFound()
         rooms.join(connection, asked.conversation_id)
         return {"conversationId": asked.conversation_id}
 
     def leave(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
-        """Hear nothing more of a conversation on this socket; the user stays in it."""
+        """Stop receiving the events of a conversation on this socket. The user remains a participant."""
         if not rooms.hosts(connection.user_id, asked.conversation_id):
             raise NotFound()
         rooms.part(connection, asked.conversation_id)
         return {"conversationId": asked.conversation_id}
 
     async def refresh(chat: Chat, connection: Connection, fresh: FreshToken) -> Any:
-        """Stay connected with a fresh token."""
+        """Replace the socket's token, to stay connected after the old one expires."""
         identity = await tokens.verify(fresh.token)
         if identity.user_id != connection.user_id:
-            raise Forbidden("This token is someone else's.")
+            raise Forbidden("This token belongs to another user.")
         expiry.set(connection, identity.expires_at)
         return {"expiresAt": iso(from_unix(identity.expires_at))}
 

@@ -1,4 +1,4 @@
-"""The text of an event: its name and its arguments."""
+"""Decodes the text of an event into its name and arguments."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from ...errors import PayloadTooLarge, ValidationFailed
 
 MAX_PACKET = 64 * 1024
 MAX_FRAME = 256 * 1024
-"""What is larger closes the connection (1009); what is larger than a packet may be gets an answer."""
+"""A larger frame closes the connection (1009). A smaller frame with a packet over MAX_PACKET is answered."""
 
 _NAME = re.compile(rb'\[\s*"([^"\\]{1,100})"')
 
 
 def read(text: bytes) -> list[Any]:
-    """Its name, a string, and then its arguments. Raises ChatError."""
+    """Returns the event's name, a string, followed by its arguments. Raises ChatError."""
     if len(text) > MAX_PACKET:
-        raise PayloadTooLarge(f"A packet has at most {MAX_PACKET} bytes.")
+        raise PayloadTooLarge(f"A packet may have at most {MAX_PACKET} bytes.")
     event: list[Any] = json_codec.decode(text)
     if not event:
-        raise ValidationFailed("An event has a name.")
+        raise ValidationFailed("An event must have a name.")
     if not isinstance(event[0], str):
-        raise ValidationFailed("The name of an event is a string.")
+        raise ValidationFailed("The name of an event must be a string.")
     return event
 
 
 def name_of(text: bytes) -> str | None:
-    """The name of an event that is not decoded, as far as can be seen."""
+    """Returns the name of an undecoded event, or None if it cannot be recognised."""
     named = _NAME.match(text)
     return named.group(1).decode(errors="replace") if named else None

@@ -1,4 +1,4 @@
-"""Connect, dispatch, disconnect."""
+"""Connects clients, dispatches their events, and disconnects them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ log = structlog.get_logger(__name__)
 
 UNKNOWN = Rate(10)
 CONNECT = Rate(20)
-"""More than the devices of one user are when a node restarts."""
+"""More than a user has devices that reconnect when a node restarts."""
 KNOWN = 4096
 KNOWN_BYTES = 256
 
 
 class PendingConnection:
-    """A client that the server has let in, but not told so yet."""
+    """The state of a client that was accepted but not notified yet."""
 
     __slots__ = ("arrival", "expires_at", "rooms")
 
@@ -51,7 +51,7 @@ class PendingConnection:
 
 
 class Door:
-    """What stands behind the Socket.IO server (realtime.Dispatcher)."""
+    """Handles the connections and events of the Socket.IO server (implements realtime.Dispatcher)."""
 
     def __init__(
         self,
@@ -70,13 +70,13 @@ class Door:
         self._expiry = Expiry(rooms)
         self._responder = Responder(chat, metrics, tracing)
         self._known: dict[bytes, tuple[ClientEvent, Any]] = {}
-        """What recurring events have been read to: typing is said a few times a minute by everybody."""
+        """Parsed recurring events, by their text: each client sends its typing events again and again."""
         self.events: Mapping[str, ClientEvent] = {
             row.name: row for row in rows(rooms, tokens, self._expiry)
         }
         metrics.expect("socket", ["connect", *self.events])
 
-    # --- coming and going -----------------------------------------------------------------------
+    # --- connecting and disconnecting -----------------------------------------------------------
 
     async def connecting(
         self, session: Session, sid: str, environ: dict[str, Any], auth: Any
@@ -106,12 +106,12 @@ class Door:
             rooms = await self._chat.members.arrive(identity.user_id)
             await self._rooms.prepare(rooms)
             if not arrival.complete:
-                # From the rooms prepared onwards everything is found; what came before, while they
-                # were, may have been told to nobody.
+                # After `prepare` no change is missed, but a change before that may have been. So read
+                # the user and the rooms again.
                 await self._chat.users.admit(identity.user_id, identity.name)
                 still = set(await self._chat.members.arrive(identity.user_id))
                 rooms = [room for room in rooms if room in still]
-        except BaseException:  # timed out or refused: nobody is arriving any more
+        except BaseException:  # timed out or refused: the arrival is over
             self._rooms.abort_arrival(identity.user_id, arrival)
             raise
         connection = Connection(session, sid, identity.user_id)
@@ -170,7 +170,7 @@ class Door:
         try:
             if row is None:
                 self._limits.spend(connection.user_id, "unknown", UNKNOWN)
-                raise ValidationFailed(details={"event": ["There is no such event."]})
+                raise ValidationFailed(details={"event": ["There is no event with this name."]})
             self._limits.spend(connection.user_id, name, row.limit)
             if request is None:
                 request = self._parse(row, event, text)
@@ -184,14 +184,14 @@ class Door:
                 given_name=name,
             )
             return
-        # Else it was not told yet that it is connected, or was sent away at that moment.
+        # Otherwise the client is not notified yet that it is connected, or was just disconnected.
         if isinstance(connection.of, EventQueue):
             call = Call(row, request, packet_id, started)
             connection.of.put(self._responder.arrived(connection, call))
 
     def _parse(self, row: ClientEvent, event: list[Any], text: bytes) -> Any:
         if len(event) > 2:
-            raise ValidationFailed("An event has one payload.")
+            raise ValidationFailed("An event may have only one payload.")
         request = parse(row.request, event[1] if len(event) == 2 else {})
         if row.request.recurs and len(text) <= KNOWN_BYTES:
             if len(self._known) >= KNOWN:
@@ -200,7 +200,7 @@ class Door:
         return request
 
     def binary(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
-        error = ValidationFailed("Binary data is not taken.")
+        error = ValidationFailed("Binary data is not supported.")
         self._refuse_unread(connection, text, error, packet_id, time.perf_counter())
 
     def _refuse_unread(
@@ -221,13 +221,13 @@ class Door:
         )
 
     async def close(self) -> None:
-        """Wait for what is being handled."""
+        """Waits for the events that are being handled."""
         await self._responder.close()
 
 
 def _token(environ: dict[str, Any], auth: Any) -> str:
-    """From `auth: {token}` or the Authorization header; never from the query string, which is logged
-    by every proxy on the way."""
+    """Returns the token in `auth: {token}` or the Authorization header. The query string is not read, because
+    proxies log it."""
     if isinstance(auth, dict) and isinstance(auth.get("token"), str):
         return str(auth["token"])
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")

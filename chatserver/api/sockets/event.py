@@ -1,4 +1,4 @@
-"""An event is a row: name, payload, handler, limit, what is answered, and what is refused."""
+"""An event is a row: name, payload, handler, limit, response, errors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..requests.parse import Request
 from ..responses.response import Answer
 
 Handler = Callable[[Chat, Connection, Any], Any]
-"""Answers with the `data` of the acknowledgement, or an awaitable of it.
+"""Returns the `data` of the acknowledgement, or an awaitable of it.
 
-A handler that is no coroutine function takes its place in the order at once. If it then returns a
-future, the client's next event does not wait for it: so a client can have many sends under way.
+A handler that is not a coroutine function has its place in the order as soon as it is called. If it returns
+a future, the client's next event does not wait for it. So a client can have many sends in flight.
 
-Its docstring says what the event is for.
+The docstring is the summary in the API reference.
 """
 
 
@@ -33,11 +33,11 @@ class ClientEvent:
     answers: type[Answer]
     """The `data` of the acknowledgement."""
     refuses: tuple[type[ChatError], ...] = ()
-    """Beside what every event may be refused for."""
+    """The errors beside those that every event can return."""
     reply: str | None = None
-    """The event that carries the answer when there is no callback."""
+    """The event that carries the response if the client gave no callback."""
     takes_turn: bool = field(init=False)
-    """Whether the handler is a coroutine function: it begins when all before it has ended."""
+    """True if the handler is a coroutine function: it starts when all earlier events have ended."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "takes_turn", inspect.iscoroutinefunction(self.handler))

@@ -13,14 +13,16 @@ from ..error_mapping import HANDLER_S
 from .responder import Call, Responder
 
 UNDER_WAY = 64
-"""Sends of one socket that are not answered yet; further events wait their turn."""
+"""Maximum number of unanswered sends per socket. Further events wait."""
 BACKLOG = 128
-"""Events of one socket that wait; past it the socket is not read from until half are done."""
+"""Maximum number of waiting events per socket. At this number the socket is not read until half are done."""
 
 
 class EventQueue:
-    """The events of one connection, first in, first out, with back-pressure: the next event begins when
-    the one before has ended, or has its place in the order of its conversation."""
+    """The events of one connection, first in, first out, with back-pressure.
+
+    The next event starts when the previous one has ended, or has its place in the order of its conversation.
+    """
 
     __slots__ = ("_backlog", "_busy", "_connection", "_gone", "_paused", "_responder", "_under_way")
 
@@ -28,7 +30,7 @@ class EventQueue:
         self._responder = responder
         self._connection = connection
         self._backlog: deque[Call] | None = None
-        """None where none ever waited: most clients are silent."""
+        """None until an event has to wait, to save memory: most clients are silent."""
         self._busy = False
         self._under_way = 0
         self._paused = False
@@ -41,7 +43,7 @@ class EventQueue:
             self._begin(call)
 
     def end(self) -> None:
-        """The socket has gone: what waits is not begun."""
+        """The socket is closed: waiting events are discarded."""
         self._gone = True
         self._backlog = None
 
@@ -56,7 +58,7 @@ class EventQueue:
     def _begin(self, call: Call) -> None:
         if call.event.takes_turn:
             if self._under_way:
-                # After what came before it: a sync right after a send has the message in it.
+                # Wait for earlier sends, so that a sync right after a send includes the message.
                 self._wait(call)
                 return
             self._take_turn(call, self._responder.begin(self._connection, call))
@@ -77,7 +79,7 @@ class EventQueue:
             self._responder.answer(self._connection, call, result)
 
     def _launch(self, call: Call, result: asyncio.Future[Any]) -> None:
-        """It has its place: the next may begin."""
+        """The event has its place in the order, so the next one may start."""
         self._under_way += 1
         result.add_done_callback(lambda done: self._landed(call, done))
 
@@ -97,7 +99,7 @@ class EventQueue:
         task.add_done_callback(self._responder.tasks.discard)
 
     async def _run(self, call: Call, work: Any) -> None:
-        # From its arrival: what had to wait for others has less time left, not more to wait.
+        # Counted from the arrival: an event that had to wait gets no extra time.
         left = HANDLER_S - (time.perf_counter() - call.started)
         try:
             async with asyncio.timeout(max(left, 0.0)):
@@ -116,7 +118,7 @@ class EventQueue:
             self._go_on()
 
     async def _let_read(self) -> None:
-        """The next begins when the client has taken the answers; what waited for that has no less time."""
+        """Waits until the client has read the responses. This wait does not use up the time of queued events."""
         began = time.perf_counter()
         await self._connection.session.drained()
         ended = time.perf_counter()
@@ -128,7 +130,7 @@ class EventQueue:
             backlog, waiting = self._backlog, len(self._backlog)
             self._begin(backlog.popleft())
             if len(backlog) == waiting:
-                # It went back to wait, behind nobody: put it first again.
+                # It has to wait again, so it goes back to the front.
                 backlog.rotate(1)
                 break
         if self._paused and len(self._backlog or ()) <= BACKLOG // 2 and not self._gone:

@@ -16,22 +16,22 @@ from .event import ClientEvent
 
 
 def send(chat: Chat, connection: Connection, new: NewMessage) -> Awaitable[Any]:
-    """Send a message. Repeated with its `clientMessageId` it is the same message, announced once."""
+    """Send a message. A repeat with the same `clientMessageId` returns the same message, announced once."""
     return chat.messages.begin_send(connection.user_id, new)
 
 
 async def edit(chat: Chat, connection: Connection, edit: MessageEdit) -> Any:
-    """Change the text of one's own message."""
+    """Edit the text of a message. Sender only."""
     return (await chat.messages.edit(connection.user_id, edit)).json
 
 
 async def delete(chat: Chat, connection: Connection, deletion: MessageDeletion) -> Any:
-    """Delete a message for everyone (its sender, or an admin), or hide it from oneself."""
+    """Delete a message for everyone (sender and admins only), or hide it from the caller."""
     return await chat.messages.delete(connection.user_id, deletion)
 
 
 async def sync(chat: Chat, connection: Connection, asked: SyncFrom) -> Any:
-    """Get what was missed: by `afterRev` every new or changed message, else every newer one."""
+    """Get missed messages: with `afterRev` every new or changed message, otherwise only newer messages."""
     return synced(await chat.messages.sync(connection.user_id, asked))
 
 

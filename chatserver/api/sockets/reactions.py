@@ -15,12 +15,12 @@ from .event import ClientEvent
 
 
 async def add(chat: Chat, connection: Connection, reaction: Reaction) -> Any:
-    """Add one's reaction; to have it already changes nothing."""
+    """Add a reaction. Adding it again changes nothing."""
     return await chat.reactions.add(connection.user_id, reaction)
 
 
 async def remove(chat: Chat, connection: Connection, reaction: Reaction) -> Any:
-    """Take one's reaction back."""
+    """Remove the caller's reaction."""
     return await chat.reactions.remove(connection.user_id, reaction)
 
 

@@ -1,4 +1,4 @@
-"""Events about reading."""
+"""Events about read marks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def read_message(chat: Chat, connection: Connection, asked: OneMessage) ->
 
 
 async def read_conversation(chat: Chat, connection: Connection, asked: ReadUpTo) -> Any:
-    """Mark everything up to a message as read; without one, up to the newest."""
+    """Mark all messages up to a given one, or up to the newest, as read."""
     return await chat.receipts.read_conversation(connection.user_id, asked)
 
 

@@ -1,4 +1,4 @@
-"""What is being handled for the sockets, and how it is answered."""
+"""Calls the handlers of events, and sends, measures and logs their responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class Call:
-    """An event that was let in."""
+    """An accepted event."""
 
     __slots__ = ("event", "packet_id", "request", "span", "started")
 
@@ -40,13 +40,13 @@ class Call:
 
 
 class Responder:
-    """Every event is answered, in one shape, and noted."""
+    """Answers every event, in one shape, and notes it in the log and the metrics."""
 
     def __init__(self, chat: Chat, metrics: Metrics, tracing: Tracing | None) -> None:
         self._chat = chat
         self._tracing = tracing
         self.tasks: set[asyncio.Task[None]] = set()
-        """Those under way."""
+        """The handlers that are running."""
         self._metrics = metrics
 
     def arrived(self, connection: Connection, call: Call) -> Call:
@@ -56,7 +56,7 @@ class Responder:
         return call
 
     def begin(self, connection: Connection, call: Call) -> Any:
-        """Call its handler."""
+        """Calls the event's handler."""
         if self._tracing is not None:
             set_current_span(call.span)
         return call.event.handler(self._chat, connection, call.request)
@@ -119,6 +119,6 @@ class Responder:
             )
 
     async def close(self) -> None:
-        """Wait for what is being handled."""
+        """Waits for the events that are being handled."""
         while self.tasks:
             await asyncio.wait(self.tasks)

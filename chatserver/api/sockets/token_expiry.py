@@ -1,4 +1,4 @@
-"""A socket lives no longer than its token."""
+"""Disconnects a socket when its token expires."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ...realtime import Connection
 from ...realtime.rooms.rooms import Rooms
 
 STEP_S = 86_400.0
-"""A timer of years would not survive the loop's arithmetic: long waits go in steps."""
+"""The longest timer. The event loop cannot handle timers of years, so longer waits take several steps."""
 
 
 class Expiry:
-    """Dismisses a socket when its token expires, unless a fresh one has been set before."""
+    """Disconnects a socket when its token expires, unless a new token was set before."""
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms

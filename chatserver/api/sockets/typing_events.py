@@ -1,4 +1,4 @@
-"""Events about what a user is doing: typing, recording, being there."""
+"""Events about the user's activity: typing, recording, being active."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .event import ClientEvent, Handler
 
 def _starting(kind: Kind) -> Handler:
     def start(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
-        """Show that it goes on. It ends by itself 6 s after the last start."""
+        """Show the indicator to the conversation. It ends by itself 6 s after the last start."""
         if chat.members.known(connection.user_id, asked.conversation_id):
             chat.activity.start(connection, connection.user_id, asked.conversation_id, kind)
             return {}
         return ask_and_start(chat, connection, asked)
 
     async def ask_and_start(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
-        # Who was removed while this node heard nothing is still in the room here.
+        # A user who was removed while this node was not in sync is still in its room.
         await chat.members.present(connection.user_id, asked.conversation_id)
         chat.activity.start(connection, connection.user_id, asked.conversation_id, kind)
         return {}
@@ -37,7 +37,7 @@ def _starting(kind: Kind) -> Handler:
 
 def _stopping(kind: Kind) -> Handler:
     def stop(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
-        """Show that it has ended."""
+        """Hide the indicator."""
         chat.activity.stop(connection, connection.user_id, asked.conversation_id, kind)
         return {}
 
@@ -45,13 +45,13 @@ def _stopping(kind: Kind) -> Handler:
 
 
 def keep_active(chat: Chat, connection: Connection, _: EmptyPayload) -> Any:
-    """Say that the user is still active: `lastSeen` follows it."""
+    """Report that the user is active. This updates `lastSeen`."""
     chat.presence.active(connection.user_id)
     return {"timestamp": iso(now())}
 
 
 def ping(chat: Chat, connection: Connection, _: EmptyPayload) -> Any:
-    """Ask whether the server answers."""
+    """Check that the server responds."""
     return {"timestamp": iso(now())}
 
 
