@@ -1,4 +1,4 @@
-"""RealtimeServer while its clients come in, are refused, and go; and while it ends itself."""
+"""Clients of a RealtimeServer connect, are refused, and disconnect, and its application stops."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.support.echo import Raw, closed, engine, realtime, serving
 from tests.support.raw import RESTARTS, when
 
 
-async def test_what_is_said_while_a_client_comes_in_follows_its_connect(
+async def test_events_for_a_connecting_client_follow_its_connect(
     session: aiohttp.ClientSession,
 ) -> None:
-    """And whoever is refused hears nothing, whatever room it was put in."""
+    """A refused client receives no event, even if it had entered a room."""
     sio = RealtimeServer()
     let_in = asyncio.Event()
     said: list[str] = []
@@ -30,7 +30,7 @@ async def test_what_is_said_while_a_client_comes_in_follows_its_connect(
         await sio.emit("ready?", to=sid, callback=said.append)
         await let_in.wait()
         if auth.get("fails"):
-            raise ValueError("a fault in the handler")
+            raise ValueError("an error in the handler")
         return auth["ok"]
 
     async with serving(sio) as url:
@@ -58,7 +58,9 @@ async def test_what_is_said_while_a_client_comes_in_follows_its_connect(
                     await websocket.receive(timeout=0.05)
 
 
-async def test_who_goes_while_being_let_in_does_not_stay(session: aiohttp.ClientSession) -> None:
+async def test_a_client_that_disconnects_while_connecting_is_not_kept(
+    session: aiohttp.ClientSession,
+) -> None:
     sio = RealtimeServer()
     let_in = asyncio.Event()
     came: list[str] = []
@@ -88,7 +90,7 @@ async def test_who_goes_while_being_let_in_does_not_stay(session: aiohttp.Client
     assert (sio.manager.rooms, sio.eio.sockets, sio.environ) == ({}, {}, {})
 
 
-async def test_an_application_that_ends_does_not_wait_for_its_clients(
+async def test_an_application_that_stops_does_not_wait_for_its_clients(
     session: aiohttp.ClientSession,
 ) -> None:
     for server in (realtime(), engine()):
@@ -105,7 +107,7 @@ async def test_an_application_that_ends_does_not_wait_for_its_clients(
         assert await poll == (200, "1")
 
 
-async def test_an_application_that_ends_hears_first_who_went(
+async def test_an_application_that_stops_runs_its_disconnect_handlers_first(
     session: aiohttp.ClientSession,
 ) -> None:
     sio = RealtimeServer()

@@ -1,4 +1,4 @@
-"""Engine.IO, version 4, as its document has it: opening, messages, pings and closing."""
+"""Engine.IO, version 4, as specified: opening, messages, pings and closing."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_a_session_opens_over_either_transport(hurried: Raw) -> None:
         ("GET", "?EIO=5&transport=polling", 5, "Unsupported protocol version"),
     ],
 )
-async def test_what_is_no_handshake_is_refused_with_its_reason(
+async def test_an_invalid_handshake_is_refused_with_the_reason(
     raw: Raw, method: str, query: str, code: int, message: str
 ) -> None:
     assert await raw.ask(method, query) == (400, f'{{"code":{code},"message":"{message}"}}')
@@ -83,13 +83,13 @@ async def test_what_is_no_handshake_is_refused_with_its_reason(
 
 @pytest.mark.parametrize("query", ["?EIO=4", "?EIO=4&transport=abc", "?transport=websocket",
                                    "?EIO=abc&transport=websocket", POLLING])  # fmt: skip
-async def test_a_websocket_that_is_no_handshake_is_not_opened(raw: Raw, query: str) -> None:
+async def test_a_websocket_with_an_invalid_handshake_is_refused(raw: Raw, query: str) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await raw.session.ws_connect(raw.url + query)
     assert refused.value.status == 400
 
 
-async def test_a_request_of_a_session_is_refused_when_it_is_none_of_the_protocol(raw: Raw) -> None:
+async def test_an_invalid_request_does_not_end_the_session(raw: Raw) -> None:
     sid = await raw.open()
     for method, query in (
         ("GET", f"?transport=polling&sid={sid}"),
@@ -99,12 +99,12 @@ async def test_a_request_of_a_session_is_refused_when_it_is_none_of_the_protocol
         ("PUT", f"?EIO=4&transport=polling&sid={sid}"),
     ):
         assert await raw.ask(method, query) == (400, '{"code":3,"message":"Bad request"}')
-    # And none of this was the session's end.
+    # None of these requests ended the session.
     assert await raw.post("4still here") == (200, "ok")
     assert await raw.get() == (200, "4still here")
 
 
-async def test_a_browser_may_ask_first_from_where_it_is_let_in(
+async def test_only_allowed_origins_are_served(
     session: aiohttp.ClientSession,
 ) -> None:
     home, elsewhere = {"Origin": "https://home.example"}, {"Origin": "https://elsewhere.example"}
@@ -123,7 +123,7 @@ async def test_a_browser_may_ask_first_from_where_it_is_let_in(
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await session.ws_connect(url + "?EIO=4&transport=websocket", headers=elsewhere)
     async with serving(engine(cors_allowed_origins=[])) as url:
-        raw = Raw(url, session)  # somebody else sees to it
+        raw = Raw(url, session)  # [] leaves CORS to the application
         await raw.open()
         where = f"{url}{POLLING}&sid={raw.sid}"
         async with session.post(where, headers=elsewhere, data="4") as answer:
@@ -138,7 +138,7 @@ async def test_a_browser_may_ask_first_from_where_it_is_let_in(
     "packets",
     [["4hello"], ["4test1", "4test2", "4test3"], ["4hello", "bAQIDBA=="], ["4é€👋", "4", "b"]],
 )
-async def test_what_is_posted_comes_back_in_one_poll(raw: Raw, packets: list[str]) -> None:
+async def test_the_messages_of_one_post_return_in_one_poll(raw: Raw, packets: list[str]) -> None:
     await raw.open()
     assert await raw.post(*packets) == (200, "ok")
     assert await raw.get() == (200, SEPARATOR.join(packets))
@@ -157,7 +157,7 @@ async def test_a_poll_waits_for_a_message(raw: Raw) -> None:
     "body", ["abc", "", "4a\x1e", "\x1e", "7", "9hello", "5", "2probe", "2", "0{}", "bA", "b!!!!",
              b"4\xff", b"4a\x1eb\xc3"]
 )  # fmt: skip
-async def test_a_body_that_is_no_payload_ends_the_session(raw: Raw, body: str | bytes) -> None:
+async def test_an_invalid_body_ends_the_session(raw: Raw, body: str | bytes) -> None:
     await raw.open()
     status, answer = await raw.ask("POST", f"{POLLING}&sid={raw.sid}", body)
     assert (status, json.loads(answer)["code"]) == (400, 3)
@@ -179,7 +179,7 @@ async def test_a_body_that_is_too_large_ends_the_session(session: aiohttp.Client
             assert await closed(websocket) == 1009
 
 
-async def test_two_polls_at_once_end_the_session(raw: Raw) -> None:
+async def test_two_polls_at_the_same_time_end_the_session(raw: Raw) -> None:
     await raw.open()
     first = asyncio.create_task(raw.get())
     await asyncio.sleep(0.005)
@@ -188,7 +188,7 @@ async def test_two_polls_at_once_end_the_session(raw: Raw) -> None:
     assert await raw.get() == GONE
 
 
-async def test_two_posts_at_once_end_the_session(raw: Raw) -> None:
+async def test_two_posts_at_the_same_time_end_the_session(raw: Raw) -> None:
     await raw.open()
     go_on = asyncio.Event()
 
@@ -205,7 +205,7 @@ async def test_two_posts_at_once_end_the_session(raw: Raw) -> None:
     assert await raw.get() == GONE
 
 
-async def test_a_poll_that_is_broken_off_ends_the_session(raw: Raw) -> None:
+async def test_an_aborted_poll_ends_the_session(raw: Raw) -> None:
     await raw.open()
     poll = asyncio.create_task(raw.get())
     await asyncio.sleep(0.005)
@@ -230,7 +230,7 @@ async def test_frames_carry_text_and_bytes(raw: Raw) -> None:
 
 
 @pytest.mark.parametrize("text", ["abc", "", "7", "2", "2probe", "5", "0{}", "bAQID"])
-async def test_a_frame_that_is_no_packet_ends_the_session(raw: Raw, text: str) -> None:
+async def test_an_invalid_frame_ends_the_session(raw: Raw, text: str) -> None:
     async with raw.websocket() as websocket:
         await websocket.receive_str()
         await websocket.send_str(text)
@@ -240,7 +240,7 @@ async def test_a_frame_that_is_no_packet_ends_the_session(raw: Raw, text: str) -
 # --- heartbeat --------------------------------------------------------------------------------------
 
 
-async def test_who_answers_pings_stays(hurried: Raw) -> None:
+async def test_a_client_that_answers_pings_stays_connected(hurried: Raw) -> None:
     raw = hurried
 
     async def polls() -> None:
@@ -263,7 +263,7 @@ async def test_who_answers_pings_stays(hurried: Raw) -> None:
     await asyncio.gather(polls(), hears())
 
 
-async def test_who_does_not_is_gone(hurried: Raw) -> None:
+async def test_a_client_that_does_not_answer_pings_is_disconnected(hurried: Raw) -> None:
     raw = hurried
 
     async def polls_never() -> None:
@@ -289,7 +289,7 @@ async def test_who_does_not_is_gone(hurried: Raw) -> None:
             assert INTERVAL_S < time.monotonic() - began < INTERVAL_S + TIMEOUT_S + 0.25
 
     async def talks() -> None:
-        """A message is no pong."""
+        """A message does not count as a pong."""
         async with raw.websocket() as websocket:
             await websocket.receive_str()
             assert await websocket.receive_str() == "2"
@@ -303,7 +303,7 @@ async def test_who_does_not_is_gone(hurried: Raw) -> None:
 # --- closing ----------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_closes_is_let_go(raw: Raw) -> None:
+async def test_a_client_may_close_its_session(raw: Raw) -> None:
     await raw.open()
     poll = asyncio.create_task(raw.get())
     await asyncio.sleep(0.005)
@@ -332,7 +332,7 @@ async def test_a_server_that_closes_tells_its_clients(session: aiohttp.ClientSes
             assert await websocket.receive_str() == "4last words"
             assert await closed(websocket) == 1000
         assert await poll == (200, SEPARATOR.join(["4last words", "1"]))
-        # What was said between two polls is not lost either.
+        # Messages sent between two polls are not lost, either.
         assert await rests.get() == (200, SEPARATOR.join(["4last words", "1"]))
         assert await rests.get() == await waits.get() == GONE
         assert server.sockets == {}

@@ -1,4 +1,4 @@
-"""Engine.IO, version 4: the way from long polling to WebSocket."""
+"""Engine.IO, version 4: the upgrade from long polling to WebSocket."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ async def probe(websocket: aiohttp.ClientWebSocketResponse) -> None:
     assert await websocket.receive_str() == "3probe"
 
 
-async def test_a_session_goes_over_to_a_websocket(raw: Raw) -> None:
+async def test_a_session_upgrades_to_a_websocket(raw: Raw) -> None:
     async with raw.websocket(raw.sid) as websocket:
         await probe(websocket)
-        # Whoever still polls is let go, so that the client can stop.
+        # A waiting poll is answered, so that the client can stop polling.
         assert await raw.get() == (200, "6")
         await websocket.send_str("5")
         await websocket.send_str("4hello")
         assert await websocket.receive_str() == "4hello"
 
 
-async def test_a_poll_that_is_under_way_ends_with_the_probe(raw: Raw) -> None:
+async def test_a_waiting_poll_ends_with_the_probe(raw: Raw) -> None:
     poll = asyncio.create_task(raw.get())
     await asyncio.sleep(0.02)
     async with raw.websocket(raw.sid) as websocket:
         await asyncio.sleep(0.02)
-        assert not poll.done(), "opening a WebSocket is no probe"
+        assert not poll.done(), "opening a WebSocket is not a probe"
         await probe(websocket)
         assert await poll == (200, "6")
 
 
-async def test_a_poll_that_is_under_way_ends_with_the_upgrade(raw: Raw) -> None:
-    """A client must not do so; it is not left hanging for it."""
+async def test_a_waiting_poll_ends_with_the_upgrade(raw: Raw) -> None:
+    """A client must not poll then, but the poll does not hang."""
     async with raw.websocket(raw.sid) as websocket:
         poll = asyncio.create_task(raw.get())
         await asyncio.sleep(0.02)
@@ -59,7 +59,7 @@ async def test_a_poll_that_is_under_way_ends_with_the_upgrade(raw: Raw) -> None:
         assert await poll == (200, "6")
 
 
-async def test_messages_keep_their_order_on_the_way(raw: Raw) -> None:
+async def test_messages_keep_their_order_through_the_upgrade(raw: Raw) -> None:
     poll = asyncio.create_task(raw.get())
     await asyncio.sleep(0.02)
     async with raw.websocket(raw.sid) as websocket:
@@ -80,8 +80,8 @@ async def test_after_the_upgrade_there_is_only_the_websocket(raw: Raw) -> None:
         await websocket.send_str("5")
         assert await raw.get() == BAD_REQUEST
         assert await raw.post("4hello") == BAD_REQUEST
-        # It may shake hands, and is hung up on: a client that is no browser takes a refused
-        # handshake for an error of the network.
+        # The handshake succeeds and the WebSocket is then closed: clients other than browsers take a
+        # refused handshake for a network failure.
         async with raw.websocket(raw.sid) as second:
             assert await closed(second) == 1008
         await websocket.send_str("4hello")
@@ -94,8 +94,8 @@ async def test_after_the_upgrade_there_is_only_the_websocket(raw: Raw) -> None:
 
 async def test_there_is_one_probe_at_a_time(raw: Raw) -> None:
     async with raw.websocket(raw.sid) as first:
-        # It may shake hands, and is hung up on: a client that is no browser takes a refused
-        # handshake for an error of the network.
+        # The handshake succeeds and the WebSocket is then closed: clients other than browsers take a
+        # refused handshake for a network failure.
         async with raw.websocket(raw.sid) as second:
             assert await closed(second) == 1008
         await probe(first)
@@ -108,7 +108,7 @@ async def test_there_is_one_probe_at_a_time(raw: Raw) -> None:
     "words", [[], ["2probe"], ["x"], ["2"], ["2other"], ["3"], ["1"], ["4hello"], ["2probe", "4hello"]]
 )  # fmt: skip
 async def test_a_probe_that_fails_leaves_the_session_polling(raw: Raw, words: list[str]) -> None:
-    """Whatever is said on it, or nothing for too long."""
+    """The client sends an invalid packet on the WebSocket, or nothing for too long."""
     async with raw.websocket(raw.sid) as websocket:
         for word in words:
             await websocket.send_str(word)
@@ -122,7 +122,7 @@ async def test_a_probe_that_fails_leaves_the_session_polling(raw: Raw, words: li
         assert await websocket.receive_str() == "4over"
 
 
-async def test_bytes_on_a_probe_are_no_message(raw: Raw) -> None:
+async def test_bytes_are_refused_before_the_upgrade(raw: Raw) -> None:
     async with raw.websocket(raw.sid) as websocket:
         await websocket.send_bytes(b"\1\2")
         assert await closed(websocket) == 1003
@@ -130,14 +130,14 @@ async def test_bytes_on_a_probe_are_no_message(raw: Raw) -> None:
     assert await raw.get() == (200, "4hello")
 
 
-async def test_the_end_of_a_session_is_the_end_of_its_probe(raw: Raw) -> None:
+async def test_a_probe_ends_with_its_session(raw: Raw) -> None:
     async with raw.websocket(raw.sid) as websocket:
         await probe(websocket)
         assert await raw.post("1") == (200, "ok")
         assert await closed(websocket) == 1000
 
 
-async def test_an_upgrade_that_is_not_offered_is_not_to_be_had(
+async def test_an_upgrade_that_is_not_offered_is_refused(
     session: aiohttp.ClientSession,
 ) -> None:
     async with serving(engine(allow_upgrades=False)) as url:

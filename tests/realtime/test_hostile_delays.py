@@ -1,4 +1,4 @@
-"""Whoever keeps the server waiting, or makes it wait: pings, bodies, requests and handlers without an end."""
+"""Clients that make the server wait: pings, bodies, requests and handlers that never end."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.support.raw import LONG, RESTARTS, Wire, when
 from tests.support.servers import ChatServer
 
 
-async def test_pongs_are_not_kept_for_who_does_not_read_them(
+async def test_pongs_are_not_kept_for_a_client_that_does_not_read_them(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """A ping of WebSocket is answered by the server itself: 40 MB of them, and not one pong is read."""
+    """The server answers WebSocket pings itself. This client sends 40 MB of them and reads no pong."""
     server = await start(LOG_LEVEL="warning")
     people = people_of(server)
     mallory, alice, bob = people("mallory", "alice", "bob")
@@ -73,8 +73,8 @@ async def test_a_body_that_does_not_end_ends_its_session(
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_a_handler_that_hangs_holds_up_nobody_and_no_heartbeat(transport: str) -> None:
-    """Not even its own client: that is pinged, and served when the handler is done, in order."""
+async def test_a_handler_that_hangs_delays_no_other_client_and_no_heartbeat(transport: str) -> None:
+    """The handler's own client is pinged, too, and its other events are handled in order afterwards."""
     sio = RealtimeServer(async_handlers=False, **HURRIED)
     go_on = asyncio.Event()
     done: list[int] = []
@@ -108,7 +108,7 @@ async def test_a_handler_that_hangs_holds_up_nobody_and_no_heartbeat(transport: 
 
 
 class _Visitor:
-    """On either transport; pings are answered, and counted."""
+    """A client on either transport that answers and counts pings."""
 
     def __init__(self, raw: Raw, websocket: aiohttp.ClientWebSocketResponse | None) -> None:
         self._raw = raw
@@ -146,12 +146,12 @@ class _Visitor:
             assert await self._raw.post(packet) == (200, "ok")
 
     async def next(self, pings: dict[_Visitor, int], within: float = 2.0) -> str:
-        """What comes but pings, or "" when nothing does within a time that is short."""
+        """Returns the next packet that is not a ping, or "" if none arrives `within` less than a second."""
         while True:
             try:
                 came = await asyncio.wait_for(self._came.get(), within)
             except TimeoutError:
-                assert within < 1, "nothing comes"
+                assert within < 1, "nothing arrives"
                 return ""
             if came != "2":
                 return came
@@ -165,10 +165,10 @@ class _Visitor:
             await self._websocket.close()
 
 
-async def test_the_deaf_do_not_hold_up_the_end(
+async def test_clients_that_do_not_read_do_not_delay_the_shutdown(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """Clients with much that they have not read, on either transport, when the server is to stop."""
+    """When the server stops, clients on either transport have a lot of unread data."""
     server = await start()
     people = people_of(server)
     alice, bob, carol = people("alice", "bob", "carol")
@@ -190,10 +190,10 @@ async def test_the_deaf_do_not_hold_up_the_end(
         bare.abort()
 
 
-async def test_a_connection_without_a_request_is_not_kept(
+async def test_a_connection_without_a_complete_request_is_closed(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """Nothing is said, half of a request, or a byte of one now and then; and nothing more after one."""
+    """The connection sends nothing, half a request, or single bytes, also after a complete request."""
     server = await start(KEEP_ALIVE_S="1", LOG_LEVEL="warning")
     people = people_of(server)
     alice, bob = people("alice", "bob")
@@ -226,16 +226,16 @@ async def test_a_connection_without_a_request_is_not_kept(
         ]
     )
     assert 0.9 < time.monotonic() - began < 4 * slowness()
-    # Those who have one under way are not meant.
+    # Connections with a request in progress stay open.
     assert not poll.done()
     assert (await (await wire.say(talk, "Still here")))["ok"]
     assert len(await poll) == 1
 
 
-async def test_a_flood_of_small_events_takes_turns_with_everybody_else(
+async def test_a_flood_of_small_events_takes_turns_with_other_clients(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """A read, and a body, may have ten thousand of them: others are served between, not after them."""
+    """A single read or body may have thousands of events. Other clients do not wait for the last of them."""
     server = await start(RATE_LIMITS="on", LOG_LEVEL="error")
     people = people_of(server)
     mallory, alice = people("mallory", "alice")

@@ -1,4 +1,4 @@
-"""Connections that are half over, and answers to questions that nobody asked."""
+"""Half-closed connections, and forged acknowledgements."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.support.raw import Wire
 from tests.support.servers import ChatServer
 
 
-async def test_who_will_say_nothing_more_is_gone_at_once(
+async def test_a_half_closed_connection_ends_immediately(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """Half of a connection is none: it is not waited for until a ping stays without an answer."""
+    """A client that has shut down its sending side is disconnected without waiting for a ping time-out."""
     people = people_of(await start(LOG_LEVEL="warning"))
     mallory, bob = people("mallory", "bob")
     talk = await bob.group(mallory)
     listener = await Wire.connect(bob)
     began = time.monotonic()
-    # In the middle of nothing, of an event, of a frame, and before it said who it is.
+    # While idle, while a request is handled, in the middle of a frame, and before CONNECT.
     idle, asking, cut = [await BareSocket.connect(mallory) for _ in range(3)]
     stranger = await BareSocket.open(mallory)
     await asking.write(event(7, "messages:sync", {"conversationId": talk["id"], "afterRev": 0}))
@@ -40,7 +40,7 @@ async def test_who_will_say_nothing_more_is_gone_at_once(
         bare.writer.write_eof()
         await bare.close_code()
         bare.abort()
-    # A poll that finds nothing, and is broken off.
+    # A poll that waits and is aborted.
     while True:
         poll = asyncio.create_task(polling.get())
         _, waiting = await asyncio.wait([poll], timeout=0.3)
@@ -53,7 +53,7 @@ async def test_who_will_say_nothing_more_is_gone_at_once(
     assert not listener.gone.is_set()
 
 
-async def test_who_goes_before_the_handshake_is_answered_leaves_nothing_behind(
+async def test_a_client_that_disconnects_during_the_handshake_leaves_nothing_behind(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     people = people_of(await start(LOG_LEVEL="warning"))
@@ -71,12 +71,10 @@ async def test_who_goes_before_the_handshake_is_answered_leaves_nothing_behind(
     for _ in range(20):
         await asyncio.gather(*[come_and_go() for _ in range(20)])
     await connections_become(people.server, 0)
-    assert '"level"' not in people.server.log, (
-        "it is nobody's mistake, and no line is written of it"
-    )
+    assert '"level"' not in people.server.log, "it is not an error, so nothing is logged"
 
 
-async def test_a_forged_answer_spoils_no_question() -> None:
+async def test_a_forged_acknowledgement_calls_no_callback() -> None:
     sio = RealtimeServer()
     sids: list[str] = []
     answers: list[str] = []
@@ -97,7 +95,7 @@ async def test_a_forged_answer_spoils_no_question() -> None:
         return websocket
 
     async def send(websocket: aiohttp.ClientWebSocketResponse, *packets: str) -> None:
-        """Return when the server has looked at them."""
+        """Send packets, and return when the server has handled them."""
         for packet in packets:
             await websocket.send_str(packet)
         await websocket.send_str('4277["here"]')
@@ -108,12 +106,12 @@ async def test_a_forged_answer_spoils_no_question() -> None:
         await sio.emit("how", to=sids[1], callback=answers.append)
         number, _, question = (await alice.receive_str())[2:].partition("[")
         assert question == '"how"]'
-        # To a question that was put to somebody else, to none, and in a namespace one is not in.
+        # For another client's event, for no event, and in a namespace that the client has not entered.
         forged = [f'43{n}["forged"]' for n in ("0", number, "1", "2", "99", "123456789012345")]
         await send(mallory, *forged, f'43/other,{number}["forged"]')
         await send(alice, '430["forged"]', f'43{number}["Fine"]', f'43{number}["Twice"]')
         assert answers == ["Fine"]
-        # Both can still be asked.
+        # Both can still acknowledge events.
         for sid, websocket in zip(sids, (mallory, alice), strict=True):
             asking = asyncio.create_task(sio.call("again", to=sid, timeout=2))
             number, _, question = (await websocket.receive_str())[2:].partition("[")

@@ -1,4 +1,4 @@
-"""What is no Socket.IO, or too much of it, hurts nobody but its sender."""
+"""Invalid or oversized frames affect only their sender."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NO_PACKETS = [
 
 
 async def is_well(person: Person, talk: dict[str, object]) -> None:
-    """Somebody else is served as if nothing were."""
+    """Check that another client is served as usual."""
     wire = await Wire.connect(person)
     assert (await (await wire.say(talk, "Still here")))["ok"]
     await wire.close()
@@ -46,7 +46,7 @@ async def is_well(person: Person, talk: dict[str, object]) -> None:
 
 @pytest.fixture
 async def crowd(start: Starter, people_of: Callable[[ChatServer], People]) -> People:
-    """People on a server whose log is looked at afterwards: not one traceback."""
+    """People on a server whose log must not contain a traceback."""
     return people_of(await start(LOG_LEVEL="warning"))
 
 
@@ -57,13 +57,13 @@ async def test_no_text_frame_does_harm(crowd: People) -> None:
 
     async def throw(text: str, *, introduced: bool) -> None:
         wire = await (Wire.connect(mallory) if introduced else Wire.open(mallory))
-        with contextlib.suppress(ConnectionError):  # it may be shut already
+        with contextlib.suppress(ConnectionError):  # it may be closed already
             await wire.write(text)
             await wire.write(event(7, "ping"))
             if not introduced:
                 await wire.introduce()
                 await wire.write(event(7, "ping"))
-        # It is thrown out, or it goes on as if nothing had been said.
+        # The client is disconnected, or continues as if the frame had not been sent.
         await wire.until(
             lambda: (
                 wire.gone.is_set()
@@ -90,7 +90,7 @@ async def test_no_text_frame_does_harm(crowd: People) -> None:
     assert "Traceback" not in crowd.server.log
 
 
-async def test_what_is_no_text_frame_does_no_harm(crowd: People) -> None:
+async def test_no_other_frame_does_harm(crowd: People) -> None:
     mallory, alice, bob = crowd("mallory", "alice", "bob")
     talk = await alice.direct(bob)
     not_utf8 = await BareSocket.connect(mallory)
@@ -120,11 +120,11 @@ async def test_what_is_no_text_frame_does_no_harm(crowd: People) -> None:
     await connections_become(crowd.server, 0)
 
 
-async def test_a_frame_that_is_too_large_is_not_even_read(crowd: People) -> None:
+async def test_a_frame_that_is_too_large_is_not_read(crowd: People) -> None:
     mallory, alice = crowd("mallory", "alice")
     talk = await alice.direct(mallory)
     wire = await Wire.connect(mallory)
-    # Larger than a packet may be, but a packet: it is refused, and the connection stays.
+    # Larger than an event may be, but a valid packet: it is refused, and the connection stays.
     large = {"conversationId": talk["id"], "content": "x" * 70_000}
     answer = await (await wire.ask("message:send", large))
     assert answer is not None
@@ -133,14 +133,14 @@ async def test_a_frame_that_is_too_large_is_not_even_read(crowd: People) -> None
     await wire.write("42" + json.dumps(["message:send", large | {"content": "x" * 300_000}]))
     assert await wire.ended() == 1009
 
-    # In pieces it is as large.
+    # The limit also applies to a message in several frames.
     pieces = await BareSocket.connect(mallory)
     await pieces.write('42["ping",{"a":"', first=0x01)
     with contextlib.suppress(ConnectionError):
         for _ in range(20):
             await pieces.write("x" * 60_000, first=0x00)
     assert await pieces.close_code() in (1009, None)
-    # Announced is enough: nothing is set aside for it.
+    # The announced length is enough: the server does not allocate memory for it.
     vast = await BareSocket.connect(mallory)
     vast.writer.write(b"\x81\xff" + (2**62).to_bytes(8, "big") + bytes(4) + b"42")
     assert await vast.close_code() in (1002, 1009)
@@ -167,8 +167,8 @@ async def test_attachments_are_refused_and_not_waited_for(crowd: People) -> None
     await wire.close()
 
 
-async def test_introducing_oneself_twice_makes_one_client(crowd: People) -> None:
-    """Two introductions at once, again while connected, and again after taking leave."""
+async def test_connecting_twice_makes_one_client(crowd: People) -> None:
+    """Several CONNECTs at the same time, another one while connected, and another one after DISCONNECT."""
     mallory, bob = crowd("mallory", "bob")
     talk = await bob.direct(mallory)
     listener = await Wire.connect(bob)
@@ -198,7 +198,7 @@ async def test_introducing_oneself_twice_makes_one_client(crowd: People) -> None
     assert await connections(crowd.server) == 1
 
 
-async def test_who_goes_while_coming_in_is_not_here(crowd: People) -> None:
+async def test_a_client_that_disconnects_while_connecting_is_offline(crowd: People) -> None:
     mallory, bob = crowd("mallory", "bob")
     await bob.direct(mallory)
     listener = await Wire.connect(bob)
@@ -213,7 +213,7 @@ async def test_who_goes_while_coming_in_is_not_here(crowd: People) -> None:
     assert len(listener.told("user:online")) - len(listener.told("user:offline")) in (0, 1)
 
 
-async def test_a_handshake_that_is_wrong_leaves_nothing_behind(crowd: People) -> None:
+async def test_an_invalid_handshake_leaves_nothing_behind(crowd: People) -> None:
     base = f"{crowd.server.sockets}/socket.io/"
     session = crowd.session
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}

@@ -1,4 +1,4 @@
-"""Long polling and the upgrade from it, with clients that do not do what clients do."""
+"""Long polling and its upgrade, with clients that misbehave."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.servers import ChatServer
 
 @pytest.fixture
 async def crowd(start: Starter, people_of: Callable[[ChatServer], People]) -> People:
-    """People on a server whose log is looked at afterwards: not one traceback."""
+    """People on a server whose log must not contain a traceback."""
     return people_of(await start(LOG_LEVEL="warning"))
 
 
@@ -127,7 +127,7 @@ async def test_no_body_does_harm(crowd: People) -> None:
     assert "Traceback" not in crowd.server.log
 
 
-async def test_who_closes_while_coming_in_leaves_nobody_behind(crowd: People) -> None:
+async def test_a_polling_client_that_closes_while_connecting_is_offline(crowd: People) -> None:
     mallory, alice = crowd("mallory", "alice")
     await alice.direct(mallory)
     listener = await Wire.connect(alice)
@@ -150,7 +150,7 @@ async def test_who_closes_while_coming_in_leaves_nobody_behind(crowd: People) ->
     assert await connections(crowd.server) == 1
 
 
-async def test_an_upgrade_that_is_begun_and_left_does_not_end_the_polling(crowd: People) -> None:
+async def test_an_abandoned_upgrade_does_not_end_the_polling(crowd: People) -> None:
     alice, bob = crowd("alice", "bob")
     talk = await alice.direct(bob)
     desk, polling = await Wire.connect(alice), await Polling.connect(bob)
@@ -165,7 +165,7 @@ async def test_an_upgrade_that_is_begun_and_left_does_not_end_the_polling(crowd:
         assert json.loads(told[-1][2:])[1] == sent
         polling.packets.clear()
 
-    # And then it does upgrade: what was waiting comes first.
+    # A real upgrade: the waiting packets arrive first.
     async with crowd.session.ws_connect(polling.upgrade_url) as websocket:
         await websocket.send_str("2probe")
         assert await websocket.receive_str() == "3probe"
@@ -191,15 +191,15 @@ async def test_a_session_has_one_websocket(crowd: People) -> None:
         async with crowd.session.ws_connect(polling.upgrade_url) as second:
             assert (await second.receive(timeout=2)).data == 1008
         sent = (await (await desk.say(talk, "To the first")))["data"]
-        # Behind who came online meanwhile.
+        # Other users may have come online before.
         while (heard := json.loads((await first.receive_str())[2:]))[0] == "user:online":
             assert heard[1]["userId"] == alice.id
         assert heard == ["message:new", sent]
     assert "Traceback" not in crowd.server.log
 
 
-async def test_two_polls_at_once_end_the_session_and_nothing_is_lost_by_it(crowd: People) -> None:
-    """The protocol wants it so: with two polls there would be no order. The client comes back."""
+async def test_two_polls_at_the_same_time_end_the_session_and_lose_nothing(crowd: People) -> None:
+    """The protocol requires it, because two polls would have no order. The client connects again."""
     alice, bob = crowd("alice", "bob")
     talk = await alice.direct(bob)
     desk, polling = await Wire.connect(alice), await Polling.connect(bob)

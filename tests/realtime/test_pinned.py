@@ -1,7 +1,7 @@
-"""What the realtime engine overrides or leans on inside the libraries is what it was written for.
+"""Every function of a library that realtime/ overrides or relies on has the source that we read.
 
-When a test here fails, the library has another version: read what changed there against the file
-of ours that is named, run the protocol's tests, and put the new fingerprint into the table.
+If a test here fails, the library has changed. Compare the change with the file of ours that is named, run
+the protocol's tests, and put the new fingerprint into the table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PACKET = "socketio.packet.Packet"
 READER = "aiohttp._websocket.reader_py"
 
 PINNED: list[tuple[str, str, str]] = [
-    # of theirs, its fingerprint, ours
+    # the library's function, its fingerprint, our file
     (f"{ENGINE}.__init__", "a06b17502fbd", "engine/engine.py, EngineServer.__init__"),
     (f"{ENGINE}.attach", "7874d4dc1c31", "engine/engine.py, attach"),
     (
@@ -255,6 +255,6 @@ def fingerprint(text: str) -> str:
 
 
 @pytest.mark.parametrize(("path", "pinned", "ours"), PINNED, ids=[row[0] for row in PINNED])
-def test_the_library_is_the_one_that_was_read(path: str, pinned: str, ours: str) -> None:
+def test_a_pinned_function_has_not_changed(path: str, pinned: str, ours: str) -> None:
     now = fingerprint(source(path))
     assert now == pinned, f"{path} has changed: look at {ours}; its fingerprint is {now} now"

@@ -1,4 +1,4 @@
-"""RealtimeServer as anyone would use it: handlers, rooms, acknowledgements, sessions."""
+"""RealtimeServer in ordinary use: handlers, rooms, acknowledgements, sessions."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_one_room_has_clients_of_every_transport() -> None:
     assert sio.environ == {}
 
 
-async def test_handlers_have_sessions_and_clients_answer() -> None:
+async def test_handlers_have_sessions_and_clients_acknowledge() -> None:
     sio = RealtimeServer()
     went: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
@@ -107,7 +107,7 @@ async def test_handlers_have_sessions_and_clients_answer() -> None:
             assert await guest.call("ask_back", "How are you?") == ("How are you?", b"\0")
             await guest.disconnect()
             name, reason = await asyncio.wait_for(went.get(), 2)
-            # python-socketio's client shuts a WebSocket without a word.
+            # python-socketio's client closes a WebSocket without a DISCONNECT packet.
             assert name == transports[0]
             assert reason == (
                 "client disconnect" if transports == ["polling"] else "transport close"
@@ -144,14 +144,14 @@ async def test_a_client_that_floods_is_read_no_faster_than_it_is_served(
 
         flooding = asyncio.create_task(flood())
         await asyncio.sleep(0.3)
-        assert sent < 2000, "the rest waits where it came from"
+        assert sent < 2000, "the rest waits in the client"
         go_on.set()
         await flooding
         await when(lambda: len(done) == 3000)
         assert done == list(range(3000))
 
 
-async def test_the_engine_below_can_be_used_by_itself(session: aiohttp.ClientSession) -> None:
+async def test_the_engine_io_server_can_be_used_by_itself(session: aiohttp.ClientSession) -> None:
     sio = RealtimeServer(cookie="visit")
 
     async def message(sid: str, data: str | bytes) -> None:
@@ -173,7 +173,7 @@ async def test_the_engine_below_can_be_used_by_itself(session: aiohttp.ClientSes
         assert list(sio.eio.sockets) == [raw.sid]
 
 
-async def test_a_handler_may_ask_the_request_where_it_is_from(
+async def test_a_handler_can_read_the_client_address_from_the_request(
     session: aiohttp.ClientSession,
 ) -> None:
     sio = RealtimeServer()
@@ -219,7 +219,7 @@ async def test_the_example_of_the_readme_works() -> None:
 
 
 @pytest.mark.parametrize("transports", TRANSPORTS, ids=[" to ".join(names) for names in TRANSPORTS])
-async def test_the_javascript_client_has_all_of_the_protocol(transports: list[str]) -> None:
+async def test_the_javascript_client_can_use_the_whole_protocol(transports: list[str]) -> None:
     async with serving(realtime()) as url:
         guest = await asyncio.create_subprocess_exec(
             *("node", str(GUEST), url.removesuffix("/socket.io/"), *transports),
@@ -239,7 +239,7 @@ async def test_the_javascript_client_has_all_of_the_protocol(transports: list[st
     }
 
 
-def test_the_engine_needs_nothing_of_the_chat() -> None:
+def test_realtime_does_not_import_the_chat() -> None:
     script = """if True:
         import importlib, pkgutil, sys
         import chatserver.realtime as realtime

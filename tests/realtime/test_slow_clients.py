@@ -1,4 +1,4 @@
-"""A client that takes nothing, or too much at once, costs the others nothing and the server little."""
+"""A client that reads nothing, or sends too much, costs the server little and the other clients nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.servers import ChatServer
 
 
 async def is_served(wire: Wire, talk: dict[str, Any], stop: asyncio.Event) -> None:
-    """Somebody who has nothing to do with it says one thing after the other, and never waits long."""
+    """An uninvolved client sends one message after another, and never waits long."""
     waits: list[float] = []
     while not stop.is_set():
         began = time.monotonic()
@@ -30,7 +30,7 @@ async def is_served(wire: Wire, talk: dict[str, Any], stop: asyncio.Event) -> No
     assert sorted(waits)[len(waits) * 9 // 10] < 0.5
 
 
-async def test_a_client_that_does_not_read_is_sent_away_and_nobody_else_notices(
+async def test_a_client_that_does_not_read_is_disconnected_and_no_other_notices(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     server = await start(LOG_LEVEL="warning")
@@ -45,7 +45,7 @@ async def test_a_client_that_does_not_read_is_sent_away_and_nobody_else_notices(
     before = memory_mb(server)
     stop = asyncio.Event()
     elsewhere = asyncio.create_task(is_served(listener, quiet, stop))
-    # 16 MB for each of them, of which the kernel takes some.
+    # 16 MB for each of them, part of which the kernel buffers.
     peak = before
     for _ in range(20):
         answers = await asyncio.gather(*[await desk.say(talk, LONG) for _ in range(20)])
@@ -73,7 +73,7 @@ async def test_a_client_that_does_not_read_is_sent_away_and_nobody_else_notices(
         assert not wire.gone.is_set()
     assert peak - before < 60, "not the 100 MB that were not read"
 
-    # The one who was sent away comes back and has everything.
+    # A disconnected client reconnects and gets everything.
     back = await Wire.connect(lazy[0])
     page = await back.do("messages:sync", {"conversationId": talk["id"], "afterRev": 390})
     assert [message["seq"] for message in page["messages"]] == list(range(391, 401))
@@ -84,7 +84,7 @@ async def test_a_client_that_does_not_read_is_sent_away_and_nobody_else_notices(
 async def test_typing_is_not_kept_for_a_client_that_does_not_read(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """What is worth nothing later is dropped first: for that alone nobody is sent away."""
+    """Volatile packets are dropped first. They never cause a client to be disconnected."""
     server = await start(LOG_LEVEL="warning", TYPING_TIMEOUT_S="60")
     people = people_of(server)
     alice, bob = people("alice", "bob")
@@ -98,17 +98,17 @@ async def test_typing_is_not_kept_for_a_client_that_does_not_read(
     sent = (await (await desk.say(talk, "Worth it")))["data"]
     await poller.poll_for('42["message:new"')
     typing = [packet for packet in poller.packets if packet.startswith('42["user:typing"')]
-    assert 100 < len(typing) < 2900, "some were heard, the rest were not kept"
+    assert 100 < len(typing) < 2900, "some arrived, the rest were dropped"
     assert any(
         sent["id"] in packet for packet in poller.packets if packet.startswith('42["message:new"')
     )
     assert (await history(bob, talk))[0] == sent
     now = samples(await scrape(server))
-    # Who came online meanwhile may not have been told either.
+    # Presence events may have been dropped, too.
     assert 0 <= now["chat_fleeting_dropped_total"] - (3000 - len(typing)) <= 2
 
 
-async def test_thousands_of_events_at_once_are_all_answered_in_order_and_slow_down_nobody(
+async def test_thousands_of_events_are_answered_in_order_and_slow_down_no_other_client(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     server = await start(LOG_LEVEL="warning")
@@ -133,7 +133,7 @@ async def test_thousands_of_events_at_once_are_all_answered_in_order_and_slow_do
     elsewhere = asyncio.create_task(is_served(desk, quiet, stop))
     reading = asyncio.create_task(read_acks())
     for n in range(count):
-        # A client that does not read what it hears meanwhile would be sent away.
+        # A client that falls too far behind in reading would be disconnected.
         if 2 * n - len(acks) > 1000:
             await when(lambda n=n: 2 * n - len(acks) < 500)
         await flood.write(event(2 * n, "message:send", payload))

@@ -1,4 +1,4 @@
-"""Two hundred clients stop reading at once: what they cost is bounded, and only they notice."""
+"""200 clients stop reading at the same time: their cost is bounded, and no other client notices."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SLOW = 200
 MESSAGES = 10_000
 TEXT = "x" * 300
 BUDGET_MB = 1.0
-"""Unsent bytes that the server keeps for a socket."""
+"""Unsent bytes that the server buffers for a socket."""
 KERNEL_KB = 128
-"""Unsent bytes that its kernel keeps for it, and a little more."""
+"""Unsent bytes that the server's kernel buffers for a socket, with some overhead."""
 PING_TIMEOUT_S = 5.0
 
 
-async def test_two_hundred_that_stop_reading_cost_no_more_than_their_budget(
+async def test_200_clients_that_stop_reading_cost_no_more_than_their_budget(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     server = await start(
@@ -56,21 +56,21 @@ async def test_two_hundred_that_stop_reading_cost_no_more_than_their_budget(
         kernel = max([kernel, *queued_kb(server)])
         if not gone_after and await connections(people.server) <= 3:
             gone_after = time.monotonic() - began
-    # The good ones have everything, in order, and never waited long.
+    # The clients that read have everything, in order, and never waited long.
     for wire in (desk, listener, phone):
         await wire.caught_up()
         seqs = [message["seq"] for message in wire.told("message:new")]
         assert seqs == list(range(1, MESSAGES + 2))
         assert wire.slowest < 2 * slowness()
         assert not wire.gone.is_set()
-    # The others have been sent away, all of them, and were not waited for.
+    # All others were disconnected, and the server did not wait for them.
     assert 0 < gone_after < PING_TIMEOUT_S
     assert peak - before < SLOW * BUDGET_MB + 32
     assert kernel < 2 * KERNEL_KB
     assert await connections(people.server) == 3
     await when(lambda: sum(size > 0 for size in queued_kb(server)) == 0)
 
-    # The official client comes back by itself, and has all that it missed.
+    # The official client reconnects by itself, and gets all that it missed.
     browser.client.go_on()
     await browser.hears("client:disconnect")
     await browser.hears("connected")

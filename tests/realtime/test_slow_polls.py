@@ -1,4 +1,4 @@
-"""Polls whose answers are not read: one at a time, counted, and not kept for ever."""
+"""Polls whose responses are not read: one at a time, counted, and not kept forever."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from tests.support.servers import ChatServer
 
 PING_S = 5.0
 GONE_S = 2 * PING_S + 0.5 + 0.2
-"""Whoever says nothing more is offline by then: pinged, not heard of, the grace over, and on record."""
+"""A silent client is offline after this time: the ping, its time-out, the grace period, and the write to the
+database."""
 LATE_S = 1.3
-"""What a busy machine adds to it."""
+"""Extra time on a busy machine."""
 
 
-async def test_polls_whose_answers_are_not_read_cost_no_more_than_one(
+async def test_many_polls_with_unread_responses_cost_no_more_than_one(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """Whoever asks and does not listen is no dearer to keep than whoever does not ask."""
+    """A client that polls and does not read costs no more than one that does not poll."""
     server = await start(
         LOG_LEVEL="warning", PING_INTERVAL_S=str(PING_S), PING_TIMEOUT_S=str(PING_S)
     )
@@ -30,7 +31,7 @@ async def test_polls_whose_answers_are_not_read_cost_no_more_than_one(
     alice, bob, mallory = people("alice", "bob", "mallory")
     talk = await alice.direct(mallory)
     await bob.direct(mallory)
-    # Not alice, who hears all that she says: while she is behind, presence is dropped for her.
+    # Not alice, who receives her own messages: while she is behind, presence events for her are dropped.
     witness = await Wire.connect(bob)
     desk, polling = await Wire.connect(alice), await Polling.connect(mallory)
     before = peak = memory_mb(server)
@@ -42,15 +43,15 @@ async def test_polls_whose_answers_are_not_read_cost_no_more_than_one(
         asked.append(await Unread.ask(polling.url))
         peak, kernel = max(peak, memory_mb(server)), max(kernel, sum(queued_kb(server)))
     assert kernel > 0
-    assert peak - before < 20, "not the 48 MB that were asked for"
+    assert peak - before < 20, "not the 48 MB that were requested"
     await witness.until(lambda: witness.told("user:offline"), within=GONE_S + LATE_S)
-    # Nor does the answer outlive its session for long.
+    # The response does not outlive its session for long.
     await when(lambda: sum(queued_kb(server)) == 0)
     for writer in asked:
         writer.close()
 
 
-async def test_the_next_poll_waits_for_the_answer_of_the_last(people: People) -> None:
+async def test_the_next_poll_waits_until_the_last_response_is_read(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk, polling = await Wire.connect(alice), await Polling.connect(bob)

@@ -1,4 +1,4 @@
-"""Socket.IO, version 5, as its document has it: namespaces, events, acknowledgements, attachments."""
+"""Socket.IO, version 5, as specified: namespaces, events, acknowledgements, attachments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Frame = str | bytes
 
 
 class Client:
-    """Either transport, packet by packet; pings are answered and not told of."""
+    """A client on either transport, packet by packet. It answers pings and does not return them."""
 
     def __init__(self, raw: Raw, websocket: aiohttp.ClientWebSocketResponse | None) -> None:
         self.raw = raw
@@ -78,7 +78,7 @@ class Client:
                 return
 
     async def enter(self, namespace: str = "", auth: str = "") -> str:
-        """Connect to a namespace; the id of the socket in it."""
+        """Connect to a namespace. Returns the id of the socket in it."""
         await self.send(f"40{namespace}{auth}")
         head = f"40{namespace}"
         answer = await self.next()
@@ -142,19 +142,19 @@ async def hurried(transport: str) -> AsyncIterator[Client]:
 # --- connecting -------------------------------------------------------------------------------------
 
 
-async def test_a_client_enters_namespaces_with_what_it_brings(client: Client) -> None:
+async def test_a_client_enters_namespaces_with_its_auth(client: Client) -> None:
     here = await client.enter()
     there = await client.enter("/custom,", '{"token":"abc"}')
     assert here != there
 
 
-async def test_a_namespace_comes_first_that_is_not_the_main_one(client: Client) -> None:
+async def test_a_client_may_enter_another_namespace_first(client: Client) -> None:
     await client.enter("/custom,")
     await client.send('42/custom,["message","hello"]')
     assert await client.next() == '42/custom,["message-back","hello"]'
 
 
-async def test_a_namespace_that_there_is_not_is_refused(client: Client) -> None:
+async def test_an_unknown_namespace_is_refused(client: Client) -> None:
     for wanted, name in (("/random", "/random"), ("/random,", "/random"), ("/,{}", "/"),
                          ("/random?token=x", "/random"), ('/Custom,{"a":1}', "/Custom")):  # fmt: skip
         await client.send(f"40{wanted}")
@@ -165,22 +165,22 @@ async def test_a_namespace_that_there_is_not_is_refused(client: Client) -> None:
             assert await client.next() == f'44{name},{{"message":"Invalid namespace"}}'
 
 
-async def test_whoever_enters_twice_is_in_once(client: Client) -> None:
+async def test_a_client_that_enters_twice_is_in_once(client: Client) -> None:
     await client.enter()
     await client.send("40", "40", '42["message",1]')
     assert await client.next() == '42["message-back",1]'
 
 
-async def test_who_does_not_say_connect_is_closed(hurried: Client) -> None:
-    """Pongs are not enough."""
+async def test_a_client_that_sends_no_connect_is_closed(hurried: Client) -> None:
+    """Answering pings is not enough."""
     client = hurried
     began = time.monotonic()
     await client.goes_on_until_closed()
     assert 0.8 < time.monotonic() - began < 2 * slowness()
 
 
-async def test_what_is_said_to_whoever_enters_comes_in_a_read_of_its_own() -> None:
-    """A client that listens for one message at a time hears both. Nothing overtakes what waits."""
+async def test_an_event_after_connect_arrives_in_a_read_of_its_own() -> None:
+    """A client that listens for one message at a time receives both. Later packets do not overtake."""
     async with serving(realtime()) as url:
         bare = await BareSocket.open_at(url)
         assert (await bare.frame())[1][:1] == b"0"
@@ -196,7 +196,9 @@ async def test_what_is_said_to_whoever_enters_comes_in_a_read_of_its_own() -> No
 
 @pytest.mark.parametrize("said", ['42["message",1]', "41", "430[]", '451-["message"]', "4abc", "4",
                                   "40[]", '40"x"', "44", "40{"])  # fmt: skip
-async def test_who_says_something_else_first_is_closed_at_once(client: Client, said: str) -> None:
+async def test_a_client_that_sends_another_packet_first_is_closed(
+    client: Client, said: str
+) -> None:
     await client.send(said)
     assert await client.is_closed()
 
@@ -217,7 +219,7 @@ async def test_a_client_leaves_one_namespace_and_stays_in_the_other(client: Clie
     assert await client.next() == '42/custom,["message-back","and back"]'
 
 
-async def test_who_left_all_may_come_back_and_is_closed_otherwise(hurried: Client) -> None:
+async def test_a_client_that_left_all_namespaces_may_return_or_is_closed(hurried: Client) -> None:
     client = hurried
     await client.enter()
     await client.send("41")
@@ -285,14 +287,14 @@ async def test_events_are_acknowledged(client: Client) -> None:
     ['451-["message",{"_placeholder":true,"num":0}]', '42["message"]'], [b"x"], [b'2["message"]'],
     ["4299999999999999999999" * 8 + '["message"]'], ["42" + "[" * 50_000],
 ])  # fmt: skip
-async def test_what_is_no_packet_ends_the_session(client: Client, packets: list[Frame]) -> None:
+async def test_an_invalid_packet_ends_the_session(client: Client, packets: list[Frame]) -> None:
     await client.enter()
     await client.send(*packets)
     assert await client.is_closed()
 
 
-async def test_what_means_nothing_here_is_no_harm(client: Client) -> None:
-    """Acknowledgements that nobody asked for, events that nobody handles, namespaces one is not in."""
+async def test_packets_without_an_effect_are_ignored(client: Client) -> None:
+    """Acknowledgements that were not requested, events without a handler, namespaces that were not entered."""
     await client.enter()
     await client.send(
         "430[]", "431[]", "43[]", "4312345678[1]", '461-5[{"_placeholder":true,"num":0}]', b"x"

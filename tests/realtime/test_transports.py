@@ -1,4 +1,4 @@
-"""Engine.IO as it is on the wire: polling, WebSocket, and the way from one to the other."""
+"""The chat over Engine.IO: polling, WebSocket, and the upgrade from one to the other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Polling:
             return answer.status
 
     async def open(self) -> dict[str, Any]:
-        """Connect; what `connected` says."""
+        """Connect. Returns the payload of `connected`."""
         (packet,) = await self.get()
         assert packet[0] == "0"
         self.opened = json.loads(packet[1:])
@@ -56,7 +56,7 @@ def event(name: str, payload: Any, packet_id: int | str = "") -> str:
     return f"42{packet_id}{json.dumps([name, payload])}"
 
 
-async def test_the_handshake_says_what_there_is(
+async def test_the_handshake_lists_upgrades_and_limits(
     people: People, session: aiohttp.ClientSession
 ) -> None:
     poll = Polling(people("alice"), session)
@@ -71,7 +71,7 @@ async def test_the_handshake_says_what_there_is(
     }
 
 
-async def test_what_is_posted_at_once_is_done_in_order(
+async def test_events_of_one_post_are_handled_in_order(
     people: People, session: aiohttp.ClientSession
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -100,7 +100,7 @@ async def test_what_is_posted_at_once_is_done_in_order(
     }
 
 
-async def test_nothing_is_lost_or_doubled_on_the_way_from_polling_to_websocket(
+async def test_nothing_is_lost_or_duplicated_by_the_upgrade(
     people: People, session: aiohttp.ClientSession
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -110,13 +110,13 @@ async def test_nothing_is_lost_or_doubled_on_the_way_from_polling_to_websocket(
     desk = await alice.connect()
     packets: list[str] = []
     while not any("user:online" in packet for packet in packets):
-        packets += await poll.get()  # alice's coming, so that nothing else comes in between
+        packets += await poll.get()  # until alice's presence has arrived, which would interfere
     under_way = asyncio.create_task(poll.get())
     await asyncio.sleep(0.05)
     async with poll.websocket() as websocket:
         await websocket.send_str("2probe")
         assert await websocket.receive_str() == "3probe"
-        # The poll that was under way ends, so that the client can stop polling.
+        # The waiting poll ends, so that the client can stop polling.
         assert await under_way == ["6"]
         before = await desk.say(talk, "While probing")
         await desk.say(talk, "Still probing")
@@ -135,7 +135,7 @@ async def test_nothing_is_lost_or_doubled_on_the_way_from_polling_to_websocket(
     assert (said[0], said[2], said[3]) == (before, last, after)
 
 
-async def test_an_upgrade_that_is_broken_off_leaves_the_polling_client_in_place(
+async def test_an_aborted_upgrade_leaves_the_polling_session_working(
     people: People, session: aiohttp.ClientSession
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -153,7 +153,7 @@ async def test_an_upgrade_that_is_broken_off_leaves_the_polling_client_in_place(
             packets += await poll.get()
     said = [json.loads(packet[2:]) for packet in packets if "message:new" in packet]
     assert said == [["message:new", sent]]
-    # And it may try again.
+    # The client may try again.
     async with poll.websocket() as websocket:
         await websocket.send_str("2probe")
         assert await websocket.receive_str() == "3probe"
@@ -166,7 +166,9 @@ async def test_an_upgrade_that_is_broken_off_leaves_the_polling_client_in_place(
         assert json.loads(heard[-1][2:]) == ["message:new", again]
 
 
-async def test_a_session_is_nobody_elses(people: People, session: aiohttp.ClientSession) -> None:
+async def test_an_unknown_session_id_is_refused(
+    people: People, session: aiohttp.ClientSession
+) -> None:
     poll = Polling(people("alice"), session)
     url = poll.url
     await poll.open()
@@ -177,7 +179,7 @@ async def test_a_session_is_nobody_elses(people: People, session: aiohttp.Client
             assert answer.status == 400
 
 
-async def test_a_session_that_never_says_who_it_is_hears_nothing(
+async def test_a_session_without_connect_receives_nothing(
     people: People, session: aiohttp.ClientSession
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -190,7 +192,7 @@ async def test_a_session_that_never_says_who_it_is_hears_nothing(
         hello = {"conversationId": talk["id"], "content": "Hello"}
         await websocket.send_str(event("message:send", hello, 2))
         await desk.say(talk, "Only for those who are in")
-        # The protocol lets nobody go on who does not begin with CONNECT.
+        # The protocol requires CONNECT to be the first packet.
         ended = await websocket.receive(timeout=2)
         assert (ended.type, ended.data) == (aiohttp.WSMsgType.CLOSE, 1003)
     assert len(await desk.all_heard("message:new")) == 1

@@ -1,5 +1,4 @@
-"""Applications that give back what they are told, on the realtime engine alone; and a client for
-them, request by request."""
+"""Applications on realtime/ that echo messages, and a client for them that works request by request."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from .patience import PATIENCE_S
 
 INTERVAL_S, TIMEOUT_S = 0.3, 0.2
 HURRIED = {"ping_interval": INTERVAL_S, "ping_timeout": TIMEOUT_S}
-"""Options of a server whose time is short."""
+"""Options of a server with a short heartbeat."""
 SEPARATOR = "\x1e"
 Answer = tuple[int, str]
 
@@ -33,8 +32,8 @@ def engine(**options: Any) -> EngineServer:
 
 
 def realtime(**options: Any) -> RealtimeServer:
-    """`message` comes back as `message-back`, `message-with-ack` as its acknowledgement; and whoever
-    comes in is told what it came in with."""
+    """Returns `message` as `message-back`, acknowledges `message-with-ack` with its arguments, and emits `auth`
+    with the handshake's auth to each client that connects."""
     sio = RealtimeServer(**options)
 
     def answer_in(namespace: str) -> None:
@@ -58,7 +57,7 @@ def realtime(**options: Any) -> RealtimeServer:
 
 @asynccontextmanager
 async def serving(server: EngineServer | RealtimeServer) -> AsyncIterator[str]:
-    """The address of the server's endpoint, in an application of its own on this loop."""
+    """Serve in an aiohttp application in this event loop. Yields the URL of the endpoint."""
     app = web.Application()
     path = "engine.io" if isinstance(server, EngineServer) else "socket.io"
     server.attach(app)
@@ -72,7 +71,7 @@ async def serving(server: EngineServer | RealtimeServer) -> AsyncIterator[str]:
 
 
 class Raw:
-    """Requests to an endpoint. Every GET of a poll has a connection of its own."""
+    """Sends single requests to an endpoint. Every poll has a connection of its own."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url = url
@@ -111,7 +110,7 @@ class Raw:
 async def closed(
     websocket: aiohttp.ClientWebSocketResponse, within: float = PATIENCE_S
 ) -> int | None:
-    """The code with which the server closes, whatever it says before."""
+    """Returns the code with which the server closes the WebSocket. Messages before that are ignored."""
     while True:
         message = await websocket.receive(timeout=within)
         if message.type is aiohttp.WSMsgType.CLOSE:

@@ -1,4 +1,4 @@
-"""Clients of several nodes of tests/support/echo_nodes.py."""
+"""Clients of the nodes in tests/support/echo_nodes.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALLBACK_S = 1.0
 
 
 class Client(Guest):
-    """Connected to one of the nodes, and has it do things."""
+    """A client that is connected to a node and calls the methods of its server."""
 
     id: str
 
@@ -47,7 +47,7 @@ class Client(Guest):
         return dict(await self.call("told", timeout=10))
 
     async def nothing_more(self) -> None:
-        """What was said to it before this is heard before the answer."""
+        """Check that no event is left. Earlier events arrive before the reply to this request."""
         await self.told()
         assert self.heard.empty(), self.heard.get_nowait()
 
@@ -78,7 +78,7 @@ async def three(own_redis: RedisServer, starting: Starting) -> Nodes:
 
 @pytest_asyncio.fixture
 async def guests(three: Nodes) -> AsyncIterator[list[Client]]:
-    """Two clients on each node: of the first, the first; then of the second, the first; and so on."""
+    """Two clients on each of three nodes: clients 0 and 3 are on the first node, 1 and 4 on the second."""
     clients = [await Client.at(node) for node in three * 2]
     yield clients
     await asyncio.gather(*[client.disconnect() for client in clients])
@@ -86,5 +86,5 @@ async def guests(three: Nodes) -> AsyncIterator[list[Client]]:
 
 async def until(true: Callable[[], Awaitable[bool]], within: float = PATIENCE_S) -> None:
     async with asyncio.timeout(within):
-        while not await true():  # noqa: ASYNC110  no event tells of it
+        while not await true():  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.02)

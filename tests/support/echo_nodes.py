@@ -1,9 +1,9 @@
-"""An application on the realtime engine, as a process: its clients have it do what a server can do.
+"""An application on realtime/ as a process, whose clients can call the methods of its server.
 
     python -m tests.support.echo_nodes REDIS_URL PREFIX KEEP_FOR_S CALLBACK_S
 
-It prints its port when it listens. `do` calls a method of the server with the keywords that are given;
-`ask` emits with a callback, and what was answered comes as `answer`; `told` tells of the node itself.
+It prints its URL when it listens. `do` calls a method of the server with keyword arguments, `ask` emits with
+a callback and returns each acknowledgement as `answer`, and `told` returns the state of the node.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def application(
 
 
 class EchoNode:
-    """A running one."""
+    """A running node."""
 
     def __init__(self, url: str, prefix: str, keep_for_s: float, callback_timeout: float) -> None:
         self.words = [url, prefix, f"{keep_for_s}", f"{callback_timeout}"]
@@ -100,7 +100,7 @@ class EchoNode:
         assert self.url, "it does not start"
 
     async def stop(self) -> str:
-        """Returns what it complained about."""
+        """Stop the process. Returns its standard error."""
         if self.process.returncode is None:
             self.process.terminate()
         async with asyncio.timeout(PATIENCE_S):

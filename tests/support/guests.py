@@ -1,4 +1,4 @@
-"""Clients of Socket.IO: python-socketio's own, and the JavaScript one as a process."""
+"""Socket.IO clients: python-socketio's own, and the JavaScript client as a process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GUEST = ROOT / "tests" / "js" / "guest.mjs"
 
 
 class Guest(socketio.AsyncClient):
-    """python-socketio's client, and what it heard."""
+    """python-socketio's client, which stores the events that it receives."""
 
     def __init__(self) -> None:
         super().__init__(reconnection=False)

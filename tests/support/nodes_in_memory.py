@@ -1,5 +1,5 @@
-"""Nodes in this process, with a simulated bus and log between them, so that a test can produce the worst
-moment to the millisecond. Everything else is as in the server."""
+"""Nodes in the test's process with a simulated bus and log, so that a test controls the order of events
+exactly. Everything else is as in the server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TALK = "talk"
 
 
 class FakeSession:
-    """A session, as far as rooms use one."""
+    """The part of a session that rooms use."""
 
     def __init__(self) -> None:
         self.received: list[str] = []
@@ -63,7 +63,7 @@ class InMemoryLog:
 
 
 class InMemoryBus:
-    """The bus: the nodes receive what is published when the test lets it pass."""
+    """The bus. While `held` is a list, messages wait until the test calls `let_pass`."""
 
     def __init__(self) -> None:
         self.nodes: list[Cluster] = []
@@ -118,7 +118,7 @@ class BusOfNode:
 
 
 class Simulation:
-    """Several nodes, with a bus and a log between them."""
+    """Several nodes with a simulated bus and log."""
 
     def __init__(self) -> None:
         self.log = InMemoryLog()
@@ -141,7 +141,7 @@ class Simulation:
         self.looked += 1
 
     async def _catch_up_notices(self, seconds: float, caught_up_at: float) -> None:
-        """All has been told."""
+        """There are no notices."""
 
     async def keep_up(self, *nodes: Cluster) -> None:
         self.keeping += [asyncio.create_task(node.keep_up()) for node in nodes]

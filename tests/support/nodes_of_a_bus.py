@@ -1,4 +1,4 @@
-"""Buses that write down what they hear."""
+"""Nodes with a bus that store the messages that they receive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Joining = Callable[..., Awaitable["Node"]]
 
 
 class Node:
-    """One of several that are joined by a bus."""
+    """One of several nodes on a bus."""
 
     def __init__(self, url: str, prefix: str = "chat:") -> None:
         self.received: list[tuple[str, bytes]] = []
@@ -38,14 +38,14 @@ class Node:
         self.lost += 1
 
     async def says(self, channel: str, message: bytes, within: float = PATIENCE_S) -> int:
-        """Publish; returns the number of connections that it went to."""
+        """Publish. Returns the number of connections that receive the message."""
         received: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.bus.publish(channel, message, received.set_result)
         return await asyncio.wait_for(received, within)
 
 
 async def until(true: Callable[[], object], within: float = PATIENCE_S) -> float:
-    """Wait for it; returns how long it took."""
+    """Wait until the condition is true. Returns the seconds that it took."""
     began = time.monotonic()
     while not true():
         assert time.monotonic() - began < within, f"not within {within} s"
@@ -55,7 +55,7 @@ async def until(true: Callable[[], object], within: float = PATIENCE_S) -> float
 
 @pytest_asyncio.fixture
 async def node() -> AsyncIterator[Joining]:
-    """Join a node to a bus: `await node(url)`."""
+    """Connect a node to a bus: `await node(url)`."""
     nodes: list[Node] = []
 
     async def join(url: str, prefix: str = "chat:") -> Node:

@@ -1,4 +1,4 @@
-"""What a server takes of the machine, as its kernel has it."""
+"""The memory that a server uses, as its kernel reports it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def memory_mb(server: ChatServer) -> float:
 
 
 def queued_kb(server: ChatServer) -> list[float]:
-    """Of each connection to the server's public port: what its kernel has not got rid of."""
+    """Returns the unsent kilobytes in the kernel for each connection to the server's public port."""
     sizes = []
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, _, queues, *_ = line.split()

@@ -1,4 +1,4 @@
-"""Two nodes hear each other over Redis, and know when they may have missed something."""
+"""Nodes exchange messages over Redis, and learn when they may have missed some."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.patience import PATIENCE_S
 from tests.support.redises import RedisServer
 
 
-async def test_what_one_node_publishes_the_others_hear(node: Joining, redis_url: str) -> None:
+async def test_a_message_reaches_every_subscribed_node(node: Joining, redis_url: str) -> None:
     oslo, lima, rome = [await node(redis_url, "all:") for _ in range(3)]
     for peer in (oslo, lima):
         assert await peer.bus.subscribe("r:1") is True
@@ -29,14 +29,16 @@ async def test_what_one_node_publishes_the_others_hear(node: Joining, redis_url:
     assert (rome.bus.published, oslo.bus.received, rome.bus.dropped) == (2, 1, 0)
 
 
-async def test_one_hears_oneself(node: Joining, redis_url: str) -> None:
+async def test_a_node_receives_its_own_messages(node: Joining, redis_url: str) -> None:
     oslo = await node(redis_url, "oneself:")
     await oslo.bus.subscribe("r:1")
     assert await oslo.says("r:1", b"Echo?") == 1
     await until(lambda: oslo.received)
 
 
-async def test_a_channel_is_heard_until_it_is_unsubscribed(node: Joining, redis_url: str) -> None:
+async def test_a_channel_is_received_until_it_is_unsubscribed(
+    node: Joining, redis_url: str
+) -> None:
     oslo, lima = [await node(redis_url, "until:") for _ in range(2)]
     await oslo.bus.subscribe("r:1")
     lima.bus.publish("r:1", b"Bye?")
@@ -48,7 +50,9 @@ async def test_a_channel_is_heard_until_it_is_unsubscribed(node: Joining, redis_
     assert oslo.received == [("r:1", b"Bye?")]
 
 
-async def test_the_last_word_on_a_channel_counts(node: Joining, redis_url: str) -> None:
+async def test_the_last_subscribe_or_unsubscribe_of_a_channel_wins(
+    node: Joining, redis_url: str
+) -> None:
     oslo, lima = [await node(redis_url, "word:") for _ in range(2)]
     first = oslo.bus.subscribe("r:1")
     oslo.bus.unsubscribe("r:1")
@@ -56,7 +60,7 @@ async def test_the_last_word_on_a_channel_counts(node: Joining, redis_url: str) 
     oslo.bus.unsubscribe("r:2")
     assert (await first, await second) == (False, True)
     assert await lima.says("r:1", b"Are you in?") == 1
-    # Over several turns, with the commands under way.
+    # Over several turns of the event loop, while commands are in flight.
     oslo.bus.unsubscribe("r:1")
     await asyncio.sleep(0)
     third = oslo.bus.subscribe("r:1")
@@ -68,7 +72,7 @@ async def test_the_last_word_on_a_channel_counts(node: Joining, redis_url: str) 
     assert await lima.says("r:1", b"And now?") == 1
 
 
-async def test_20_000_messages_arrive_in_order_each_once(node: Joining, redis_url: str) -> None:
+async def test_20_000_messages_arrive_once_each_and_in_order(node: Joining, redis_url: str) -> None:
     oslo, lima = nodes = [await node(redis_url, "order:") for _ in range(2)]
     for peer in nodes:
         await asyncio.gather(*(peer.bus.subscribe(f"r:{room}") for room in range(4)))
@@ -91,7 +95,7 @@ async def test_20_000_messages_arrive_in_order_each_once(node: Joining, redis_ur
                 assert received == [b"%b %d" % (name, n) for n in range(room, 10_000, 4)]
 
 
-async def test_what_is_published_in_one_turn_leaves_in_one_write(
+async def test_all_messages_of_one_turn_leave_in_one_write(
     node: Joining, own_redis: RedisServer
 ) -> None:
     oslo = await node(own_redis.url)
@@ -101,11 +105,11 @@ async def test_what_is_published_in_one_turn_leaves_in_one_write(
             oslo.bus.publish("r:1", b"%d" % number)
         await oslo.says("r:1", b"the last")
         after = (await redis.info("stats"))["total_reads_processed"]
-    # The two questions, the write, and heartbeats.
+    # The two INFO commands, the write, and heartbeats.
     assert after - before < 10
 
 
-async def test_a_receiver_that_fails_does_not_keep_others_from_receiving(
+async def test_a_failing_receiver_does_not_affect_the_next_message(
     node: Joining, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     oslo = await node(redis_url, "fails:")
@@ -122,19 +126,19 @@ async def test_a_receiver_that_fails_does_not_keep_others_from_receiving(
     assert oslo.bus.up
 
 
-async def test_databases_are_apart(node: Joining, redis_url: str) -> None:
+async def test_databases_have_separate_channels(node: Joining, redis_url: str) -> None:
     oslo, lima = await node(redis_url + "/1", "db:"), await node(redis_url + "/2", "db:")
     await oslo.bus.subscribe("r:1")
     assert await lima.says("r:1", b"Same Redis, other chat.") == 0
 
 
-async def test_who_is_busy_is_not_cut_off(
+async def test_a_busy_node_is_not_cut_off(
     node: Joining, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.realtime.bus.connection_pair.BEAT_S", 0.05)
     oslo = await node(redis_url, "busy:")
     await asyncio.sleep(0.2)
-    # Longer than Redis may be silent, and the whole process with it.
+    # The whole process stalls for longer than Redis may be silent.
     time.sleep(0.6)  # noqa: ASYNC251
     await asyncio.sleep(0.3)
     assert (oslo.bus.up, oslo.lost, oslo.bus.reconnects) == (True, 0, 0)
@@ -159,7 +163,7 @@ async def test_20_000_channels_are_subscribed_again_after_a_restart(
     await own_redis.start()
     await until(lambda: oslo.bus.up, 4)
     await until(lambda: len(receivers) == 20_000, 4)
-    # When it is told that it is up, there is none that has to be waited for.
+    # When `missed` is called, all channels are subscribed.
     assert set(receivers) == {1}
 
 
@@ -192,7 +196,7 @@ async def test_close_leaves_nothing_open(own_redis: RedisServer) -> None:
     assert await oslo.bus.subscribe("r:1") is False
 
 
-async def test_operators_see_how_it_is(node: Joining, redis_url: str) -> None:
+async def test_the_bus_has_metrics(node: Joining, redis_url: str) -> None:
     oslo = await node(redis_url, "watch:")
     seen: dict[str, Callable[[], float]] = {}
     rounds: list[float] = []
@@ -212,10 +216,10 @@ async def test_operators_see_how_it_is(node: Joining, redis_url: str) -> None:
         "chat_bus_reconnects_total": 0,
     }
     async with asyncio.timeout(PATIENCE_S):
-        while len(rounds) < 3:  # noqa: ASYNC110  no event tells of it
+        while len(rounds) < 3:  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.05)
     assert all(0 < seconds < 1 for seconds in rounds)
-    assert seen["chat_bus_published_total"]() == 1, "what it says to itself is not counted"
+    assert seen["chat_bus_published_total"]() == 1, "messages to itself are not counted"
 
 
 async def closed_while_it_connects(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Whatever happens to Redis, nobody waits for it, and everybody knows when to catch up."""
+"""Redis fails in many ways: nothing waits for it, and every node learns when to catch up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.servers import free_port
 
 
 async def talk(oslo: Node, lima: Node) -> None:
-    """Both hear each other, and have nothing left to hear."""
+    """Check that both receive each other's messages, and nothing after them."""
     for speaker, other in ((oslo, lima), (lima, oslo)):
         assert await speaker.says("r:1", b"Hear me?") == 2
         await until(
@@ -56,7 +56,7 @@ async def test_redis_is_killed_and_comes_back_empty(node: Joining, own_redis: Re
     assert (oslo.lost, oslo.bus.reconnects, lima.bus.reconnects) == (1, 1, 1)
 
 
-async def test_a_stalled_redis_counts_as_gone_within_3_s(
+async def test_a_stalled_redis_counts_as_down_within_3_s(
     node: Joining, own_redis: RedisServer
 ) -> None:
     oslo, lima = await pair(node, own_redis.url)
@@ -72,7 +72,7 @@ async def test_a_stalled_redis_counts_as_gone_within_3_s(
         await asyncio.sleep(0.01)
     own_redis.signal(signal.SIGCONT)
     await until(lambda: oslo.bus.up and lima.bus.up, 2)
-    # Lima hears from Oslo that there may be more, at the latest.
+    # At the latest, Oslo tells Lima to catch up.
     await until(lambda: oslo.missed >= 2 and lima.missed >= 2, 1)
     await talk(oslo, lima)
     assert oslo.bus.dropped > 100
@@ -88,14 +88,16 @@ async def test_a_stalled_redis_takes_a_bounded_amount_of_memory(
         oslo.bus.publish("r:1", message)
         if number % 10 == 0:
             await asyncio.sleep(0)
-    # 64 MB, at once: there is no need to wait for silence.
+    # 64 MB: the limit of unsent bytes applies before Redis counts as silent.
     assert (oslo.lost, oslo.bus.up) == (1, False)
     own_redis.signal(signal.SIGCONT)
     await until(lambda: oslo.bus.up)
 
 
 @pytest.mark.parametrize("what", ["publishes", "hears"])
-async def test_a_connection_is_cut(node: Joining, own_redis: RedisServer, what: str) -> None:
+async def test_the_bus_reconnects_after_either_connection_is_cut(
+    node: Joining, own_redis: RedisServer, what: str
+) -> None:
     oslo, lima = await pair(node, own_redis.url)
     await own_redis.kill_client(what)
     await until(lambda: oslo.bus.reconnects == 1 and lima.bus.reconnects == 1, 1)
@@ -104,7 +106,7 @@ async def test_a_connection_is_cut(node: Joining, own_redis: RedisServer, what: 
     await talk(oslo, lima)
 
 
-async def test_who_could_not_publish_tells_the_others_to_catch_up(
+async def test_a_node_that_could_not_publish_tells_the_others_to_catch_up(
     node: Joining, own_redis: RedisServer, wire: Wire
 ) -> None:
     lima = await node(own_redis.url)
@@ -117,7 +119,7 @@ async def test_who_could_not_publish_tells_the_others_to_catch_up(
     await until(lambda: oslo.lost)
     assert oslo.bus.dropped == 1
     wire.release()
-    # The sender catches up because it came up, the other one because it is told; once each.
+    # Oslo catches up because its bus came up, Lima because Oslo tells it to; once each.
     await until(lambda: lima.missed == 2, 4)
     await asyncio.sleep(0.3)
     assert (oslo.missed, lima.missed, lima.lost, lima.bus.reconnects) == (2, 2, 0, 0)
@@ -127,7 +129,7 @@ async def test_who_could_not_publish_tells_the_others_to_catch_up(
     assert lima.missed == 2
 
 
-async def test_what_is_published_while_the_bus_is_down_is_to_be_caught_up(
+async def test_other_nodes_catch_up_on_messages_published_while_the_bus_was_down(
     node: Joining, own_redis: RedisServer, wire: Wire
 ) -> None:
     lima = await node(own_redis.url)
@@ -141,7 +143,7 @@ async def test_what_is_published_while_the_bus_is_down_is_to_be_caught_up(
     assert (oslo.bus.dropped, lima.lost) == (1, 0)
 
 
-async def test_who_leaves_says_whether_all_went_out(
+async def test_close_returns_true_if_everything_went_out(
     node: Joining, own_redis: RedisServer, wire: Wire
 ) -> None:
     oslo, lima, rome, bonn = [await node(url) for url in [own_redis.url] + [wire.url] * 3]
@@ -158,7 +160,7 @@ async def test_who_leaves_says_whether_all_went_out(
     assert await bonn.bus.close() is False
 
 
-async def test_a_wire_that_carries_nothing_counts_as_cut(
+async def test_a_connection_that_carries_nothing_counts_as_cut(
     node: Joining, own_redis: RedisServer, wire: Wire
 ) -> None:
     oslo = await node(wire.url)
@@ -168,7 +170,9 @@ async def test_a_wire_that_carries_nothing_counts_as_cut(
     await until(lambda: oslo.bus.up, 4)
 
 
-async def test_who_lost_nothing_disturbs_nobody(node: Joining, own_redis: RedisServer) -> None:
+async def test_a_node_that_lost_nothing_does_not_make_others_catch_up(
+    node: Joining, own_redis: RedisServer
+) -> None:
     oslo, lima = await pair(node, own_redis.url)
     async with own_redis.client() as redis:
         ours = next(
@@ -180,13 +184,15 @@ async def test_who_lost_nothing_disturbs_nobody(node: Joining, own_redis: RedisS
     assert (lima.missed, lima.lost) == (1, 0)
 
 
-async def test_who_listens_too_slowly_is_told(node: Joining, own_redis: RedisServer) -> None:
+async def test_a_subscriber_that_reads_too_slowly_catches_up(
+    node: Joining, own_redis: RedisServer
+) -> None:
     async with own_redis.client() as redis:
         await redis.config_set("client-output-buffer-limit", "pubsub 1mb 1mb 1")
     lima = await node(own_redis.url)
 
     def flood() -> None:
-        # In the loop: nothing is read meanwhile.
+        # It blocks the event loop, so nothing is read while it runs.
         with blocking.Redis(host="127.0.0.1", port=own_redis.port) as other:
             for _ in range(64):
                 other.publish("chat:r:2", b"x" * 2**19)
@@ -228,7 +234,7 @@ async def test_a_node_starts_with_a_redis_that_does_not_answer(node: Joining) ->
         await oslo.bus.close()
 
 
-async def test_what_is_no_redis_is_not_joined(
+async def test_a_server_that_is_not_redis_is_refused(
     node: Joining, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -243,7 +249,7 @@ async def test_what_is_no_redis_is_not_joined(
         await oslo.bus.close()
 
 
-async def test_a_master_that_becomes_a_replica_is_left(
+async def test_a_node_leaves_a_master_that_becomes_a_replica(
     node: Joining, redis_of: Keeping, caplog: pytest.LogCaptureFixture
 ) -> None:
     old, new = await redis_of(), await redis_of()
@@ -259,7 +265,7 @@ async def test_a_master_that_becomes_a_replica_is_left(
 
 
 class Reader(Node):
-    """Reads on record what it may have missed."""
+    """A node that reads from the record what it may have missed."""
 
     def __init__(self, url: str, record: list[bytes]) -> None:
         super().__init__(url)
@@ -274,7 +280,9 @@ class Reader(Node):
         self.knows.update(self.record)
 
 
-async def test_nobody_misses_anything_whatever_happens(own_redis: RedisServer, wire: Wire) -> None:
+async def test_no_node_misses_anything_during_random_faults(
+    own_redis: RedisServer, wire: Wire
+) -> None:
     record: list[bytes] = []
     nodes = [Reader(url, record) for url in (own_redis.url, wire.url)]
     for reader in nodes:

@@ -1,4 +1,4 @@
-"""The ways to name a Redis, and what a node says of one that it cannot use."""
+"""URLs of Redis, and the reasons why a node cannot use a server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.servers import free_port
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """One for 127.0.0.1 that nobody but itself vouches for, and its key."""
+    """Create a self-signed certificate for 127.0.0.1, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -48,7 +48,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
     return paths
 
 
-async def test_with_tls_and_a_password(
+async def test_a_node_connects_with_tls_and_a_password(
     node: Joining, redis_of: Keeping, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, key = certificate(tmp_path, "ours")
@@ -82,7 +82,7 @@ async def test_with_tls_and_a_password(
     assert "wr0ng" not in caplog.text
 
 
-async def test_as_a_user_who_may_only_use_the_prefix(
+async def test_a_node_connects_as_a_user_who_may_only_use_the_prefix(
     node: Joining, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with own_redis.client() as redis:
@@ -102,7 +102,7 @@ async def test_as_a_user_who_may_only_use_the_prefix(
     assert "NOPERM" in caplog.messages[-1]
 
 
-async def test_over_a_socket_of_the_file_system(
+async def test_a_node_connects_over_a_unix_socket(
     node: Joining, redis_of: Keeping, tmp_path: Path
 ) -> None:
     path = tmp_path / "redis.sock"
@@ -135,7 +135,7 @@ async def test_sentinels_name_the_master_before_and_after_a_failover(
         await sentinel.stop()
 
 
-async def test_a_master_that_the_sentinels_do_not_know_any_more_is_left(
+async def test_a_node_leaves_a_master_that_the_sentinels_no_longer_name(
     node: Joining, redis_of: Keeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.realtime.bus.connection_pair.SENTINELS_S", 0.2)
@@ -154,7 +154,7 @@ async def test_a_master_that_the_sentinels_do_not_know_any_more_is_left(
         assert await new.clients()
         await sentinel.kill()
         await asyncio.sleep(1)
-        # Without Sentinels what is there goes on.
+        # Without Sentinels the node keeps its master.
         assert (oslo.lost, oslo.bus.up) == (1, True)
     finally:
         await sentinel.stop()
@@ -181,11 +181,11 @@ async def test_a_cluster_is_refused(
         ("redis+sentinel://a/2/chat", "the master of chat at the Sentinels a:26379"),
     ],
 )
-def test_an_address(url: str, shown: str) -> None:
+def test_an_address_is_shown_without_secrets(url: str, shown: str) -> None:
     assert str(Address.parse(url)) == shown
 
 
-def test_what_an_address_holds() -> None:
+def test_an_address_has_the_parts_of_its_url() -> None:
     address = Address.parse("redis+sentinel://me:p%40w@a:1/2/chat?sentinel_password=other")
     assert (address.username, address.password, address.db) == ("me", "p@w", 2)
     assert address.sentinels is not None
@@ -229,7 +229,7 @@ def test_what_an_address_holds() -> None:
         "redis+sentinel://a/1/2/3",
     ],
 )
-def test_an_address_that_is_none(url: str) -> None:
+def test_a_bad_url_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(BadAddress) as raised:
         Address.parse(url)
     assert str(raised.value).endswith(".")

@@ -1,5 +1,4 @@
-"""Who comes and goes and what is read is told outside the order of the log: what other nodes did not
-hear of it they find on record, and tell it once."""
+"""Presence and read marks are notices. Nodes that miss a notice find it in the database, and deliver it once."""
 
 from __future__ import annotations
 
@@ -17,11 +16,11 @@ from tests.support.raw import Wire
 from tests.support.redises import RedisServer
 
 SOON_S = 4.0
-"""Within it the others find what was recorded while Redis is known to be away."""
+"""Nodes that know that Redis is down find a notice in the database within this time."""
 NOTICED_S = 4.0
-"""Within it a Redis that is frozen counts as gone."""
+"""A frozen Redis counts as down within this time."""
 ONCE_MORE_S = 2.5
-"""Long enough for a second telling."""
+"""A duplicate would arrive within this time."""
 
 
 async def down(redis: RedisServer) -> float:
@@ -49,7 +48,7 @@ def marks(wire: Wire) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("fault", [down, stalled])
-async def test_who_comes_and_goes_while_redis_is_away_is_told_everywhere_once(
+async def test_presence_changes_while_redis_is_down_reach_every_node_once(
     own_redis: RedisServer,
     own_nodes: Spread,
     everyone: People,
@@ -73,7 +72,8 @@ async def test_who_comes_and_goes_while_redis_is_away_is_told_everywhere_once(
         await wire.until(
             lambda wire=wire: heard_of(wire, bob)[-1:] == ["offline"], GRACE_S + SOON_S
         )
-    # Shared twice, and looked for again and again: told once, and nothing to who shares nothing.
+    # They share two conversations, and catch-up runs many times: each notice is delivered once, and none to
+    # a user who shares no conversation.
     await asyncio.sleep(ONCE_MORE_S)
     await back(own_redis, own_nodes)
     await asyncio.sleep(ONCE_MORE_S)
@@ -94,7 +94,7 @@ async def test_who_comes_and_goes_while_redis_is_away_is_told_everywhere_once(
 
 
 @pytest.mark.parametrize("fault", [down, stalled])
-async def test_what_is_read_while_redis_is_away_is_told_everywhere_once(
+async def test_read_marks_while_redis_is_down_reach_every_node_once(
     own_redis: RedisServer,
     own_nodes: Spread,
     everyone: People,
@@ -132,7 +132,7 @@ async def test_what_is_read_while_redis_is_away_is_told_everywhere_once(
         await wire.close()
 
 
-async def test_what_a_frozen_node_slept_through_reaches_its_clients_once(
+async def test_notices_that_a_frozen_node_missed_reach_its_clients_once(
     own_redis: RedisServer,
     own_nodes: Spread,
     everyone: People,
@@ -149,12 +149,12 @@ async def test_what_a_frozen_node_slept_through_reaches_its_clients_once(
     await desk.until(lambda: heard_of(desk, dave) == ["online"])
 
     own_nodes.servers[2].signal(signal.SIGSTOP)
-    # What Redis keeps for it is lost, too.
+    # The messages that Redis buffers for the node are lost, too.
     await own_redis.kill()
     await own_redis.start()
     read = await phone.do("message:read", {"messageId": answer["data"]["id"]})
     carols = await Wire.connect(carol.at(own_nodes.servers[1]))
-    # Gone and back: his neighbours on the frozen node know him as online all the time.
+    # Dave goes offline and online: to his contacts on the frozen node he has been online all the time.
     await laptop.close()
     await phone.until(lambda: heard_of(phone, dave)[-1:] == ["offline"], GRACE_S + SOON_S)
     laptop = await Wire.connect(dave.at(own_nodes.servers[1]))
@@ -173,7 +173,7 @@ async def test_what_a_frozen_node_slept_through_reaches_its_clients_once(
         await wire.close()
 
 
-async def test_who_was_removed_while_redis_is_away_hears_of_no_reading_and_of_nobody(
+async def test_a_member_removed_while_redis_is_down_receives_no_notices(
     own_redis: RedisServer,
     own_nodes: Spread,
     everyone: People,
@@ -202,7 +202,7 @@ async def test_who_was_removed_while_redis_is_away_hears_of_no_reading_and_of_no
         await wire.close()
 
 
-async def test_a_crowd_that_came_while_redis_was_away_is_told_whole_and_once(
+async def test_250_users_who_connect_while_redis_is_down_are_announced_once_each(
     own_redis: RedisServer,
     own_nodes: Spread,
     everyone: People,

@@ -1,4 +1,4 @@
-"""What a node remembers of what it told outside the order of changes."""
+"""A node remembers the notices that it has delivered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chatserver.realtime.cluster import deduplication
 from chatserver.realtime.cluster.deduplication import LatestStates, SeenNotices
 
 
-def test_a_notice_is_told_once_until_it_is_not_looked_for_any_more() -> None:
+def test_a_notice_is_delivered_once_until_it_is_forgotten() -> None:
     notices = SeenNotices()
     assert notices.first("one", 10.0, forget=0.0)
     assert notices.first("two", 11.0, forget=0.0)
@@ -18,7 +18,7 @@ def test_a_notice_is_told_once_until_it_is_not_looked_for_any_more() -> None:
     assert not notices.first("two", 14.0, forget=10.5)
 
 
-def test_no_more_is_remembered_than_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_notices_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deduplication, "MAX_REMEMBERED", 2)
     notices, states = SeenNotices(), LatestStates()
     for n, name in enumerate(("one", "two", "three")):
@@ -28,12 +28,12 @@ def test_no_more_is_remembered_than_has_room(monkeypatch: pytest.MonkeyPatch) ->
     assert [states.knows(name, 1) for name in ("one", "two", "three")] == [False, True, True]
 
 
-def test_only_the_last_state_of_somebody_is_news_and_only_if_it_is_another() -> None:
+def test_only_a_later_and_different_state_of_a_user_is_news() -> None:
     states = LatestStates()
     assert states.is_news("bob", 3, "online")
     assert not states.is_news("bob", 3, "online")
-    assert not states.is_news("bob", 2, "offline"), "it comes too late"
-    assert not states.is_news("bob", 5, "online"), "he went and came back"
+    assert not states.is_news("bob", 2, "offline"), "it arrives too late"
+    assert not states.is_news("bob", 5, "online"), "he left and came back"
     assert states.knows("bob", 5)
     assert not states.is_news("bob", 4, "offline")
     assert states.is_news("bob", 6, "offline")

@@ -1,5 +1,5 @@
-"""Several nodes, with a Redis that is killed, frozen, cut off, and nodes that die: whoever is connected
-hears everything, in order, once."""
+"""Redis is killed, frozen or cut off, and nodes die: every connected client receives everything once, in
+order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.redises import RedisServer
 from tests.support.steady_talk import all_is_right, begin, end, heard_settles
 
 WITHIN_S = 10
-"""After Redis is back, everybody has everything within it."""
+"""When Redis is back, every client has everything within this time."""
 
 
 async def killed_and_empty(redis: RedisServer) -> None:
@@ -39,7 +39,7 @@ async def hung_up_on(redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("fault", [killed_and_empty, frozen, hung_up_on])
-async def test_nobody_misses_anything_while_redis(
+async def test_no_client_misses_anything_while_redis_is(
     own_redis: RedisServer, everyone: People, fault: Callable[[RedisServer], Awaitable[None]]
 ) -> None:
     talk, listener, streams, changer, running = await begin(everyone)
@@ -51,11 +51,11 @@ async def test_nobody_misses_anything_while_redis(
     for wire in [listener, *[stream.wire for stream in streams]]:
         await heard_settles(wire, reader, talk, WITHIN_S)
         await all_is_right(wire, reader, streams, changer)
-        assert wire.slowest < 4.0 * slowness(), "who sends does not wait for Redis"
+        assert wire.slowest < 4.0 * slowness(), "sending does not wait for Redis"
     assert [answer for stream in streams for answer in stream.failed()] == []
 
 
-async def test_who_is_on_other_nodes_hears_what_a_node_committed_and_had_no_time_to_tell(
+async def test_messages_that_a_killed_node_could_not_announce_reach_the_others(
     own_nodes: Spread, everyone: People
 ) -> None:
     talk, listener, streams, _, running = await begin(everyone)
@@ -77,7 +77,7 @@ async def test_who_is_on_other_nodes_hears_what_a_node_committed_and_had_no_time
         assert wire.told("message:new")[1:] == whole[1:]
 
 
-async def test_who_is_removed_while_redis_is_away_hears_nothing_more(
+async def test_a_member_removed_while_redis_is_down_receives_no_message(
     own_redis: RedisServer, own_nodes: Spread, everyone: People
 ) -> None:
     alice, bob, carol = everyone("alice", "bob", "carol")
@@ -88,7 +88,7 @@ async def test_who_is_removed_while_redis_is_away_hears_nothing_more(
         await wire.until(lambda wire=wire: wire.told("message:new"))
     await own_redis.kill()
     await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{bob.id}")
-    # Somebody on the node of the one who was removed, and those elsewhere.
+    # A sender on the node of the removed member, and senders on other nodes.
     for who in (Person(phone.person.server, alice.id, alice.session), alice, carol):
         await who.ask("POST", f"/conversations/{talk['id']}/messages", {"content": "Among us"})
     refused = await (await phone.say(talk, "Me too"))
@@ -104,7 +104,7 @@ async def test_who_is_removed_while_redis_is_away_hears_nothing_more(
     assert told == ["message:new", "participant:removed"] + ["message:new"] * 3
 
 
-async def test_what_became_of_users_while_redis_was_away_is_caught_up(
+async def test_changes_of_users_while_redis_is_down_are_caught_up(
     own_redis: RedisServer, own_nodes: Spread, everyone: People
 ) -> None:
     alice, bob, carol, dave = everyone("alice", "bob", "carol", "dave")

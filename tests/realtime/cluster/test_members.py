@@ -1,4 +1,4 @@
-"""People on different nodes: who comes and goes, who types and reads, and what each of them hears."""
+"""Members on different nodes join, leave, type and read, and each receives the right events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.steady_talk import Stream
 
 
 def on(nodes: Spread, number: int, person: Person) -> Person:
-    """The person, with everything on one node."""
+    """The person, whose requests and sockets all use this node."""
     return Person(nodes.servers[number], person.id, person.session, nodes)
 
 
@@ -32,7 +32,7 @@ async def stop(streams: list[Stream], running: list[asyncio.Task[None]]) -> None
     await asyncio.gather(*[answer for stream in streams for answer in stream.asked])
 
 
-async def test_nothing_reaches_who_was_removed_after_the_answer(
+async def test_a_removed_member_receives_nothing_after_the_response(
     nodes: Spread, people: People
 ) -> None:
     alice, carol, dave, *bobs = people("alice", "carol", "dave", *["bob"] * 8)
@@ -46,7 +46,7 @@ async def test_nothing_reaches_who_was_removed_after_the_answer(
         await wires[0].until(lambda wires=wires: wires[0].told("message:new"))
         await on(nodes, n % 3, alice).ask("DELETE", path(talk, bob))
         last = (await carol.ask("GET", f"/conversations/{talk['id']}"))["lastSeq"]
-        # From each node: what is not stored, and what is.
+        # From each node: an event that is not stored, and one that is.
         for writer in writers:
             await writer.do("recording:start", here)
             await writer.do("conversation:read", here)
@@ -82,7 +82,7 @@ async def test_nothing_reaches_who_was_removed_after_the_answer(
         await wire.close()
 
 
-async def test_who_is_blocked_or_deleted_is_out_on_every_node_at_once(
+async def test_a_blocked_or_deleted_user_is_disconnected_from_every_node(
     nodes: Spread, people: People
 ) -> None:
     for number in range(3):
@@ -90,7 +90,7 @@ async def test_who_is_blocked_or_deleted_is_out_on_every_node_at_once(
         talk = await alice.group(bob)
         everywhere = [on(nodes, n, bob) for n in range(3)]
         wires = [await Wire.connect(person) for person in everywhere]
-        for person in everywhere:  # known as active on each node
+        for person in everywhere:  # so that each node has cached that the user is active
             assert (await person.request("GET", "/conversations"))[0] == 200
         people.server = nodes.servers[number]
         if number % 2:
@@ -113,10 +113,10 @@ async def test_who_is_blocked_or_deleted_is_out_on_every_node_at_once(
         await again.close()
 
 
-async def test_memberships_change_on_all_nodes_at_once_while_people_write(
+async def test_members_come_and_go_on_all_nodes_while_people_write(
     nodes: Spread, people: People
 ) -> None:
-    """Everybody who comes and goes hears exactly what was said between."""
+    """Each user who joins and leaves receives exactly the messages in between."""
     alice, bob, carol, *movers = people("alice", "bob", "carol", *["mover"] * 4)
     talk = await alice.group(bob, carol)
     for person in (bob, carol):
@@ -200,7 +200,7 @@ async def test_the_same_people_on_every_node_get_one_private_group(
 
 
 async def keep_typing(wire: Wire, talk: Any) -> None:
-    """As clients do: what is not begun again ends by itself."""
+    """Repeat typing:start as clients do, because the indicator expires."""
     while True:
         await wire.do("typing:start", {"conversationId": talk["id"]})
         await asyncio.sleep(0.2)
@@ -231,7 +231,7 @@ async def test_two_devices_on_two_nodes_type_as_one(nodes: Spread, people: Peopl
     assert await heard() == [[True]] * 3
     await rests(tablet, at_tablet)
     assert await heard() == [[True, False]] * 3
-    # And once more, with a socket that goes, and one that lets it end by itself.
+    # Once more: one socket closes, the other lets the indicator expire.
     at_desk = asyncio.create_task(keep_typing(desk, talk))
     at_tablet = asyncio.create_task(keep_typing(tablet, talk))
     assert await heard() == [[True, False, True]] * 3
@@ -248,7 +248,9 @@ async def test_two_devices_on_two_nodes_type_as_one(nodes: Spread, people: Peopl
         await wire.close()
 
 
-async def test_read_marks_reach_everybody_on_every_node_once(nodes: Spread, people: People) -> None:
+async def test_read_marks_reach_every_member_on_every_node_once(
+    nodes: Spread, people: People
+) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.group(bob)
     hers = [await Wire.connect(on(nodes, n, alice)) for n in range(3)]
@@ -256,7 +258,7 @@ async def test_read_marks_reach_everybody_on_every_node_once(nodes: Spread, peop
     sent = [
         answer["data"] for n in range(9) if (answer := await (await hers[n % 3].say(talk, f"{n}")))
     ]
-    # The same mark on all nodes at once, one after the other.
+    # The same read mark on each node, one after another.
     for message in sent[:6]:
         target = {"messageId": message["id"]}
         answers = [await (await wire.ask("message:read", target)) for wire in his]

@@ -1,4 +1,4 @@
-"""What nodes tell each other, to the byte: a node is replaced while those of the version before still talk."""
+"""The bytes of messages between nodes. Nodes of two versions exchange them during a rolling update."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ SAID: list[tuple[bytes, bytes]] = [
 
 
 @pytest.mark.parametrize(("said", "expected"), SAID, ids=lambda value: value[:1].decode())
-def test_it_is_said_in_the_same_bytes(said: bytes, expected: bytes) -> None:
+def test_messages_are_encoded_in_the_same_bytes(said: bytes, expected: bytes) -> None:
     assert said == expected
     assert said[messages.NODE] == ME
 
 
-def test_it_is_understood() -> None:
+def test_messages_are_decoded() -> None:
     def read(kind: bytes) -> Any:
         decode = {
             b"m": messages.decode_packet,

@@ -1,4 +1,4 @@
-"""Nodes that freeze, come and go, while everybody talks; and a Redis that is replaced, or away."""
+"""Nodes freeze, start and die while everybody talks; Redis is replaced or down."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Starter = Callable[..., Awaitable[tuple[Spread, People]]]
 
 @pytest_asyncio.fixture
 async def start_nodes(mongo_url: str, worker: str, tmp_path: Path) -> AsyncIterator[Starter]:
-    """Nodes of the test's own, and their people: `await start_nodes(redis)`."""
+    """Start nodes for this test only, with their people: `await start_nodes(redis)`."""
     async with AsyncExitStack() as stack:
 
         async def start(redis: RedisServer, **settings: str) -> tuple[Spread, People]:
@@ -47,7 +47,8 @@ async def start_nodes(mongo_url: str, worker: str, tmp_path: Path) -> AsyncItera
 
 
 async def all_agree(talk: Any, talkers: list[Patient], reader: Person) -> list[Any]:
-    """Each has everything, in order and once, and what it said is there once. Returns it all."""
+    """Check that each talker has every message once and in order, and that each of its own was stored once.
+    Returns all messages."""
     log = await history(reader, talk)
     assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
     for talker in talkers:
@@ -60,14 +61,13 @@ async def all_agree(talk: Any, talkers: list[Patient], reader: Person) -> list[A
     return log
 
 
-async def test_a_node_that_was_frozen_goes_on_with_everything(
+async def test_a_node_that_was_frozen_catches_up_on_everything(
     own_redis: RedisServer, start_nodes: Starter
 ) -> None:
     nodes, people = await start_nodes(own_redis, LOG_LEVEL="warning")
     alice, bob, carol, dave, erin = people("alice", "bob", "carol", "dave", "erin")
     talk = await alice.group(bob, carol, dave, erin)
-    # On the one that freezes one thing after the other: what is refused is said again behind what
-    # was said meanwhile.
+    # On the node that freezes, one message at a time: a refused message is sent again after later ones.
     talkers = [
         Patient(person.at(nodes.servers[n]), talk, 1 if n == 2 else 4)
         for n, person in enumerate((alice, bob, carol))
@@ -80,9 +80,9 @@ async def test_a_node_that_was_frozen_goes_on_with_everything(
     await asyncio.sleep(2)
     began = time.monotonic()
     await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{erin.id}")
-    assert time.monotonic() - began < 3 * slowness(), "the one that is frozen is not waited for"
+    assert time.monotonic() - began < 3 * slowness(), "a removal does not wait for a frozen node"
     last = (await alice.ask("GET", f"/conversations/{talk['id']}"))["lastSeq"]
-    # What a frozen node finds when it wakes up must not be answered from what it remembers.
+    # A node that wakes up must not answer these requests from memory.
     late = [
         await erins.ask("messages:sync", {"conversationId": talk["id"], "afterRev": 0}),
         await erins.say(talk, "Me too"),
@@ -92,7 +92,7 @@ async def test_a_node_that_was_frozen_goes_on_with_everything(
     nodes.servers[2].signal(signal.SIGCONT)
     woken = time.monotonic()
     for answer in await asyncio.gather(*late):
-        # The database may be slow to answer who has just woken up.
+        # The database may be slow to answer a node that has just woken up.
         assert answer is None or answer["error"]["code"] in ("NOT_FOUND", "UNAVAILABLE")
     await asyncio.sleep(1.5)
     for member in (*talkers, *listeners):
@@ -108,13 +108,13 @@ async def test_a_node_that_was_frozen_goes_on_with_everything(
     assert "the node stalled" in nodes.servers[2].log
 
 
-async def test_nodes_are_replaced_one_after_the_other_and_one_is_added(
+async def test_nodes_are_replaced_one_after_another_and_one_is_added(
     mongo_url: str, own_redis: RedisServer, start_nodes: Starter, tmp_path: Path
 ) -> None:
     nodes, people = await start_nodes(own_redis, LOG_LEVEL="warning", DRAIN_S="1")
     alice, bob, carol, dave, erin, frank = people("alice", "bob", "carol", "dave", "erin", "frank")
     talk = await alice.group(bob, carol, dave, erin, frank)
-    # The official client on two nodes: one that goes to a WebSocket by itself, one that begins with it.
+    # The official client on two nodes: one upgrades to WebSocket, the other starts with it.
     guests = [dave, erin]
     browsers = [
         await Browser.open(person.at(nodes.servers[n]), *transports)
@@ -169,7 +169,7 @@ async def test_nodes_are_replaced_one_after_the_other_and_one_is_added(
         await newcomer.wire.close()
 
 
-async def test_what_somebody_types_on_a_node_that_dies_ends_everywhere(
+async def test_a_typing_indicator_of_a_node_that_dies_ends_everywhere(
     own_redis: RedisServer, start_nodes: Starter
 ) -> None:
     nodes, people = await start_nodes(own_redis)
@@ -214,7 +214,7 @@ async def test_a_failover_by_sentinels_under_load_loses_nothing(
         await sentinel.stop()
 
 
-async def test_a_node_without_redis_is_ready_and_says_what_is_wrong(
+async def test_a_node_without_redis_is_ready_and_reports_the_problem(
     own_redis: RedisServer, start_nodes: Starter
 ) -> None:
     nodes, people = await start_nodes(own_redis)
@@ -258,7 +258,7 @@ async def test_a_node_without_redis_is_ready_and_says_what_is_wrong(
     assert nodes.servers[0].log.count("connected to the other nodes again") == 1
 
 
-async def test_what_happens_on_a_node_that_alone_is_cut_off_is_heard_on_the_others(
+async def test_messages_of_a_node_that_is_cut_off_reach_the_others(
     own_redis: RedisServer, wire: Cable, mongo_url: str, worker: str, tmp_path: Path
 ) -> None:
     database = f"{worker}-cut-{time.time_ns()}"
@@ -279,7 +279,7 @@ async def test_what_happens_on_a_node_that_alone_is_cut_off_is_heard_on_the_othe
             assert answer is not None
             assert answer["ok"]
             await phone.until(lambda: len(phone.told("message:new")) == 2, 10)
-            # And for as long as it takes.
+            # It lasts for as long as the node is cut off.
             await (await desk.say(talk, "Still cut off"))
             await phone.until(lambda: len(phone.told("message:new")) == 3, 10)
         finally:
@@ -287,7 +287,7 @@ async def test_what_happens_on_a_node_that_alone_is_cut_off_is_heard_on_the_othe
         await asyncio.gather(desk.close(), phone.close())
 
 
-async def test_who_is_added_while_redis_is_away_hears_a_room_that_began_for_another(
+async def test_a_user_added_while_redis_is_down_receives_a_room_that_started_for_another(
     own_redis: RedisServer, start_nodes: Starter
 ) -> None:
     nodes, people = await start_nodes(own_redis)
@@ -302,7 +302,7 @@ async def test_who_is_added_while_redis_is_away_hears_a_room_that_began_for_anot
         talk = await alice.at(nodes.servers[0]).group(carol)
         here = f"/conversations/{talk['id']}"
         await alice.at(nodes.servers[0]).ask("POST", f"{here}/participants", {"userIds": [bob.id]})
-        # The room begins on their node, before that has looked for bob.
+        # The room starts on bob's node before a catch-up has found bob.
         tablets.append(await Wire.connect(carol.at(nodes.servers[1])))
         talks.append(talk)
     for phone, talk in zip(phones, talks, strict=True):

@@ -1,4 +1,4 @@
-"""Who comes into a room over nodes, and who goes out of it, at the worst moment."""
+"""Users enter and leave rooms across nodes at the worst moment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.nodes_in_memory import TALK, Simulation, come, enter, goes, j
 from tests.support.raw import when
 
 
-async def test_who_is_added_by_this_node_while_coming_in_hears_the_room(
+async def test_a_connecting_user_whom_this_node_adds_receives_the_room(
     simulation: Simulation,
 ) -> None:
     node = simulation.node("a")
@@ -26,7 +26,7 @@ async def test_who_is_added_by_this_node_while_coming_in_hears_the_room(
     assert news(bob) == ["hi"]
 
 
-async def test_who_is_added_by_another_node_while_coming_in_hears_the_room(
+async def test_a_connecting_user_whom_another_node_adds_receives_the_room(
     simulation: Simulation,
 ) -> None:
     here, there = simulation.node("a"), simulation.node("b")
@@ -37,10 +37,10 @@ async def test_who_is_added_by_another_node_while_coming_in_hears_the_room(
     assert news(bob) == ["hi"]
 
 
-async def test_the_second_device_of_who_was_just_removed_shuts_the_first_one_out(
+async def test_a_removed_user_who_connects_again_leaves_the_room_on_all_devices(
     simulation: Simulation,
 ) -> None:
-    """The database says so to the second one before this node has heard of it."""
+    """The second device reads the removal from the database before this node receives it."""
     here, there = simulation.node("a"), simulation.node("b")
     simulation.log.commit(joins("bob", "carol"))
     first, carol = await come(here, "bob", TALK), await come(here, "carol", TALK)
@@ -53,7 +53,7 @@ async def test_the_second_device_of_who_was_just_removed_shuts_the_first_one_out
     assert news(first) == []
 
 
-async def test_a_room_is_kept_for_who_comes_back_just_when_it_would_be_forgotten(
+async def test_a_room_is_kept_for_a_user_who_returns_just_before_it_expires(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "KEEP_FOR_S", 0.3)
@@ -71,7 +71,7 @@ async def test_a_room_is_kept_for_who_comes_back_just_when_it_would_be_forgotten
     assert (news(session), news(again)) == ([], ["hi"])
 
 
-async def test_what_is_not_wanted_any_more_leaves_nothing_behind(
+async def test_channels_that_are_no_longer_wanted_leave_nothing_behind(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "KEEP_FOR_S", 0.1)
@@ -80,7 +80,7 @@ async def test_what_is_not_wanted_any_more_leaves_nothing_behind(
     await come(here, "bob", *rooms)
     ((connection,),) = [tuple(sockets) for sockets in here._sockets.values()]
     here.leave(connection)
-    # Asked of somebody who waits for a change that never comes.
+    # A request to a node that waits for an update that never arrives.
     simulation.log.changes = []
     update = goes("zoe")
     there._confirmations.move("room7", 9, update.encode())
@@ -102,7 +102,7 @@ async def test_expiry_is_counted_from_the_last_use() -> None:
     await when(lambda: over == ["b", "a"])
 
 
-async def test_what_ended_while_somebody_came_in_is_not_told_from_its_beginning(
+async def test_a_room_deleted_while_a_user_connects_is_not_replayed(
     simulation: Simulation,
 ) -> None:
     here, there = simulation.node("a"), simulation.node("b")
@@ -122,10 +122,10 @@ async def test_what_ended_while_somebody_came_in_is_not_told_from_its_beginning(
     assert not here.hosts("bob", TALK)
 
 
-async def test_who_was_brought_in_before_the_room_began_here_is_looked_for(
+async def test_catch_up_finds_a_user_who_was_added_before_the_room_started_here(
     simulation: Simulation,
 ) -> None:
-    """The room begins for carol behind the change that brings bob in, which is heard after that."""
+    """The room starts for carol after the update that adds bob, and the node receives that update later."""
     here, there = simulation.node("a"), simulation.node("b")
     await come(here, "bob")
     await simulation.keep_up(here)
@@ -137,7 +137,7 @@ async def test_who_was_brought_in_before_the_room_began_here_is_looked_for(
     await when(lambda: simulation.looked > looked)
 
 
-async def test_who_comes_in_while_something_is_missed_is_known_to_be_unsure(
+async def test_an_arrival_is_incomplete_if_something_was_missed(
     simulation: Simulation,
 ) -> None:
     node = simulation.node("a")
@@ -149,7 +149,7 @@ async def test_who_comes_in_while_something_is_missed_is_known_to_be_unsure(
     assert not node.arriving("carol").complete
 
 
-async def test_a_removal_is_confirmed_when_it_was_performed_everywhere(
+async def test_a_removal_is_confirmed_when_every_node_has_applied_it(
     simulation: Simulation,
 ) -> None:
     here, there = simulation.node("a"), simulation.node("b")
@@ -169,7 +169,7 @@ async def test_a_removal_is_confirmed_when_it_was_performed_everywhere(
     assert not here.hosts("bob", TALK)
 
 
-async def test_a_removal_is_confirmed_at_once_by_a_room_that_begins_behind_it(
+async def test_a_room_that_starts_after_a_removal_confirms_it_immediately(
     simulation: Simulation,
 ) -> None:
     here, there = simulation.node("a"), simulation.node("b")
@@ -191,7 +191,7 @@ async def test_a_removal_is_confirmed_at_once_by_a_room_that_begins_behind_it(
     assert bob.received == []
 
 
-async def test_a_channel_that_is_confirmed_late_is_looked_at_again(
+async def test_a_room_whose_channel_is_confirmed_late_reads_the_log(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriptions, "CONFIRM_S", 0.01)
@@ -211,7 +211,7 @@ async def test_a_channel_that_is_confirmed_late_is_looked_at_again(
     await when(lambda: news(bob) == ["said before it was heard"])
 
 
-async def test_what_moved_a_user_whose_channel_is_confirmed_late_is_looked_for(
+async def test_a_user_channel_that_is_confirmed_late_causes_a_catch_up(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriptions, "CONFIRM_S", 0.01)

@@ -1,4 +1,4 @@
-"""What is told in a room over nodes: in order, nothing missing and nothing twice, whatever goes wrong."""
+"""The updates of a room are applied in order, each once, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.nodes_in_memory import TALK, Simulation, come, joins, news, s
 from tests.support.raw import when
 
 
-async def test_one_bad_change_does_not_stop_its_room(simulation: Simulation) -> None:
+async def test_an_update_that_fails_does_not_stop_its_room(simulation: Simulation) -> None:
     here, there = simulation.node("a"), simulation.node("b")
     simulation.log.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
@@ -30,7 +30,7 @@ async def test_one_bad_change_does_not_stop_its_room(simulation: Simulation) -> 
         for update in (said("1"), bad, said("2")):
             there.tell(TALK, simulation.log.commit(update), update)
         assert news(bob) == ["1", "2"]
-        # As well when they come in the wrong order, and when they are read.
+        # Also when they arrive in the wrong order, and when they are read from the log.
         last = [simulation.log.commit(update) for update in (bad, said("3"), said("4"))]
         here.sequencer.offer(TALK, last[1], said("3"))
         here.sequencer.offer(TALK, last[0], bad)
@@ -41,7 +41,7 @@ async def test_one_bad_change_does_not_stop_its_room(simulation: Simulation) -> 
     assert [line["event"] for line in logs] == ["a room update could not be applied"] * 3
 
 
-async def test_what_is_not_understood_is_logged_now_and_then_and_the_node_goes_on(
+async def test_invalid_messages_are_logged_rarely_and_the_node_continues(
     simulation: Simulation,
 ) -> None:
     here, there = simulation.node("a"), simulation.node("b")
@@ -57,12 +57,12 @@ async def test_what_is_not_understood_is_logged_now_and_then_and_the_node_goes_o
                 here.receiver.receive("n:" + "a" * 16, garbage)
             await asyncio.sleep(0.001)
     assert len(logs) == 1
-    assert simulation.looked - looked < 100, "it takes a fifth of the time at most"
+    assert simulation.looked - looked < 100, "catch-up takes a fifth of the time at most"
     there.tell(TALK, simulation.log.commit(said("hi")), simulation.log.changes[-1])
     assert news(bob) == ["hi"]
 
 
-async def test_what_was_told_of_and_never_was_is_given_up(
+async def test_an_announcement_without_an_entry_is_discarded(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sequencer, "REORDER_WAIT_S", 0.002)
@@ -81,12 +81,12 @@ async def test_what_was_told_of_and_never_was_is_given_up(
     assert news(bob) == ["hi"]
 
 
-async def test_a_lively_room_is_not_read_forever_and_keeps_nothing(simulation: Simulation) -> None:
+async def test_reading_a_busy_room_ends_and_leaves_nothing_buffered(simulation: Simulation) -> None:
     here = simulation.node("a")
     simulation.log.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
     simulation.log.commit(said("lost on the way"))
-    # From now on each reading finds something new, which is heard as well.
+    # From now on each read finds something new, which also arrives as an announcement.
     for n in range(400):
         update = said(f"{n}")
         here.sequencer.offer(TALK, simulation.log.commit(update), update)
@@ -116,7 +116,7 @@ async def test_a_gap_that_closes_in_time_is_not_read(
     assert simulation.log.readings == 0
 
 
-async def test_a_fault_in_reading_tells_nothing_twice(simulation: Simulation) -> None:
+async def test_an_error_while_reading_delivers_nothing_twice(simulation: Simulation) -> None:
     here = simulation.node("a")
     simulation.log.commit(joins("bob"))
     simulation.log.commit(said("old"))
@@ -135,7 +135,7 @@ async def test_a_fault_in_reading_tells_nothing_twice(simulation: Simulation) ->
     await when(lambda: news(bob) == ["new"])
 
 
-async def test_a_fault_in_looking_does_not_end_the_looking(
+async def test_an_error_in_a_catch_up_does_not_stop_later_ones(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catch_up, "POLL_S", 0.02)
@@ -152,7 +152,7 @@ async def test_a_fault_in_looking_does_not_end_the_looking(
     assert faults == []
 
 
-async def test_a_look_that_had_to_wait_is_not_followed_by_a_rest_of_four_times_as_long(
+async def test_the_pause_after_a_slow_catch_up_is_bounded(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catch_up, "POLL_S", 0.02)
@@ -162,7 +162,7 @@ async def test_a_look_that_had_to_wait_is_not_followed_by_a_rest_of_four_times_a
 
     async def look(seconds: float) -> None:
         if not ended:
-            await asyncio.sleep(0.5)  # as a database that is away makes it wait
+            await asyncio.sleep(0.5)  # as it waits for a database that is down
             ended.append(asyncio.get_running_loop().time())
             raise TimeoutError
 
@@ -173,13 +173,13 @@ async def test_a_look_that_had_to_wait_is_not_followed_by_a_rest_of_four_times_a
     assert node.in_sync
 
 
-async def test_a_process_that_stood_still_does_not_go_by_what_it_remembers(
+async def test_a_process_that_stalled_is_not_in_sync(
     simulation: Simulation,
 ) -> None:
     node = simulation.node("a")
     await simulation.keep_up(node)
     looked = simulation.looked
-    node._catch_up._beat_at -= 1.0  # as if it had been stopped for that long
+    node._catch_up._beat_at -= 1.0  # as if the process had stalled for that long
     assert not node.in_sync
     with capture_logs() as logs:
         await when(lambda: simulation.looked > looked and node.in_sync)

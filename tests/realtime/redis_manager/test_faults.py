@@ -1,4 +1,4 @@
-"""RealtimeServer on several nodes, while Redis is away, and as nodes come and go."""
+"""RealtimeServer on several nodes, while Redis is down, and as nodes start and die."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def are_joined(guests: list[Client], up: bool) -> bool:
     return all([(await guest.told())["up"] is up for guest in guests])
 
 
-async def test_nobody_waits_for_a_redis_that_is_away_and_all_is_well_when_it_is_back(
+async def test_nothing_waits_for_a_redis_that_is_down_and_all_works_when_it_is_back(
     own_redis: RedisServer, guests: list[Client]
 ) -> None:
     ann, ben, cat, dan, eve, _ = guests
@@ -42,7 +42,7 @@ async def test_nobody_waits_for_a_redis_that_is_away_and_all_is_well_when_it_is_
             await ann.call("burst", ("lobby", 10))
         heard = [("number", ann.id, n) for n in range(10)]
         for guest in (ann, dan):
-            assert [await guest.hears() for _ in range(10)] == heard, "who is here hears it"
+            assert [await guest.hears() for _ in range(10)] == heard, "clients of this node"
         await until(partial(are_joined, guests, False))
         before = [await guest.told() for guest in guests]
         async with asyncio.timeout(0.5):
@@ -60,7 +60,7 @@ async def test_nobody_waits_for_a_redis_that_is_away_and_all_is_well_when_it_is_
         await until(partial(are_joined, guests, True))
         for guest, then in zip(guests, before, strict=True):
             told = await guest.told()
-            assert told["missed"] > then["missed"], "it says that something may be lost"
+            assert told["missed"] > then["missed"], "`missed` is called"
         assert (await ann.told())["dropped"] > before[0]["dropped"]
 
         await cat.do("emit", event="again", room="lobby")
@@ -68,7 +68,7 @@ async def test_nobody_waits_for_a_redis_that_is_away_and_all_is_well_when_it_is_
         await cat.do("emit", event="not", room="not")
         for guest in (ann, dan, eve):
             assert await guest.hears() == ("again",)
-        # What was on its way when Redis stopped comes or not.
+        # Events in flight when Redis stopped may or may not arrive.
         while (event := await ben.hears()) in heard:
             heard.remove(event)
         assert event == ("again",)
@@ -77,7 +77,7 @@ async def test_nobody_waits_for_a_redis_that_is_away_and_all_is_well_when_it_is_
     assert await ann.do("call", event="question", data=1, to=ben.id) == (1, "and me")
 
 
-async def test_a_node_that_dies_or_comes_takes_nothing_from_the_others(
+async def test_a_node_that_dies_or_starts_does_not_affect_the_others(
     own_redis: RedisServer, three: Nodes, starting: Starting
 ) -> None:
     ann, ben, cat = [await Client.at(node) for node in three]
@@ -96,10 +96,10 @@ async def test_a_node_that_dies_or_comes_takes_nothing_from_the_others(
         await guest.disconnect()
 
 
-async def test_the_javascript_client_has_all_of_the_protocol_on_a_node_of_several(
+async def test_the_javascript_client_works_on_one_of_several_nodes(
     redis_url: str,
 ) -> None:
-    """What tests/support/echo.py does, with a node beside it; and a process without clients that speaks."""
+    """The server of tests/support/echo.py on two nodes, and a process without clients that emits."""
     async with AsyncExitStack() as stack:
         servers = [
             realtime(client_manager=RedisClientManager(redis_url, prefix="js:")) for _ in range(2)
@@ -132,7 +132,7 @@ async def test_the_javascript_client_has_all_of_the_protocol_on_a_node_of_severa
         await speaker.close()
 
 
-async def test_nobody_is_in_before_the_node_is_heard(
+async def test_connecting_and_entering_wait_for_the_subscription(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clients = RedisClientManager(redis_url, prefix="before:")
@@ -157,7 +157,7 @@ async def test_nobody_is_in_before_the_node_is_heard(
         await ann.disconnect()
 
 
-async def test_who_goes_while_its_node_is_not_yet_heard_does_not_stay(
+async def test_a_client_that_disconnects_during_the_subscription_is_not_kept(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clients = RedisClientManager(redis_url, prefix="goes:")
@@ -178,7 +178,7 @@ async def test_who_goes_while_its_node_is_not_yet_heard_does_not_stay(
         await asyncio.wait([coming])
 
 
-def test_an_address_that_is_none_is_refused_where_it_is_given() -> None:
+def test_a_bad_url_is_refused_by_the_constructor() -> None:
     with pytest.raises(BadAddress):
         RedisClientManager("http://127.0.0.1")
     sio = RealtimeServer(client_manager=RedisClientManager("redis://127.0.0.1"))

@@ -1,4 +1,4 @@
-"""RealtimeServer on several nodes with RedisClientManager: to an application they are one server."""
+"""RealtimeServer on several nodes with RedisClientManager acts as one server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_a_room_has_members_on_three_nodes(guests: list[Client]) -> None:
         await guest.nothing_more()
 
 
-async def test_several_rooms_at_once_are_told_each_member_once(guests: list[Client]) -> None:
+async def test_an_event_for_several_rooms_reaches_each_member_once(guests: list[Client]) -> None:
     ann, ben, cat, dan, eve, fay = guests
     for guest in (ann, ben, dan):
         await guest.do("enter_room", sid=guest.id, room="tea")
@@ -52,7 +52,7 @@ async def test_several_rooms_at_once_are_told_each_member_once(guests: list[Clie
         await guest.nothing_more()
 
 
-async def test_namespaces_are_apart(three: Nodes) -> None:
+async def test_namespaces_are_separate(three: Nodes) -> None:
     ann, ben = [await Client.at(node, "/custom") for node in three[:2]]
     for namespace in ("/", "/custom"):
         sid = str(ann.get_sid(namespace))
@@ -66,7 +66,7 @@ async def test_namespaces_are_apart(three: Nodes) -> None:
     await ben.disconnect()
 
 
-async def test_a_node_without_a_member_hears_nothing_of_a_room(
+async def test_a_node_without_a_member_receives_nothing_of_a_room(
     own_redis: RedisServer, guests: list[Client]
 ) -> None:
     ann, ben, cat, *_ = guests
@@ -85,7 +85,7 @@ async def test_a_node_without_a_member_hears_nothing_of_a_room(
     assert [await ben.hears() for _ in range(200)] == [("number", ann.id, n) for n in range(200)]
     assert (await cat.told())["received"] == before
 
-    # The last one out; and whoever comes back in time is heard all the time.
+    # A client that returns to the room in time keeps it subscribed.
     await ben.do("leave_room", sid=ben.id, room="lobby")
     assert await hear_it(2)
     await ben.do("enter_room", sid=ben.id, room="lobby")
@@ -97,7 +97,7 @@ async def test_a_node_without_a_member_hears_nothing_of_a_room(
     await until(lambda: hear_it(0))
 
 
-async def test_one_node_is_heard_in_the_order_in_which_it_spoke(guests: list[Client]) -> None:
+async def test_events_of_one_node_arrive_in_order(guests: list[Client]) -> None:
     ann, ben, cat, *_ = guests
     for guest in (ann, ben, cat):
         await guest.do("enter_room", sid=guest.id, room="lobby")
@@ -109,7 +109,9 @@ async def test_one_node_is_heard_in_the_order_in_which_it_spoke(guests: list[Cli
             assert theirs == list(range(500))
 
 
-async def test_a_client_elsewhere_is_spoken_to_and_answers(guests: list[Client]) -> None:
+async def test_a_client_on_another_node_receives_events_and_acknowledges_them(
+    guests: list[Client],
+) -> None:
     ann, ben, cat, dan, *_ = guests
     await ann.do("emit", event="psst", data=["a", 1], to=ben.id)
     assert await ben.hears() == ("psst", ["a", 1])
@@ -117,7 +119,7 @@ async def test_a_client_elsewhere_is_spoken_to_and_answers(guests: list[Client])
     assert await ann.do("call", **question) == ([1, {"a": "ü"}], "and me")
     assert await ann.do("call", event="binary question", data=b"\1", to=cat.id) == {"data": b"\1\0"}
     assert await dan.do("call", event="question", data=2, to=ann.id) == (2, "and me"), "as ever"
-    # Many at once, of one who is asked by several nodes.
+    # Many at the same time, from several nodes to one client.
     asked = [
         guest.do("call", event="question", data=[guest.id, n], to=cat.id)
         for n in range(50)
@@ -134,7 +136,9 @@ async def test_a_client_elsewhere_is_spoken_to_and_answers(guests: list[Client])
         await guest.nothing_more()
 
 
-async def test_who_asks_a_room_has_every_answer_that_comes_in_time(guests: list[Client]) -> None:
+async def test_a_callback_for_a_room_gets_every_acknowledgement_in_time(
+    guests: list[Client],
+) -> None:
     ann, ben, cat, dan, *_ = guests
     for guest in (ann, ben, cat):
         await guest.do("enter_room", sid=guest.id, room="lobby")
@@ -152,11 +156,11 @@ async def test_who_asks_a_room_has_every_answer_that_comes_in_time(guests: list[
     await dan.nothing_more()
 
 
-async def test_clients_elsewhere_are_put_into_rooms_and_out(guests: list[Client]) -> None:
+async def test_clients_on_other_nodes_enter_and_leave_rooms(guests: list[Client]) -> None:
     ann, ben, cat, *_ = guests
     for guest in (ann, ben, cat):
         await ann.do("enter_room", sid=guest.id, room="lobby")
-    # At once: when it returned they were in, and heard.
+    # When enter_room has returned, the client is in the room.
     await ann.do("emit", event="welcome", room="lobby")
     for guest in (ann, ben, cat):
         assert await guest.hears() == ("welcome",)
@@ -175,12 +179,12 @@ async def test_clients_elsewhere_are_put_into_rooms_and_out(guests: list[Client]
     assert "cannot enter a sid room" in await ann.do("enter_room", sid=ann.id, room=ben.id)
     assert "cannot enter a sid room" in await ann.do("enter_room", sid=ben.id, room=cat.id)
     assert "cannot close a sid room" in await ann.do("close_room", room=ben.id)
-    assert "A room is named by" in await ann.do("enter_room", sid=ann.id, room=1.5)
+    assert "A room name must be" in await ann.do("enter_room", sid=ann.id, room=1.5)
     gone = f"{ben.id[:16]}.{'x' * 20}"
     assert await ann.do("enter_room", sid=gone, room="lobby") is None
 
 
-async def test_a_client_elsewhere_is_disconnected(guests: list[Client]) -> None:
+async def test_a_client_on_another_node_is_disconnected(guests: list[Client]) -> None:
     ann, ben, _, _, eve, _ = guests
     await ann.do("emit", event="go", to=ben.id)
     await ann.do("disconnect", sid=ben.id)
