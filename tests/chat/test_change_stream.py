@@ -1,4 +1,4 @@
-"""Who listens to the database and reads it misses nothing, and nobody is taken for dead by mistake."""
+"""A change stream and a read together miss nothing, and no relay counts as dead by mistake."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ async def mongo(own_mongo: MongoServer) -> AsyncIterator[Mongo]:
     await mongo.close()
 
 
-async def test_what_is_on_its_way_to_the_majority_is_read_or_told(mongo: Mongo) -> None:
-    """A stream of changes begins behind what the primary has; a read sees what a majority has."""
-    # The primary has it at once, a majority of one when the journal is written the next time.
+async def test_a_change_that_a_majority_does_not_have_yet_is_read_or_streamed(mongo: Mongo) -> None:
+    """A change stream starts after the primary's last change; a read sees only what a majority has."""
+    # The primary has it immediately. The majority, which is one member, has it once it is journaled.
     hasty = mongo.outbox.with_options(write_concern=WriteConcern(w=1, j=False))
     for n in range(20):
         await hasty.insert_one({"_id": f"c-{n:08x}"})
@@ -44,14 +44,14 @@ async def test_what_is_on_its_way_to_the_majority_is_read_or_told(mongo: Mongo) 
 
 
 class Relay:
-    """One that looks for work, as a relay does, after another one that has all of it."""
+    """A second relay, which looks for partitions while the first one has them all."""
 
     def __init__(self, leases: Leases, looked: asyncio.Event) -> None:
         self.leases = leases
         self._looked = looked
 
     async def looks(self) -> frozenset[int]:
-        """What it has after its next look."""
+        """The partitions that it has after its next look."""
         self._looked.clear()
         async with asyncio.timeout(LEASE_S):
             await self._looked.wait()
@@ -73,18 +73,18 @@ async def second(mongo: Mongo, kind: type[Leases] = Leases) -> AsyncIterator[Rel
     await asyncio.wait([running])
 
 
-async def test_a_relay_that_was_taken_for_dead_never_lives_again(mongo: Mongo) -> None:
+async def test_a_relay_whose_lease_ran_out_never_renews_it(mongo: Mongo) -> None:
     async with second(mongo) as relay:
         assert await relay.looks() == frozenset(range(PARTITIONS))
-        # Also where the clock of the database goes back, as it may when another primary takes over.
+        # Even if the database's clock goes back, as it may when another primary takes over.
         await mongo.relays.update_one(
             {"_id": "first"}, {"$set": {"until": now() + timedelta(seconds=60)}}
         )
         assert not await Lease(mongo.relays, LEASE_S).renew("first")
 
 
-async def test_a_heart_beat_that_came_just_in_time_counts(mongo: Mongo) -> None:
-    """What is read of it may be older than the heart beat: a majority did not have that one yet."""
+async def test_a_heartbeat_just_in_time_counts(mongo: Mongo) -> None:
+    """The lease that was read may be older than the last heartbeat, which a majority did not have yet."""
 
     class Behind(Leases):
         async def _all(self) -> Any:

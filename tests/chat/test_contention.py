@@ -1,4 +1,4 @@
-"""One conversation, written on all nodes at once and without a pause."""
+"""Writers on all nodes write to one conversation at the same time, without a pause."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.support.redises import RedisServer
 
 BUSY_S = 3.0
 AT_ONCE = 12
-"""Messages of each device under way."""
+"""Concurrent messages per device."""
 MANY_AT_ONCE = 100
-"""More than goes into one batch."""
+"""More messages than one batch takes."""
 
 
 async def writing(everyone: People) -> tuple[list[Device], list[int]]:
-    """How many messages of each were acknowledged; a refusal raises."""
+    """Returns the writers and how many messages of each were acknowledged. A refusal raises."""
     alice, bob, carol = everyone("alice", "bob", "carol")
     talk = await alice.group(bob, carol)
     writers = [await person.connect() for person in (alice, bob, carol)]
@@ -39,7 +39,7 @@ async def in_order(writers: list[Device], said: list[int]) -> None:
         assert [message["seq"] for message in heard] == list(range(1, sum(said) + 1))
 
 
-async def test_nobody_is_refused_or_left_behind_while_others_write_without_a_pause(
+async def test_no_writer_is_refused_or_starved_while_others_write_without_a_pause(
     everyone: People,
 ) -> None:
     writers, said = await writing(everyone)
@@ -47,7 +47,7 @@ async def test_nobody_is_refused_or_left_behind_while_others_write_without_a_pau
     await in_order(writers, said)
 
 
-async def test_nobody_is_refused_while_redis_is_away(
+async def test_no_writer_is_refused_while_redis_is_down(
     own_redis: RedisServer, everyone: People
 ) -> None:
     await own_redis.kill()
@@ -56,10 +56,10 @@ async def test_nobody_is_refused_while_redis_is_away(
     await in_order(writers, said)
 
 
-async def test_who_is_removed_while_writing_gets_nothing_in_behind_the_removal(
+async def test_a_user_who_is_removed_while_writing_stores_nothing_after_the_removal(
     everyone: People,
 ) -> None:
-    """On the node of the removal and on others."""
+    """This holds on the node of the removal and on the others."""
     alice, bob, carol = everyone("alice", "bob", "carol")
     for _ in range(8):
         talk = await alice.group(bob, carol)
@@ -84,7 +84,7 @@ async def test_who_is_removed_while_writing_gets_nothing_in_behind_the_removal(
             await device.close()
 
 
-async def test_a_node_that_hosts_nobody_of_the_conversation_leaves_the_others_their_turns(
+async def test_a_node_without_members_of_the_conversation_lets_the_others_take_turns(
     own_nodes: Spread, everyone: People
 ) -> None:
     alice, bob, carol = everyone("alice", "bob", "carol")
@@ -105,6 +105,6 @@ async def test_a_node_that_hosts_nobody_of_the_conversation_leaves_the_others_th
             said[number] += 1
 
     await asyncio.gather(*[write(number) for number in range(3) for _ in range(AT_ONCE)])
-    # It has to read what the others hear of each other, and so gets less; but it gets its turns.
+    # That node must read what the others receive from each other. It stores fewer messages, but has turns.
     assert min(said) > max(said) / 10
     await in_order(writers, said)

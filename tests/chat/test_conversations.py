@@ -1,4 +1,4 @@
-"""Conversations and their participants, as sockets hear of them: they are in the room by then."""
+"""Conversations and their participants: the events that sockets receive, once they are in the room."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def participant(user_id: str, role: str) -> dict[str, Any]:
     return {"userId": user_id, "role": role, "joinedAt": A_TIME, "lastReadSeq": 0}
 
 
-async def test_a_new_conversation_is_told_to_its_participants_who_are_in_it_by_then(
+async def test_a_new_conversation_is_announced_to_its_participants_who_are_already_in_its_room(
     people: People,
 ) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
@@ -22,7 +22,7 @@ async def test_a_new_conversation_is_told_to_its_participants_who_are_in_it_by_t
     laptop = await carol.connect("polling")
 
     group = await alice.group(bob, carol, name="Trip", metadata={"to": "Rome"})
-    # Said at once: nobody has had the time to ask for anything.
+    # Sent immediately: no device has had the time to join the room by a request.
     sent = await alice.ask("POST", f"/conversations/{group['id']}/messages", {"content": "Hi!"})
     told = {
         "id": AN_ID,
@@ -72,7 +72,7 @@ async def test_a_conversation_that_exists_is_not_announced_again(people: People,
     assert await phone.all_heard("conversation:new") == [first]
 
 
-async def test_carol_is_added_and_hears_from_then_on(people: People) -> None:
+async def test_carol_is_added_and_receives_events_from_then_on(people: People) -> None:
     alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
     group = await alice.group(bob)
     desk, phone, laptop, tablet = await devices(alice, bob, carol, carol)
@@ -96,27 +96,29 @@ async def test_carol_is_added_and_hears_from_then_on(people: People) -> None:
         assert await device.all_heard("conversation:new") == []
     for device in (desk, phone):
         assert await device.all_heard("conversation:joined") == []
-    # And she may speak at once.
+    # She may send immediately, too.
     assert await desk.hears("message:new", lambda payload: payload["seq"] == 2) == sent
     thanks = await laptop.say(group, "Thanks")
     assert await desk.hears("message:new") == thanks
 
-    # Those who participate already are not added again.
+    # A user who already participates is not added again.
     again = {"userIds": [carol.id]}
     await alice.ask("POST", f"/conversations/{group['id']}/participants", again)
     assert await desk.all_heard("participant:added") == added
     assert await laptop.all_heard("conversation:joined") == [view]
 
 
-async def test_carol_is_removed_and_hears_nothing_from_then_on(people: People) -> None:
+async def test_carol_is_removed_and_receives_nothing_from_then_on(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     group, other = await alice.group(bob, carol), await alice.group(carol)
     desk, phone, laptop, tablet = await devices(alice, bob, carol, carol)
     poll = await carol.connect("polling")
     first = await desk.say(group, "Before")
-    for device in (laptop, tablet, poll):  # each at a node of its own
+    for device in (laptop, tablet, poll):  # each on a different node
         assert await device.hears("message:new") == first
-    await laptop.do("room:leave", {"conversationId": group["id"]})  # it hears of its removal anyway
+    await laptop.do(
+        "room:leave", {"conversationId": group["id"]}
+    )  # it is notified of the removal anyway
 
     await alice.ask("DELETE", f"/conversations/{group['id']}/participants/{carol.id}")
     await desk.say(group, "After")
@@ -138,7 +140,7 @@ async def test_carol_is_removed_and_hears_nothing_from_then_on(people: People) -
             ("message:new", first),
             ("conversation:removed", {"conversationId": group["id"]}),
         ]
-    # Elsewhere she goes on as before.
+    # Her other conversations are not affected.
     sent = await desk.say(other, "Still here?")
     assert await laptop.hears("message:new", lambda payload: payload["id"] == sent["id"]) == sent
 
@@ -165,7 +167,9 @@ async def test_bob_leaves_and_the_owner_is_succeeded(people: People) -> None:
     assert await desk.all_heard("conversation:updated") == []
 
 
-async def test_a_change_of_the_conversation_is_told_to_all_in_it(people: People) -> None:
+async def test_a_change_of_the_conversation_is_announced_to_all_its_participants(
+    people: People,
+) -> None:
     alice, bob, stranger = people("alice", "bob", "stranger")
     group = await alice.group(bob)
     desk, phone, outside = await devices(alice, bob, stranger)
@@ -222,7 +226,7 @@ async def test_a_device_may_leave_a_room_and_come_back(people: People) -> None:
     assert await phone.do("room:leave", here) == here
     first = await desk.say(talk, "To the tablet")
     await desk.do("typing:start", here)
-    # It is silent for this device alone, and the user is as much a member as before.
+    # Only this device is silent, and the user is still a member.
     assert await tablet.hears("message:new") == first
     mine = await phone.say(talk, "I can still speak")
     await phone.do("reaction:add", {"messageId": first["id"], "emoji": "👍"})

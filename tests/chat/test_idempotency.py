@@ -1,4 +1,4 @@
-"""The same clientMessageId from the same user in the same conversation is the same message."""
+"""The same clientMessageId of one user in one conversation always means the same message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def say_over_rest(
     return await person.request("POST", path, {"content": text, "clientMessageId": once})
 
 
-async def test_fifty_repeats_at_once_from_two_devices_and_rest_give_one_message(
+async def test_fifty_concurrent_repeats_from_two_devices_and_rest_give_one_message(
     people: People,
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -46,7 +46,7 @@ async def test_fifty_repeats_at_once_from_two_devices_and_rest_give_one_message(
     assert await history(bob, talk) == [message]
 
 
-async def test_a_repeat_says_what_the_first_one_said_whatever_it_says_itself(
+async def test_a_repeat_returns_the_first_message_even_if_its_content_differs(
     people: People,
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -84,7 +84,7 @@ async def test_the_same_id_of_another_sender_or_in_another_conversation_is_anoth
     assert [message["senderId"] for message in messages[:3]] == [alice.id, bob.id, carol.id]
 
 
-async def test_an_id_that_was_refused_is_free(people: People) -> None:
+async def test_the_id_of_a_refused_message_can_be_used_again(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk = await Wire.connect(alice)
@@ -99,7 +99,7 @@ async def test_an_id_that_was_refused_is_free(people: People) -> None:
     assert (await (await desk.say(talk, "At last", "x")))["data"]["seq"] == 1
 
 
-async def test_repeats_after_a_restart_disturb_neither_each_other_nor_the_rest(
+async def test_repeats_after_a_restart_affect_neither_each_other_nor_new_messages(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     """The server has forgotten the ids; only the database knows them."""
@@ -117,7 +117,7 @@ async def test_repeats_after_a_restart_disturb_neither_each_other_nor_the_rest(
 
     wires = await asyncio.gather(*[Wire.connect(person) for person in (alice, bob, carol)])
     mine, bobs, carols = [], [], []
-    # Old and new, in one breath: what has to be looked up stands among what has not.
+    # Old and new messages are mixed: some must be looked up in the database, others need not.
     for n in range(60):
         mine.append(await wires[0].say(talk, f"Old {n}", f"old-{n}"))
         if n % 6 == 5:
@@ -152,7 +152,7 @@ async def test_repeats_after_a_restart_disturb_neither_each_other_nor_the_rest(
 async def test_two_servers_on_one_database_agree_on_one_order(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """Without a way between them: each announces what it stored, but all that is stored is in order."""
+    """The servers are not connected. Each announces only its own messages, but all are stored in order."""
     first, second = await start(), await start(LOG_LEVEL="warning")
     here, there = people_of(first), people_of(second)
     alice, bob, carol = here("alice", "bob", "carol")
@@ -168,7 +168,7 @@ async def test_two_servers_on_one_database_agree_on_one_order(
                 (wire, await wire.say(talk, f"{wires.index(wire)} {n}", f"{wires.index(wire)}-{n}"))
             )
         if n % 4 == 0:
-            # The same message through both doors of the house at once.
+            # The same message through both servers at the same time.
             for wire in (wires[0], wires[3]):
                 asked.append((wire, await wire.say(talk, "Both", f"both-{n}")))
         await asyncio.sleep(0.001)
@@ -190,10 +190,10 @@ async def test_two_servers_on_one_database_agree_on_one_order(
     for wire in wires:
         await wire.caught_up()
         seqs = [message["seq"] for message in wire.told("message:new")]
-        assert seqs == sorted(set(seqs)), "what is heard live is in order, and nothing twice"
+        assert seqs == sorted(set(seqs)), "live events are in order, and none is repeated"
 
 
-async def test_two_servers_lose_no_change_that_they_make_to_one_message_at_once(
+async def test_two_servers_lose_no_concurrent_change_of_one_message(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     first, second = await start(), await start(LOG_LEVEL="warning")
@@ -230,5 +230,5 @@ async def test_two_servers_lose_no_change_that_they_make_to_one_message_at_once(
     assert sorted(log[0]["reactions"][0]["userIds"]) == sorted(person.id for person in everyone)
     assert [message["seq"] for message in log] == [1, 2, 3, 4, 5, 6]
     synced = await wires[0].do("messages:sync", {"conversationId": talk["id"], "afterRev": 0})
-    # Three changes by each in the first round, two in each of the other four; and six messages.
+    # Each makes three changes in the first round and two in each of the other four. There are six messages.
     assert synced["lastRev"] == 6 * (3 + 4 * 2) + 6

@@ -1,4 +1,4 @@
-"""Sending, editing and deleting over sockets: who hears what, and who must not."""
+"""Sending, editing and deleting over sockets: who receives which event, and who must not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def test_a_message_reaches_every_device_of_the_conversation_and_nobody_els
 ) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
     group = await alice.group(bob, carol)
-    await stranger.direct(carol)  # known to carol, and yet no part of this
+    await stranger.direct(carol)  # shares a conversation with carol, but is not in this one
     desk, tablet, phone, laptop = await devices(alice, alice, bob, carol)
     poll, outside = await bob.connect("polling"), await stranger.connect()
 
@@ -32,7 +32,7 @@ async def test_a_message_reaches_every_device_of_the_conversation_and_nobody_els
     assert await outside.all_heard("message:new") == []
 
 
-async def test_a_message_keeps_all_that_it_was_sent_with(people: People) -> None:
+async def test_a_message_keeps_everything_that_it_was_sent_with(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk, phone = await devices(alice, bob)
@@ -85,7 +85,7 @@ async def test_a_repeated_client_message_id_is_the_same_message_announced_once(
     assert (elsewhere["seq"], by_bob["seq"]) == (1, 2)
 
 
-async def test_bob_hears_of_a_message_that_alice_edits(people: People) -> None:
+async def test_bob_receives_the_edit_of_a_message(people: People) -> None:
     alice, bob, stranger = people("alice", "bob", "stranger")
     talk = await alice.direct(bob)
     desk, tablet, phone, outside = await devices(alice, alice, bob, stranger)
@@ -181,7 +181,7 @@ async def test_an_admin_deletes_the_message_of_a_member_but_cannot_edit_it(peopl
     assert await phone.hears("message:deleted") == {**done, "rev": 2}
 
 
-async def test_what_bob_hides_is_gone_for_his_devices_alone(people: People) -> None:
+async def test_a_message_that_bob_hides_is_gone_only_on_his_devices(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk, phone, laptop = await devices(alice, bob, bob)
@@ -204,12 +204,12 @@ async def test_what_bob_hides_is_gone_for_his_devices_alone(people: People) -> N
     assert await alice.ask("GET", f"/messages/{sent['id']}") == sent
     hidden = await bob.ask("GET", f"/messages/{sent['id']}")
     assert (hidden["content"], hidden["isDeleted"]) == ("", True)
-    # What the others do with it does not bring it back.
+    # Changes by others do not bring it back.
     await desk.do("message:edit", {"messageId": sent["id"], "content": "Prettier"})
     assert (await bob.ask("GET", f"/messages/{sent['id']}"))["content"] == ""
 
 
-async def test_a_message_that_is_not_allowed_is_told_to_nobody(people: People) -> None:
+async def test_a_message_that_is_not_allowed_is_not_announced(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     talk, other = await alice.direct(bob), await alice.direct(carol)
     desk, phone = await devices(alice, bob)

@@ -1,4 +1,4 @@
-"""Order and completeness: what a connected device hears, and what it gets back by syncing."""
+"""Order and completeness of the events that a device receives live and by sync."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OF_REV = {
 }
 
 
-async def test_everyone_hears_what_many_say_at_once_in_the_same_order(people: People) -> None:
+async def test_everyone_receives_concurrent_messages_in_the_same_order(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     group = await alice.group(bob, carol)
     desk, tablet, phone, laptop = await devices(alice, alice, bob, carol)
@@ -44,7 +44,7 @@ async def test_everyone_hears_what_many_say_at_once_in_the_same_order(people: Pe
 
 
 async def test_one_senders_messages_keep_their_order_whatever_is_in_them(people: People) -> None:
-    """A reply has to be looked up before it is stored: what is said after it waits for it."""
+    """The target of a reply is read before the reply is stored. Later messages wait for the reply."""
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk, phone = await devices(alice, bob)
@@ -104,7 +104,7 @@ async def test_sync_returns_what_a_device_missed(people: People) -> None:
     newer = [reacted, sent[4]]
     assert await sync(lastMessageId=sent[2]["id"]) == {**position, "messages": newer}
     assert await sync(afterSeq=3) == {**position, "messages": newer}
-    # By rev also what changed since, as it is by now, in the order of the changes.
+    # By rev, also messages that changed since, as they are now, in the order of the changes.
     assert await sync(afterRev=3) == {**position, "messages": [sent[4], edited, reacted]}
     assert await sync(afterRev=7) == {**position, "messages": []}
     assert await sync(afterSeq=99) == {**position, "messages": []}
@@ -144,7 +144,7 @@ async def test_a_sync_right_after_sends_has_them_in_it(people: People) -> None:
     talk = await alice.direct(bob)
     desk = await alice.connect()
     sends = [asyncio.ensure_future(desk.say(talk, str(number))) for number in range(10)]
-    await asyncio.sleep(0)  # they are on their way, and not answered
+    await asyncio.sleep(0)  # sent, but not acknowledged yet
     synced = await desk.do("messages:sync", {"conversationId": talk["id"], "afterSeq": 0})
     assert synced["messages"] == await asyncio.gather(*sends)
 
@@ -162,7 +162,7 @@ async def test_a_sync_right_after_sends_has_them_in_it(people: People) -> None:
         ({"afterSeq": 0, "before": 1}, "before"),
     ],
 )
-async def test_sync_from_nowhere_is_refused(
+async def test_sync_from_an_invalid_position_is_refused(
     people: People, asked: dict[str, Any], field: str
 ) -> None:
     alice, bob = people("alice", "bob")

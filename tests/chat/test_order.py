@@ -1,4 +1,4 @@
-"""Every listener sees every change of a conversation, in one order, none missing and none twice."""
+"""Every client receives every change of a conversation once, and all receive them in one order."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_three_people_send_and_change_without_waiting_and_all_see_the_same
         for answer in await asyncio.gather(*changes)
         if answer and not answer["ok"]
     ]
-    assert set(refusals) <= {"CONFLICT"}, "only what was deleted cannot be changed"
+    assert set(refusals) <= {"CONFLICT"}, "only a deleted message cannot be changed"
     assert len(changes) - len(refusals) > 50
 
     for wire in wires:
@@ -76,8 +76,10 @@ async def test_three_people_send_and_change_without_waiting_and_all_see_the_same
     assert replay(first) == await history(dave, talk)
 
 
-async def test_what_one_socket_sends_without_waiting_happens_in_that_order(people: People) -> None:
-    """Sends, changes, marks and syncs: each sees what came before it, whatever it has to wait for."""
+async def test_events_of_one_socket_take_effect_in_the_order_in_which_it_sends_them(
+    people: People,
+) -> None:
+    """Sends, changes, marks and syncs: each sees the effects of earlier ones, whatever it waits for."""
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     phone, desk = await Wire.connect(bob), await Wire.connect(alice)
@@ -113,7 +115,9 @@ async def test_what_one_socket_sends_without_waiting_happens_in_that_order(peopl
     assert [name for name, _ in heard] == ["message:new"] + per_round * 20
 
 
-async def test_many_changes_of_one_message_at_once_are_each_told_once(people: People) -> None:
+async def test_many_concurrent_changes_of_one_message_are_each_announced_once(
+    people: People,
+) -> None:
     everyone = people(*[f"friend{n}" for n in range(12)])
     talk = await everyone[0].group(*everyone[1:])
     wires = await asyncio.gather(*[Wire.connect(person) for person in everyone])
@@ -134,16 +138,16 @@ async def test_many_changes_of_one_message_at_once_are_each_told_once(people: Pe
     for wire in wires:
         await wire.caught_up()
         heard = [event for event in wire.heard if event[0] in CHANGES]
-        # Twice the same is once: on, off and on again for each person and emoji, and the edits.
+        # A repeat is no change. So there is on, off and on again per person and emoji, and the edits.
         assert len(heard) == 1 + 3 * 3 * 12 + 20
         assert [told["rev"] for _, told in heard] == list(range(1, len(heard) + 1))
         assert replay(heard) == await history(everyone[0], talk)
 
 
-async def test_a_socket_that_comes_in_the_middle_hears_everything_from_then_on(
+async def test_a_socket_that_connects_in_the_middle_receives_everything_from_then_on(
     people: People,
 ) -> None:
-    """Between what it syncs and what it hears there is no gap, and no change twice but by sync."""
+    """There is no gap between sync and live events. Only a sync may repeat a change."""
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk = await Wire.connect(alice)
@@ -170,13 +174,15 @@ async def test_a_socket_that_comes_in_the_middle_hears_everything_from_then_on(
         )
         seqs = [message["seq"] for message in phone.told("message:new")]
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
-        assert seqs[0] <= upto + 1, "nothing is lost between what was synced and what is heard"
+        assert seqs[0] <= upto + 1, "nothing is lost between sync and live events"
         await phone.close()
     stop.set()
     await speaking
 
 
-async def test_what_two_devices_do_at_the_same_moment_is_done_and_told_once(people: People) -> None:
+async def test_what_two_devices_do_at_the_same_moment_happens_and_is_announced_once(
+    people: People,
+) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     phone, desk, listener = [await Wire.connect(person) for person in (alice, alice, bob)]

@@ -1,4 +1,4 @@
-"""Clients of every kind in one room, ten thousand things that they do: each hears its own sequence."""
+"""Clients of every kind send ten thousand events in one room, and each receives its own sequence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def browse(url: str, name: str, *transports: str) -> dict[str, Any]:
     return dict(json.loads(said))
 
 
-async def test_everybody_hears_all_in_order_and_once() -> None:
+async def test_every_client_receives_everything_once_and_in_order() -> None:
     party = Party()
     guests = {
         "talker": Guest("talker", EACH),
@@ -56,7 +56,7 @@ async def test_everybody_hears_all_in_order_and_once() -> None:
         group.create_task(guests["poller"].over_polling(Raw(url, session)))
         climbing = guests["climber"].over_polling(Raw(url, session), upgrades_after=3000)
         group.create_task(climbing)
-        # The others are in before it begins; the last page comes into the middle of it.
+        # The others are in the room before the first event. The last page joins in the middle.
         await when(lambda: len(party.sids) >= 5)
         for name in ("talker", "wanderer"):
             group.create_task(guests[name].over_websocket(root))
@@ -68,7 +68,7 @@ async def test_everybody_hears_all_in_order_and_once() -> None:
             await asyncio.sleep(0.005)
         await when(lambda: len(party.answered) == len(party.asked))
         await party.end()
-    assert unsent > 128 * 1024, "the slow one really was"
+    assert unsent > 128 * 1024, "the slow client really was slow"
     heard = {name: guest.heard for name, guest in guests.items()}
     heard |= {name: page.result()["heard"] for name, page in pages.items()}
     assert {name: page.result()["transport"] for name, page in pages.items()} == {

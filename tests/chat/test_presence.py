@@ -1,4 +1,4 @@
-"""Online and offline, as those hear of it who share a conversation."""
+"""Online and offline events, for users who share a conversation."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.support.patience import PATIENCE_S
 from tests.support.people import Device, People, Person, devices, presence
 from tests.support.shapes import A_TIME
 
-# The tests' server has a grace of half a second, and gathers transitions for a fraction of one.
+# The tests' server has a grace period of 0.5 s and gathers transitions for less than that.
 SETTLED_S = 1.0
 
 
 async def about(device: Device, person: Person) -> list[tuple[str, Any]]:
-    """What the device has heard of the person's presence."""
+    """The presence events about the person that the device has received."""
     await device.caught_up()
     return [
         (name, payload)
@@ -23,7 +23,7 @@ async def about(device: Device, person: Person) -> list[tuple[str, Any]]:
     ]
 
 
-async def test_everyone_who_shares_a_conversation_hears_once_that_bob_comes_and_goes(
+async def test_everyone_who_shares_a_conversation_is_notified_once_when_bob_comes_and_goes(
     people: People,
 ) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
@@ -46,7 +46,7 @@ async def test_everyone_who_shares_a_conversation_hears_once_that_bob_comes_and_
     offline = {"userId": bob.id, "lastSeen": A_TIME, "timestamp": A_TIME}
     heard = await desk.hears("user:offline")
     assert heard == offline
-    # Seen when the socket went, told when the grace was over.
+    # Last seen when the socket was closed, announced when the grace period was over.
     assert heard["lastSeen"] < heard["timestamp"]
     gone = {"userId": bob.id, "status": "offline", "lastSeen": heard["lastSeen"]}
     assert await alice.ask("GET", f"/users/{bob.id}/presence") == gone
@@ -77,7 +77,7 @@ async def test_bob_is_online_as_long_as_one_of_his_devices_is(people: People) ->
     await phone.close()
     await asyncio.sleep(SETTLED_S)
     assert len(await about(desk, bob)) == 1
-    # Of oneself there is nothing to hear.
+    # Users are not notified of themselves.
     assert await about(poll, bob) == []
     await poll.close()
     await desk.hears("user:offline", lambda payload: payload["userId"] == bob.id)
@@ -92,7 +92,7 @@ async def test_activity_moves_last_seen(people: People) -> None:
     await asyncio.sleep(0.01)
     pinged = await phone.do("activity:ping", {})
     assert pinged == {"timestamp": A_TIME}
-    # On the other nodes in a moment, or within ten seconds where there was more.
+    # Other nodes know it in a moment, or within ten seconds after several activities.
     async with asyncio.timeout(PATIENCE_S):
         while True:
             seen = (await presence(alice, bob.id, "online"))["lastSeen"]
@@ -102,7 +102,7 @@ async def test_activity_moves_last_seen(people: People) -> None:
     assert first < seen <= pinged["timestamp"]
 
 
-async def test_whoever_is_removed_hears_no_more_of_the_others(people: People) -> None:
+async def test_a_removed_user_is_not_notified_of_the_others(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     group = await alice.group(bob, carol)
     desk, laptop = await devices(alice, carol)
@@ -112,7 +112,7 @@ async def test_whoever_is_removed_hears_no_more_of_the_others(people: People) ->
     assert await about(laptop, bob) == []
 
 
-async def test_those_who_come_at_once_are_all_announced(people: People) -> None:
+async def test_users_who_connect_at_the_same_time_are_all_announced(people: People) -> None:
     alice, *others = people("alice", *[f"user-{number}" for number in range(10)])
     await alice.group(*others)
     desk = await alice.connect()

@@ -1,5 +1,4 @@
-"""Presence over nodes that share a database: who is where, and what becomes of the users of a node
-that dies, is frozen, or is replaced."""
+"""Presence on nodes that share a database, also when a node dies, is frozen or is replaced."""
 
 from __future__ import annotations
 
@@ -17,14 +16,14 @@ from tests.support.servers import ChatServer, MongoServer
 
 LEASE_S, TICK_S, RESTART_GRACE_S = 12, 3, 15
 TAKEN_OVER_S = 30
-"""Within it a dead node's users are offline."""
+"""Within this time, a dead node's users are offline."""
 ONCE = ["online", "offline"]
 
 
 async def becomes(
     ledger: Ledger, person: Person, told: list[str], within: float = TAKEN_OVER_S
 ) -> None:
-    """That, and no more than that, is recorded of the person."""
+    """Wait until these transitions, and no others, are recorded for the person."""
     async with asyncio.timeout(within):
         while (now := (await ledger.presence()).get(person.id, [])) != told:
             assert now == told[: len(now)], now
@@ -32,7 +31,7 @@ async def becomes(
 
 
 async def online(ledger: Ledger, *, below: int) -> int:
-    """How many are online on record, once there are fewer than that."""
+    """The number of users recorded as online, once it is below `below`."""
     async with asyncio.timeout(2 * TAKEN_OVER_S):
         while True:
             number = await ledger.users.count_documents({"on": {"$exists": True}})
@@ -73,11 +72,11 @@ async def test_bob_is_online_as_long_as_he_is_on_any_node(
             assert (await presence(alice.at(node), bob.id, "online"))["lastSeen"] is not None
             await asyncio.sleep(0.1)
             assert await statuses(alice.at(node), [bob, alice]) == ["online", "online"]
-        # When he was last active is known everywhere, too.
+        # His last activity is known on every node, too.
         before = (await presence(alice, bob.id, "online"))["lastSeen"]
         await tablet.do("activity:ping")
         await seen_after(before, alice, bob)
-        # He moves from node to node faster than the grace.
+        # He moves from node to node within the grace period.
         for node in (here, there, here):
             await tablet.close()
             tablet = await Wire.connect(bob.at(node))
@@ -105,7 +104,7 @@ async def test_the_same_people_come_and_go_on_two_nodes_at_the_same_moment(
             await asyncio.sleep(0.2)
             await asyncio.gather(*[wire.close() for wire in wires[1::2]])
             await asyncio.sleep(0.1)
-        # By now everybody has gone at least once.
+        # Everybody has disconnected at least once.
         await asyncio.sleep(SETTLED_S)
         await arrive(everywhere)
         await asyncio.sleep(SETTLED_S)
@@ -113,17 +112,17 @@ async def test_the_same_people_come_and_go_on_two_nodes_at_the_same_moment(
         assert leases == {2}
         told = await ledger.presence()
         assert len(told) == len(people)
-        # Each a coming after a going, whoever saw them.
+        # Online and offline alternate, whichever node recorded them.
         assert all(events == ONCE * (len(events) // 2) + ["online"] for events in told.values()), (
             told
         )
         assert max(map(len, told.values())) > 1
 
 
-async def test_who_was_on_a_killed_node_goes_offline_once_unless_back_elsewhere(
+async def test_users_of_a_killed_node_go_offline_once_unless_they_reconnect_elsewhere(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """A thousand at once come back: that is no news of anybody."""
+    """A thousand users reconnect at the same time, without a presence event."""
     dying, *others = [await start() for _ in range(3)]
     alice = people_of(others[0])("alice")
     desk = await Wire.connect(alice)
@@ -182,13 +181,13 @@ async def test_a_frozen_node_wakes_up_without_ghosts(
             await desk.until(lambda person=person: heard_of(desk, person) == ["offline"])
             assert await statuses(alice.at(other), [person]) == ["offline"]
         assert time.monotonic() - began > LEASE_S - TICK_S
-        # The node will know of it when it wakes up.
+        # The node notices this when it wakes up.
         closing = [asyncio.create_task(wire.close()) for wire in others]
         await asyncio.sleep(0.1)
         frozen.signal(signal.SIGCONT)
         await asyncio.gather(*closing)
         for person in back:
-            # Before, while, and after it finds out who is there.
+            # Before, while and after the node records the users who are connected.
             await Wire.connect(person)
             await asyncio.sleep(0.04)
         await becomes(ledger, stays, [*ONCE, "online"])
@@ -200,7 +199,7 @@ async def test_a_frozen_node_wakes_up_without_ghosts(
             await becomes(ledger, person, [*ONCE, "online"], within=1)
         await becomes(ledger, leaves, ONCE, within=1)
         await becomes(ledger, moves, ["online"], within=1)
-        # It is as good as new: who comes and goes there is told again.
+        # The node works like a new one: its users' transitions are announced again.
         await phone.close()
         await becomes(ledger, stays, [*ONCE, *ONCE])
         await ledger.nodes_left(2)
@@ -208,7 +207,7 @@ async def test_a_frozen_node_wakes_up_without_ghosts(
     assert "begins anew" in frozen.log
 
 
-async def test_who_moves_away_from_a_node_that_is_stopped_stays_online(
+async def test_users_who_move_away_from_a_stopping_node_stay_online(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     stopped, other = await start(DRAIN_S="2"), await start()
@@ -222,7 +221,8 @@ async def test_who_moves_away_from_a_node_that_is_stopped_stays_online(
         wires = await arrive(everyone)
         for person in everyone:
             await becomes(ledger, person, ["online"])
-        # The end is spread over a crowd: the first are away for longer than their grace before it.
+        # Disconnection is spread over a crowd: the first users are away for longer than the grace period
+        # before the node stops.
         await arrive(idle * 12)
         stopping = asyncio.create_task(stopped.stop())
         await asyncio.gather(*[wire.ended() for wire in wires])
@@ -241,7 +241,7 @@ async def test_who_moves_away_from_a_node_that_is_stopped_stays_online(
         assert [told[person.id] for person in (quick, slow)] == [["online"], ["online"]]
 
 
-async def test_the_only_node_is_killed_and_its_users_have_a_while_to_come_back(
+async def test_the_only_node_is_killed_and_its_users_have_time_to_reconnect(
     start: Starter,
 ) -> None:
     server = await start()
@@ -249,7 +249,7 @@ async def test_the_only_node_is_killed_and_its_users_have_a_while_to_come_back(
         await arrive(people)
         await asyncio.sleep(SETTLED_S)
         await server.kill()
-        # Nobody can come back where there is no node.
+        # Users cannot reconnect while there is no node.
         await asyncio.sleep(TICK_S)
         await server.start()
         began = time.monotonic()
@@ -264,18 +264,20 @@ async def test_the_only_node_is_killed_and_its_users_have_a_while_to_come_back(
         assert [told[person.id] for person in people] == [["online"]] * 10 + [ONCE] * 10
 
 
-async def test_who_takes_over_is_killed_and_the_next_one_goes_on(start: Starter) -> None:
+async def test_the_node_that_takes_over_is_killed_and_the_next_one_continues(
+    start: Starter,
+) -> None:
     first, second = await start(), await start()
     async with crowd(first, 1000) as people, ledger_of(first) as ledger:
         await arrive(people)
         await asyncio.sleep(SETTLED_S)
         await first.kill()
         await asyncio.sleep(TICK_S)
-        # Too young to take over before the second one does.
+        # The third node is too young to take over before the second one does.
         third = await start()
         assert await online(ledger, below=len(people)) > 0
         await second.kill()
-        assert await online(ledger, below=len(people)) > 0, "it was done already"
+        assert await online(ledger, below=len(people)) > 0, "the take-over had already finished"
         assert await online(ledger, below=1) == 0
         told = await ledger.presence()
         assert [told[person.id] for person in people] == [ONCE] * len(people)
@@ -283,7 +285,7 @@ async def test_who_takes_over_is_killed_and_the_next_one_goes_on(start: Starter)
         assert third.process.returncode is None
 
 
-async def test_the_database_is_away_for_longer_than_a_lease(
+async def test_the_database_is_down_for_longer_than_a_lease(
     own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     nodes = [await start(own_mongo.url) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Faults while everybody comes and goes: afterwards the record is true, and told no lies on the way."""
+"""Faults while everybody comes and goes: the recorded presence ends correct, and no event was wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FROZEN_S = 23
 
 
 class Rambler:
-    """Somebody who goes from node to node, and stays at last where it is, or leaves."""
+    """A user who moves from node to node, and in the end stays connected or leaves."""
 
     def __init__(self, person: Person, nodes: list[ChatServer], seed: int) -> None:
         self.person = person
@@ -34,7 +34,7 @@ class Rambler:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
-                # From a frozen node the answer comes when it wakes up.
+                # A frozen node replies when it wakes up.
                 self.wire = await Wire.connect(self.person.at(self._chance.choice(self.nodes)))
             except (aiohttp.ClientError, ConnectionError, TimeoutError):
                 await asyncio.sleep(0.1)
@@ -69,7 +69,7 @@ async def test_one_node_is_killed_and_one_frozen_while_everybody_comes_and_goes(
         stop.set()
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*running)
-        # Of the frozen node's first lease there is nothing left, either.
+        # The frozen node's first lease is gone, too.
         await ledger.nodes_left(2)
         await asyncio.sleep(SETTLED_S)
 

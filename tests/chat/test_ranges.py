@@ -1,4 +1,4 @@
-"""A ReadSet does what a set of numbers does, in little space."""
+"""A ReadSet behaves like a set of numbers, but needs little space."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def numbers(several: list[Range]) -> list[int]:
 
 
 @given(histories)
-def test_it_has_what_was_added_and_nothing_else(added: list[Range]) -> None:
+def test_a_set_contains_what_was_added_and_nothing_else(added: list[Range]) -> None:
     read, model = made_of(added)
     assert {seq for seq in range(1, LAST + 2) if seq in read} == model
 
 
 @given(histories)
-def test_it_is_as_short_as_it_can_be(added: list[Range]) -> None:
+def test_a_set_has_as_few_ranges_as_possible(added: list[Range]) -> None:
     read, _ = made_of(added)
     edges = [(0, read.mark), *read.ahead]
     assert all(first <= last for first, last in edges)
-    # Neither overlapping nor touching: at least one number lies between each and the next.
+    # Ranges neither overlap nor touch: at least one number lies between neighbours.
     assert all(former[1] + 1 < later[0] for former, later in pairwise(edges))
 
 
 @given(histories, st.permutations(range(25)))
-def test_the_order_of_adding_means_nothing(added: list[Range], order: list[int]) -> None:
+def test_the_order_of_adding_does_not_matter(added: list[Range], order: list[int]) -> None:
     shuffled = [added[place] for place in order if place < len(added)]
     assert made_of(shuffled)[0] == made_of(added)[0]
 
@@ -56,7 +56,7 @@ def test_adding_again_changes_nothing(added: list[Range], span: Range) -> None:
 
 
 @given(histories, st.integers(0, LAST + 5))
-def test_what_is_missing_is_the_rest(added: list[Range], upto: int) -> None:
+def test_the_missing_ranges_are_the_rest(added: list[Range], upto: int) -> None:
     read, model = made_of(added)
     gaps = read.missing(upto)
     assert all(first <= last for first, last in gaps)
@@ -74,7 +74,7 @@ def test_the_gaps_beside_a_number_are_the_nearest_ones(added: list[Range], seq: 
     before = [gap for gap in all_gaps if gap[1] < seq][-1:]
     after = [gap for gap in all_gaps if gap[0] > seq][:1]
     assert gaps == before + after
-    # Filling them joins what lay on either side.
+    # Filling a gap joins the ranges on both sides.
     filled = read
     for gap in gaps:
         filled = filled.adding(*gap)

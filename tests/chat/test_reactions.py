@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.support.people import People, devices
 
 
-async def test_a_reaction_is_counted_and_told_once(people: People) -> None:
+async def test_a_reaction_is_counted_and_announced_once(people: People) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
     group = await alice.group(bob, carol)
     desk, tablet, phone, laptop, outside = await devices(alice, alice, bob, carol, stranger)
@@ -19,7 +19,7 @@ async def test_a_reaction_is_counted_and_told_once(people: People) -> None:
     dance = {"messageId": sent["id"], "emoji": ":dancer:"}
     dances = {**by_bob, "emoji": ":dancer:"}
     assert await phone.do("reaction:add", dance) == dances
-    # The same again changes nothing, and is told to nobody.
+    # A repeat changes nothing and is not announced.
     assert await phone.do("reaction:add", like) == {**by_bob, "totalCount": 2}
 
     added = [{**by_bob, "rev": 2}, {**by_carol, "rev": 3}, {**dances, "rev": 4}]
@@ -34,7 +34,7 @@ async def test_a_reaction_is_counted_and_told_once(people: People) -> None:
     ]
 
 
-async def test_a_reaction_that_is_taken_back_is_told_once(people: People) -> None:
+async def test_a_removed_reaction_is_announced_once(people: People) -> None:
     alice, bob, stranger = people("alice", "bob", "stranger")
     talk = await alice.direct(bob)
     desk, phone, outside = await devices(alice, bob, stranger)
@@ -60,7 +60,7 @@ async def test_a_reaction_that_is_taken_back_is_told_once(people: People) -> Non
     assert await outside.all_heard("reaction:removed") == []
 
 
-async def test_reactions_over_rest_are_told_like_all_others(people: People) -> None:
+async def test_reactions_over_rest_are_announced_like_all_others(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk, phone = await devices(alice, bob)
@@ -80,7 +80,7 @@ async def test_reactions_over_rest_are_told_like_all_others(people: People) -> N
         assert await device.all_heard("reaction:removed") == [{**removed, "rev": 3}]
 
 
-async def test_what_is_no_emoji_is_refused(people: People) -> None:
+async def test_a_reaction_that_is_no_emoji_is_refused(people: People) -> None:
     alice, bob, stranger = people("alice", "bob", "stranger")
     talk = await alice.direct(bob)
     desk, phone, outside = await devices(alice, bob, stranger)

@@ -1,4 +1,4 @@
-"""Reading over sockets: who hears that something was read, and when nobody does."""
+"""Read marks over sockets: who is notified that a message was read, and when nobody is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.support.people import People, devices
 from tests.support.shapes import A_TIME
 
 
-async def test_alice_hears_that_bob_read_her_message(people: People) -> None:
+async def test_alice_is_notified_that_bob_read_her_message(people: People) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
     group = await alice.group(bob, carol)
     desk, phone, tablet, laptop, outside = await devices(alice, bob, bob, carol, stranger)
@@ -20,7 +20,7 @@ async def test_alice_hears_that_bob_read_her_message(people: People) -> None:
         "userId": bob.id,
         "readAt": A_TIME,
     }
-    # Once more, and on another device: it stays read when it was first read, and nobody hears.
+    # A repeat, also on another device, keeps the time of the first mark and is not announced.
     assert await phone.do("message:read", {"messageId": sent["id"]}) == read
     assert await tablet.do("message:read", {"messageId": sent["id"]}) == read
     assert await bob.ask("PUT", f"/messages/{sent['id']}/read") == read
@@ -35,7 +35,7 @@ async def test_alice_hears_that_bob_read_her_message(people: People) -> None:
     assert unread == {"conversationId": group["id"], "count": 1}
 
 
-async def test_reading_ones_own_message_is_no_news(people: People) -> None:
+async def test_reading_your_own_message_is_not_announced(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk, phone = await devices(alice, bob)

@@ -1,4 +1,4 @@
-"""Who may do what in a conversation, and what becomes of it when people come and go."""
+"""Roles in a conversation: their permissions, and the roles after users join and leave."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def role_of(viewer: Person, talk: Any, person: Person) -> str:
 
 
 async def cast(people: People) -> tuple[Any, list[Person]]:
-    """A group with an owner, two admins, two members, and a stranger who is not in it."""
+    """A group with an owner, two admins and two members, and a user who is not in it."""
     owner, admin, other_admin, member, other, stranger = people(
         "owner", "admin", "admin", "member", "member", "stranger"
     )
@@ -28,7 +28,9 @@ async def cast(people: People) -> tuple[Any, list[Person]]:
     return talk, [owner, admin, other_admin, member, other, stranger]
 
 
-async def test_someone_who_is_added_hears_the_conversation_from_then_on(people: People) -> None:
+async def test_an_added_user_receives_events_of_the_conversation_from_then_on(
+    people: People,
+) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
     group = await alice.group(bob, name="Plans")
     desk, phone, tablet, watch, outside = await devices(alice, bob, carol, carol, stranger)
@@ -52,7 +54,7 @@ async def test_someone_who_is_added_hears_the_conversation_from_then_on(people: 
     reply = await tablet.say(group, "Hello")
     assert await phone.hears("message:new", lambda payload: payload["id"] == reply["id"]) == reply
 
-    # Whoever is in it already stays as before, and it is told to nobody.
+    # Users who are already in it stay as they are, and nothing is announced.
     both = {"userIds": [bob.id, carol.id, carol.id]}
     again = await alice.ask("POST", f"{path}/participants", both)
     assert [entry["userId"] for entry in again["participants"]] == [
@@ -64,7 +66,7 @@ async def test_someone_who_is_added_hears_the_conversation_from_then_on(people: 
     assert [name for name, _ in outside.heard] == ["connected"]
 
 
-async def test_someone_who_is_removed_hears_that_and_nothing_more(people: People) -> None:
+async def test_a_removed_user_is_notified_and_receives_nothing_more(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     group = await alice.group(bob, carol)
     desk, phone, tablet = await devices(alice, bob, bob)
@@ -98,7 +100,7 @@ async def test_someone_who_is_removed_hears_that_and_nothing_more(people: People
     assert [entry["userId"] for entry in left["participants"]] == sorted([alice.id, carol.id])
     assert (await alice.refused("DELETE", f"{path}/participants/{bob.id}")).code == "NOT_FOUND"
 
-    # What he wrote stays, and he may come back.
+    # His messages stay, and he may be added again.
     await alice.ask("POST", f"{path}/participants", {"userIds": [bob.id]})
     assert (await tablet.hears("conversation:joined"))["id"] == group["id"]
     items = (await bob.ask("GET", f"{path}/messages"))["items"]
@@ -123,7 +125,7 @@ OWNER, ADMIN, PEER, MEMBER, OTHER, STRANGER = range(6)
         ("DELETE", "", None, {OWNER}),
     ],
 )
-async def test_each_role_may_do_its_own_and_no_more(
+async def test_each_role_has_its_permissions_and_no_more(
     people: People, method: str, path: str, body: Any, allowed: set[int]
 ) -> None:
     talk, everyone = await cast(people)
@@ -140,7 +142,7 @@ async def test_each_role_may_do_its_own_and_no_more(
         assert status in (200, 204), answer
 
 
-async def test_a_new_role_is_told_and_holds_at_once(people: People) -> None:
+async def test_a_new_role_is_announced_and_takes_effect_immediately(people: People) -> None:
     talk, (owner, _, _, member, other, _) = await cast(people)
     desk, phone = await devices(owner, member)
     path = f"/conversations/{talk['id']}/participants"
@@ -157,14 +159,14 @@ async def test_a_new_role_is_told_and_holds_at_once(people: People) -> None:
     assert refusal.code == "NOT_FOUND"
 
 
-async def test_there_is_one_owner_whoever_becomes_it(people: People) -> None:
+async def test_there_is_always_one_owner(people: People) -> None:
     talk, (owner, admin, _, member, _, _) = await cast(people)
     path = f"/conversations/{talk['id']}/participants"
     refusal = await owner.refused("PATCH", f"{path}/{owner.id}", {"role": "member"})
     assert refusal.code == "CONFLICT"
     assert (await owner.ask("PATCH", f"{path}/{owner.id}", {"role": "owner"}))["role"] == "owner"
 
-    # Two heirs at once: one of them gets it.
+    # Two users are made the owner at the same time: one of them becomes it.
     answers = await asyncio.gather(
         *[
             owner.request("PATCH", f"{path}/{person.id}", {"role": "owner"})
@@ -186,7 +188,7 @@ async def test_an_owner_who_leaves_is_succeeded_by_the_longest_standing(people: 
     path = f"/conversations/{talk['id']}/participants"
     for person, role in ((bob, "member"), (carol, "admin"), (dave, "admin"), (erin, "member")):
         await alice.ask("POST", path, {"userIds": [person.id], "role": role})
-        await asyncio.sleep(0.002)  # whoever came first is told by the millisecond
+        await asyncio.sleep(0.002)  # the order of joining has a resolution of 1 ms
     phone = await erin.connect()
 
     succession = [(alice, carol), (carol, dave), (dave, bob), (bob, erin)]
@@ -200,7 +202,7 @@ async def test_an_owner_who_leaves_is_succeeded_by_the_longest_standing(people: 
         assert await role_of(erin, talk, heir) == "owner"
         assert (await leaving.refused("GET", f"/conversations/{talk['id']}")).code == "NOT_FOUND"
 
-    # With the last one the conversation ends.
+    # When the last one leaves, the conversation is deleted.
     assert await erin.request("DELETE", f"{path}/{erin.id}") == (204, None)
     assert await phone.hears("conversation:removed") == {"conversationId": talk["id"]}
     assert (await erin.refused("GET", f"/conversations/{talk['id']}")).code == "NOT_FOUND"
@@ -218,7 +220,7 @@ async def test_a_member_who_leaves_changes_no_role(people: People) -> None:
     assert await role_of(other, talk, admin) == "admin"
 
 
-async def test_all_who_leave_at_once_leave_nobody_behind(people: People) -> None:
+async def test_when_all_leave_at_the_same_time_nobody_is_left(people: People) -> None:
     talk, everyone = await cast(people)
     inside = everyone[:STRANGER]
     path = f"/conversations/{talk['id']}/participants"

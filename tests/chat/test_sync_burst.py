@@ -1,4 +1,4 @@
-"""A client that comes back to many conversations asks for all of them at once, over a slow line."""
+"""A client that reconnects syncs many conversations at the same time, over a slow line."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support.raw import LONG, Wire
 from tests.support.servers import ChatServer
 
 PAGES = 40
-"""Of some 160 KB each: six times of what may be unsent to a client."""
+"""Each has some 160 KB. Together they are six times the limit for a client's unsent data."""
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_who_asks_for_much_at_once_gets_it_as_fast_as_it_reads(
+async def test_a_client_that_requests_a_lot_gets_it_as_fast_as_it_reads(
     start: Starter, people_of: Callable[[ChatServer], People], transport: str
 ) -> None:
     server = await start(LOG_LEVEL="warning")
@@ -60,10 +60,10 @@ async def test_who_asks_for_much_at_once_gets_it_as_fast_as_it_reads(
     await desk.caught_up()
 
 
-async def test_who_asks_for_much_and_takes_nothing_is_let_go(
+async def test_a_client_that_requests_a_lot_and_reads_nothing_is_disconnected(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """What waits for it ends with it, and holds up neither the others nor the end of the server."""
+    """Its waiting replies are dropped with it, and delay neither other clients nor the server's stop."""
     server = await start(LOG_LEVEL="warning", PING_INTERVAL_S="2", PING_TIMEOUT_S="1")
     people = people_of(server)
     alice, bob = people("alice", "bob")

@@ -1,4 +1,4 @@
-"""A client that goes away at any moment and syncs ends equal to one that stayed."""
+"""A client that disconnects at any moment and syncs later ends up equal to one that stayed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ acts = st.builds(
     Act, st.integers(0, 2), st.sampled_from(KINDS), st.integers(0, 6), st.sampled_from(["👍", "🎉"])
 )
 bursts = st.lists(st.lists(acts, min_size=1, max_size=6), max_size=6)
-"""What is in one burst is under way at once."""
+"""The acts of one burst are under way at the same time."""
 limits = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 
 
 class Talk:
-    """A conversation of three, with a device of each that is always there."""
+    """A conversation of three users, each with a device that is always connected."""
 
     def __init__(self, wires: list[Wire], talk: Any) -> None:
         self.wires = wires
@@ -50,7 +50,7 @@ class Talk:
                     continue
                 done = await answer
                 assert done is not None
-                # One may edit what another deletes at the same moment, and what is not one's own.
+                # A user may edit a message that another user just deletes, or another user's message.
                 assert done["ok"] or done["error"]["code"] in ("CONFLICT", "FORBIDDEN"), done
                 if act.kind == "send":
                     self.messages.append(done["data"])
@@ -76,7 +76,7 @@ class Talk:
         return [event for event in events if event[1]["conversationId"] == self.talk["id"]]
 
     async def stayed(self, number: int) -> Copy:
-        """The copy of somebody who was there all the time."""
+        """The copy of a client that was connected all the time."""
         await self.wires[number].caught_up()
         copy = Copy()
         copy.hear(self.heard_by(self.wires[number]))
@@ -88,7 +88,7 @@ async def begin(people: People, persons: list[Person], wires: list[Wire]) -> Tal
 
 
 async def sync(wire: Wire, copy: Copy, talk: Any, sizes: list[int], **position: Any) -> list[Any]:
-    """Sync page by page, from a position; by rev it goes on from the last rev of each page."""
+    """Sync page by page from a position. Each page continues after the last message of the one before."""
     seen: list[Any] = []
     for turn in range(500):
         asked = {"conversationId": talk["id"], "limit": sizes[turn % len(sizes)], **position}
@@ -100,19 +100,19 @@ async def sync(wire: Wire, copy: Copy, talk: Any, sizes: list[int], **position: 
         if not page["hasMore"]:
             copy.rev = max(copy.rev, page["lastRev"])
             return seen
-        assert page["messages"], "there is more, and this page does not lead there"
+        assert page["messages"], "hasMore, but nothing on this page to continue from"
         key, last = {
             "afterRev": ("afterRev", "rev"),
             "afterSeq": ("afterSeq", "seq"),
             "lastMessageId": ("lastMessageId", "id"),
         }[next(iter(position))]
-        assert position[key] != page["messages"][-1][last], "it goes on"
+        assert position[key] != page["messages"][-1][last], "the position does not move"
         position = {key: page["messages"][-1][last]}
-    raise AssertionError("it never ends")
+    raise AssertionError("sync does not end")
 
 
 def comparable(messages: list[Any]) -> list[Any]:
-    """What a deleted message was before is nobody's business any more."""
+    """The messages, but of a deleted one only the fields that still matter."""
     return [
         {
             key: message[key]
@@ -128,7 +128,7 @@ def comparable(messages: list[Any]) -> list[Any]:
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-async def test_by_rev_it_has_every_message_and_every_change(
+async def test_sync_by_rev_returns_every_message_and_every_change(
     people: People, who: int, cut: int, before: Any, meanwhile: Any, after: Any, sizes: list[int]
 ) -> None:
     persons = people(*NAMES)
@@ -138,11 +138,11 @@ async def test_by_rev_it_has_every_message_and_every_change(
     await talk.play(before)
     await goer.close()
     mine = Copy()
-    # What comes behind a cut is lost on the way.
+    # Events after the cut are lost on the way.
     mine.hear(talk.heard_by(goer)[:cut])
 
     await talk.play(meanwhile)
-    # Back again: it syncs while the others go on, and hears them at the same time.
+    # The client reconnects. It syncs while the others continue, and receives their events too.
     back = await Wire.connect(persons[who])
     playing = asyncio.create_task(talk.play(after))
     await sync(back, mine, talk.talk, sizes, afterRev=mine.rev)
@@ -154,7 +154,7 @@ async def test_by_rev_it_has_every_message_and_every_change(
     assert comparable(await history(persons[who], talk.talk)) == comparable(stayed.in_order)
     assert await sync(back, mine, talk.talk, sizes, afterRev=max(mine.rev, stayed.rev)) == []
 
-    # And one that was never there at all.
+    # A client that was never connected before ends up equal, too.
     newcomer = Copy()
     await sync(back, newcomer, talk.talk, sizes, afterRev=0)
     assert comparable(newcomer.in_order) == comparable(stayed.in_order)
@@ -165,7 +165,7 @@ async def test_by_rev_it_has_every_message_and_every_change(
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-async def test_by_message_or_seq_it_has_every_newer_message_as_it_is(
+async def test_sync_by_message_or_seq_returns_every_newer_message_as_it_is_now(
     people: People, who: int, before: Any, meanwhile: Any, sizes: list[int]
 ) -> None:
     persons = people(*NAMES)

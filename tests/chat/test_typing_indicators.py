@@ -1,4 +1,4 @@
-"""Typing and recording: begun once, ended once, heard by everyone else."""
+"""Typing and recording: one event at the start and one at the end, for everyone else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.shapes import A_TIME
 
 
 @pytest.mark.parametrize("kind", ["typing", "recording"])
-async def test_everyone_but_the_socket_itself_hears_that_alice_is_at_it(
+async def test_everyone_but_the_socket_itself_is_notified_of_an_activity(
     people: People, kind: str
 ) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
@@ -34,7 +34,7 @@ async def test_everyone_but_the_socket_itself_hears_that_alice_is_at_it(
     assert await phone.all_heard(f"user:{kind}") == [began, ended]
 
 
-async def test_it_ends_by_itself_some_time_after_the_last_start(people: People) -> None:
+async def test_an_activity_times_out_after_its_last_start(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk, tablet, phone = await devices(alice, alice, bob)
@@ -44,7 +44,7 @@ async def test_it_ends_by_itself_some_time_after_the_last_start(people: People) 
     await asyncio.sleep(0.6)
     await desk.do("typing:start", here)
     again = asyncio.get_running_loop().time()
-    # The tests' server lets it last one second: the one that was not begun again ends first.
+    # The tests' server times out after one second: the activity that was not restarted stops first.
     assert not (await phone.hears("user:recording", lambda payload: not payload["isActive"]))[
         "isActive"
     ]
@@ -56,7 +56,7 @@ async def test_it_ends_by_itself_some_time_after_the_last_start(people: People) 
     assert len(await phone.all_heard("user:typing")) == 2
 
 
-async def test_it_ends_at_once_when_the_socket_goes(people: People) -> None:
+async def test_an_activity_stops_immediately_when_the_socket_disconnects(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     talk, group = await alice.direct(bob), await alice.group(bob, carol)
     desk, phone, laptop = await devices(alice, bob, carol)
@@ -94,7 +94,7 @@ async def test_alice_types_as_long_as_one_of_her_devices_does(people: People) ->
     assert len(await phone.all_heard("user:typing")) == 2
 
 
-async def test_typing_and_recording_are_two_things_in_each_conversation(people: People) -> None:
+async def test_typing_and_recording_are_separate_in_each_conversation(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk, group = await alice.direct(bob), await alice.group(bob)
     desk, phone = await devices(alice, bob)

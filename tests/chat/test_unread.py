@@ -1,4 +1,4 @@
-"""Unread counts are exact: others' messages not marked read, and not deleted for all or for oneself."""
+"""Unread counts are exact: messages by others that are not marked as read, deleted or hidden."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.people import People, Person
 
 
 async def unread(person: Person, talk: Any) -> int:
-    """The count, which is the same wherever it is shown."""
+    """The count, which must be the same wherever it is shown."""
     answer = await person.ask("GET", f"/conversations/{talk['id']}/unread-count")
     listed = await person.ask("GET", "/conversations")
     (item,) = [conversation for conversation in listed["items"] if conversation["id"] == talk["id"]]
@@ -29,13 +29,13 @@ async def read(person: Person, message: Any) -> None:
     await person.ask("PUT", f"/messages/{message['id']}/read")
 
 
-async def test_ones_own_messages_are_never_unread(people: People) -> None:
+async def test_your_own_messages_are_never_unread(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     assert (await unread(alice, talk), await unread(bob, talk)) == (0, 0)
     await say(alice, talk, "1", "2")
     assert (await unread(alice, talk), await unread(bob, talk)) == (0, 2)
-    # To answer is not to read.
+    # Sending a message marks nothing as read.
     await say(bob, talk, "3")
     assert (await unread(alice, talk), await unread(bob, talk)) == (1, 2)
 
@@ -56,7 +56,7 @@ async def test_messages_may_be_read_in_any_order(people: People) -> None:
     }[bob.id] == 6
 
 
-async def test_reading_up_to_a_message_counts_what_became_read_by_it(people: People) -> None:
+async def test_reading_up_to_a_message_returns_how_many_became_read(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     path = f"/conversations/{talk['id']}/read"
@@ -80,7 +80,7 @@ async def test_reading_up_to_a_message_counts_what_became_read_by_it(people: Peo
     assert await unread(bob, talk) == 1
 
 
-async def test_what_was_deleted_or_hidden_is_not_unread(people: People) -> None:
+async def test_deleted_or_hidden_messages_are_not_unread(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     group = await alice.group(bob, carol)
     first, second, third, fourth = await say(alice, group, *"1234")
@@ -88,11 +88,11 @@ async def test_what_was_deleted_or_hidden_is_not_unread(people: People) -> None:
     assert (await unread(bob, group), await unread(carol, group)) == (3, 3)
     await bob.ask("DELETE", f"/messages/{second['id']}?scope=self")
     assert (await unread(bob, group), await unread(carol, group)) == (2, 3)
-    # Hidden and then deleted for all, or the other way round, counts once.
+    # A message that is both hidden and deleted for everyone counts once, in either order.
     await alice.ask("DELETE", f"/messages/{second['id']}")
     await bob.ask("DELETE", f"/messages/{first['id']}?scope=self")
     assert (await unread(bob, group), await unread(carol, group)) == (2, 2)
-    # Read, and then hidden or deleted.
+    # Messages that are hidden or deleted after they were read.
     await read(bob, third)
     await bob.ask("DELETE", f"/messages/{third['id']}?scope=self")
     await read(carol, fourth)
@@ -110,14 +110,14 @@ async def test_an_edit_and_a_reaction_make_nothing_unread(people: People) -> Non
     assert await unread(bob, talk) == 0
 
 
-async def test_each_has_a_count_of_ones_own(people: People) -> None:
+async def test_each_participant_has_a_separate_count(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     group = await alice.group(bob)
     await say(alice, group, *"12")
     await bob.ask("PUT", f"/conversations/{group['id']}/read")
     path = f"/conversations/{group['id']}/participants"
     await alice.ask("POST", path, {"userIds": [carol.id]})
-    # Who comes later can read all of it, and has read none of it.
+    # A user who joins later can read everything, and has read nothing.
     assert (await unread(bob, group), await unread(carol, group)) == (0, 2)
     await say(bob, group, "3")
     assert [await unread(person, group) for person in (alice, bob, carol)] == [1, 0, 3]
@@ -140,7 +140,9 @@ class Said:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whatever_happens_in_a_talk_the_counts_stay_exact(people: People, seed: int) -> None:
+async def test_the_counts_stay_exact_whatever_happens_in_a_conversation(
+    people: People, seed: int
+) -> None:
     chance = random.Random(seed)
     alice, bob, carol = people("alice", "bob", "carol")
     everyone = [alice, bob, carol]

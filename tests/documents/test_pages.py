@@ -84,7 +84,7 @@ RUN: Mapping[str, Mapping[str, str]] = {
     },
     "docs/operations.md": {
         'mongodump --uri="$MONGO_URL" --oplog --gzip --archive=chat.gz': "faults/test_restore.py::"
-        "test_a_restored_server_goes_on_where_the_backup_was_made",
+        "test_a_restored_server_continues_from_its_backup",
         "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": f"{HERE}test_what_is_set_can_be_set",
     },
     "docs/performance.md": {block.first: BENCH for block in blocks("docs/performance.md")},

@@ -1,4 +1,4 @@
-"""The balancers of config/: what they let through, and what they tell the nodes."""
+"""The balancers of config/: the requests that they forward, and the addresses that they pass on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.proxies import PROXIES, proxy
 from tests.support.servers import INTERNAL_SECRET, ROOT
 
 
-async def test_the_outside_sees_the_sockets_and_nothing_else(balanced: Balanced) -> None:
+async def test_clients_reach_the_sockets_and_nothing_else(balanced: Balanced) -> None:
     _, _, balancer, people = balanced
     (alice,) = (people("alice"),)
     secret = {"X-Internal-Secret": INTERNAL_SECRET, "X-User-Id": alice.id}
@@ -25,7 +25,7 @@ async def test_the_outside_sees_the_sockets_and_nothing_else(balanced: Balanced)
     for path in (*paths, "/socket.io/../metrics", "/socket.io/%2e%2e/metrics"):
         async with people.session.get(balancer.sockets + path, headers=secret) as answer:
             assert answer.status == 404, path
-    # For the Master Service there is /api, and for anybody else not even that.
+    # The Master Service reaches only /api, and other addresses do not reach even that.
     assert (await people.master("POST", "/users/sync", {"externalUserId": alice.id}))[0] == 201
     for path in ("/health", "/ready", "/metrics", "/socket.io/?EIO=4&transport=polling"):
         async with people.session.get(balancer.rest + path) as answer:
@@ -38,7 +38,7 @@ async def test_the_outside_sees_the_sockets_and_nothing_else(balanced: Balanced)
             assert answer.status == 200
 
 
-async def test_what_is_too_large_ends_at_the_balancer(balanced: Balanced) -> None:
+async def test_a_request_that_is_too_large_is_refused_by_the_balancer(balanced: Balanced) -> None:
     _, _, balancer, people = balanced
     alice, bob = people("alice", "bob")
     url = f"{balancer.sockets}/socket.io/?EIO=4&transport=polling"
@@ -46,7 +46,7 @@ async def test_what_is_too_large_ends_at_the_balancer(balanced: Balanced) -> Non
         assert answer.status in (400, 431, 494)
     polling = await Polling.connect(bob)
     assert (await polling.post("x" * 300_000))[0] == 413
-    assert (await polling.post("42" + '["ping",{}]'))[0] == 200, "the session never heard of it"
+    assert (await polling.post("42" + '["ping",{}]'))[0] == 200, "the session is not affected"
     many = {
         "users": [{"externalUserId": f"{alice.id}-{n}", "name": "n" * 200} for n in range(1000)]
     }
@@ -58,7 +58,7 @@ async def test_what_is_too_large_ends_at_the_balancer(balanced: Balanced) -> Non
 
 
 @pytest.mark.parametrize("name", PROXIES)
-async def test_nodes_know_where_clients_are_whatever_they_claim(
+async def test_nodes_know_the_addresses_of_clients_whatever_the_clients_claim(
     start: Starter, tmp_path: Any, name: str
 ) -> None:
     settings = {"TRUSTED_PROXIES": "127.0.0.1/32", "SOCKETS_PER_ADDRESS": "2"}
@@ -87,7 +87,7 @@ async def test_nodes_know_where_clients_are_whatever_they_claim(
         assert await come("127.0.0.3") == 101
 
 
-def test_a_balancer_leaves_those_alone_who_are_silent_as_long_as_they_may_be() -> None:
+def test_a_balancer_keeps_connections_that_are_silent_for_as_long_as_allowed() -> None:
     longest = Settings().ping_interval_s + Settings().ping_timeout_s
     for name, keys in {
         "haproxy.cfg": ["timeout client", "timeout server", "timeout tunnel"],
@@ -95,7 +95,8 @@ def test_a_balancer_leaves_those_alone_who_are_silent_as_long_as_they_may_be() -
     }.items():
         text = (ROOT / "config" / name).read_text()
         for key in keys:
-            # The first: what follows is for requests that begin no session, and are answered at once.
+            # Only the first one: later ones are for requests without a session, which are answered
+            # immediately.
             found = re.search(rf"^\s*{key} (\d+)s;?$", text, re.MULTILINE)
             assert found, key
             assert int(found[1]) > longest

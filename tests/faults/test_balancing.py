@@ -1,4 +1,4 @@
-"""Two nodes behind the balancers of config/: each client stays with its node, and none is lost when one goes."""
+"""Two nodes behind the balancers of config/: a client stays on its node, and moves when the node stops."""
 
 from __future__ import annotations
 
@@ -51,14 +51,18 @@ async def test_every_transport_gets_through_and_both_nodes_have_clients(balanced
 
     wires = [await Wire.connect(people("guest")) for _ in range(30)]
     nodes = [node_of_wire(wire) for wire in wires]
-    assert sorted(nodes) == ["a"] * 15 + ["b"] * 15, "the least connections"
+    assert sorted(nodes) == ["a"] * 15 + ["b"] * 15, (
+        "new clients go to the node with the fewest connections"
+    )
     await asyncio.gather(*[wire.close() for wire in wires])
     await asyncio.sleep(0.2)
     assert "/socket.io/" in proxy.log
-    assert "sid=" not in proxy.log, "with that anybody could speak for them"
+    assert "sid=" not in proxy.log, "with a session id, anybody could send as that client"
 
 
-async def test_a_client_that_goes_away_while_it_polls_is_missed_at_once(balanced: Balanced) -> None:
+async def test_a_client_that_disconnects_while_it_polls_is_noticed_immediately(
+    balanced: Balanced,
+) -> None:
     *nodes, _, people = balanced
     polling = [await Polling.connect(people("guest")) for _ in range(6)]
     polls = [asyncio.create_task(browser.get()) for browser in polling]
@@ -68,11 +72,11 @@ async def test_a_client_that_goes_away_while_it_polls_is_missed_at_once(balanced
         poll.cancel()
     await asyncio.wait(polls)
     async with asyncio.timeout(PATIENCE_S):
-        while any([await connections(node) for node in nodes]):  # noqa: ASYNC110  no event tells of it
+        while any([await connections(node) for node in nodes]):  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.05)
 
 
-async def test_a_drained_node_is_left_without_a_failure_and_filled_again(
+async def test_a_drained_node_loses_its_clients_without_a_failure_and_gets_new_ones_later(
     balanced: Balanced,
 ) -> None:
     a, _, _, people = balanced
@@ -103,13 +107,13 @@ async def test_a_drained_node_is_left_without_a_failure_and_filled_again(
     assert {node_of(browser) for browser in browsers} == {"b"}
     assert {node for when, node in newcomers.came if when > began + 4} == {"b"}
     codes = [await wire.ended() for wire in quiet if wire.gone.is_set()]
-    assert codes == [RESTARTS] * len(codes), "sent away, not cut off"
+    assert codes == [RESTARTS] * len(codes), "told to reconnect, not cut off"
     assert 5 <= len(codes) <= 15
 
     await a.start()
     again = time.monotonic()
     while newcomers.came[-1][1] != "a":
-        assert time.monotonic() - again < 10 * slowness(), "a node that is back gets clients again"
+        assert time.monotonic() - again < 10 * slowness(), "a restarted node gets clients again"
         await asyncio.sleep(0.1)
     await newcomers.end()
     await master.end()
@@ -119,7 +123,7 @@ async def test_a_drained_node_is_left_without_a_failure_and_filled_again(
     assert len(newcomers.came) > 100
     await all_is_there(alice, talk, talkers, running, master)
     for talker in talkers:
-        assert set(talker.codes) <= {RESTARTS}, "sent away, not cut off"
+        assert set(talker.codes) <= {RESTARTS}, "told to reconnect, not cut off"
     for browser in here:
         await browser.say(talk, "Here again")
     log = await history(alice, talk)
@@ -127,10 +131,10 @@ async def test_a_drained_node_is_left_without_a_failure_and_filled_again(
         assert await everything_since_the_start(browser, talk) == log
         await heard_all_while_connected(browser, log)
         cuts = [name for name, _ in browser.heard if name == "client:disconnect"]
-        assert len(cuts) == (browser in here), "who was on the other node was left alone"
+        assert len(cuts) == (browser in here), "clients of the other node stay connected"
 
 
-async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
+async def test_all_clients_move_away_from_a_killed_node(balanced: Balanced) -> None:
     a, _, _, people = balanced
     alice, bob, carol = people("alice", "bob", "carol")
     talk = await alice.group(bob, carol)
@@ -152,7 +156,7 @@ async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
     await newcomers.end()
     await master.end()
     assert newcomers.refused == []
-    assert len(master.failed) <= 1, "what was under way, which is repeated"
+    assert len(master.failed) <= 1, "only a request that was under way, which is repeated"
     await all_is_there(alice, talk, talkers, running, master)
     log = await history(alice, talk)
     for browser in (*browsers, elsewhere):
@@ -162,8 +166,8 @@ async def test_a_node_that_is_killed_is_left_by_all(balanced: Balanced) -> None:
 
 
 @pytest.mark.parametrize("balanced", ["haproxy"], indirect=True)
-async def test_a_node_that_is_frozen_gets_nobody_new_for_long(balanced: Balanced) -> None:
-    """HAProxy asks; nginx would have to lose somebody first."""
+async def test_a_frozen_node_soon_gets_no_new_clients(balanced: Balanced) -> None:
+    """HAProxy checks its nodes. nginx notices only when a client's request fails."""
     a, _, _, people = balanced
     newcomers = Newcomers(people)
     await asyncio.sleep(0.5)
@@ -175,7 +179,9 @@ async def test_a_node_that_is_frozen_gets_nobody_new_for_long(balanced: Balanced
     await newcomers.end()
     during = [(when, node) for when, node in newcomers.came if began + 0.2 < when < began + 8]
     assert {node for _, node in during} == {"b"}
-    assert newcomers.refused == [], "asked elsewhere, not refused"
+    assert newcomers.refused == [], "tried on the other node, not refused"
     waits = [after - before for (before, _), (after, _) in itertools.pairwise(during)]
     assert max(waits) < 6
-    assert len([when for when, _ in during if when > began + 6]) > 20, "at full pace again"
+    assert len([when for when, _ in during if when > began + 6]) > 20, (
+        "clients connect at the full rate again"
+    )

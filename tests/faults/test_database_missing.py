@@ -1,4 +1,4 @@
-"""Without a database: everybody is told so in time, and nothing is left behind."""
+"""Without a database, every caller gets an error in time, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.support.raw import Wire
 from tests.support.servers import ChatServer, MongoServer
 
 
-async def test_nobody_waits_for_somebody_else_s_answer(
+async def test_no_caller_waits_behind_the_time_outs_of_others(
     own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """Each caller hears UNAVAILABLE within 5 s, however many ask before, and whatever waits behind."""
+    """Each caller gets UNAVAILABLE within 5 s, however many requests are waiting before it."""
     people = people_of(await start(own_mongo.url))
     alice, *friends = people("alice", *[f"friend{n}" for n in range(10)])
     talks = [await alice.direct(person) for person in friends]
@@ -32,7 +32,7 @@ async def test_nobody_waits_for_somebody_else_s_answer(
     own_mongo.signal(signal.SIGSTOP)
     asked = []
     for wire, talk, message in zip(wires, talks, sent, strict=True):
-        # One batch after the other, and on each socket one after the other.
+        # One batch after another, and on each socket one request after another.
         asked.append(await wire.say(talk, "y"))
         for text in ("1", "2", "3"):
             asked.append(
@@ -40,7 +40,7 @@ async def test_nobody_waits_for_somebody_else_s_answer(
             )
         asked.append(await wire.ask("messages:sync", {"conversationId": talk["id"], "afterRev": 0}))
         await asyncio.sleep(0.1)
-    # And one who says everything at once.
+    # One client sends everything at the same time.
     asked += [await wires[0].say(talks[0], f"{n}") for n in range(500)]
     answers = await asyncio.gather(*asked)
     own_mongo.signal(signal.SIGCONT)
@@ -48,7 +48,7 @@ async def test_nobody_waits_for_somebody_else_s_answer(
     assert max(wire.slowest for wire in wires) < 5.2 * slowness()
 
 
-async def test_who_comes_back_while_the_going_is_being_recorded_is_here(
+async def test_a_user_who_reconnects_while_going_offline_is_recorded_is_online(
     own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     people = people_of(await start(own_mongo.url, PRESENCE_GRACE_S="0"))
@@ -88,7 +88,7 @@ async def test_the_server_does_not_start_without_a_database(tmp_path: Path) -> N
     assert "Traceback" not in nowhere.log
 
 
-async def test_a_server_whose_database_is_gone_still_stops(
+async def test_a_server_whose_database_is_down_still_stops(
     own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     server = await start(own_mongo.url)
@@ -108,7 +108,7 @@ async def test_a_server_whose_database_is_gone_still_stops(
         await alice.ask("GET", "/conversations")
 
 
-async def test_a_server_that_ends_while_a_going_is_being_recorded_ends_cleanly(
+async def test_a_server_that_stops_while_going_offline_is_recorded_stops_cleanly(
     own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     server = await start(own_mongo.url, PRESENCE_GRACE_S="0")

@@ -1,4 +1,4 @@
-"""The database goes away under people who are talking, and comes back."""
+"""The database fails while people are talking, and recovers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.steady_talk import (
 async def all_goes_on(
     people: People, talk: Talk, listener: Wire, streams: list[Stream], changer: Changer
 ) -> None:
-    """The database is back: what failed is said again, and nobody had waited for long to be told so."""
+    """The database is back. Failed messages are sent again, and no caller waited long for the error."""
     reader = listener.person
     await becomes_ready(people)
     await heard_settles(listener, reader, talk)
@@ -54,7 +54,7 @@ async def test_mongod_is_killed_and_started_again(
     assert time.monotonic() - killed < 5 * slowness()
     await end(streams, running)
 
-    # Every door says so, in time, and means it.
+    # Every door replies UNAVAILABLE, in time.
     path = f"/conversations/{talk['id']}"
     say = {"content": "x"}
     asked = [
@@ -83,15 +83,15 @@ async def test_mongod_is_killed_and_started_again(
         )
 
 
-async def test_mongod_stands_still_and_goes_on(
+async def test_mongod_freezes_and_continues(
     own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """What was under way lands late: after it was answered with UNAVAILABLE."""
+    """Writes that were under way arrive late, after they were answered with UNAVAILABLE."""
     people = people_of(await start(own_mongo.url))
     talk, listener, streams, changer, running = await begin(people)
     await listener.until(lambda: len(listener.told("message:new")) > 50)
     for _ in range(5):
-        # A hiccup: nobody notices but by the wait.
+        # A short freeze: clients notice nothing but a delay.
         own_mongo.signal(signal.SIGSTOP)
         await asyncio.sleep(0.1)
         own_mongo.signal(signal.SIGCONT)
@@ -106,10 +106,10 @@ async def test_mongod_stands_still_and_goes_on(
     await all_goes_on(people, talk, listener, streams, changer)
 
 
-async def test_mongod_stands_still_while_messages_are_changed(
+async def test_mongod_freezes_while_messages_are_changed(
     own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """No transaction that was cut off holds up its conversation, or any other, afterwards."""
+    """An interrupted transaction does not block its conversation, or any other, afterwards."""
     people = people_of(await start(own_mongo.url))
     alice, *friends = people("alice", *[f"friend{n}" for n in range(8)])
     talks = [await alice.direct(person) for person in friends]
@@ -145,14 +145,14 @@ async def test_mongod_stands_still_while_messages_are_changed(
             for pair, answer in zip(failed, done, strict=True)
             if not answer or not answer["ok"]
         ]
-        assert time.monotonic() - began < 10 * slowness(), "conversations are held up"
+        assert time.monotonic() - began < 10 * slowness(), "conversations are blocked"
     for wire, talk, message in zip(wires, talks, sent, strict=True):
         first, second = await history(alice, talk)
         assert (first["id"], second["seq"], second["content"]) == (message["id"], 2, "y")
         texts = results[message["id"]]
         assert first["content"] in (texts[-2][0], texts[-1][0])
         assert first["content"] == texts[-2][0] or first["rev"] > sent[0]["rev"]
-        # What was stored without an answer is found out, and told, a moment later.
+        # A change that was stored without an answer is found and announced a moment later.
         await wire.until(lambda wire=wire: wire.told("message:new")[-1]["content"] == "y")
         heard = [
             payload

@@ -1,4 +1,4 @@
-"""What callers are told when the database is away: one exception, and nothing else is mistaken for it."""
+"""The one exception that callers get when the database is down. No other error is mistaken for it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def mongo(mongo_url: str, worker: str) -> AsyncIterator[Mongo]:
 
 
 @pytest.mark.parametrize("error", UNAVAILABLE, ids=repr)
-async def test_an_absent_database_is_told_by_one_exception(error: Exception) -> None:
+async def test_an_absent_database_raises_one_exception(error: Exception) -> None:
     with pytest.raises(DatabaseUnavailable) as raised:
         async with deadline():
             raise error
@@ -54,7 +54,7 @@ async def test_an_absent_database_is_told_by_one_exception(error: Exception) -> 
 
 
 @pytest.mark.parametrize("error", REFUSED, ids=repr)
-async def test_refusals_and_faults_pass_as_they_are(error: Exception) -> None:
+async def test_refusals_and_bugs_pass_unchanged(error: Exception) -> None:
     with pytest.raises(type(error)) as raised:
         async with deadline():
             raise error
@@ -81,7 +81,7 @@ async def test_a_database_that_refuses_is_not_unavailable(mongo: Mongo) -> None:
     assert not isinstance(raised.value, DatabaseUnavailable)
 
 
-async def test_a_deadline_in_a_deadline_is_told_as_it_is() -> None:
+async def test_the_error_of_an_inner_deadline_passes_unchanged() -> None:
     with pytest.raises(DatabaseUnavailable) as raised:
         async with deadline(), deadline(0.01):
             await asyncio.sleep(1)

@@ -1,4 +1,4 @@
-"""On SIGTERM the server finishes what it has begun, sends its clients away, and ends."""
+"""On SIGTERM the server finishes its requests, disconnects its clients and stops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.servers import ChatServer, free_port
 from tests.support.steady_talk import ready
 
 
-async def test_what_was_acknowledged_is_stored_and_the_clients_are_told_to_come_back(
+async def test_acknowledged_messages_are_stored_and_clients_are_told_to_reconnect(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     server = await start()
@@ -47,7 +47,7 @@ async def test_what_was_acknowledged_is_stored_and_the_clients_are_told_to_come_
     await asyncio.gather(*streams)
     answers = [await asyncio.gather(*requests) for requests in asked]
     done = [answer for several in answers for answer in several if answer is not None]
-    assert [answer for answer in done if not answer["ok"]] == [], "what was taken in was finished"
+    assert [answer for answer in done if not answer["ok"]] == [], "accepted requests are finished"
 
     await server.start()
     log = await history(bob, talk)
@@ -69,7 +69,7 @@ async def test_what_was_acknowledged_is_stored_and_the_clients_are_told_to_come_
 
 
 @pytest.mark.parametrize("ports", ["two ports", "one port"])
-async def test_clients_are_sent_away_one_after_the_other_and_nobody_new_comes_in(
+async def test_clients_are_disconnected_gradually_and_new_ones_are_refused(
     start: Starter, people_of: Callable[[ChatServer], People], ports: str
 ) -> None:
     port = str(free_port())
@@ -89,7 +89,7 @@ async def test_clients_are_sent_away_one_after_the_other_and_nobody_new_comes_in
 
     ending = [asyncio.create_task(wait_for_the_end(wire)) for wire in wires]
     server.signal(signal.SIGTERM)
-    server.signal(signal.SIGINT)  # once is enough; a second time must not cut it short
+    server.signal(signal.SIGINT)  # a second signal must not cut the drain short
     await when(lambda: gone)
     async with people.session.get(f"{server.rest}/ready") as answer:
         said = await answer.json()
@@ -102,7 +102,7 @@ async def test_clients_are_sent_away_one_after_the_other_and_nobody_new_comes_in
     with pytest.raises((aiohttp.ClientError, AssertionError)):
         await Polling.open(carol)
 
-    # Whoever is still here is served, and so is the Master Service.
+    # Clients that are still connected are served, and so is the Master Service.
     left = [wire for wire in wires if not wire.gone.is_set()]
     assert left
     sent = await (await left[-1].say(talk, "Still here"))
@@ -110,7 +110,7 @@ async def test_clients_are_sent_away_one_after_the_other_and_nobody_new_comes_in
     assert sent["ok"]
     assert (await history(carol, talk)) == [sent["data"]]
     await asyncio.gather(*ending)
-    assert max(gone) - min(gone) > 0.5, "not all at once"
+    assert max(gone) - min(gone) > 0.5, "not all at the same time"
     assert max(gone) < 3
     assert await server.stop() == 0
     assert time.monotonic() - began < 6 * slowness()
@@ -118,7 +118,7 @@ async def test_clients_are_sent_away_one_after_the_other_and_nobody_new_comes_in
         await polling.poll_for("never")
 
 
-async def test_before_anybody_is_sent_away_a_balancer_is_told_and_newcomers_are_let_in(
+async def test_before_clients_are_disconnected_a_balancer_is_notified_and_new_ones_are_accepted(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     server = await start(DRAIN_S="4")
@@ -145,21 +145,23 @@ async def test_before_anybody_is_sent_away_a_balancer_is_told_and_newcomers_are_
         upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
         headers = upgrade if transport == "websocket" else {}
         async with people.session.get(url, headers=headers) as answer:
-            assert answer.status == 503, "refused by HTTP, so that a balancer may ask another node"
+            assert answer.status == 503, (
+                "refused over HTTP, so that a balancer may try another node"
+            )
     polled = await polling.poll_for("1")
-    assert polled == ["1"], "who polls is told that it is over"
+    assert polled == ["1"], "a polling client is told that its session is closed"
     assert await late.ended() == RESTARTS
     assert await server.stop() == 0
 
 
-async def test_the_idle_do_not_hold_up_the_end(
+async def test_idle_connections_do_not_delay_the_stop(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """Open connections that say nothing, half a request, a poll under way, a socket that does not read."""
+    """Silent connections, half a request, a poll under way, and a socket that does not read."""
     server = await start()
     people = people_of(server)
     alice, bob = people("alice", "bob")
-    await alice.ask("GET", "/conversations")  # leaves a connection that is kept alive
+    await alice.ask("GET", "/conversations")  # leaves a keep-alive connection open
     connections = []
     for port in (server.port, server.ws_port):
         for said in (b"", b"GET /hea", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):

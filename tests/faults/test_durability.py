@@ -1,4 +1,4 @@
-"""What was acknowledged survives a kill -9 of the server, once and in its place."""
+"""An acknowledged message survives a kill -9 of the server, once and in its place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def unread_counts(people: Any, talk: dict[str, Any]) -> list[int]:
     return [(await person.ask("GET", path))["count"] for person in people]
 
 
-async def test_a_kill_in_a_stream_of_sends_loses_and_doubles_nothing(
+async def test_a_kill_in_a_stream_of_sends_loses_and_duplicates_nothing(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     server = await start()
@@ -40,7 +40,7 @@ async def test_a_kill_in_a_stream_of_sends_loses_and_doubles_nothing(
         nonlocal acked
         ahead[number].release()
         acked += answer.result() is not None
-        # Here and now: a kill that waits for its turn can come after the last answer.
+        # Kill from the callback: a task could get its turn only after the last reply.
         if acked == 300:
             server.signal(signal.SIGKILL)
 
@@ -65,7 +65,7 @@ async def test_a_kill_in_a_stream_of_sends_loses_and_doubles_nothing(
         if answer is not None and answer["ok"]
         for message in [answer["data"]]
     }
-    assert 300 <= len(stored) < 3 * count, "the kill came in the middle"
+    assert 300 <= len(stored) < 3 * count, "the kill happened in the middle"
 
     await server.start()
     log = await history(dave, talk)
@@ -74,7 +74,7 @@ async def test_a_kill_in_a_stream_of_sends_loses_and_doubles_nothing(
     assert [message["seq"] for message in log] == list(range(1, len(log) + 1))
     assert (await dave.ask("GET", "/conversations"))["items"][0]["id"] == talk["id"]
 
-    # Each says again what it is not sure of, in the same order, before anything new.
+    # Each client first repeats the messages that were not acknowledged, in the same order.
     again = [await Wire.connect(person) for person in (alice, bob, carol)]
     repeats: list[asyncio.Future[Answer]] = []
     for number, wire in enumerate(again):
@@ -104,7 +104,7 @@ async def test_a_kill_in_a_stream_of_sends_loses_and_doubles_nothing(
     assert listed[0]["lastMessage"] == log[-1]
 
 
-async def test_the_list_is_in_order_after_a_kill_right_behind_an_acknowledgement(
+async def test_the_list_is_in_order_after_a_kill_right_after_an_acknowledgement(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     server = await start()
@@ -113,7 +113,7 @@ async def test_the_list_is_in_order_after_a_kill_right_behind_an_acknowledgement
     desk = await Wire.connect(alice)
     for talk in talks:
         await (await desk.say(talk, "One after the other"))
-    # The first gets one more each time while the list is kept at its pace.
+    # The next messages arrive faster than the order of the list is written.
     for n in range(5):
         answer = await (await desk.say(talks[n], "And again"))
         assert answer is not None
@@ -127,10 +127,10 @@ async def test_the_list_is_in_order_after_a_kill_right_behind_an_acknowledgement
     assert listed == ["4", "3", "2", "1", "0", "5"]
 
 
-async def test_conversations_go_on_at_once_after_a_kill_in_a_stream_of_edits(
+async def test_conversations_continue_immediately_after_a_kill_in_a_stream_of_edits(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """The dead server's transactions are open in the database; nobody may have to wait for them."""
+    """The dead server's transactions are still open in the database, but must not delay any caller."""
     server = await start()
     people = people_of(server)
     alice, *others = people("alice", *[f"friend{n}" for n in range(8)])
@@ -182,6 +182,6 @@ async def test_conversations_go_on_at_once_after_a_kill_in_a_stream_of_edits(
             message["id"],
             ["👍"],
         )
-        # The last edit may have been stored without a word; an acknowledged one is never undone.
+        # The last edit may be stored without an acknowledgement. An acknowledged edit is never undone.
         assert first["content"] in texts[first["id"]]
         assert first["rev"] > second["rev"]

@@ -1,6 +1,6 @@
-"""A database that was backed up and restored: what docs/operations.md says of it.
+"""Backup and restore of a database, as docs/operations.md describes them.
 
-MongoDB's own tools, which it names, are in no package that tests could install: here documents are copied.
+That page uses MongoDB's own tools. No package that tests could install has them, so documents are copied here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Of = Callable[[ChatServer], People]
 
 
 def back_up(mongo_url: str, database: str, to: str) -> None:
-    """Every document of one moment: nobody writes meanwhile."""
+    """Copy every document. No client writes during the copy."""
     with pymongo.MongoClient(mongo_url) as client:
         for name in client[database].list_collection_names():
             if docs := [*client[database][name].find()]:
                 client[to][name].insert_many(docs)
 
 
-async def test_a_restored_server_goes_on_where_the_backup_was_made(
+async def test_a_restored_server_continues_from_its_backup(
     start: Starter, mongo_url: str, people_of: Of, tmp_path: Path
 ) -> None:
     first = await start()
@@ -54,7 +54,7 @@ async def test_a_restored_server_goes_on_where_the_backup_was_made(
         phone = await bob.connect()
         again = await phone.say(talk, "Said after the restore")
         assert (again["seq"], again["rev"]) == (6, 8)
-        # A send of before the backup is still the same message, in a server that never heard of it.
+        # A repeat of a send from before the backup is the same message, on a server that never received it.
         repeated = await alice.ask("POST", path, {"content": "line 4", "clientMessageId": "c-4"})
         assert repeated["id"] == said[4]["id"]
         await phone.close()

@@ -1,4 +1,4 @@
-"""A node is replaced while everybody talks: each comes back by itself, and nothing is lost."""
+"""A node is replaced while everybody talks. Clients reconnect by themselves, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDS = 2
 
 
 async def is_ready(people: People) -> bool | None:
-    """None when nobody answers."""
+    """None if the server does not answer."""
     try:
         async with people.session.get(f"{people.server.rest}/ready") as answer:
             return answer.status == 200
@@ -53,18 +53,18 @@ async def test_a_node_that_is_replaced_under_load_loses_nothing(
 
     for number in range(ROUNDS):
         await asyncio.sleep(0.7)
-        # Those who say nothing make the crowd over which the end is spread.
+        # Silent clients make up the crowd over which the disconnection is spread.
         quiet = [await Wire.connect(person) for person in idle for _ in range(15)]
         goings = [asyncio.create_task(talker.wire.gone.wait()) for talker in wired]
         goings += [asyncio.create_task(wire.gone.wait()) for wire in quiet]
         began = time.monotonic()
         server.signal(signal.SIGTERM)
         await asyncio.wait(goings, return_when=asyncio.FIRST_COMPLETED)
-        assert await is_ready(people) is False, "before the first of them is sent away"
+        assert await is_ready(people) is False, "before the first client is disconnected"
         assert await asyncio.wait_for(server.process.wait(), 10) == 0
         assert time.monotonic() - began < DRAIN_S + 3
         await asyncio.gather(*goings)
-        # The next one, on the same ports and the same database.
+        # The next server uses the same ports and the same database.
         await server.start()
         await browser.hears("client:disconnect")
         await browser.hears("connected")

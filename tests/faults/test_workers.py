@@ -51,7 +51,7 @@ async def workers(
 
 
 async def sockets(server: ChatServer) -> list[float]:
-    """Of each worker, as any of them tells."""
+    """The number of sockets of each worker, as reported by any of them."""
     now = await metrics(server)
     return [
         value
@@ -62,7 +62,7 @@ async def sockets(server: ChatServer) -> list[float]:
 
 async def has_sockets(server: ChatServer, wanted: int) -> list[float]:
     async with asyncio.timeout(PATIENCE_S):
-        while len(found := await sockets(server)) < WORKERS or sum(found) != wanted:  # noqa: ASYNC110  no event tells of it
+        while len(found := await sockets(server)) < WORKERS or sum(found) != wanted:  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.05)
     return found
 
@@ -98,11 +98,11 @@ async def test_clients_land_on_all_workers_and_one_relay_serves_them(
     assert len(log) == 24
     for wire in wires:
         await wire.until(lambda wire=wire: len(wire.told("message:new")) >= 24)
-        assert wire.told("message:new") == log, "whichever worker took it"
+        assert wire.told("message:new") == log, "whichever worker stored the message"
 
     started = lines(server, "child.started")
     assert sorted(line["child"] for line in started) == ["relay", "worker-1", "worker-2"]
-    # Whichever is asked tells of all, in a form that Prometheus takes (`metrics` looks at that).
+    # Any worker reports the metrics of all, in a form that Prometheus accepts (`metrics` checks that).
     for _ in range(6):
         now = await metrics(server)
         sends = "chat_requests_total OK socket message:send "
@@ -111,7 +111,7 @@ async def test_clients_land_on_all_workers_and_one_relay_serves_them(
         assert of_webhooks == {"chat_webhook_relay_ready", "chat_webhook_pending default"}
 
 
-async def test_only_websockets_are_served_and_whoever_polls_is_told(
+async def test_only_websockets_are_served_and_polling_clients_get_the_reason(
     workers: ServerOfWorkers, people_of: Of
 ) -> None:
     server = await workers()
@@ -139,7 +139,7 @@ async def test_a_worker_that_is_killed_loses_nothing_and_is_replaced(
     talkers = [Patient(person, talk, 1) for person in crowd]
     running = [asyncio.create_task(talker.run()) for talker in talkers]
     await until(lambda: all(talker.said > 5 for talker in talkers))
-    assert lines(server, "child.ended") == [], "all can start at once on an empty database"
+    assert lines(server, "child.ended") == [], "all workers can start together on an empty database"
     os.kill(children(server)[0], signal.SIGKILL)
     await until(lambda: any(talker.codes for talker in talkers))
     await until(lambda: len(children(server)) == WORKERS + 1)
@@ -161,8 +161,10 @@ async def test_a_worker_that_is_killed_loses_nothing_and_is_replaced(
         mine = [message["content"] for message in log if message["senderId"] == talker.person.id]
         assert sorted(map(int, mine)) == list(range(talker.said)), "once each"
     await all_heard(talkers, log)
-    assert any(len(talker.wires) == 1 for talker in talkers), "some were on the other"
-    # Connections that come now land on the new one too.
+    assert any(len(talker.wires) == 1 for talker in talkers), (
+        "some talkers were on the other worker"
+    )
+    # New connections reach the new worker, too.
     async with asyncio.timeout(PATIENCE_S):
         while len(found := await sockets(server)) < WORKERS or not all(found):
             await Wire.connect(people("guest"))
@@ -184,7 +186,7 @@ async def test_a_stop_drains_all_at_the_same_time_and_leaves_nothing_behind(
         assert answer.status == 200
     assert [await wire.ended() for wire in wires] == [RESTARTS] * len(wires)
     assert await server.stop() == 0
-    assert time.monotonic() - began < 8 * slowness(), "one after the other would take longer"
+    assert time.monotonic() - began < 8 * slowness(), "draining one after another would take longer"
     assert [pid for pid in below if runs(pid)] == []
     assert "Traceback" not in server.log
 
@@ -206,7 +208,7 @@ async def test_a_parent_that_is_killed_leaves_no_orphan_and_can_be_started_again
     assert await server.stop() == 0
 
 
-async def test_the_ports_of_another_are_not_shared(
+async def test_the_ports_of_another_server_are_not_shared(
     workers: ServerOfWorkers, tmp_path: Path
 ) -> None:
     server = await workers()
