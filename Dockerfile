@@ -5,7 +5,7 @@ COPY . .
 RUN /opt/chatserver/bin/pip install --no-cache-dir -c requirements.lock ".[embedded,tracing]"
 
 FROM python:3.12-slim-bookworm
-# The packed MongoDB is linked with libcurl.
+# The embedded MongoDB is linked with libcurl.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libcurl4 \
     && rm -rf /var/lib/apt/lists/* \
@@ -19,6 +19,6 @@ VOLUME /data
 EXPOSE 3000 3001
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD \
     ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT', 3000)}/health\", timeout=2)"]
-# A stop drains the clients, then finishes deliveries: give it DRAIN_S and more (docker stop --time 30).
-# `docker run … chatserver relay` is a relay alone.
+# A stop drains the clients, then finishes deliveries: give it DRAIN_S plus 15 s (docker stop --time 30).
+# `docker run … chatserver relay` runs only a relay.
 CMD ["chatserver", "serve"]
