@@ -1,7 +1,7 @@
-"""Bring the chats of an old MongoDB into a chat server, over its APIs. Needs PyMongo and aiohttp.
+"""Import the chats of an old MongoDB into a chat server, over its APIs. Needs PyMongo and aiohttp.
 
-What is yours to replace: `Old`, which reads your old database. It may be run again, also when it was stopped
-halfway: what is there already is found, and not doubled.
+Replace `Old`, which reads your old database. You can run the import again, also after it was stopped halfway:
+it finds what it has imported before, and creates no duplicates.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ AT_ONCE = 16  # conversations
 
 
 class Old:
-    """The old database: ids as texts, and of each thing what is to be brought along."""
+    """The old database. It returns ids as strings, and of each record only the fields to import."""
 
     def __init__(self, url: str, database: str) -> None:
         self.db = AsyncMongoClient(url, tz_aware=True)[database]
@@ -57,7 +57,7 @@ class Old:
         ]
 
     async def marks(self, conversation: str) -> list[tuple[str, str]]:
-        """Who has read up to which message."""
+        """Returns pairs of a user and the last message that the user has read."""
         found = self.db.marks.find({"conversation": conversation})
         return [(str(mark["user"]), str(mark["message"])) async for mark in found]
 
@@ -75,7 +75,7 @@ class Chat:
             return {} if answer.status == 204 else await answer.json()
 
     async def brought(self, user: str) -> dict[str, str]:
-        """The conversations of this user that came from the old database: their old ids to the new."""
+        """Returns the imported conversations of this user: new ids by old ids."""
         if user not in self.listed:
             self.listed[user] = asyncio.create_task(self._list(user))
         return await self.listed[user]
@@ -89,9 +89,9 @@ class Chat:
         return found
 
     async def conversation(self, old: dict, people: list[str]) -> tuple[str, str]:
-        """Its new id, and who owns it; with all of the people in it."""
+        """Returns its new id and its owner. All `people` are members then."""
         owner, *others = people
-        # Two people have one direct conversation, for ever: whether it is there need not be asked.
+        # Two people have a single direct conversation, so creating it again returns it.
         if old["name"] is None and len(others) == 1:
             direct = await self.ask("POST", "/conversations/direct", {"userId": others[0]}, owner)
             return direct["id"], owner
@@ -108,16 +108,16 @@ class Chat:
 
 async def bring(chat: Chat, old: Old, conversation: dict) -> int:
     messages = await old.messages(conversation["id"])
-    # Who has left must be there to have said what they said; the first member owns it.
+    # Former members must take part until their messages are sent. The first member is the owner.
     said = {message["sender"] for message in messages}
     reacted = {who for message in messages for _, who in message["reactions"]}
     gone = (said | reacted) - {*conversation["members"]}
     here, owner = await chat.conversation(conversation, [*conversation["members"], *sorted(gone)])
     path, new = f"/conversations/{here}", {}
-    for message in messages:  # one after the other: they keep their order
+    for message in messages:  # one after another, to keep their order
         body = {
             "content": message["text"],
-            "clientMessageId": message["id"],  # so that it comes once, however often this is run
+            "clientMessageId": message["id"],  # stored once, however often this is run
             "replyTo": new.get(message["reply_to"]),
             "metadata": {"sentAt": message["at"]},
         }
@@ -146,7 +146,8 @@ async def main() -> None:
         async def in_turn(conversation: dict) -> None:
             async with turns:
                 messages = await bring(chat, old, conversation)
-                counts["messages"] += messages  # not in one line: others count while this one waits
+                # Not in one line with the await, during which other tasks count.
+                counts["messages"] += messages
                 counts["conversations"] += 1
 
         async with asyncio.TaskGroup() as group:

@@ -1,5 +1,5 @@
-// A Master Service in one file: it knows the users and lets them chat. Node 18 or newer, no packages.
-// What is yours to replace: `users` and `sessions` (your database), and what `take` does.
+// A Master Service in one file: it signs in users and connects them to the chat server. Node 18 or newer, no packages.
+// Replace `users`, `sessions` and `taken` with your database, and what `take` does with an event.
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 
@@ -13,14 +13,14 @@ const users = new Map([
   ["alice", { name: "Alice", password: "wonderland" }],
   ["bob", { name: "Bob", password: "builder" }],
 ]);
-const sessions = new Map(); // cookie → user id
-const taken = new Set(); // ids of webhooks
+const sessions = new Map(); // session cookie → user id
+const taken = new Set(); // ids of events that were processed
 const TOKEN_S = 600;
 const FOR_USERS = /^\/(conversations|messages|presence)(\/|$)|^\/users\/[^/]+\/presence$/;
 
-// --- Users: the chat server is told who they are, and each gets a token that says who it is. ---
+// --- Users: the chat server gets their names, and each user gets a token. ---
 
-async function syncUsers() { // at the start; and whenever one of them changes
+async function syncUsers() { // at the start, and when a user changes
   const rows = [...users].map(([id, { name }]) => ({ externalUserId: id, name }));
   const answer = await fetch(`${CHAT_URL}/api/users/sync/batch`, {
     method: "POST",
@@ -38,10 +38,10 @@ function tokenOf(user) {
   return `${text}.${createHmac("sha256", jwtSecret).update(text).digest("base64url")}`;
 }
 
-// --- Requests of users are passed on as theirs. ---
+// --- The proxy forwards REST requests with the user's own token. ---
 
 async function proxy(user, request, path, query, body) {
-  // Nothing of the browser's own headers goes on: X-User-Id and X-Internal-Secret are not for it to say.
+  // None of the browser's headers pass: it must not send X-User-Id or X-Internal-Secret.
   const headers = { Authorization: `Bearer ${tokenOf(user)}` };
   if (body.length) headers["Content-Type"] = "application/json";
   const answer = await fetch(`${CHAT_URL}/api${path}${query}`, {
@@ -55,7 +55,7 @@ async function proxy(user, request, path, query, body) {
   return [answer.status, Buffer.from(await answer.arrayBuffer()), back];
 }
 
-// --- Webhooks: what happens in the chat is told to us. ---
+// --- Webhooks: the chat server posts events. ---
 
 function isGenuine(body, header = "") {
   const parts = header.split(",").slice(0, 20).map((part) => part.trim().split("="));
@@ -69,13 +69,13 @@ function isGenuine(body, header = "") {
 }
 
 function take(event) {
-  console.log(event.type, event.id); // here: count, index, send a push notification …
+  console.log(event.type, event.id); // here: index it, notify a phone …
 }
 
-// --- What is served. ---
+// --- Routes. ---
 
 async function answer(request) {
-  const { pathname, search } = new URL(request.url, "http://here"); // this resolves ".." as well
+  const { pathname, search } = new URL(request.url, "http://here"); // URL also resolves ".."
   const chunks = [];
   for await (const chunk of request) chunks.push(chunk);
   const body = Buffer.concat(chunks);

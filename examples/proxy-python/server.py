@@ -1,6 +1,6 @@
-"""A Master Service in one file: it knows the users and lets them chat. Needs aiohttp and PyJWT.
+"""A Master Service in one file: it signs in users and connects them to the chat server. Needs aiohttp and PyJWT.
 
-What is yours to replace: `users` and `sessions` (your database), and what `take` does.
+Replace `users`, `sessions` and `taken` with your database, and what `hook` does with an event.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ TOKEN_S = 600
 FOR_USERS = re.compile(r"(conversations|messages|presence)(/.*)?|users/[^/]+/presence")
 
 users = {"alice": ("Alice", "wonderland"), "bob": ("Bob", "builder")}  # name, password
-sessions: dict[str, str] = {}  # cookie -> user id
-taken: set[str] = set()  # ids of webhooks
+sessions: dict[str, str] = {}  # session cookie -> user id
+taken: set[str] = set()  # ids of events that were processed
 chat = web.AppKey("chat", ClientSession)
 
 
-# The chat server is told who the users are, and each gets a token that says who it is.
-async def sync_users(http: ClientSession) -> None:  # at the start; and whenever one of them changes
+# Users: the chat server gets their names, and each user gets a token.
+async def sync_users(http: ClientSession) -> None:  # at the start, and when a user changes
     rows = [{"externalUserId": user_id, "name": name} for user_id, (name, _) in users.items()]
     headers, url = {"X-Internal-Secret": INTERNAL_SECRET}, f"{CHAT_URL}/api/users/sync/batch"
     async with http.post(url, json={"users": rows}, headers=headers) as answer:
@@ -66,9 +66,9 @@ async def chat_token(request: web.Request) -> web.Response:
     return web.json_response({"token": token_of(signed_in(request)), "url": SOCKETS_URL})
 
 
-# Requests of users are passed on as theirs.
+# The proxy forwards REST requests with the user's own token.
 async def proxy(request: web.Request) -> web.Response:
-    # Nothing of the browser's own headers goes on: X-User-Id and X-Internal-Secret are not for it to say.
+    # None of the browser's headers pass: it must not send X-User-Id or X-Internal-Secret.
     headers = {"Authorization": f"Bearer {token_of(signed_in(request))}"}
     path = request.rel_url.raw_path.removeprefix("/chat/")
     if not FOR_USERS.fullmatch(path) or {".", ".."} & {*unquote(path).split("/")}:
@@ -83,7 +83,7 @@ async def proxy(request: web.Request) -> web.Response:
         return web.Response(status=reply.status, body=await reply.read(), headers=kept)
 
 
-# What happens in the chat is told to us: webhooks.
+# Webhooks: the chat server posts events.
 def is_genuine(body: bytes, header: str) -> bool:
     parts = [part.strip().partition("=") for part in header.split(",")[:20]]
     at = next((value for name, _, value in parts if name == "t"), "")
@@ -101,7 +101,7 @@ async def hook(request: web.Request) -> web.Response:
         raise web.HTTPUnauthorized
     event = json.loads(body)
     if event["id"] not in taken:
-        print(event["type"], event["id"], flush=True)  # here: index, send a push notification ...
+        print(event["type"], event["id"], flush=True)  # here: index it, notify a phone ...
     taken.add(event["id"])
     return web.Response(status=204)
 
