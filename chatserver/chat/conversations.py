@@ -198,8 +198,8 @@ class Conversations:
     async def _complete(
         self, view: Mapping[str, Any], pair: list[str], field: str
     ) -> Mapping[str, Any]:
-        """Add the participants who are missing. A direct conversation loses a user who is deleted, and
-        that user may have been restored."""
+        """Add the users of the pair who are missing. A deleted user leaves a direct conversation, and may
+        have been restored since."""
         missing = [
             user_id for user_id in pair if all(user_id != p["userId"] for p in view["participants"])
         ]

@@ -66,7 +66,7 @@ class PageOfMessages:
 
 
 PAGE_BYTES = 512 * 1024
-"""A page stops before this much text is exceeded, so that one reply cannot fill a client's buffer."""
+"""A page is cut short before its text exceeds this, so that one reply cannot fill a client's buffer."""
 
 
 Begun = Future[Outcome]
@@ -167,7 +167,7 @@ class Messages:
         (seen,) = await self._as_seen(member.user_id, [message], hides=True)
         if seen.deleted_at:
             return seen
-        # First the member's flag `hides`, then the hiding: without the flag no reader looks for it.
+        # The member's flag `hides` comes first: without it, reads do not look for hidden messages.
         await self._members.note_hiding(member)
         outcome = await self._log.change(member.user_id, _Hide(message_id, member.user_id))
         if outcome.entry is None:
@@ -199,7 +199,7 @@ class Messages:
         )
 
     async def sync(self, reader_id: str, asked: SyncFrom) -> SyncResult:
-        """Returns a page of the messages after a position: newer ones, or by rev, new and changed ones.
+        """Returns a page of what follows a position: newer messages, or by `rev` new and changed ones.
 
         lastSeq and lastRev are read before the page. So a change that arrives in between is in the page
         or newer than they are, and a client that continues from them does not miss it.

@@ -39,7 +39,7 @@ class ConversationRooms(Protocol):
     def hosts(self, user_id: str, room: str) -> bool:
         """True if the user is connected here and a member of the room.
 
-        While the node is `in_sync`, True is as reliable as the database. False means nothing.
+        While the node is `in_sync`, True is as reliable as the database. False does not prove the opposite.
         """
 
     def sockets_of(self, user_id: str) -> int:
@@ -63,7 +63,7 @@ class ConversationRooms(Protocol):
         """Call the handler with the data of each signal of this name, from a room update or another node."""
 
     def signal(self, name: str, data: Any, *, room: str | None) -> None:
-        """Call the handlers on the other nodes that have members of the room, or on all other nodes."""
+        """Call the handlers on the other nodes that have members of the room; without a room, on all."""
 
     async def signalled(self, name: str, data: Any) -> None:
         """Call the handlers on all other nodes. Return when they have run, or after one second."""

@@ -22,8 +22,8 @@ class Activity:
     An activity starts when the user's first device starts it. It stops when the last device has stopped,
     timed out or disconnected.
 
-    A node emits events to its own sockets and signals their activities to the other nodes. The other nodes
-    treat it as one device of the user. It signals again with each start; without that, the device times out.
+    A node emits events to its own sockets and signals their activities to the other nodes. To these, the
+    node is one device of the user. It signals each start, and without a new signal the device times out.
     """
 
     def __init__(self, rooms: ConversationRooms, *, node: str, timeout_s: float) -> None:

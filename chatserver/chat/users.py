@@ -75,7 +75,7 @@ class Users:
         if doc is None or doc["status"] != "active":
             raise Forbidden(f"This user is {doc['status'] if doc else 'deleted'}.")
         if shut_outs != self._shut_outs:
-            return  # A user was shut out during the read, which may be outdated: do not remember it.
+            return  # A user was blocked or deleted during the read, so do not remember its result.
         self._admitted[user_id] = None
         if len(self._admitted) > ADMITTED:
             self._admitted.popitem(last=False)

@@ -202,7 +202,7 @@ class EmbeddedMongo:
 
 
 def _lock(data_dir: Path) -> int:
-    """Lock data_dir until the returned descriptor is closed, which happens however the process ends."""
+    """Lock data_dir until the returned descriptor is closed. It is closed however the process ends."""
     if sys.platform == "win32":
         raise EmbeddedFailed(f"An embedded MongoDB needs Linux or macOS. {INSTEAD}")
     file = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)

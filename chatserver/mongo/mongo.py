@@ -129,7 +129,7 @@ class Mongo:
         )
 
     async def presence_of(self, user_ids: list[str], session: Session) -> list[Document]:
-        """Returns the presence fields of the users that exist, sorted by id on every node."""
+        """Returns the presence fields of the users who exist, sorted by id on every node."""
         fields = ["on", "presenceChanges", "lastSeenAt"]
         found = self.users.find({"_id": {"$in": user_ids}}, fields, session=session)
         return [doc async for doc in found.sort("_id")]
@@ -241,8 +241,10 @@ class Mongo:
     async def first_records(
         self, where: Document, limit: int
     ) -> tuple[list[Document], list[Document]]:
-        """Returns the first matches by id in the log and in the outbox, up to `limit` of each, from one
-        snapshot."""
+        """Returns the first matching records, by id, of the log and of the outbox, from one snapshot.
+
+        `limit`: the maximum for each of the two.
+        """
         first: list[Document] = [{"$match": where}, {"$sort": {"_id": 1}}, {"$limit": limit}]
         other = {"coll": "outbox", "pipeline": [*first, {"$set": {"inOutbox": True}}]}
         log = self.log.with_options(read_concern=ReadConcern("snapshot"))
@@ -256,7 +258,7 @@ class Mongo:
     async def changes(self, pipeline: list[Document]) -> AsyncIterator[Changes]:
         """Follow the changes that a majority stores from now on, in commit order. Raises PyMongoError.
 
-        A read inside the block sees every change from before the stream, so the two miss nothing.
+        A read inside the block sees all earlier changes, so the read and the stream together miss nothing.
         """
         async with await self._database.watch(
             pipeline, max_await_time_ms=CHANGES_AWAIT_MS, batch_size=CHANGES_BATCH

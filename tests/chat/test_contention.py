@@ -105,6 +105,6 @@ async def test_a_node_without_members_of_the_conversation_lets_the_others_take_t
             said[number] += 1
 
     await asyncio.gather(*[write(number) for number in range(3) for _ in range(AT_ONCE)])
-    # That node must read what the others receive from each other. It stores fewer messages, but has turns.
+    # That node must read what the others receive from each other. It stores fewer messages, but gets its turns.
     assert min(said) > max(said) / 10
     await in_order(writers, said)

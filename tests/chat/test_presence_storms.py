@@ -1,4 +1,4 @@
-"""Faults while everybody comes and goes: the recorded presence ends correct, and no event was wrong."""
+"""Faults while everybody comes and goes: recorded presence is correct afterwards, and no event was wrong."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ class LogReader:
     async def after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
         """Returns the changes after `offset`, in order, at most PAGE of them. Raises Unreadable.
 
-        A message has its current content, but the rev with which it was sent. Later edits, reactions and
-        deletions of this message are already in its content, so their own updates are empty.
+        A message has its current content, but the rev with which it was sent. Edits, reactions and deletions
+        of a message that is itself returned are already in its content, so their updates are empty.
         """
         try:
             async with deadline():

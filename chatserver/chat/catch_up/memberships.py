@@ -43,8 +43,8 @@ class LocalUsers(Protocol):
 class MembershipCatchUp:
     """Disconnects blocked and deleted users, and puts users into the rooms of conversations they joined.
 
-    The latter is for conversations whose rooms this node did not follow. All other changes of membership
-    are entries of rooms that this node follows, and are found by their offsets.
+    It does the latter where this node did not follow the room. All other changes of membership are entries
+    of rooms that this node follows, and are found by their offsets.
     """
 
     def __init__(

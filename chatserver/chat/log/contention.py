@@ -21,7 +21,7 @@ from .position import Position
 from .tail import ConversationTail
 
 PAUSE_S = 0.005
-"""The length of a turn: the last batch arrives, the next one is journaled and reaches the other nodes."""
+"""The length of a turn. In it the last batch arrives, and the next one is journaled and sent around."""
 RECEIVE_WAIT_S = 0.003
 """How long a node that lost a race waits for the winner's messages before it reads the database. An
 earlier read might not find them, because a majority may not have them yet."""
@@ -84,7 +84,7 @@ class Contention:
     async def lost_race(self, tail: ConversationTail, attempt: int) -> set[str]:
         """Another node has taken the offset. Learn what it wrote, and return the users whom it removed.
 
-        Messages received without a gap remove nobody, so then no user is returned.
+        Messages that arrive without a gap remove no user, so the result is then empty.
         """
         tail.contended = True
         self.lost_races += 1
@@ -156,7 +156,7 @@ class Contention:
     def _advance(self, tail: ConversationTail) -> bool:
         """Move the tail behind the messages received from other nodes, up to the first missing offset.
 
-        Returns whether it has moved.
+        Returns True if it has moved.
         """
         remote_seqs, before = tail.remote_seqs, tail.offset
         if not remote_seqs:

@@ -157,7 +157,7 @@ class Log:
         )
         metrics.gauge(
             "chat_log_conversations_unsure",
-            "Conversations whose last write got no answer, until it is known if it was stored.",
+            "Conversations of which it is unknown whether the last write was stored.",
             lambda: len(self._settling),
         )
         metrics.counter(
@@ -184,7 +184,7 @@ class Log:
             tail = self._tails[conversation_id] = ConversationTail(conversation_id)
             self._forget_idle()
         # While the tail is unsure, each batch would wait in turn for a database that has just failed to
-        # answer. `_settle` first finds out if the last write was stored.
+        # answer. `_settle` first finds out whether the last write was stored.
         if self._closing or tail.unsure or len(tail.queue) >= QUEUE:
             refuse(op, Unavailable())
             return
@@ -345,7 +345,7 @@ class Log:
         if future.done():
             return
         if earlier.cancelled():
-            # The first caller gave up waiting. The next repeat finds out if the message was stored.
+            # The first caller gave up waiting. The next repeat finds out whether the message was stored.
             future.set_exception(Unavailable())
         elif error := earlier.exception():
             future.set_exception(error)

@@ -105,11 +105,11 @@ class Position:
         return removed
 
     async def make_sure(self, tail: ConversationTail) -> None:
-        """Find out for good if a write without an answer was stored.
+        """Find out, once and for all, whether a write without an answer was stored.
 
         The write may still be on its way to the database. So a fence is inserted at the offset of the
-        write. If the fence is stored, the write can never be. If it is refused, an entry is already there,
-        and is read.
+        write. If the fence is stored, the write can never be stored. If the fence is refused, an entry is
+        already there, and is read.
         """
         while True:
             if tail.offset < 0:

@@ -101,7 +101,7 @@ class ConversationTail:
         self.busy = False
         self.ready = False
         self.unsure = False
-        """A write got no answer. Before the next write, we must find out if it was stored."""
+        """A write got no answer. Before the next write, we must find out whether it was stored."""
         self.removed: set[str] = set()
         """Users who were removed, as far as this node knows the log. They may have been added again
         since, so the log is read before one of them is refused."""

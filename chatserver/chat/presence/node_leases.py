@@ -104,7 +104,7 @@ class Nodes:
         metrics.gauge("chat_nodes", "Nodes that share the database.", lambda: self.count)
         metrics.gauge(
             "chat_node_lease_age_seconds",
-            f"Time since this node renewed its lease. After {LEASE_S:g} s it counts as dead.",
+            f"Time since this node renewed its lease. After {LEASE_S:g} s the node counts as dead.",
             lambda: time.monotonic() - self._renewed_at,
         )
         metrics.counter(

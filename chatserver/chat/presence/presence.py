@@ -96,8 +96,10 @@ class Presence:
         return user_id in self._sockets or user_id in self._leaving
 
     def drain(self) -> None:
-        """Give users who disconnect from now on the time to reconnect that they have after a restart. This
-        node is stopping, and disconnects them itself."""
+        """From now on, users who disconnect have as long to reconnect, to any node, as after a restart.
+
+        This node is stopping and disconnects them itself.
+        """
         self._grace_s = self._nodes.restart_grace_s
 
     # --- recording and announcing ---------------------------------------------------------------
@@ -154,9 +156,9 @@ class Presence:
     def begun(self) -> None:
         """This node has a new lease, after it counted as dead. Record the users who are here again.
 
-        Users in their grace period are not recorded again: they have had the time to reconnect. They
-        include the users who closed a socket while this node was frozen, because the node reads waiting
-        input before the database replies.
+        Users in their grace period are not recorded again: they have had the time to reconnect. Users who
+        closed a socket while this node was frozen count among them, because the node reads waiting input
+        before the database replies.
         """
         for timer in self._leaving.values():
             timer.cancel()

@@ -1,7 +1,7 @@
 """Records presence. A user's document names the leases of the nodes on which the user has sockets.
 
-A user goes online with the first lease and offline without the last one. For leases see
-`node_leases.py`.
+A user goes online when the first lease is added, and offline when the last one is removed. For leases
+see `node_leases.py`.
 """
 
 from __future__ import annotations
@@ -43,10 +43,9 @@ class _Transition:
 
 
 class Transitions:
-    """Records on which nodes users are, and announces the users who go online or offline by that.
+    """Records on which nodes users are, and announces the users who thereby go online or offline.
 
-    The records and the webhook events of these transitions are stored in one transaction. The transitions
-    are announced after the commit.
+    Such a transition is recorded in one transaction with its webhook event, and announced after the commit.
     """
 
     def __init__(

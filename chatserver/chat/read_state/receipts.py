@@ -211,9 +211,10 @@ class Receipts:
     async def _store(
         self, doc: Document, after: ReadSet, gaps: list[Range], tells: Document, session: Session
     ) -> Document | None:
-        """Store the new read state and a receipt for each range, unless the state has changed (None).
+        """Store the new read state and a receipt for each range.
 
-        Returns the receipt that has the fields `tells`: from it, nodes restore a notice that they missed.
+        Returns the receipt with the fields `tells`, from which nodes restore a notice that they missed.
+        Returns None if another device has changed the read state first.
         """
         changed = await self._mongo.participants.find_one_and_update(
             {"_id": doc["_id"], "readVersion": doc.get("readVersion")},
