@@ -146,7 +146,8 @@ class _Visitor:
             assert await self._raw.post(packet) == (200, "ok")
 
     async def next(self, pings: dict[_Visitor, int], within: float = 2.0) -> str:
-        """Returns the next packet that is not a ping, or "" if none arrives `within` less than a second."""
+        """Returns the next packet that is not a ping. If none arrives in time, returns "" if `within` is less
+        than a second, and fails otherwise."""
         while True:
             try:
                 came = await asyncio.wait_for(self._came.get(), within)

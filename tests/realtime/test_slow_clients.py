@@ -61,7 +61,7 @@ async def test_a_client_that_does_not_read_is_disconnected_and_no_other_notices(
     }
     assert (await poller.get())[0] == 400
     now = samples(await scrape(server))
-    assert now["chat_connections_closed_total too slow"] == 6, "operators see it"
+    assert now["chat_connections_closed_total too slow"] == 6, "the metric counts them"
     for wire in (desk, listener, friend):
         await wire.caught_up()
         sent = [

@@ -32,8 +32,8 @@ def engine(**options: Any) -> EngineServer:
 
 
 def realtime(**options: Any) -> RealtimeServer:
-    """Returns `message` as `message-back`, acknowledges `message-with-ack` with its arguments, and emits `auth`
-    with the handshake's auth to each client that connects."""
+    """A server that emits each `message` back as `message-back`, acknowledges `message-with-ack` with its
+    arguments, and emits `auth` with the handshake's auth to each client that connects."""
     sio = RealtimeServer(**options)
 
     def answer_in(namespace: str) -> None:

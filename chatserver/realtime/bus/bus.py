@@ -1,4 +1,4 @@
-"""The bus, which connects to Redis again after every failure."""
+"""The bus, which reconnects to Redis after every failure."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Bus:
         Requires a running event loop. Raises BadAddress.
         """
         self.up = False
-        """True while both connections work and the channels that were wanted at connection are subscribed."""
+        """True while both connections work. All channels that were wanted when they opened are then subscribed."""
         self.published = 0
         self.received = 0
         self.dropped = 0
@@ -237,7 +237,7 @@ class Bus:
 
     def _joined(self, pair: ConnectionPair) -> None:
         if self.joined:
-            # A warning, as the message that the connection was lost is one.
+            # A warning, like the message about the loss of the connection.
             log.warning("connected to the other nodes again through %s", self._address)
         else:
             log.info("connected to the other nodes through %s", self._address)

@@ -1,4 +1,4 @@
-"""One established connection to Redis, which speaks version 2 of the Redis protocol.
+"""One established connection to Redis, in version 2 of its protocol.
 
 hiredis parses the replies. Writing never waits, and a connection that fails reports it once.
 """

@@ -32,7 +32,7 @@ class BadAddress(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """The address of one Redis, or of Sentinels that know the master. Its text contains no secret."""
+    """The address of one Redis, or of Sentinels that know the master. `str` and `repr` show no secret."""
 
     host: str = ""
     port: int = 0

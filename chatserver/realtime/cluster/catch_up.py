@@ -25,7 +25,8 @@ STALLED_S = 0.75
 """BEAT_S and STALLED_S together are as long as other nodes wait for an acknowledgement. A node that stalled
 for longer may have missed a request."""
 UNNOTICED_S = 30.0
-"""The longest time until a lost announcement is noticed. At the latest, the lease of a dead node shows it."""
+"""The longest time until a lost announcement is noticed. At the latest, the expired lease of a dead node reveals
+it."""
 LATE_S = 10.0
 """How long after its timestamp, by the database's clock, a record may become readable."""
 

@@ -30,8 +30,8 @@ from .messages import ALL, of_node, of_room, of_user
 from .receiver import ClusterReceiver
 
 SINGLY = 8
-"""The most users for whom an update is published on the channel of each. For more, it is published to all
-nodes."""
+"""An update that concerns at most this many users is published on the channel of each of them. A larger one is
+published to all nodes."""
 
 
 class Cluster(Rooms):
@@ -40,10 +40,10 @@ class Cluster(Rooms):
     `on_remote_message(room, offset, seq)` is called for each message that another node committed to a room
     that this node follows.
 
-    A catch-up first calls `catch_up_memberships(seconds)`, which reads the changes that the database has of
-    users in the last `seconds`. It then calls `catch_up_notices(seconds, caught_up_at)`, which does the same
-    for notices. By then, rooms for which `caught_up(room)` is true have applied all that the log had at the
-    moment `caught_up_at` of the monotonic clock. Both may raise Unreadable.
+    A catch-up first calls `catch_up_memberships(seconds)`, which reads from the database what changed for users
+    in the last `seconds`. It then calls `catch_up_notices(seconds, caught_up_at)`, which reads the notices of
+    that time. Rooms for which `caught_up(room)` is true have by then applied everything that the log had at
+    `caught_up_at` (monotonic clock). Both may raise Unreadable.
     """
 
     on_remote_message: Callable[[str, int, int], None]

@@ -1,7 +1,7 @@
 """The messages that nodes send each other about rooms, encoded as bytes. The nodes may run different versions.
 
 The header of a message is its kind, the node that sends it, and a request number. A message that requests no
-acknowledgement has eight zeros there. Numbers and offsets have eight hexadecimal digits. Updates are JSON, as
+acknowledgement has eight zeros instead. Numbers and offsets have eight hexadecimal digits. Updates are JSON, as
 RoomUpdate encodes them; packets are the bytes that sockets receive.
 
 | kind | channel | body | meaning |

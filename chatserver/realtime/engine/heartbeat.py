@@ -38,7 +38,7 @@ class Heartbeat:
         self.start()
 
     def start(self) -> None:
-        """Start without sessions. Call this again if the event loop is another one."""
+        """Reset to no sessions. Called again when the server runs in another event loop."""
         self._due: deque[tuple[float, PingedTogether]] = deque()
         self._pinged: deque[tuple[float, PingedTogether]] = deque()
         self._timer: asyncio.TimerHandle | None = None

@@ -42,7 +42,7 @@ class Session(AsyncSocket):
     closed: bool
     closing: bool
     end_reason: str | None = None
-    """Why the session ends, if it ends through the loss of its transport, which does not tell."""
+    """Why the session ends. Set before its transport is closed, because the loss of a transport has no reason."""
 
     def __init__(self, server: EngineServer, sid: str, address: str = "") -> None:
         super().__init__(server, sid)
@@ -64,7 +64,8 @@ class Session(AsyncSocket):
     # --- output ---------------------------------------------------------------------------------
 
     def emit(self, packet: Packet) -> None:
-        """Send a packet without waiting. If too much is unsent, the session is closed."""
+        """Send a packet without waiting. If too much is unsent, a volatile packet is dropped, and any other
+        closes the session."""
         if self.closed or self.closing:
             return
         if self.upgraded:

@@ -11,8 +11,8 @@ from typing import Any
 Callback = Callable[..., Any]
 
 FIRST = 2**30
-"""Packets that are acknowledged across nodes have ids from here on. Each node's own counters stay below, and
-the ids fit into 31 bits, because clients in some languages have no more."""
+"""Packets that are acknowledged across nodes have ids from here on. Each node's own counters stay below. The ids
+fit into signed 32-bit integers, which clients in some languages use."""
 
 
 class Callbacks:

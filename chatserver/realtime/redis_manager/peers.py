@@ -77,7 +77,7 @@ class PeerNodes:
         self.say(names.of_node(node.decode()), DONE, request)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run work that a message requests and that must wait."""
+        """Start a task for work that a message requests."""
         task = asyncio.get_running_loop().create_task(_logged(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

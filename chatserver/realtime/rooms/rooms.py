@@ -169,7 +169,7 @@ class Rooms:
             self._leave_off(room)
 
     def _host(self, room: str) -> None:
-        """Called when the first member of the room connects here."""
+        """Called when the room gets its first member here."""
 
     def _leave_off(self, room: str) -> None:
         """Called when the room has no member left here."""

@@ -20,7 +20,7 @@ class Clients(socketio.AsyncManager):
     def __init__(self) -> None:
         super().__init__()
         self._rooms_of: dict[str, set[Any]] = {}
-        """By client: its rooms, except the two that every client is in, that of all clients and its own."""
+        """By client: its rooms, without the room of all clients and the client's own room."""
         self._held: dict[str, list[Packet]] = {}
 
     async def emit(

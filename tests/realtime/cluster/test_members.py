@@ -159,7 +159,7 @@ async def test_members_come_and_go_on_all_nodes_while_people_write(
             if name == "message:new":
                 expected += [payload] if is_in else []
             elif payload["userId"] == person.id:
-                assert is_in == (name == "participant:removed"), "one after the other"
+                assert is_in == (name == "participant:removed"), "joins and removals alternate"
                 is_in = name == "participant:added"
         assert wire.told("message:new") == expected
         assert is_in == (person.id in stays)

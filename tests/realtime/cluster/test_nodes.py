@@ -279,7 +279,7 @@ async def test_messages_of_a_node_that_is_cut_off_reach_the_others(
             assert answer is not None
             assert answer["ok"]
             await phone.until(lambda: len(phone.told("message:new")) == 2, 10)
-            # It lasts for as long as the node is cut off.
+            # This works for as long as the node is cut off.
             await (await desk.say(talk, "Still cut off"))
             await phone.until(lambda: len(phone.told("message:new")) == 3, 10)
         finally:

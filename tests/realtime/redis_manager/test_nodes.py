@@ -77,7 +77,7 @@ async def test_a_node_without_a_member_receives_nothing_of_a_room(
 
     assert await hear_it(0)
     await ann.do("enter_room", sid=ann.id, room="lobby")
-    assert await hear_it(1), "when it returned"
+    assert await hear_it(1), "when enter_room returned"
     await ben.do("enter_room", sid=ben.id, room="lobby")
     assert await hear_it(2)
     before = (await cat.told())["received"]
@@ -118,7 +118,9 @@ async def test_a_client_on_another_node_receives_events_and_acknowledges_them(
     question = {"event": "question", "data": [1, {"a": "ü"}], "to": ben.id}
     assert await ann.do("call", **question) == ([1, {"a": "ü"}], "and me")
     assert await ann.do("call", event="binary question", data=b"\1", to=cat.id) == {"data": b"\1\0"}
-    assert await dan.do("call", event="question", data=2, to=ann.id) == (2, "and me"), "as ever"
+    assert await dan.do("call", event="question", data=2, to=ann.id) == (2, "and me"), (
+        "on the same node"
+    )
     # Many at the same time, from several nodes to one client.
     asked = [
         guest.do("call", event="question", data=[guest.id, n], to=cat.id)
