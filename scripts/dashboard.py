@@ -1,6 +1,6 @@
-"""Writes config/grafana/chatserver.json, the dashboard for Grafana, from the rows below.
+"""Writes config/grafana/chatserver.json, the Grafana dashboard, from the rows below.
 
-`--check`: only says whether the file is as they are.
+`--check`: writes nothing, and fails if the file differs from the rows.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 FILE = Path(__file__).parent.parent / "config" / "grafana" / "chatserver.json"
 WHERE = 'job=~"$job",instance=~"$instance"'
-"""What stands for % in an expression."""
+"""The text that replaces % in an expression."""
 WIDTH = 24
 LOW, HIGH = 4, 8
 
 Query = tuple[str, str]
-"""An expression, and what its lines are called."""
+"""An expression and its legend."""
 
 
 def quantiles(metric: str, by: str = "", also: str = "") -> list[Query]:
@@ -34,21 +34,21 @@ def rate(metric: str, by: str, also: str = "") -> Query:
 
 
 def only(query: Query) -> Query:
-    """Those lines that are not at nought."""
+    """Hides lines that are at 0."""
     return f"{query[0]} > 0", query[1]
 
 
 ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
-    # Title; then of each panel: kind, title, unit, queries.
+    # The title of the row; then for each panel: kind, title, unit, queries.
     (
         "Overview",
         [
-            ("stat", "Nodes that answer", "short", [("sum(up{%})", "")]),
+            ("stat", "Nodes up", "short", [("sum(up{%})", "")]),
             ("stat", "Connections", "short", [("sum(chat_connections{%})", "")]),
             ("stat", "Users connected", "short", [("sum(chat_users{%})", "")]),
             (
                 "stat",
-                "Messages a second",
+                "Messages per second",
                 "short",
                 [
                     (
@@ -60,7 +60,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "stat",
-                "Failed of all",
+                "Share of failures",
                 "percentunit",
                 [
                     (
@@ -72,7 +72,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "stat",
-                "Oldest webhook waits",
+                "Oldest waiting webhook",
                 "s",
                 [("max(chat_webhook_oldest_seconds{%})", "")],
             ),
@@ -84,7 +84,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "graph",
-                "Refusals and failures",
+                "Refused and failed",
                 "reqps",
                 [only(rate("chat_requests_total", "code, name", ',code!="OK"'))],
             ),
@@ -96,7 +96,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "graph",
-                "Answers over REST",
+                "REST responses",
                 "s",
                 quantiles("chat_request_duration_seconds", also=',door="rest"'),
             ),
@@ -147,7 +147,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "graph",
-                "Failures of MongoDB, races lost",
+                "MongoDB failures, races lost",
                 "ops",
                 [
                     rate("chat_mongo_operation_failures_total", "operation, code"),
@@ -194,7 +194,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ("graph", "Closed", "short", [rate("chat_connections_closed_total", "reason")]),
             (
                 "graph",
-                "Not told to slow readers",
+                "Dropped for slow clients",
                 "ops",
                 [rate("chat_fleeting_dropped_total", "instance")],
             ),
@@ -215,7 +215,12 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
                 "s",
                 quantiles("chat_webhook_delay_seconds", "endpoint"),
             ),
-            ("graph", "An attempt", "s", quantiles("chat_webhook_attempt_seconds", "endpoint")),
+            (
+                "graph",
+                "Duration of an attempt",
+                "s",
+                quantiles("chat_webhook_attempt_seconds", "endpoint"),
+            ),
             (
                 "graph",
                 "Waiting",
@@ -228,7 +233,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "graph",
-                "The oldest waits",
+                "Age of the oldest",
                 "s",
                 [("max by (endpoint) (chat_webhook_oldest_seconds{%})", "{{endpoint}}")],
             ),
@@ -248,7 +253,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
         [
             (
                 "graph",
-                "Joined",
+                "Bus up",
                 "short",
                 [
                     ("chat_bus_up{%}", "{{instance}} {{worker}}"),
@@ -263,11 +268,11 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
                 [
                     (
                         "sum by (instance) (rate(chat_bus_published_total{%}[$__rate_interval]))",
-                        "{{instance}} said",
+                        "{{instance}} published",
                     ),
                     (
                         "sum by (instance) (rate(chat_bus_heard_total{%}[$__rate_interval]))",
-                        "{{instance}} heard",
+                        "{{instance}} received",
                     ),
                 ],
             ),
@@ -288,18 +293,18 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "graph",
-                "Channels heard",
+                "Subscribed channels",
                 "short",
                 [("sum by (instance) (chat_bus_channels{%})", "{{instance}}")],
             ),
             (
                 "graph",
-                "Read from MongoDB, as nobody told",
+                "Read from MongoDB after a missed message",
                 "short",
                 [
                     (
                         "sum by (instance) (rate(chat_room_readings_total{%}[$__rate_interval]))",
-                        "{{instance}} readings a second",
+                        "{{instance}} reads per second",
                     ),
                     ("sum by (instance) (chat_rooms_lacking{%})", "{{instance}} rooms that wait"),
                 ],
@@ -329,13 +334,13 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "graph",
-                "Lateness of the event loop",
+                "Event loop lag",
                 "s",
                 quantiles("chat_loop_lag_seconds", "instance"),
             ),
             (
                 "graph",
-                "CPU, of one core",
+                "CPU, as a share of one core",
                 "percentunit",
                 [
                     (
@@ -359,7 +364,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "graph",
-                "Open files, of those allowed",
+                "Open files, as a share of the limit",
                 "percentunit",
                 [("process_open_fds{%} / process_max_fds{%}", "{{instance}} {{worker}}")],
             ),
@@ -476,7 +481,7 @@ def main() -> int:
     if "--check" in sys.argv:
         if FILE.exists() and FILE.read_text() == text:
             return 0
-        print(f"{FILE.name} is not as scripts/dashboard.py writes it: run that.", file=sys.stderr)
+        print(f"{FILE.name} is outdated: run scripts/dashboard.py.", file=sys.stderr)
         return 1
     FILE.write_text(text)
     return 0

@@ -1,5 +1,5 @@
-"""The tables of docs/protocol.md, docs/openapi.json, docs/asyncapi.json and the TypeScript client's types,
-from the rows and schemas that the doors are made of; and the settings (settings.py)."""
+"""Generates the tables of docs/protocol.md, docs/openapi.json, docs/asyncapi.json and the TypeScript client's
+types from the rows and schemas of the doors, and docs/settings.md (settings.py)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def payload(kind: type[Request]) -> str:
 
 
 def of(field: fields.Field) -> str:
-    """The type of a field in words."""
+    """Returns the type of a field in words."""
     match field:
         case fields.List(inner=inner):
             return f"[{of(inner)}]{bounds(field)}"
@@ -100,7 +100,7 @@ def rate(limit: Rate) -> str:
 
 
 def answer(kind: type[Answer] | None, known: str = "") -> str:
-    """What is answered, in words or as its keys."""
+    """Returns the response, in words or as its keys."""
     if kind is None:
         return "204"
     words = kind.called or f"`{shape(kind)}`"
@@ -108,7 +108,7 @@ def answer(kind: type[Answer] | None, known: str = "") -> str:
 
 
 def shape(kind: type[Answer]) -> str:
-    """The keys; those of a list's items too, where they have no name of their own."""
+    """Returns the keys, including those of list items that have no name of their own."""
     keys = []
     for name, field in kind().fields.items():
         inner = field.inner if isinstance(field, fields.List) else None

@@ -1,4 +1,4 @@
-"""The protocol as a TypeScript module, from the AsyncAPI document."""
+"""Generates the protocol as a TypeScript module, from the AsyncAPI document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chatserver.api.reference.asyncapi import asyncapi
 MODULE = Path(__file__).parent.parent / "clients" / "js" / "src" / "protocol.ts"
 
 NAMED = ("Attachment", "Message", "Conversation")
-"""Shapes with a name of their own in TypeScript; the others are written out where they stand."""
+"""Shapes with a name in TypeScript. Other shapes are written out where they are used."""
 
 Schema = dict[str, Any]
 
@@ -81,13 +81,13 @@ def module() -> str:
             "export type ErrorCode =",
             "\n".join(f'  | "{code}"' for code in codes) + ";\n",
             interface("ErrorShape", shapes["Failed"]).replace("code: string", "code: ErrorCode"),
-            "/** What a client may send. */\nexport interface Requests {",
+            "/** Payloads of the events that a client can send. */\nexport interface Requests {",
             *rows("send"),
             "}\n",
             "/** The `data` of the acknowledgements. */\nexport interface Answers {",
             *rows("ack"),
             "}\n",
-            "/** What the server tells. */\nexport interface ServerEvents {",
+            "/** Payloads of the events that the server sends. */\nexport interface ServerEvents {",
             *rows("hear"),
             "}\n",
         ]

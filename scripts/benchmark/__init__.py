@@ -1,1 +1,1 @@
-"""The chat server and a peer under the same load, in turns, on one machine: see docs/benchmarks.md."""
+"""Puts the chat server and a peer under the same load, in turns, on one machine. See docs/benchmarks.md."""

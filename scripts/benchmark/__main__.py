@@ -1,4 +1,4 @@
-"""The scenarios asked for, each with both servers in turns, and a table of each on stdout."""
+"""Runs the requested scenarios with both servers in turns, and prints a table of each scenario."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .table import table
 from .transport import Transport
 
 BUILD = Path("build/bench").absolute()
-"""Where scripts/bench has put the load generator and the peer."""
+"""The folder in which scripts/bench has put the load generator and the peer."""
 Turns = Iterator[tuple[str, str, Row]]
 """(case, server, row)"""
 
@@ -35,21 +35,28 @@ def main() -> None:
         "webhooks",
         *cluster.scenarios(),
     ]
-    parser.add_argument("scenario", nargs="*", help=f"of {', '.join(known)}; all without any")
-    parser.add_argument("--rounds", type=int, default=3, help="of each server, in turns (3)")
-    parser.add_argument("--seconds", type=float, default=10, help="of each measurement (10)")
-    parser.add_argument("--clients", type=int, default=2000, help="of idle and connections (2000)")
+    parser.add_argument("scenario", nargs="*", help=f"one or more of {', '.join(known)} (all)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each server, in turns (3)")
+    parser.add_argument("--seconds", type=float, default=10, help="length of each measurement (10)")
+    parser.add_argument(
+        "--clients",
+        type=int,
+        default=2000,
+        help="clients in the scenarios idle and connections (2000)",
+    )
     parser.add_argument("--against", choices=["node", "none"], default="node")
-    parser.add_argument("--beside", type=Path, help="another tree of this project, measured too")
-    parser.add_argument("--ports", type=int, default=21300, help=f"first of {PORTS} (21300)")
+    parser.add_argument(
+        "--beside", type=Path, help="another tree of this project, to measure as well"
+    )
+    parser.add_argument("--ports", type=int, default=21300, help=f"first of {PORTS} ports (21300)")
     asked = parser.parse_args()
     if unknown := set(asked.scenario) - set(known):
-        parser.error(f"there is no scenario {', '.join(unknown)}; there are {', '.join(known)}")
+        parser.error(f"unknown scenario {', '.join(unknown)}; choose from {', '.join(known)}")
     if len(CPUS) < 2:
         raise SystemExit("This needs two CPUs: one for the server, one for load and database.")
     must_be_free(range(asked.ports, asked.ports + PORTS))
 
-    for end in (signal.SIGINT, signal.SIGTERM):  # on the way out, all that was started is stopped
+    for end in (signal.SIGINT, signal.SIGTERM):  # sys.exit stops every process that was started
         signal.signal(end, lambda number, _: sys.exit(128 + number))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -84,11 +91,11 @@ def main() -> None:
             else:
                 bad += measure(scenario.title, partial(scenario.round, runs), asked)
     if bad:
-        raise SystemExit(f"{bad} acks, deliveries or pages were wrong: the figures mean nothing.")
+        raise SystemExit(f"{bad} acks, deliveries or pages were wrong, so the figures are invalid.")
 
 
 def servers(asked: argparse.Namespace) -> dict[str, list[str]]:
-    """The last is what the others are compared with; so it is below."""
+    """Commands by name. The others are compared with the last one, here and in the functions below."""
     own = f"{shlex.quote(str(Path(sys.executable).with_name('chatserver')))} serve"
     commands = {"chatserver": shlex.split(os.environ.get("CHATSERVER", own))}
     if asked.beside:
@@ -122,13 +129,13 @@ def clusters(asked: argparse.Namespace) -> dict[str, Server]:
 
 
 def python_in(tree: Path) -> list[str]:
-    """Python with the server of a tree, and the benchmark of this one."""
+    """Returns a command that runs Python with the server of `tree` and the benchmark of this tree."""
     path = f"PYTHONPATH={tree.absolute()}:{Path('scripts').absolute()}"
-    return ["env", path, sys.executable, "-P", "-m"]  # -P: or the folder we are in comes first
+    return ["env", path, sys.executable, "-P", "-m"]  # -P: otherwise the current folder comes first
 
 
 def must_be_free(ports: Iterable[int]) -> None:
-    """Somebody else's database or server must not be what is measured."""
+    """Exits if a port is in use, so that no other database or server is measured by mistake."""
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -145,7 +152,7 @@ def measure(
     *,
     ratios: bool = True,
 ) -> int:
-    """Print the scenario's table; answers how much was wrong."""
+    """Prints the scenario's table. Returns the number of errors."""
     cases: dict[str, dict[str, list[Row]]] = {}
     for n in range(asked.rounds):
         sys.stderr.write(f"Round {n + 1} of {asked.rounds}\n")

@@ -1,6 +1,6 @@
-"""What the relay is compared with: a client that does nothing but post.
+"""The client that the relay is compared with. It only posts.
 
-usage: python -m benchmark.bare URL FILE — every line of the file, IN_FLIGHT at a time.
+usage: python -m benchmark.bare URL FILE — posts every line of the file, IN_FLIGHT at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import aiohttp
 import uvloop
 
 IN_FLIGHT = 64
-"""As many as the relay has by default."""
+"""The relay's default."""
 
 
 async def post(url: str, bodies: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What it costs that a conversation's members are on several nodes, and that there are others."""
+"""Measures the cost of a conversation with members on several nodes, also for the other nodes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from .run import Row
 from .scenarios import MESSAGE_BYTES, TYPED_PER_S, WARM_S
 
 Start = Callable[..., Nodes]
-"""Nodes of one server; it takes the groups and `count`."""
+"""Starts nodes of one server. Takes the groups and `count`."""
 
 MEMBERS = 10
 CONVERSATIONS = 30
-"""Of each kind: LOCAL, SPLIT, SPREAD."""
+"""Of each kind: LOCAL (all members on one node), SPLIT (on two nodes), SPREAD (pairs of nodes in turn)."""
 LOCAL, SPLIT, SPREAD = 0, 1, 2
 SENT_PER_S = 500
 IN_FLIGHT = 256
 RIVALS = (8, 32)
-"""Messages under way of each writer."""
+"""Messages in flight per writer."""
 
 
 def groups(count: int) -> list[list[int]]:
-    """All on the first node; half of them on the second; all pairs of neighbours in turn."""
+    """Returns the nodes of the members of each conversation: LOCAL, then SPLIT, then SPREAD."""
     half = MEMBERS // 2
     near, far = [0] * half, [min(1, count - 1)] * half
     return [
@@ -53,7 +53,7 @@ LOADS = {
 
 @dataclass(frozen=True)
 class Paid:
-    """CPU in µs per event, less what the same processes need when nobody says anything."""
+    """CPU in µs per event, without the CPU that the same processes need when idle."""
 
     nodes: Sequence[float]
     redis: float
@@ -61,11 +61,11 @@ class Paid:
 
 
 class Measuring:
-    """One start of nodes: what silence costs is measured first."""
+    """The measurements of one start of nodes. The cost of idling is measured first."""
 
     def __init__(self, nodes: Nodes, seconds: float) -> None:
         self._nodes, self._seconds = nodes, seconds
-        # Only those on the first of their nodes write: so the others of the conversation are far.
+        # Only members on the first node of a conversation write, so that the others are on another node.
         nodes.tell(f"writers {MEMBERS // 2}")
         nodes.connect()
         warm = (
@@ -73,7 +73,7 @@ class Measuring:
             f"typing {WARM_S} {TYPED_PER_S}",
             "idle 1",
         )
-        # Stock python-socketio may already change the order here.
+        # Stock python-socketio can already change the order here.
         self.bad = sum(int(nodes.do(phase).answer["bad"]) for phase in warm)
         self._silence = nodes.do(f"idle {seconds}")
 
@@ -169,7 +169,7 @@ def _full(two: Measuring) -> Row:
 
 
 def rivals(start: Start, seconds: float) -> Iterator[tuple[str, Row]]:
-    """One conversation with a writer on each node."""
+    """Measures one conversation with a writer on each node."""
     for count in (1, 2, 3):
         with start([list(range(count))], count=count) as nodes:
             nodes.connect()
@@ -197,9 +197,9 @@ class Scenario:
     title: str
     drive: Callable[[Start, float], Iterator[tuple[str, Row]]]
     only: frozenset[str] = frozenset()
-    """The servers that it is for; all, if there are none."""
+    """The servers that it measures. Empty: all."""
     ratios: bool = True
-    """Whether its figures are compared with those of the last server."""
+    """True if the figures are compared with those of the last server."""
 
     def round(self, servers: Mapping[str, Start], seconds: float) -> Iterator[tuple[str, str, Row]]:
         for name, start in servers.items():
@@ -217,7 +217,7 @@ def scenarios() -> dict[str, Scenario]:
             ratios=False,
         ),
         "rivals": Scenario(
-            "rivals: one conversation, written on several nodes at once",
+            "rivals: one conversation with writers on several nodes",
             rivals,
             only=frozenset({"chatserver", "beside"}),
         ),

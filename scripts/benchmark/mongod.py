@@ -1,4 +1,4 @@
-"""A new database with the defaults of a replica set's durability."""
+"""A new database, with the default durability of a replica set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .process import LOAD_CPU, Process, until
 def start_mongod(
     stack: ExitStack, folder: Path, port: int
 ) -> tuple[Process, MongoClient[dict[str, Any]]]:
-    """A replica set of one, `bench`, empty and with a primary; with a client for it."""
+    """Starts an empty replica set `bench` of one member. Returns its process and a client."""
     data = folder / "db"
     data.mkdir()
     command = [
@@ -34,7 +34,7 @@ def start_mongod(
     stack.callback(client.close)
 
     def is_primary() -> bool:
-        with suppress(PyMongoError):  # until its time is over, it may still be starting
+        with suppress(PyMongoError):  # it may still be starting
             hello = client.admin.command("hello")
             if "setName" not in hello:
                 members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]

@@ -1,4 +1,4 @@
-"""Several nodes of one server, joined by a Redis, with the load generator beside them."""
+"""Several nodes of one server, connected by Redis, and the load generator."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PORTS = 2 + 2 * MOST
 
 @dataclass(frozen=True)
 class Server:
-    """How a node is started; it also gets REDIS_URL, WS_PORT and PORT.
+    """The command and the environment of a node, which also gets REDIS_URL, WS_PORT and PORT.
 
-    `stores`: it is a chat server with a database, else an application of `rooms`.
-    `deflate`: its clients offer it.
+    `stores`: True for a chat server with a database, False for an application of `rooms`.
+    `deflate`: True if clients offer per-message deflate.
     """
 
     command: Sequence[str]
@@ -36,7 +36,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a phase did, and the CPU in seconds of each node, of Redis and of the database."""
+    """The load generator's answer to a phase, and the CPU seconds of each node, Redis and the database."""
 
     answer: Mapping[str, Any]
     nodes: Sequence[float]
@@ -47,10 +47,9 @@ class Cost:
 class Nodes:
     """`with Nodes(...) as nodes:` — the processes live as long as the block.
 
-    The nodes share the first CPU; Redis, the database and the load generator share the last one.
-    `ports`: the first of PORTS, for mongod and Redis, then of each node REST and Socket.IO.
-    `groups`: the conversations; of each the numbers of the nodes where its members are. Every member
-    is a user of one conversation, and there are as many connections.
+    The nodes share the first CPU. Redis, the database and the load generator share the last CPU.
+    `ports`: the first of PORTS: mongod, Redis, then REST and Socket.IO of each node. `groups`: for each
+    conversation, the node numbers of its members. Every member is a separate user with one connection.
     """
 
     def __init__(
@@ -143,7 +142,7 @@ class Nodes:
 
     def connect(self) -> None:
         if ask(self._loader, "connect 64")["bad"]:
-            raise SystemExit("They could not connect: there is nothing to measure.")
+            raise SystemExit("The clients could not connect, so there is nothing to measure.")
 
     def do(self, phase: str) -> Cost:
         before = self._cpu()

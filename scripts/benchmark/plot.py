@@ -1,4 +1,4 @@
-"""The ratios of the tables in a page, as a picture.
+"""Draws the ratios in the tables of a page as a picture.
 
 usage: python -m benchmark.plot docs/performance.md > docs/performance.svg
 """
@@ -18,7 +18,7 @@ SHOWN = {
     "typing": {"server µs": "CPU per typing event"},
     "connections": {"server µs": "CPU per connect", "KB/client": "memory per idle client"},
 }
-"""Scenario → the columns that are shown of it."""
+"""Scenario → the columns that are drawn."""
 COLOURS = {"chatserver": "#2f81f7", "realtime": "#2f81f7", "bare C": "#8b949e", "stock": "#d29922"}
 LEGEND = {
     "this project": "realtime",
@@ -26,7 +26,7 @@ LEGEND = {
     "stock python-socketio": "stock",
 }
 MOST = 2.0
-"""Times the peer; what is longer is cut off."""
+"""The longest bar, as a multiple of the peer. Longer bars are cut off."""
 LEFT, WIDTH, BAR, GAP, TOP = 330, 340, 11, 12, 46
 RATIO = re.compile(r"\(×([\d.]+)\)")  # noqa: RUF001  a times sign
 

@@ -1,4 +1,4 @@
-"""A process on a CPU of its own, and what the kernel's books say of it and its children."""
+"""A process pinned to a CPU, and the kernel's accounting of it and its children."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
 STOP_S = 20
 UTIME, STIME, RSS = 11, 12, 21
-"""Places in /proc/PID/stat (proc(5)), counted from behind the name."""
+"""Fields of /proc/PID/stat (proc(5)), counted from the one after the name."""
 
 
 class Process:
-    """Runs `command` on `cpu` until `stop`; what it prints goes to `log`, or to `ask` if it talks."""
+    """Runs `command` on `cpu` until `stop`. Its output goes to `log`; if `talks`, stdout answers `ask`."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Process:
         talks: bool = False,
     ) -> None:
         self.log = log
-        # The kernel ends it if this script is killed and cannot; Ctrl-C is for this script alone.
+        # If this script is killed, the kernel kills the process. Ctrl-C reaches only this script.
         pinned = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(cpu), *command]
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
@@ -59,22 +59,22 @@ class Process:
 
     def failure(self, what: str) -> SystemExit:
         output = self.log.read_text(errors="replace")[-2000:]
-        return SystemExit(f"{self.log.stem} {what}. The last that it said:\n{output}")
+        return SystemExit(f"{self.log.stem} {what}. Its last output:\n{output}")
 
     def cpu_seconds(self, word: str = "") -> float:
-        """User and system time of the whole tree, in steps of a clock tick (10 ms).
+        """Returns the user and system time of the process tree, in steps of a clock tick (10 ms).
 
-        With `word`, only of what in it has the word in its command line.
+        With `word`: only of the processes that have the word in their command line.
         """
         pids = self.having(word) if word else self._tree()
         return sum(int(of[UTIME]) + int(of[STIME]) for of in _stats(pids)) / TICKS_PER_S
 
     def having(self, word: str) -> list[int]:
-        """Of the tree, what has a word in its command line."""
+        """Returns the processes of the tree that have a word in their command line."""
         return [pid for pid in self._tree() if word in _words(pid)]
 
     def memory_kb(self) -> float:
-        """Resident memory of the whole tree."""
+        """Returns the resident memory of the process tree."""
         return sum(int(of[RSS]) for of in _stats(self._tree())) * PAGE_KB
 
     def _tree(self) -> list[int]:
@@ -106,7 +106,7 @@ def until(ready: Callable[[], bool], process: Process) -> None:
 def _stats(pids: Iterable[int]) -> Iterator[list[str]]:
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
-            # The name is in parentheses and may hold any, so only the last one ends it.
+            # The name is in parentheses, and may itself contain some, so split at the last one.
             yield Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 

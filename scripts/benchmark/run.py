@@ -1,4 +1,4 @@
-"""One server on a fresh database, with the load generator beside it."""
+"""One server on a new database, and the load generator."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .process import LOAD_CPU, SERVER_CPU, Process, until
 from .seed import SECRETS, seed, token
 
 BACKGROUND = {"hello", "isMaster", "ping", "serverStatus", "buildInfo", "replSetHeartbeat"}
-"""Commands of drivers, the database and this script, however many clients there are."""
+"""Commands of drivers, the database and this script, which do not depend on the number of clients."""
 
 
 Row = dict[str, float]
-"""A figure of each column."""
+"""A figure per column."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a phase did (the load generator's answer) and cost: CPU in seconds, commands to mongod.
+    """The load generator's answer to a phase, and the phase's cost: CPU in seconds, commands to mongod.
 
-    `relay` is the server's child, if it has one; it is no part of `server`.
+    `relay`: the server's child, if it has one. `server` does not include it.
     """
 
     answer: Mapping[str, Any]
@@ -44,9 +44,9 @@ class Measured:
 class Run:
     """`with Run(...) as run:` — the processes live as long as the block.
 
-    `ports`: the first of five, for mongod, REST, Socket.IO, the load generator as the endpoint of
-    webhooks, and a relay of its own. `work`: a folder for the database and the logs, emptied at the
-    end. `webhook_relay`: WEBHOOK_RELAY of a server that has that endpoint; empty: it has none.
+    `ports`: the first of five: mongod, REST, Socket.IO, the load generator as a webhook endpoint, and a
+    separate relay. `work`: a folder for the database and the logs, emptied at the end. `webhook_relay`:
+    WEBHOOK_RELAY of a server with that endpoint; empty: no endpoint.
     """
 
     def __init__(
@@ -105,16 +105,16 @@ class Run:
         until(lambda: healthy(self._rest) and healthy(sockets), self.server)
         if self._env.get("WEBHOOK_RELAY") == "on":
             until(lambda: bool(self.server.having("relay")), self.server)
-            for pid in self.server.having("relay"):  # the server stays alone on its CPU
+            for pid in self.server.having("relay"):  # so that the server has its CPU to itself
                 os.sched_setaffinity(pid, {LOAD_CPU})
 
     def restart_server(self) -> None:
-        """Forget what it has made and learnt while it was seeded."""
+        """Restarts the server, to drop the memory and caches left from seeding."""
         self.server.stop()
         self._start_server(self._stack)
 
     def seed(self, users: int, groups: Sequence[Sequence[int]]) -> list[str]:
-        """Make the users, and a conversation of each group; tell the load generator of them."""
+        """Creates the users and a conversation per group, and registers them with the load generator."""
         ids = asyncio.run(seed(self._rest, users, groups))
         for number in range(users):
             self.load.tell(f"user {token(number)}")
@@ -123,15 +123,15 @@ class Run:
         return ids
 
     def receive(self, file: Path | None = None) -> None:
-        """Let the load generator be the endpoint `/chat`; the bodies go to `file`, one a line."""
+        """Makes the load generator the endpoint `/chat`. The bodies go to `file`, one per line."""
         self.load.tell(f"receive {self._hook_port} {file or '-'}")
 
     def relay(self) -> AbstractContextManager[Process]:
-        """A relay of its own; only for a server whose command ends with `serve`."""
+        """Runs a separate relay. Only for a server whose command ends with `serve`."""
         return self._beside("relay", [*self._command[:-1], "relay"])
 
     def bare(self, file: Path) -> AbstractContextManager[Process]:
-        """A client that posts the bodies in `file` to a path where nothing is made of them."""
+        """Runs a client that posts the bodies in `file` to a path that ignores them."""
         command = [sys.executable, "-m", "benchmark.bare", f"{self._endpoint}/bare", str(file)]
         return self._beside("bare", command)
 
@@ -145,7 +145,7 @@ class Run:
             process.stop()
 
     def due(self) -> int:
-        """How many events wait to be delivered."""
+        """Returns the number of events that wait for delivery."""
         return sum(
             self._admin["chat"][name].count_documents({"due": {"$exists": True}})
             for name in ("log", "outbox")
@@ -182,12 +182,12 @@ class Run:
 def ask(load: Process, phase: str) -> Mapping[str, Any]:
     answer: Mapping[str, Any] = json.loads(load.ask(phase))
     if answer["bad"]:
-        sys.stderr.write(f"{phase}: {answer['bad']} bad, the first: {answer['complaint']}\n")
+        sys.stderr.write(f"{phase}: {answer['bad']} errors, first: {answer['complaint']}\n")
     return answer
 
 
 Start = Callable[..., Run]
-"""A Run of one server; it takes `webhook_relay`."""
+"""Returns a Run of one server. Takes `webhook_relay`."""
 
 
 def healthy(origin: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is measured. Each scenario drives one run and yields (case, row); the row's keys are the columns."""
+"""The scenarios. Each drives one run and yields (case, row). The keys of a row are the columns."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ TYPED_PER_S = 1000
 READERS = 16
 PAGE = 50
 PING_INTERVAL_S = 25
-"""Of both servers, Socket.IO's own default: a window of this length holds one ping per connection."""
+"""Socket.IO's default, which both servers use. A measurement of this length has one ping per connection."""
 
 
 @dataclass(frozen=True)
 class Scenario:
     title: str
     drives: Sequence[Callable[[Run, float], Iterator[tuple[str, Row]]]]
-    """Each with a server and a database of its own."""
+    """Each gets a new server and database."""
 
     def round(self, servers: Mapping[str, Start], seconds: float) -> Iterator[tuple[str, str, Row]]:
-        """One turn of each server: (case, server, row)."""
+        """Runs each server once. Yields (case, server, row)."""
         for drive in self.drives:
             for name, start in servers.items():
                 sys.stderr.write(f"{self.title}: {name}\n")
@@ -117,7 +117,7 @@ def history(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
 
 
 def connect(run: Run, _: float) -> Iterator[tuple[str, Row]]:
-    """Everybody comes back at once to a server that has just started, so without a warm-up."""
+    """All clients reconnect to a server that has just started, so there is no warm-up."""
     chance, users, groups = random.Random(1), list(range(1000)), []
     for _ in range(50):
         chance.shuffle(users)
@@ -157,7 +157,7 @@ def idle(run: Run, _: float, clients: int) -> Iterator[tuple[str, Row]]:
 
 
 def held(measured: Measured, kb: float, clients: int) -> Row:
-    """What connections cost that only answer pings."""
+    """Returns the cost of connections that only answer pings."""
     return {
         "KB/client": kb / clients,
         "server µs/client/s": measured.server / clients / PING_INTERVAL_S * 1e6,
@@ -166,10 +166,10 @@ def held(measured: Measured, kb: float, clients: int) -> Row:
 
 
 def warm(run: Run, *phases: str) -> None:
-    """Connect, and let both servers compile and cache what they will."""
+    """Connects the clients, and lets both servers compile and fill their caches."""
     for phase in ("connect 64", *phases):
         if run.do(phase).answer["bad"]:
-            raise SystemExit("The warm-up went wrong: there is nothing to measure.")
+            raise SystemExit("The warm-up failed, so there is nothing to measure.")
 
 
 def _messages(measured: Measured) -> Row:
@@ -193,14 +193,14 @@ def cost(measured: Measured, operations: int) -> Row:
 
 
 def scenarios(clients: int) -> dict[str, Scenario]:
-    """`clients`: how many are idle."""
+    """`clients`: the number of idle clients."""
     return {
         "send": Scenario("send: messages in 300 conversations of 2 to 10 of 500 users", [send]),
         "history": Scenario(
             f"history: the newest {PAGE} messages of a conversation over HTTP", [history]
         ),
         "connect": Scenario(
-            "connect: 1,000 users with 50 conversations each, all at once", [connect]
+            "connect: 1,000 users with 50 conversations each, at the same time", [connect]
         ),
         "room": Scenario("room: messages in one conversation of two", [room]),
         "persisted": Scenario(
@@ -209,7 +209,7 @@ def scenarios(clients: int) -> dict[str, Scenario]:
         ),
         "typing": Scenario("typing: 50 conversations of 10, nothing stored", [typing]),
         "idle": Scenario(
-            f"idle: clients that say nothing for {PING_INTERVAL_S} s",
+            f"idle: clients that send nothing for {PING_INTERVAL_S} s",
             [partial(idle, clients=clients)],
         ),
     }

@@ -1,4 +1,4 @@
-"""Users and conversations, made through the server's own REST API."""
+"""Creates users and conversations through the server's REST API."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def token(number: int) -> str:
 
 
 async def seed(origin: str, users: int, groups: Sequence[Sequence[int]]) -> list[str]:
-    """Make the users, and a conversation of each group of user numbers; answers their ids."""
+    """Creates the users, and a conversation per group of user numbers. Returns the conversations' ids."""
     few = aiohttp.TCPConnector(limit=8)
     async with aiohttp.ClientSession(origin, connector=few, raise_for_status=True) as http:
         internal = {"X-Internal-Secret": SECRETS["INTERNAL_API_SECRET"]}
@@ -36,7 +36,7 @@ async def seed(origin: str, users: int, groups: Sequence[Sequence[int]]) -> list
             rows = [{"externalUserId": user(n)} for n in range(k, min(k + BATCH, users))]
             answer = await _post(http, "/api/users/sync/batch", {"users": rows}, internal)
             if answer["failed"]:
-                raise SystemExit(f"A user could not be made: {answer['failed'][0]}")
+                raise SystemExit(f"A user could not be created: {answer['failed'][0]}")
 
         async def conversation(name: int, creator: int, *others: int) -> str:
             others_ids = [user(n) for n in others]

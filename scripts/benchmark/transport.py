@@ -1,4 +1,4 @@
-"""What rooms and connections cost without a chat: small servers of `rooms`, in turns."""
+"""Measures the cost of rooms and connections without a chat, with the small servers of `rooms` in turns."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ IN_ROOM = 10
 
 
 class Transport:
-    """`with Transport(...) as run:` — one of those servers with `clients` that share rooms of
-    `room_of` each, and the load generator."""
+    """`with Transport(...) as run:` — one of those servers, and the load generator."""
 
     def __init__(self, command: Sequence[str], load: Path, work: Path, port: int) -> None:
         self._command, self._load, self._folder, self._port = command, load, work / "run", port
@@ -78,10 +77,10 @@ class Scenario:
     title: str
     cases: Mapping[str, Callable[[Transport, float], Row]]
     without: frozenset[str] = frozenset()
-    """Servers that it is nothing for."""
+    """Servers that it does not measure."""
 
     def round(self, servers: Mapping[str, Start], seconds: float) -> Iterator[tuple[str, str, Row]]:
-        """One turn of each server in each case."""
+        """Runs each server once in each case."""
         for case, drive in self.cases.items():
             for name, start in servers.items():
                 if name in self.without:
@@ -89,7 +88,7 @@ class Scenario:
                 sys.stderr.write(f"{self.title}: {case}: {name}\n")
                 with start() as run:
                     if name != STOCK:
-                        # It would compress each delivery by itself, a peer that compresses none.
+                        # Stock python-socketio would compress each delivery; its peers compress none.
                         run.load.tell("offer")
                     yield case, name, drive(run, seconds)
 
@@ -100,7 +99,7 @@ def in_room(members: int, in_flight: int) -> Callable[[Transport, float], Row]:
         run.room(ROOM, range(members))
         for phase in ("connect 64", f"room {WARM_S} {in_flight} {MESSAGE_BYTES}"):
             if run.do(phase).answer["bad"]:
-                raise SystemExit("The warm-up went wrong: there is nothing to measure.")
+                raise SystemExit("The warm-up failed, so there is nothing to measure.")
         return deliveries(run.do(f"room {seconds} {in_flight} {MESSAGE_BYTES}"))
 
     return drive
@@ -119,7 +118,7 @@ def deliveries(measured: Measured) -> Row:
 
 
 def connections(run: Transport, _: float, clients: int) -> Row:
-    """As many as can come at once, and what they cost while they say nothing."""
+    """Measures how fast clients connect, and the cost of idle connections."""
     for k in range(0, clients, IN_ROOM):
         run.room(f"{ROOM}{k}", range(k, min(k + IN_ROOM, clients)))
     empty = run.server.memory_kb()
@@ -137,7 +136,7 @@ def connections(run: Transport, _: float, clients: int) -> Row:
 
 
 def scenarios(clients: int) -> dict[str, Scenario]:
-    """`clients`: how many connect and stay."""
+    """`clients`: the number of clients that connect and stay connected."""
     return {
         "fanout": Scenario(
             "fanout: one room, nothing stored",
@@ -150,7 +149,7 @@ def scenarios(clients: int) -> dict[str, Scenario]:
             },
         ),
         "connections": Scenario(
-            f"connections: made, 64 at a time, and then silent for {PING_INTERVAL_S} s",
+            f"connections: opened, 64 at a time, and then idle for {PING_INTERVAL_S} s",
             {f"{clients:,} clients": partial(connections, clients=clients)},
             without=frozenset({BARE}),
         ),

@@ -1,4 +1,4 @@
-"""What webhooks cost: the relay beside a bare client, and what a send pays for being told of."""
+"""Measures the cost of webhooks: the relay compared with a bare client, and the extra cost of a send."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .scenarios import MESSAGE_BYTES, SENDS_FIRST, seed_for_sends, warm
 
 CONVERSATIONS = 500
 PER_SECOND = 4
-"""Messages per conversation that wait for the relay, for each second of a measurement."""
+"""Waiting messages per conversation, for each second of a measurement."""
 START_S = 60
 DRAIN_S = 300
 
 SETTINGS = {"delivered": "on", "recorded": "off", "no endpoint": ""}
-"""WEBHOOK_RELAY of the server; the last is what the others are compared with."""
+"""WEBHOOK_RELAY of the server, by name. The others are compared with the last one."""
 
 
 class Webhooks:
-    """Compares the first server with itself under other settings: the peer has no webhooks."""
+    """Compares the first server with itself under other settings, because the peer has no webhooks."""
 
-    title = "webhooks: every message is told of"
+    title = "webhooks: one event per message"
 
     def round(self, servers: Mapping[str, Start], seconds: float) -> Iterator[tuple[str, str, Row]]:
         start = next(iter(servers.values()))
@@ -47,7 +47,7 @@ def _drain(start: Start, seconds: float) -> Iterator[tuple[str, str, Row]]:
         with run.relay() as relay:
             yield case, "relay", _posts(run, relay, due)
         if left := run.due():
-            raise SystemExit(f"{left} of {due} events are still due when all have come.")
+            raise SystemExit(f"{left} of {due} events are still due after all have arrived.")
         with run.bare(bodies) as bare:
             row = _posts(run, bare, due)
         del row["mongod µs"]  # it was idle
@@ -55,7 +55,7 @@ def _drain(start: Start, seconds: float) -> Iterator[tuple[str, str, Row]]:
 
 
 def _posts(run: Run, process: Process, events: int) -> Row:
-    """What comes between the first and the last event, and what `process` needs for it."""
+    """Measures the events from the first to the last, and the CPU that `process` needs for them."""
     first = run.do(f"events 1 {START_S}").answer
     before = process.cpu_seconds()
     measured = run.do(f"events {events - first['events']} {DRAIN_S}")
@@ -85,7 +85,7 @@ def _send(run: Run, seconds: float, *, delivered: bool) -> Iterator[tuple[str, R
         sent = run.do(f"{phase} {MESSAGE_BYTES}")
         row = _sent(sent)
         if delivered:
-            # What came faster than the relay was is delivered now: that is part of its cost.
+            # The relay delivers its backlog now. That is part of its cost.
             told = run.do(f"events {sent.answer['done']} {DRAIN_S}")
             each = 1e6 / max(sent.answer["done"], 1)
             row["posting µs"] = (sent.relay + told.relay) * each

@@ -70,7 +70,7 @@ export interface ErrorShape {
   readonly event?: string;
 }
 
-/** What a client may send. */
+/** Payloads of the events that a client can send. */
 export interface Requests {
   "message:send": { readonly conversationId: string; readonly content?: string; readonly attachments?: readonly Attachment[]; readonly replyTo?: string | null; readonly clientMessageId?: string | null; readonly mentions?: readonly string[]; readonly metadata?: Metadata };
   "message:edit": { readonly messageId: string; readonly content: string };
@@ -112,7 +112,7 @@ export interface Answers {
   "auth:refresh": { readonly expiresAt: string };
 }
 
-/** What the server tells. */
+/** Payloads of the events that the server sends. */
 export interface ServerEvents {
   "connected": { readonly userId: string; readonly socketId: string; readonly rooms: readonly string[]; readonly timestamp: string };
   "error": ErrorShape;

@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Its index is both the acknowledgement's id and, behind an m, the clientMessageId. */
+/* The index of a message is the acknowledgement's id and, after an m, the clientMessageId. */
 typedef struct {
   double due;
   int conversation, sender;
-  long seq; /* as first heard of, in the ack or in a delivery; 0 before */
-  double acked; /* when; 0 before */
-  int left;     /* of what must come: a delivery to each member, and the ack */
+  long seq; /* from the ack or the first delivery; 0 before */
+  double acked; /* time of the ack; 0 before */
+  int left;     /* packets still expected: a delivery to each member, and the ack */
 } Message;
 
 bool offering; /* per-message deflate, as browsers do */
@@ -31,11 +31,11 @@ static void opened(Connection *c) {
   network_send(c, request, n);
 }
 
-/* A client must mask its frames; a mask of zeros is a mask, and leaves the bytes as they are. */
+/* A client must mask its frames. A mask of zeros is allowed, and leaves the bytes unchanged. */
 static void send_frame(Connection *c, int opcode, const char *text, size_t n) {
   char frame[16 * 1024];
   size_t head = n < 126 ? 6 : 8;
-  if (n > sizeof frame - 8) die("a frame of %zu bytes is more than the load sends", n);
+  if (n > sizeof frame - 8) die("a frame of %zu bytes is too large", n);
   memset(frame, 0, 8);
   frame[0] = (char)(0x80 | opcode);
   frame[1] = (char)(0x80 | (n < 126 ? n : 126));
@@ -62,7 +62,7 @@ static void one_came(Message *m) {
   if (--m->left == 0) tally.complete++;
 }
 
-/* The connection is in its rooms; they must be the conversations of the plan. */
+/* The connection is in its rooms, which must be the conversations of the plan. */
 static void connected(Connection *c, const char *text, size_t n) {
   const char *at = memmem(text, n, "\"rooms\":[", 9), *end = text + n;
   int quotes = 0;
@@ -74,8 +74,8 @@ static void connected(Connection *c, const char *text, size_t n) {
   done(now() - c->asked);
 }
 
-/* Each member is told of seq 1, 2, 3 ... with none missing, doubled or early, and nobody else is.
- * With one seq per message, that makes the seqs of the acks gapless too. */
+/* Each member, and nobody else, receives seq 1, 2, 3 ... none missing, duplicated or out of order.
+ * A message has one seq, so the seqs of the acks have no gaps either. */
 static void delivered(Connection *c, const char *text, size_t n) {
   long number = number_after(text, n, "\"clientMessageId\":\"m"), seq = number_after(text, n, "\"seq\":");
   if (number < 0 || number >= n_messages || seq < 1) {
@@ -86,10 +86,10 @@ static void delivered(Connection *c, const char *text, size_t n) {
   Membership *place = c->memberships, *end = place + c->n_memberships;
   while (place < end && place->conversation != m->conversation) place++;
   if (place == end) {
-    bad("a stranger was told of message %ld", number);
+    bad("a non-member received message %ld", number);
     return;
   }
-  if (seq != place->seen + 1) bad("a member was told of seq %ld after %ld", seq, place->seen);
+  if (seq != place->seen + 1) bad("a member received seq %ld after %ld", seq, place->seen);
   place->seen = seq;
   agree_on_seq(m, seq);
   tally.delivered++;
@@ -100,7 +100,7 @@ static void delivered(Connection *c, const char *text, size_t n) {
 static void acknowledged(const char *text, size_t n) {
   long number = number_after(text, n < 24 ? n : 24, "43");
   if (number < 0 || number >= n_messages || messages[number].acked) {
-    bad("an ack of nothing: %.100s", text);
+    bad("an unexpected ack: %.100s", text);
     return;
   }
   Message *m = &messages[number];
@@ -114,7 +114,7 @@ static void acknowledged(const char *text, size_t n) {
   one_came(m);
 }
 
-/* To a member, and of a conversation that it is in; how often, the tally counts. */
+/* The receiver must be a member of the conversation. The tally counts the deliveries. */
 static void typed(Connection *c, const char *text, size_t n) {
   static const char label[] = "\"conversationId\":\"";
   const char *id = memmem(text, n, label, sizeof label - 1);
@@ -126,7 +126,7 @@ static void typed(Connection *c, const char *text, size_t n) {
       return;
     }
   }
-  bad("a stranger was told of typing: %.100s", text);
+  bad("a non-member received typing: %.100s", text);
 }
 
 static void packet(Connection *c, const char *text, size_t n) {
@@ -165,7 +165,7 @@ static size_t received(Connection *c, char *bytes, size_t n) {
     for (size_t i = 0; i < lengths; i++) size = size << 8 | frame[head++];
     if (n - used < head + size) break;
     char *text = (char *)frame + head;
-    char lent = text[size]; /* what a complaint prints of a packet must end with the packet */
+    char lent = text[size]; /* end the text for complaints, which print the packet */
     text[size] = 0;
     if (frame[0] == 0x81) packet(c, text, size);
     else if (frame[0] == 0x89) send_frame(c, 10, text, size);
@@ -177,7 +177,7 @@ static size_t received(Connection *c, char *bytes, size_t n) {
   return used;
 }
 
-/* Once each, and in the order of their conversation. An ack that is still to come was overtaken. */
+/* Each event must arrive once, in the order of its conversation. It may arrive before the ack. */
 double chat_told(const char *event, size_t n) {
   if (!memmem(event, n, "\"type\":\"message.created\"", 24)) return -1;
   long number = number_after(event, n, "\"clientMessageId\":\"m"), seq = number_after(event, n, "\"seq\":");
@@ -187,7 +187,7 @@ double chat_told(const char *event, size_t n) {
   }
   Message *m = &messages[number];
   Conversation *of = &conversations[m->conversation];
-  if (seq != of->told + 1) bad("an event told of seq %ld after %ld", seq, of->told);
+  if (seq != of->told + 1) bad("an event has seq %ld after %ld", seq, of->told);
   of->told = seq;
   agree_on_seq(m, seq);
   return m->acked ? now() - m->acked : 0;

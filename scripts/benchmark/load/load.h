@@ -1,12 +1,12 @@
 /* The load generator: many Socket.IO clients and keep-alive HTTP readers in one thread.
  *
- * It shares its CPU with mongod, so it must cost next to nothing: one epoll set, no allocation and
- * no JSON parser on the way of a delivery, only a search for the three things it checks.
+ * It shares its CPU with mongod, so it must be cheap: one epoll set, and for a delivery no allocation
+ * and no JSON parser, only a search for the three values that it checks.
  *
- *   network.c    sockets; bytes in and out, whatever way the kernel cuts them
- *   chat.c       a chat client: WebSocket frames, Socket.IO packets, what must be true of them
+ *   network.c    sockets; bytes in and out, however the kernel splits them
+ *   chat.c       a chat client: WebSocket frames and Socket.IO packets, and the checks of them
  *   pages.c      an HTTP client that reads the same page again and again
- *   webhooks.c   an HTTP server that takes what the relay posts
+ *   webhooks.c   an HTTP server that receives the relay's posts
  *   main.c       the plan and the phases of a run, commanded over stdin
  */
 #ifndef LOAD_H
@@ -18,25 +18,25 @@ typedef struct Connection Connection;
 
 typedef struct {
   void (*opened)(Connection *);                             /* TCP is up */
-  size_t (*received)(Connection *, char *bytes, size_t n);  /* answers how many it has used */
+  size_t (*received)(Connection *, char *bytes, size_t n);  /* returns the number of bytes used */
 } Protocol;
 
 typedef struct {
   int conversation;
-  long seen; /* seq of the newest message that this connection was told of */
+  long seen; /* seq of the newest message that this connection has received */
 } Membership;
 
 struct Connection {
   enum { NEW, CONNECTING, OPEN, READY, CLOSED, LISTENING } stage;
   int fd, port;
   bool upgraded;
-  int under_way; /* of its messages, not acknowledged yet */
-  long acked;    /* of its messages, in this phase */
-  bool guest; /* it came to us, and may go as it likes */
+  int under_way; /* its messages that are not acknowledged yet */
+  long acked;    /* its messages acknowledged in this phase */
+  bool guest; /* an incoming connection, which may close at any time */
   const Protocol *protocol;
   const char *token, *path;
-  double asked;            /* when it was opened, or when the page was asked for */
-  char *rest;              /* the beginning of a frame whose end is still to come */
+  double asked;            /* when it was opened, or the page was requested */
+  char *rest;              /* the start of an incomplete frame */
   size_t n_rest;
   Membership *memberships;
   int n_memberships, page_size;
@@ -45,18 +45,18 @@ struct Connection {
 typedef struct {
   char *id;
   int n_members, *members; /* indexes of connections */
-  long told;               /* seq of the newest message that a webhook told of */
+  long told;               /* seq of the newest message in a webhook */
 } Conversation;
 
-/* What has been seen since the last phase's answer. Times are in seconds. */
+/* Counts since the answer to the last phase. Times are in seconds. */
 typedef struct {
   long started, done, ready, closed, bad;
-  long expected, delivered; /* to one client each */
-  long complete;            /* messages that were acknowledged and that every member has */
+  long expected, delivered; /* deliveries, each to one client */
+  long complete;            /* messages that are acknowledged and delivered to every member */
   long pings, bytes;
   double *latencies;
   long n_latencies, room;
-  char complaint[160]; /* the first thing that was wrong */
+  char complaint[160]; /* the first error */
 } Tally;
 
 extern Tally tally;
@@ -76,17 +76,17 @@ void heard(double latency, bool far);
 bool starts(const char *text, size_t n, const char *with);
 double percentile(double *latencies, long n, double p); /* in ms */
 
-int network_start(void); /* answers the epoll descriptor, which can itself be polled */
+int network_start(void); /* returns the epoll descriptor, which can itself be polled */
 void network_open(Connection *);
-void network_listen(int port, const Protocol *); /* of those who come */
+void network_listen(int port, const Protocol *); /* for incoming connections */
 void network_send(Connection *, const char *bytes, size_t n);
 void network_close(Connection *, const char *why);
-void network_turn(double seconds); /* waits at most so long, then handles all that has come */
-double network_read_at(void);      /* when what is being handled was read */
+void network_turn(double seconds); /* waits at most this long, then handles all input */
+double network_read_at(void);      /* when the input being handled was read */
 
 void chat_send(int conversation, int member, int content_size, double due);
 void chat_type(int conversation, int member, bool active);
-double chat_told(const char *event, size_t n); /* seconds since the ack; below 0: no message's event */
+double chat_told(const char *event, size_t n); /* seconds since the ack; negative: not an event of a message */
 void pages_ask(Connection *);
 extern double pages_until;
 void webhooks_keep(const char *file);

@@ -1,27 +1,27 @@
 /* usage: load WS_PORT HTTP_PORT
  *
- * Lines on stdin. The plan has no answers:
+ * It reads lines from stdin. Lines of the plan get no answer:
  *   user TOKEN                      a chat client; the first has index 0
- *   conversation ID INDEX...        and the clients that are in it
+ *   conversation ID INDEX...        a conversation and its clients
  *   page SIZE TOKEN PATH            an HTTP reader of a page of SIZE messages
- *   receive PORT FILE               be a webhook's endpoint; the bodies go to the file, unless it is -
- *   at PORT                         where the chat clients that are added from now on connect
+ *   receive PORT FILE               be a webhook endpoint; the bodies go to FILE, unless it is -
+ *   at PORT                         the port for chat clients that are added from now on
  *   writers N                       only the first N members of a conversation write and type
- *   among FIRST COUNT               only in these conversations, from now on, also between phases
- *   spin                            never sleep in a phase: no server pays for waking a client
+ *   among FIRST COUNT               use only these conversations from now on; allowed between phases
+ *   spin                            never sleep in a phase, so that no server pays for waking a client
  *   offer                           offer per-message deflate, as browsers do
- * A phase is answered by one line of JSON when it is over:
+ * A phase is answered with one line of JSON when it is over:
  *   connect IN_FLIGHT               opens every connection that is not open yet
  *   fill EACH IN_FLIGHT SIZE        EACH messages to every conversation, in turn
  *   closed SECONDS IN_FLIGHT SIZE   messages of SIZE bytes; the next when one is acknowledged
  *   open SECONDS PER_SECOND SIZE    messages at fixed times, whatever the server does
- *   room SECONDS IN_FLIGHT SIZE     to the first conversation; the next when all of it have one
- *   typing SECONDS PER_SECOND       starts and stops at fixed times
- *   rivals SECONDS IN_FLIGHT SIZE   to the first conversation; each of its members has so many under way
- *   pages SECONDS                   every reader asks, reads, asks again
- *   idle SECONDS                    only pings are answered
- *   events N SECONDS                until N webhooks have come since the last answer to this; at most so long
- * It ends with the end of its stdin.
+ *   room SECONDS IN_FLIGHT SIZE     to the first conversation; the next when all members have received one
+ *   typing SECONDS PER_SECOND       typing starts and stops at fixed times
+ *   rivals SECONDS IN_FLIGHT SIZE   to the first conversation; IN_FLIGHT messages of each member
+ *   pages SECONDS                   every reader requests a page, reads it, requests it again
+ *   idle SECONDS                    only answers pings
+ *   events N SECONDS                waits for N webhooks since the last answer to this, for at most SECONDS
+ * It exits at the end of stdin.
  */
 #define _GNU_SOURCE
 #include "load.h"
@@ -72,7 +72,7 @@ void bad(const char *format, ...) {
   va_start(rest, format);
   vsnprintf(tally.complaint, sizeof tally.complaint, format, rest);
   va_end(rest);
-  for (char *c = tally.complaint; *c; c++) /* it is printed inside a JSON string */
+  for (char *c = tally.complaint; *c; c++) /* the text is printed inside a JSON string */
     if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ' || (unsigned char)*c > '~') *c = '\'';
 }
 
@@ -91,7 +91,7 @@ bool starts(const char *text, size_t n, const char *with) {
   return n >= length && !memcmp(text, with, length);
 }
 
-/* Deliveries by their time; the last: longer. Those to the sender's port, and those to others. */
+/* Histograms of delivery times, to clients on the sender's port and on others. The last bucket: longer. */
 static int heard_near[HEARD_MS * HEARD_PER_MS + 1], heard_far[HEARD_MS * HEARD_PER_MS + 1];
 
 void heard(double latency, bool far) {
@@ -117,9 +117,9 @@ double percentile(double *latencies, long n, double p) {
   return n ? latencies[(long)((n - 1) * p)] * 1e3 : 0;
 }
 
-/* seconds: of the phase; drained: until the last of what it started had come. done_in_time: what was
- * over in `seconds`; done: in the end. heard: from a message to its delivery to one client of the
- * sender's port; far: to one of another. least, most: acknowledgements to one client that had any. */
+/* seconds: length of the phase. drained: until its last packet had arrived. done_in_time: operations done
+ * in `seconds`; done: in `drained`. heard: time from a message to its delivery to a client on the sender's
+ * port; far: on another port. least, most: acknowledgements per client that had any. */
 static void answer(double seconds, double drained, long done_in_time) {
   double p50 = percentile(tally.latencies, tally.n_latencies, .5);
   double p99 = percentile(tally.latencies, tally.n_latencies, .99);
@@ -143,7 +143,7 @@ static void answer(double seconds, double drained, long done_in_time) {
   tally = (Tally){.latencies = tally.latencies, .room = tally.room};
 }
 
-/* The same sequence in every run: both servers get the same load. */
+/* The same sequence in every run, so that both servers get the same load. */
 static uint32_t chance(uint32_t below) {
   static uint32_t state = 88172645;
   state ^= state << 13, state ^= state >> 17, state ^= state << 5;
@@ -155,7 +155,7 @@ static int writers_of(int conversation) {
   return members < writers ? members : writers;
 }
 
-static int count(void) { /* of the conversations that are in use */
+static int count(void) { /* conversations in use */
   int there = n_conversations - among_first;
   return there < among_count ? there : among_count;
 }
@@ -166,7 +166,7 @@ static void send_one(int conversation, int size, double due) {
 
 static int any(void) { return among_first + chance(count()); }
 
-/* What is still under way gets its time; what has not come by then is lost, and that is bad. */
+/* Waits up to DRAIN_S for the operations in flight. Those that have not arrived then count as errors. */
 static void drain(double began) {
   double seconds = now() - began, end = now() + DRAIN_S;
   long in_time = tally.done;
@@ -213,7 +213,7 @@ static void closed_loop(double seconds, int in_flight, int size) {
   drain(began);
 }
 
-/* A message's time runs from when it was due, so a stalled server cannot hide behind a late send. */
+/* A message's time counts from when it was due, so that late sends do not hide a stalled server. */
 static void open_loop(double seconds, double per_second, int size) {
   double began = now();
   long total = seconds * per_second;
@@ -231,7 +231,7 @@ static void in_room(double seconds, int in_flight, int size) {
   drain(began);
 }
 
-/* None can take another's turn: what each of them gets, `least` and `most` tell. */
+/* Every member has its own messages in flight; `least` and `most` show the share of each. */
 static void rivals(double seconds, int in_flight, int size) {
   double began = now(), end = began + seconds;
   for (double t; (t = now()) < end; network_turn(end - t))
@@ -241,7 +241,7 @@ static void rivals(double seconds, int in_flight, int size) {
   drain(began);
 }
 
-/* A start, then the stop of the same member: each is news. */
+/* A start, then the stop of the same member, so that every event changes something. */
 static void typing(double seconds, double per_second) {
   double began = now();
   long total = seconds * per_second;
@@ -283,8 +283,8 @@ static void add_conversation(char *words) {
 }
 
 static Connection *add_connection(int port, const Protocol *protocol) {
-  /* epoll holds pointers to them, so the array stands still once the first is open. */
-  if (n_connections && connections[0].stage != NEW) die("the plan comes before the first phase");
+  /* epoll has pointers into the array, so it must not move once the first connection is open. */
+  if (n_connections && connections[0].stage != NEW) die("the plan must come before the first phase");
   connections = grown(connections, (n_connections + 1) * sizeof *connections);
   connections[n_connections] = (Connection){.port = port, .protocol = protocol};
   return &connections[n_connections++];
@@ -322,7 +322,7 @@ static void obey(char *line, int ws_port, int http_port) {
 
 int main(int argc, char **argv) {
   if (argc != 3) die("usage: load WS_PORT HTTP_PORT");
-  /* Between phases the clients must still answer pings: stdin is polled beside them. */
+  /* Clients must answer pings between phases too, so poll them together with stdin. */
   struct pollfd ways[] = {{.fd = 0, .events = POLLIN}, {.fd = network_start(), .events = POLLIN}};
   char *lines = NULL;
   size_t n = 0, room = 0;

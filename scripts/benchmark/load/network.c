@@ -12,7 +12,7 @@
 
 enum { AT_ONCE = 128 * 1024, EVENTS = 512 };
 
-bool spinning; /* Nobody sleeps, so no server pays for waking a client. */
+bool spinning; /* The load never sleeps, so no server pays for waking a client. */
 
 static int poller;
 static double read_at;
@@ -51,10 +51,10 @@ void network_close(Connection *c, const char *why) {
   bad("a connection was closed: %s", why);
 }
 
-/* Little is under way at a time, so a socket that takes no more belongs to a server that is stuck. */
+/* Little is in flight at a time, so if a socket's buffer is full, the server is stuck. */
 void network_send(Connection *c, const char *bytes, size_t n) {
   if (c->stage == CLOSED || send(c->fd, bytes, n, MSG_NOSIGNAL) == (ssize_t)n) return;
-  network_close(c, "the server does not read, or is gone");
+  network_close(c, "the server does not read, or has disconnected");
 }
 
 void network_listen(int port, const Protocol *protocol) {
@@ -69,7 +69,7 @@ void network_listen(int port, const Protocol *protocol) {
   watch(c, EPOLL_CTL_ADD, EPOLLIN);
 }
 
-/* What is made for a guest is never freed: there are some hundreds in a run. */
+/* The memory of a guest is never freed: there are a few hundred in a run. */
 static void welcome(const Connection *host) {
   int fd, on = 1;
   while ((fd = accept4(host->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
@@ -93,8 +93,8 @@ static void connected(Connection *c) {
   c->protocol->opened(c);
 }
 
-/* All connections read into one buffer; only the beginning of a frame is kept per connection.
- * The buffer has a byte more than is ever read, so that what was read can be ended with a 0. */
+/* All connections read into one buffer. A connection keeps only the start of an incomplete frame.
+ * The buffer has one extra byte, so that the input can be terminated with a 0. */
 static void readable(Connection *c) {
   static char *buffer;
   static size_t room;
@@ -103,7 +103,7 @@ static void readable(Connection *c) {
   ssize_t got = recv(c->fd, buffer + c->n_rest, AT_ONCE, 0);
   if (got < 0 && errno == EAGAIN) return;
   if (got <= 0) {
-    network_close(c, got ? strerror(errno) : "the server hung up");
+    network_close(c, got ? strerror(errno) : "the server closed the connection");
     return;
   }
   read_at = now();

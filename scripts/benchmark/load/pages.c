@@ -22,7 +22,7 @@ static void opened(Connection *c) {
   tally.ready++;
 }
 
-/* A page is right when it is a 200 with as many messages as were asked for. */
+/* A page is correct if its status is 200 and it has the requested number of messages. */
 static size_t received(Connection *c, char *bytes, size_t n) {
   char *end = memmem(bytes, n, "\r\n\r\n", 4);
   if (!end) return 0;

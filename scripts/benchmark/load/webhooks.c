@@ -11,7 +11,7 @@ static FILE *kept;
 static long n_events, n_lags, room;
 static double *lags, last, since;
 
-/* What is posted to another path is counted, and answered the same way. */
+/* Posts to other paths are only counted and answered. */
 static size_t received(Connection *c, char *bytes, size_t n) {
   char *end = memmem(bytes, n, "\r\n\r\n", 4);
   if (!end) return 0;
@@ -42,7 +42,7 @@ void webhooks_keep(const char *file) {
 void webhooks_wait(long events, double seconds) {
   double end = now() + seconds;
   for (double t; n_events < events && (t = now()) < end;) network_turn(end - t);
-  if (n_events < events) bad("%ld of %ld events came in %.0f s", n_events, events, seconds);
+  if (n_events < events) bad("%ld of %ld events arrived in %.0f s", n_events, events, seconds);
   if (kept) fflush(kept);
   double p50 = percentile(lags, n_lags, .5), p99 = percentile(lags, n_lags, .99);
   printf("{\"events\":%ld,\"seconds\":%.4f,\"p50\":%.3f,\"p99\":%.3f,\"bad\":%ld,\"complaint\":\"%s\"}\n",

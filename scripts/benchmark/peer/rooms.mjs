@@ -1,5 +1,5 @@
-// The same on Node: Socket.IO's own server without compression, as a competent team would run it.
-// With REDIS_URL and ADAPTER (redis, sharded or streams), its rooms are shared over Redis.
+// The rooms server on Node: Socket.IO's own server without compression, as a competent team would run it.
+// With REDIS_URL and ADAPTER (redis, sharded or streams), nodes share their rooms over Redis.
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 

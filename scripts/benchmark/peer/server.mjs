@@ -1,6 +1,6 @@
-// The peer: what a competent team would write with Node. Socket.IO's own server, the official MongoDB
-// driver and Fastify, and one transaction per message that takes the conversation's next seq, stores
-// the message and records its outbox event. It speaks the part of the protocol that is measured.
+// The peer: a server as a competent team would write it with Node. It uses Socket.IO's own server, the
+// official MongoDB driver and Fastify. One transaction per message takes the conversation's next seq, stores
+// the message and records its outbox event. It implements the part of the protocol that is measured.
 import { createServer } from 'node:http';
 import fastify from 'fastify';
 import jwt from 'jsonwebtoken';
@@ -42,7 +42,7 @@ function store(senderId, { conversationId, clientMessageId, content }) {
   }));
 }
 
-// One at a time per conversation: else the transactions conflict, and the room sees them out of order.
+// One at a time per conversation: otherwise transactions conflict, and the room gets messages out of order.
 const last = new Map();
 async function inTurn(conversationId, job) {
   const mine = (last.get(conversationId) ?? Promise.resolve()).then(job, job);

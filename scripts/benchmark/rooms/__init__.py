@@ -1,6 +1,6 @@
-"""Servers that have nothing but rooms: what the transport costs by itself.
+"""Servers that have only rooms, to measure the cost of the transport alone.
 
-Each listens on WS_PORT. A client names its room in place of a token, and is told `connected`. What it
-says with `message:send` the room gets as `message:new`, and it an acknowledgement; `typing:start` and
-`typing:stop` the others get as `user:typing`. Nothing is checked, nothing stored.
+Each listens on WS_PORT. A client sends its room's name as the token, and receives `connected`. The room
+receives a `message:send` as `message:new`, and the sender an acknowledgement. The other clients receive
+`typing:start` and `typing:stop` as `user:typing`. Nothing is checked or stored.
 """

@@ -1,5 +1,5 @@
-/* What the kernel takes for the same: a frame is made once and send() is called for every member.
- * There is one room, and no more of the protocols than the load generator speaks. usage: WS_PORT=n */
+/* The kernel's share of the cost: a frame is built once, and send() is called for every member.
+ * There is one room, and only as much of the protocols as the load generator uses. usage: WS_PORT=n */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -27,7 +27,7 @@ static void fail(const char *what) {
   exit(1);
 }
 
-/* The load reads all the time, so a socket that takes no more is a fault of the measurement. */
+/* The load reads all the time, so if a socket's buffer is full, the measurement is wrong. */
 static void write_all(int fd, const char *bytes, size_t n) {
   if (send(fd, bytes, n, MSG_NOSIGNAL) != (ssize_t)n) fail("send");
 }
@@ -93,7 +93,7 @@ static void gone(int fd) {
     if (members[i] == fd) members[i] = members[--n_members];
 }
 
-/* The load sends each frame with one call, masked with zeros, and it is on this machine: frames come whole. */
+/* The load is on this machine and sends each frame in one call, masked with zeros, so frames arrive whole. */
 static void readable(int fd) {
   static char bytes[64 * 1024 + 1];
   ssize_t n = recv(fd, bytes, sizeof bytes - 1, 0), used = 0;

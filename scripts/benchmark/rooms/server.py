@@ -1,7 +1,7 @@
-"""The same application on chatserver.realtime and on python-socketio as it comes, both on uvloop.
+"""The same application on chatserver.realtime and on stock python-socketio, both on uvloop.
 
 usage: python -m benchmark.rooms.server realtime|stock
-With REDIS_URL, the rooms of stock python-socketio are shared over it.
+With REDIS_URL, nodes of stock python-socketio share their rooms over Redis.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chatserver.realtime import RealtimeServer
 
 
 class Json:
-    """What python-socketio takes for a JSON library."""
+    """orjson, with the interface that python-socketio requires."""
 
     loads = staticmethod(orjson.loads)
 
