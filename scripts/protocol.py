@@ -96,7 +96,7 @@ def nullable(field: fields.Field) -> str:
 
 
 def rate(limit: Rate) -> str:
-    return f"{limit.count} / {limit.per:g} s, {limit.burst} at once"
+    return f"{limit.count} / {limit.per:g} s, burst {limit.burst}"
 
 
 def answer(kind: type[Answer] | None, known: str = "") -> str:
@@ -129,13 +129,13 @@ def tables() -> str:
         f"| `{event.name}` | {payload(event.request)} | {answer(event.answers)} | {rate(event.limit)} |"
         for event in events()
     ]
-    lines += ["\n### Server to client\n", "| event | payload | to whom |", "|---|---|---|"]
+    lines += ["\n### Server to client\n", "| event | payload | sent to |", "|---|---|---|"]
     lines += [
         f"| `{event.name}` | {answer(event.payload)} | {event.to} |" for event in SERVER_EVENTS
     ]
     lines += [
         "\n### REST, on `PORT`\n",
-        "| request | payload | answer | limit |",
+        "| request | payload | response | limit |",
         "|---|---|---|---|",
     ]
     lines += [
@@ -143,7 +143,7 @@ def tables() -> str:
         f"| {rate(route.limit)} |"
         for route in REST
     ]
-    lines += ["\n### Internal API, on `PORT`\n", "| request | payload | answer |", "|---|---|---|"]
+    lines += ["\n### Internal API, on `PORT`\n", "| request | payload | response |", "|---|---|---|"]
     lines += [
         f"| `{route.method} {route.path}` | {payload(route.request)} | {answer(route.answers, route.known)} |"
         for route in INTERNAL
