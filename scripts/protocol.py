@@ -143,7 +143,11 @@ def tables() -> str:
         f"| {rate(route.limit)} |"
         for route in REST
     ]
-    lines += ["\n### Internal API, on `PORT`\n", "| request | payload | response |", "|---|---|---|"]
+    lines += [
+        "\n### Internal API, on `PORT`\n",
+        "| request | payload | response |",
+        "|---|---|---|",
+    ]
     lines += [
         f"| `{route.method} {route.path}` | {payload(route.request)} | {answer(route.answers, route.known)} |"
         for route in INTERNAL
