@@ -1,4 +1,4 @@
-"""Sending, editing and deleting over sockets: who receives which event, and who must not."""
+"""Sending, editing and deleting over sockets: the users who receive each event, and those who must not."""
 
 from __future__ import annotations
 

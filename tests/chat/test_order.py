@@ -180,7 +180,7 @@ async def test_a_socket_that_connects_in_the_middle_receives_everything_from_the
     await speaking
 
 
-async def test_what_two_devices_do_at_the_same_moment_happens_and_is_announced_once(
+async def test_the_same_change_from_two_devices_at_once_happens_and_is_announced_once(
     people: People,
 ) -> None:
     alice, bob = people("alice", "bob")

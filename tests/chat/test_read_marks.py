@@ -1,4 +1,4 @@
-"""Read marks over sockets: who is notified that a message was read, and when nobody is."""
+"""Read marks over sockets: the users who are notified, and the marks that are not announced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unread counts are exact: messages by others that are not marked as read, deleted or hidden."""
+"""Unread counts are exact: they count messages by others that are neither read nor deleted nor hidden."""
 
 from __future__ import annotations
 

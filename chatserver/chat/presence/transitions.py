@@ -77,7 +77,7 @@ class Transitions:
         tried: dict[str, int] = {}
 
         async def store(session: Session) -> None:
-            # It runs again after a conflict.
+            # `store` runs again after a conflict.
             made.clear()
             where.clear()
             tried.clear()
