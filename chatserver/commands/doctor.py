@@ -1,4 +1,4 @@
-"""`chatserver doctor`: each thing that a start needs is tried, and every problem comes with a remedy."""
+"""`chatserver doctor`: checks everything that the server needs to start. Every problem comes with a remedy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Finding:
 
 
 async def examine() -> list[Finding]:
-    """Every check in the order in which a start would stumble over it."""
+    """All checks, in the order in which a start needs them."""
     try:
         settings = keep_secrets(Settings.from_environment())
     except BadSettings as error:
@@ -54,7 +54,7 @@ async def examine() -> list[Finding]:
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
     if settings.mongo_url:
-        yield await _replica_set(settings.mongo_url, "see MONGO_URL, and whether that MongoDB runs")
+        yield await _replica_set(settings.mongo_url, "check MONGO_URL, and that MongoDB is running")
         return
     try:
         mongod = find_mongod()
@@ -65,14 +65,12 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         return
     yield Finding("embedded MongoDB", f"{version} ({mongod})")
     if not _can_write(settings.data_dir):
-        detail = (
-            f"DATA_DIR ({settings.data_dir}) cannot be written: change its owner or name another."
-        )
+        detail = f"DATA_DIR ({settings.data_dir}) is not writable: change its owner or set another."
         yield Finding("data", detail, problem=True)
     elif _listens(url):
         yield await _replica_set(url, "restart the server")
     else:
-        yield Finding("data", f"{settings.data_dir.absolute()}, used by no server now")
+        yield Finding("data", f"{settings.data_dir.absolute()}, not in use")
 
 
 def _can_write(data_dir: Path) -> bool:
@@ -100,12 +98,10 @@ async def _replica_set(url: str, remedy: str) -> Finding:
     except PyMongoError as error:
         return Finding("database", f"no answer ({words_of(error)}): {remedy}.", problem=True)
     if "setName" not in hello:
-        detail = "it is no replica set: start mongod with --replSet and run rs.initiate() once."
+        detail = "not a replica set: start mongod with --replSet and run rs.initiate() once."
         return Finding("database", detail, problem=True)
     if not hello.get("isWritablePrimary"):
-        detail = (
-            f"the replica set {hello['setName']} has no writable primary: see rs.status() there."
-        )
+        detail = f"replica set {hello['setName']} has no writable primary: check rs.status()."
         return Finding("database", detail, problem=True)
     return Finding(
         "database", f"MongoDB {version}, writable primary of replica set {hello['setName']}"
@@ -113,24 +109,24 @@ async def _replica_set(url: str, remedy: str) -> Finding:
 
 
 def words_of(error: Exception) -> str:
-    """What the driver says, without its time-outs and its view of the servers."""
-    return str(error).split(" (configured", 1)[0] or "it does not answer in time"
+    """The driver's message, without its timeouts and its topology description."""
+    return str(error).split(" (configured", 1)[0] or "timed out"
 
 
 async def _redis(settings: Settings) -> Finding:
-    """Whether a node can be joined to others: by all that this takes, and may have to be allowed."""
+    """Check every Redis command that nodes use to reach each other. The Redis user may lack the right to some."""
     trouble = await ask(settings.redis_url, settings.redis_prefix)
     if not trouble:
         return Finding("redis", "answers")
     detail = (
-        f"no connection ({trouble}): see REDIS_URL, and whether that Redis runs. "
-        "A server starts without it, with chat_bus_up 0, and hears of other nodes late."
+        f"no connection ({trouble}): check REDIS_URL, and that Redis is running. "
+        "A server starts without it, but with chat_bus_up 0, and receives other nodes' messages late."
     )
     return Finding("redis", detail, problem=True)
 
 
 async def _webhook(settings: Settings, endpoint: Endpoint) -> Finding:
-    """Whether an endpoint can be connected to; nothing is posted to it."""
+    """Check that the endpoint accepts connections. Nothing is posted to it."""
     subject = f"webhook {endpoint.name}"
     parts = urlsplit(endpoint.url)
     tls = ssl.create_default_context() if parts.scheme.lower() == "https" else None
@@ -144,27 +140,25 @@ async def _webhook(settings: Settings, endpoint: Endpoint) -> Finding:
             refused = next((why for entry in found if (why := refusal(str(entry[4][0])))), None)
             if refused and not settings.webhook_allow_link_local:
                 detail = (
-                    f"its host {host} stands for an address that is {refused}: nothing is sent there. "
-                    "Set WEBHOOK_ALLOW_LINK_LOCAL=true if that is meant."
+                    f"the address of its host {host} is {refused}: nothing is sent there. "
+                    "Set WEBHOOK_ALLOW_LINK_LOCAL=true if that is intended."
                 )
                 return Finding(subject, detail, problem=True)
             _, writer = await asyncio.open_connection(host, port, ssl=tls)
             writer.close()
     except socket.gaierror:
-        return Finding(subject, f"{where}: there is no host {host} in the DNS.", problem=True)
+        return Finding(subject, f"{where}: the DNS has no host {host}.", problem=True)
     except ssl.SSLError as error:
-        detail = f"{where}: TLS fails ({getattr(error, 'verify_message', '') or error.reason})."
+        detail = f"{where}: TLS failed ({getattr(error, 'verify_message', '') or error.reason})."
         return Finding(subject, detail, problem=True)
     except TimeoutError:
-        detail = (
-            f"{where}: no answer within {PATIENCE_S:.0f} s: see its firewall, and whether it runs."
-        )
+        detail = f"{where}: no answer within {PATIENCE_S:.0f} s: check its firewall, and that it is running."
         return Finding(subject, detail, problem=True)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        detail = f"{where}: no connection ({reason}): see whether it runs."
+        detail = f"{where}: no connection ({reason}): check that it is running."
         return Finding(subject, detail, problem=True)
-    return Finding(subject, f"{where} can be connected to")
+    return Finding(subject, f"{where} accepts connections")
 
 
 async def _port(key: str, host: str, port: int) -> Finding:
@@ -173,7 +167,7 @@ async def _port(key: str, host: str, port: int) -> Finding:
         server = await asyncio.start_server(lambda *_: None, host, port)
     except OSError as error:
         if await _is_chatserver(address(host, port)):
-            return Finding(subject, "a chatserver listens there already")
+            return Finding(subject, "a chatserver is already listening")
         return Finding(
             subject, f"{error.strerror}: set {key} or HOST, or free the port.", problem=True
         )

@@ -1,4 +1,4 @@
-"""What the commands have in common: their settings, what they print with, and how they fail."""
+"""Shared by all commands: settings, output, signals and exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISUSED = 2
 
 
 def settings() -> Settings:
-    """The settings of the environment; a sentence and the end when they are none."""
+    """The settings of the environment. Prints a sentence and exits if they are not valid."""
     try:
         return development.keep_secrets(Settings.from_environment())
     except BadSettings as error:
@@ -27,7 +27,7 @@ def settings() -> Settings:
 
 
 def note(sentence: str) -> None:
-    """Beside what the command prints for others to use."""
+    """Print to stderr: stdout is for the result, which programs may read."""
     typer.echo(sentence, err=True)
 
 
@@ -37,14 +37,14 @@ def fail(sentence: str, code: int = FAILED) -> NoReturn:
 
 
 def console() -> Console:
-    # What is printed is there to be copied: no line may be broken to fit a window.
+    # Output is meant to be copied, so lines are not wrapped to the width of the window.
     return Console(soft_wrap=True, highlight=False)
 
 
 def stop_on_signal(*, again: bool = False) -> Callable[[], None]:
-    """Cancel this task at the first SIGINT or SIGTERM, or call of what is returned.
+    """Cancel this task at the first SIGINT, SIGTERM or call of the returned function.
 
-    Later ones cannot cut its clean stop short; with `again`, they cancel it as well.
+    Later ones are ignored, so that they cannot interrupt a clean stop. With `again`, each one cancels.
     """
     loop, task, asked = asyncio.get_running_loop(), asyncio.current_task(), False
 

@@ -1,6 +1,6 @@
-"""`chatserver webhooks`: what waits, fails or was given up, and sending it again.
+"""`chatserver webhooks`: shows pending, failing and dead events, and replays them.
 
-The running server does the work; this only asks it, over the internal API.
+The running server does the work. The command calls its internal API.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from ..errors import ValidationFailed
 from . import terminal
 
 commands = typer.Typer(
-    help="Webhooks: what waits, what was given up, and sending it again.", no_args_is_help=True
+    help="Show pending, failing and dead webhook events, and replay them.", no_args_is_help=True
 )
 
 TIMEOUT_S = 30.0
 
 Server = Annotated[
-    str | None, typer.Option("--server", help="Where it runs: the settings' HOST and PORT.")
+    str | None, typer.Option("--server", help="URL of the server. Default: HOST and PORT.")
 ]
-Raw = Annotated[bool, typer.Option("--json", help="Print the server's own answer.")]
+Raw = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OfEndpoint = Annotated[str | None, typer.Option("--endpoint", help="Only this endpoint.")]
-OfType = Annotated[str | None, typer.Option("--type", help="Only events such as message.created.")]
+OfType = Annotated[
+    str | None, typer.Option("--type", help="Only events of this type, such as message.created.")
+]
 OfConversation = Annotated[
     str | None, typer.Option("--conversation", help="Only events of this conversation.")
 ]
@@ -38,29 +40,31 @@ OfConversation = Annotated[
 
 @commands.command()
 def status(server: Server = None, as_json: Raw = False) -> None:
-    """Show what waits for each endpoint, what fails, and which relays are at work."""
+    """Show each endpoint's pending events, failing keys and dead letters, and the running relays."""
     answer = asyncio.run(_ask(_Server(server), "GET", ""))
     if as_json:
         _print_json(answer)
         return
     limit = answer["countedUpTo"]
-    table = _table("endpoint", "url", "waiting", "oldest", "failing", "dead")
+    table = _table("endpoint", "url", "pending", "oldest", "failing", "dead")
     for endpoint in answer["endpoints"]:
         counts = [_count(endpoint[key], limit) for key in ("pending", "failing", "dead")]
         oldest = _lasting(endpoint["lag"]) if endpoint["oldestPendingAt"] else "-"
         url = endpoint["url"] or "(not configured)"
         _row(table, endpoint["name"], url, counts[0], oldest, counts[1], counts[2])
     _show(table, "No endpoint is configured: set WEBHOOK_URL or WEBHOOKS_FILE.")
-    failing = _table("endpoint", "conversation or user", "tried", "since", "next", "says")
+    failing = _table("endpoint", "conversation or user", "attempts", "since", "next", "error")
     for endpoint in answer["endpoints"]:
         for key in endpoint["worst"]:
             since, next_at, error = key["since"], key["nextAt"], key["error"]
             _row(failing, endpoint["name"], key["key"], str(key["attempts"]), since, next_at, error)
     if failing.row_count:
-        typer.echo("\nFailing, the oldest first:")
+        typer.echo("\nFailing, oldest first:")
         _show(failing, "")
-    relays = [f"{relay['id']} ({relay['partitions']} of 16 shares)" for relay in answer["relays"]]
-    typer.echo(f"\nRelays at work: {', '.join(relays) or 'none'}")
+    relays = [
+        f"{relay['id']} ({relay['partitions']} of 16 partitions)" for relay in answer["relays"]
+    ]
+    typer.echo(f"\nRunning relays: {', '.join(relays) or 'none'}")
 
 
 @commands.command()
@@ -68,17 +72,19 @@ def dead(
     endpoint: OfEndpoint = None,
     type_: OfType = None,
     conversation: OfConversation = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show so many at most.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 50,
     server: Server = None,
     as_json: Raw = False,
 ) -> None:
-    """List the events that were given up, the newest first."""
+    """List the dead letters (events that were given up), newest first."""
     asked = _given(endpoint=endpoint, type=type_, conversationId=conversation)
     items, more = asyncio.run(_collect(_Server(server), asked, limit))
     if as_json:
         _print_json({"items": items, "more": more})
         return
-    table = _table("event", "type", "endpoint", "conversation or user", "given up", "tried", "says")
+    table = _table(
+        "event", "type", "endpoint", "conversation or user", "given up", "attempts", "error"
+    )
     for item in items:
         key = item.get("conversationId") or item["userId"]
         event = item["id"], item["type"], item["endpoint"], key
@@ -91,25 +97,29 @@ def dead(
 @commands.command()
 def replay(
     id_: Annotated[
-        list[str] | None, typer.Option("--id", help="This event (evt_…); may be repeated.")
+        list[str] | None, typer.Option("--id", help="This event (evt_…). Can be repeated.")
     ] = None,
-    since: Annotated[str | None, typer.Option(help="2h, 7d, or 2026-11-21T09:30:00Z.")] = None,
-    until: Annotated[str | None, typer.Option(help="The same; now, when left out.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="From this time on: 2h, 7d, or 2026-11-21T09:30:00Z.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Before this time, in the same form. Default: now.")
+    ] = None,
     type_: OfType = None,
     conversation: OfConversation = None,
     endpoint: OfEndpoint = None,
-    dead: Annotated[bool, typer.Option("--dead", help="Only what was given up.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Only dead letters.")] = False,
     server: Server = None,
     as_json: Raw = False,
 ) -> None:
-    """Send events again, under their old ids, to all endpoints that want them or to one.
+    """Send events again, with their old ids, to one endpoint or to all that are configured for them.
 
-    Say which: --id, --since, --type, --conversation or --dead; all that is said has to apply.
-    --type alone goes back for 7 days, as far as all events are kept.
+    Select them with --id, --since, --type, --conversation or --dead. An event must match all options.
+    --type alone covers the last 7 days, for which all events are kept.
     """
     if not (id_ or since or type_ or conversation or dead):
         terminal.fail(
-            "Say which events: --id, --since, --type, --conversation or --dead.", terminal.MISUSED
+            "Select the events: --id, --since, --type, --conversation or --dead.", terminal.MISUSED
         )
     selection = _given(
         ids=id_ or None,
@@ -126,21 +136,21 @@ def replay(
         return
     typer.echo(f"{_events(replayed)} will be sent again.")
     if gone:
-        typer.echo(f"{_events(gone)} cannot be: they are not kept any more.")
+        typer.echo(f"{_events(gone)} cannot be sent: no longer stored.")
 
 
 @commands.command()
 def forget(
-    endpoint: Annotated[str, typer.Argument(help="The name that is no longer configured.")],
+    endpoint: Annotated[str, typer.Argument(help="An endpoint that is no longer configured.")],
     server: Server = None,
     as_json: Raw = False,
 ) -> None:
-    """Drop what waits for an endpoint that was given up, and its dead letters."""
+    """Drop the pending events and dead letters of an endpoint that is no longer configured."""
     dropped = asyncio.run(_forget(_Server(server), endpoint))
     if as_json:
         _print_json({"dropped": dropped})
     else:
-        typer.echo(f"{endpoint} is forgotten: {dropped:,} records and dead letters of it are gone.")
+        typer.echo(f"{endpoint}: dropped {dropped:,} pending events, back-offs and dead letters.")
 
 
 # --- the server -------------------------------------------------------------------------------------
@@ -155,7 +165,7 @@ class _Server:
 
 
 async def _ask(server: _Server, method: str, path: str, **kwargs: Any) -> Any:
-    """The body of an answer that says yes; a sentence and the end otherwise."""
+    """The decoded body of a successful response. Otherwise prints a sentence and exits."""
     import aiohttp  # noqa: PLC0415  the other commands start faster without
 
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
@@ -163,17 +173,15 @@ async def _ask(server: _Server, method: str, path: str, **kwargs: Any) -> Any:
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, headers=server.headers) as http,
-            # Not to another address with the secret.
+            # A redirect would send the secret to another address.
             http.request(method, url, allow_redirects=False, **kwargs) as answer,
         ):
             code, body = answer.status, json_codec.decode(await answer.read())
         refused = body["error"] if code >= 400 else None
     except (aiohttp.ClientError, TimeoutError):
-        terminal.fail(
-            f"No chatserver answers at {server.address}: start it, or name another with --server."
-        )
+        terminal.fail(f"No chatserver answers at {server.address}: start it, or set --server.")
     except (ValidationFailed, TypeError, KeyError, ValueError):
-        terminal.fail(f"What answers at {server.address} is no chatserver that has webhooks.")
+        terminal.fail(f"The server at {server.address} is not a chatserver with webhooks.")
     if refused:
         _refused(server, refused)
     return body
@@ -182,8 +190,8 @@ async def _ask(server: _Server, method: str, path: str, **kwargs: Any) -> Any:
 def _refused(server: _Server, error: Mapping[str, Any]) -> None:
     if error["code"] == "UNAUTHENTICATED":
         terminal.fail(
-            f"The server at {server.address} does not take this INTERNAL_API_SECRET: "
-            "set the one that it runs with."
+            f"The server at {server.address} does not accept this INTERNAL_API_SECRET: "
+            "set the one that it uses."
         )
     sentences = [error["message"]]
     for field, reasons in error.get("details", {}).items():
@@ -238,7 +246,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 def _moment(option: str, text: str | None) -> str | None:
-    """A time for the server: as it was given, or so long ago."""
+    """The time to send to the server. A duration means that long ago."""
     if text is None or "T" in text or "-" in text:
         return text
     try:
@@ -275,7 +283,7 @@ def _table(*titles: str) -> Table:
 
 
 def _row(table: Table, *cells: str) -> None:
-    # As text: what stands in brackets would be taken for colours.
+    # As Text, because rich would read words in brackets as markup.
     table.add_row(*map(Text, cells))
 
 
@@ -284,7 +292,7 @@ def _show(table: Table, when_empty: str) -> None:
         typer.echo(when_empty)
         return
     console = terminal.console()
-    # As wide as it is: a table that is cut to a window, or to a pipe of 80 columns, hides its ids.
+    # Never cut: at the width of a window, or of a pipe (80 columns), the ids would be hidden.
     console.width = 1000
     console.print(table)
 

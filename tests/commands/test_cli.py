@@ -188,7 +188,7 @@ async def test_the_doctor_finds_a_running_server_well(new: ChatServer) -> None:
     ran = await run("doctor", **new.env)
     assert ran.code == 0, ran.out
     assert "writable primary of replica set" in ran.out
-    assert ran.out.count("a chatserver listens there already") == 2
+    assert ran.out.count("a chatserver is already listening") == 2
     assert "PROBLEM" not in ran.out
 
 

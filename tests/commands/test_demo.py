@@ -87,9 +87,9 @@ async def test_people_talk_as_people_do(start: Any) -> None:
         line for key in SCENES for text in SCENES[key] for line in scene(text, random.Random(1))
     ]
     said = sum(line.kind in ("say", "answer") for line in everything)
-    shown = [line for line in ran.out.split("Ctrl-C ends it:")[-1].splitlines() if line]
+    shown = [line for line in ran.out.split("Ctrl-C stops the demo:")[-1].splitlines() if line]
     assert len(shown) == len(CONVERSATIONS) + said + 1
-    assert shown[-1] == "That was it."
+    assert shown[-1] == "Finished."
 
 
 async def test_neither_two_at_the_same_moment_nor_one_later_double_anything(start: Any) -> None:
@@ -127,7 +127,7 @@ async def test_who_was_removed_is_missed_by_nobody(start: Any) -> None:
         if conversation["metadata"].get("demo") == "lunch"
     ]
     async with begin("demo", "--pace", "100", **server.env) as running:
-        await running.says("Ctrl-C ends it:")
+        await running.says("Ctrl-C stops the demo:")
         async with aiohttp.ClientSession() as http:
             headers = {**MASTER, "X-User-Id": "alice"}
             path = f"{server.rest}/api/conversations/{lunch['id']}"
@@ -145,20 +145,20 @@ async def test_who_was_removed_is_missed_by_nobody(start: Any) -> None:
 async def test_it_goes_on_when_the_server_is_restarted(start: Any) -> None:
     server = await start()
     async with begin("demo", "--pace", "50", **server.env) as running:
-        await running.says("Ctrl-C ends it:")
+        await running.says("Ctrl-C stops the demo:")
         await spoken(running, 3)
         await server.kill()
         await server.start()
         await spoken(running, 10)
         ran = await running.interrupt()
     assert ran.code == 0
-    assert ran.err.splitlines()[:2] == ["The connection is lost; trying again …", "Connected."]
+    assert ran.err.splitlines()[:2] == ["Connection lost. Reconnecting …", "Reconnected."]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_it(server: ChatServer, number: int) -> None:
     async with begin("demo", "--pace", "10", **server.env) as running:
-        await running.says("Ctrl-C ends it:")
+        await running.says("Ctrl-C stops the demo:")
         await spoken(running, 1)
         ran = await running.interrupt(number)
     assert (ran.code, ran.err) == (0, "")
@@ -169,7 +169,7 @@ def test_it_keeps_away_from_production_and_from_other_machines(server: ChatServe
     ran = CliRunner().invoke(commands, ["demo"], env=production)
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert ran.stderr.startswith(
-        "ENV is production: the demo would put its people among yours. Say --yes-fill-this-server"
+        "ENV is production: the demo would add its people to your users. Use --yes-fill-this-server"
     )
     for option in ("--url", "--ws-url"):
         words = ["demo", option, "https://chat.example.com"]
@@ -189,8 +189,8 @@ async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
     cases = [
         ({"PORT": str(free_port())}, "No chatserver answers at http://127.0.0.1:"),
         ({"WS_PORT": str(free_port())}, "No chatserver answers at http://127.0.0.1:"),
-        ({"INTERNAL_API_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
-        ({"AUTH_JWT_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
+        ({"INTERNAL_API_SECRET": WRONG}, "The server does not accept this AUTH_JWT_SECRET or"),
+        ({"AUTH_JWT_SECRET": WRONG}, "The server does not accept this AUTH_JWT_SECRET or"),
         ({"AUTH_JWKS_URL": "http://127.0.0.1:1/"}, "AUTH_JWKS_URL is set: only the holder of"),
     ]
     each = [run("demo", **{**server.env, **settings}) for settings, _ in cases]

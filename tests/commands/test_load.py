@@ -88,7 +88,7 @@ async def test_what_the_server_refuses_is_counted_by_code(start: Any) -> None:
     ran = await run("load", *options, **server.env)
     assert ran.code == 0, ran.err
     assert "Errors: RATE_LIMITED " in ran.out
-    assert "RATE_LIMITS=off for it lifts that." in ran.out
+    assert "RATE_LIMITS=off to lift that." in ran.out
 
 
 async def test_a_server_that_is_killed_meanwhile_loses_nothing(start: Any) -> None:
@@ -108,7 +108,7 @@ async def test_a_server_that_is_killed_meanwhile_loses_nothing(start: Any) -> No
     assert ack
     assert float(ack[1].replace(",", "")) > 300
     assert "0 lost, 0 twice, 0 out of order." in ran.out
-    assert "20 connections were lost and made again." in ran.out
+    assert "20 connections were lost and re-established." in ran.out
 
 
 async def test_what_is_not_answered_is_no_success(start: Any) -> None:
@@ -124,7 +124,7 @@ async def test_what_is_not_answered_is_no_success(start: Any) -> None:
         ran = await running.interrupt()
     assert ran.code == 1
     assert ran.err == ""
-    counts = re.search(r"^([\d,]+) messages had no answer to the end: ", ran.out, re.MULTILINE)
+    counts = re.search(r"^([\d,]+) messages were not answered by the end: ", ran.out, re.MULTILINE)
     assert counts
     assert f"\n{counts[1]} of " not in ran.out
     assert "0 lost, 0 twice, 0 out of order." in ran.out
@@ -161,7 +161,7 @@ async def test_ctrl_c_ends_it_early_with_what_there_is(server: ChatServer) -> No
         async with begin("load", *options, "--ramp", "600", **server.env) as running:
             assert "connecting " in await running.says("  1 connected")
             ran = await running.interrupt(signal.SIGTERM)
-        assert (ran.code, ran.err) == (1, "It was ended before anything was said.\n")
+        assert (ran.code, ran.err) == (1, "Stopped before any message was sent.\n")
 
     await asyncio.gather(cut_short("--rate", "50"), cut_short("--in-flight", "8"), not_begun())
 
@@ -190,7 +190,7 @@ async def test_as_many_users_as_this_machine_has_room_for(server: ChatServer) ->
     assert shell.returncode == 0, err
     assert json.loads(out)["connected"] == 60
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with pytest.raises(CommandFailed, match=r"users are as many open files.*ulimit -n"):
+    with pytest.raises(CommandFailed, match=r"users need as many open files.*ulimit -n"):
         files.allow(hard)
 
 
@@ -199,15 +199,15 @@ def test_it_loads_only_what_it_may(server: ChatServer) -> None:
     for option, url in (("--url", urls[0]), *[("--ws-url", url) for url in urls]):
         ran = CliRunner().invoke(commands, ["load", option, url], env=server.env)
         assert (ran.exit_code, ran.stdout) == (2, "")
-        assert ran.stderr.startswith(f"{url} is not on this machine: say --yes-load-this-server")
+        assert ran.stderr.startswith(f"{url} is not on this machine: use --yes-load-this-server")
     ran = CliRunner().invoke(commands, ["load", "--users", "4", "--members", "9"], env=server.env)
     assert (ran.exit_code, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("A conversation would have 9 members: at most all users")
+    assert ran.stderr.startswith("A conversation would have 9 members: the limit is all users")
     ran = CliRunner().invoke(commands, ["load", "--rate", "9", "--in-flight", "8"], env=server.env)
     assert (ran.exit_code, ran.output) == (2, "Give --rate or --in-flight, not both.\n")
     ran = CliRunner().invoke(commands, ["load"], env={**server.env, "ENV": "production"})
     assert (ran.exit_code, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("ENV is production: say --yes-load-this-server")
+    assert ran.stderr.startswith("ENV is production: use --yes-load-this-server")
 
 
 @pytest.mark.parametrize("option", ["--rate", "--settle", "--ramp", "--seconds"])
@@ -221,9 +221,9 @@ def test_nothing_takes_for_ever(option: str) -> None:
 async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
     cases = [
         ({"PORT": str(free_port())}, "No chatserver answers at http://127.0.0.1:"),
-        ({"WS_PORT": str(free_port())}, "Nobody could connect (no connection): see --ws-url"),
-        ({"AUTH_JWT_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
-        ({"INTERNAL_API_SECRET": WRONG}, "The server does not take this AUTH_JWT_SECRET or"),
+        ({"WS_PORT": str(free_port())}, "No user could connect (no connection): check --ws-url"),
+        ({"AUTH_JWT_SECRET": WRONG}, "The server does not accept this AUTH_JWT_SECRET or"),
+        ({"INTERNAL_API_SECRET": WRONG}, "The server does not accept this AUTH_JWT_SECRET or"),
     ]
     words = ("load", "--users", "4", "--conversations", "1", "--seconds", "1", "--ramp", "0")
     each = [run(*words, **{**server.env, **settings}) for settings, _ in cases]

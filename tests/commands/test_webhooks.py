@@ -18,12 +18,12 @@ async def test_the_commands_do_the_same(idle_outbox: Opener, crm: dict[str, str]
     ran = await outbox.run("status")
     assert ran.code == 0, ran.err
     lines = [line.split() for line in ran.out.splitlines()]
-    assert lines[0] == ["endpoint", "url", "waiting", "oldest", "failing", "dead"]
+    assert lines[0] == ["endpoint", "url", "pending", "oldest", "failing", "dead"]
     assert (lines[1][0], lines[1][2], lines[1][-2:]) == ("default", "3", ["1", "0"])
     assert (lines[2][0], lines[2][2]) == ("crm", "2")
     assert talk["id"] in ran.out
     assert "answered [bold]503" in ran.out
-    assert ran.out.splitlines()[-1] == "Relays at work: none"
+    assert ran.out.splitlines()[-1] == "Running relays: none"
     for secret in ("the-password", "the-key", INTERNAL_SECRET):
         assert secret not in ran.out
     assert json.loads((await outbox.run("status", "--json")).out)["countedUpTo"] == 100_000
@@ -51,8 +51,8 @@ async def test_the_commands_do_the_same(idle_outbox: Opener, crm: dict[str, str]
 async def test_the_commands_say_what_was_refused(idle_outbox: Opener, crm: dict[str, str]) -> None:
     outbox = await idle_outbox(**crm)
     for words, code, says in (
-        (["replay"], 2, "Say which events"),
-        (["replay", "--endpoint", "crm"], 2, "Say which events"),
+        (["replay"], 2, "Select the events"),
+        (["replay", "--endpoint", "crm"], 2, "Select the events"),
         (["replay", "--since", "soon"], 2, "--since: 'soon' is neither"),
         (["replay", "--since", "2026-21-11"], 2, "since: Must be a time such as"),
         (["replay", "--type", "x"], 2, "type: Must be one of message.created"),
@@ -76,7 +76,7 @@ async def test_the_commands_forget_too(idle_outbox: Opener, crm: dict[str, str])
     ran = await outbox.run("status")
     assert "(not configured)" in ran.out
     ran = await outbox.run("forget", "crm")
-    assert ran.out == "crm is forgotten: 2 records and dead letters of it are gone.\n"
+    assert ran.out == "crm: dropped 2 pending events, back-offs and dead letters.\n"
     assert "crm" not in (await outbox.run("status")).out
 
 
@@ -89,10 +89,10 @@ async def test_without_a_server_the_commands_say_so(
     assert ran.err.startswith(f"No chatserver answers at http://127.0.0.1:{port}: ")
     ran = await run("webhooks", "status", "--server", server.rest, DATA_DIR=str(tmp_path))
     assert ran.code == 1
-    assert "does not take this INTERNAL_API_SECRET" in ran.err
+    assert "does not accept this INTERNAL_API_SECRET" in ran.err
     database = mongo_url.partition("/?")[0].replace("mongodb", "http")
     ran = await run("webhooks", "status", "--server", database, DATA_DIR=str(tmp_path))
     assert ran.code == 1
-    assert "is no chatserver that has webhooks" in ran.err
+    assert "is not a chatserver with webhooks" in ran.err
     ran = await run("webhooks", "status", "--server", "nonsense", DATA_DIR=str(tmp_path))
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)

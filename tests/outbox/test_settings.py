@@ -277,10 +277,10 @@ async def test_the_doctor_tries_every_endpoint(tmp_path: Path) -> None:
     receiver.close()
     assert ran.code == 1
     found = [line for line in ran.out.splitlines() if "webhook " in line]
-    assert found[0] == f"OK       webhook well: http://127.0.0.1:{port}/hooks can be connected to"
+    assert found[0] == f"OK       webhook well: http://127.0.0.1:{port}/hooks accepts connections"
     assert "PROBLEM  webhook closed: " in found[1]
     assert "connection refused" in found[1]
-    assert "there is no host no-such-host.invalid" in found[2]
+    assert "the DNS has no host no-such-host.invalid" in found[2]
     assert "PROBLEM  webhook plain: " in found[3]
     for secret in ("the-password", "the-key", SECRET):
         assert secret not in ran.out + ran.err

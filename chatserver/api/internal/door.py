@@ -59,7 +59,7 @@ async def delete(chat: Chat, user: OneUser) -> Any:
 
 
 async def webhooks(chat: Chat, _: EmptyPayload) -> Any:
-    """Show each endpoint's pending, failing and dead events, and the running relays."""
+    """Show each endpoint's pending events, failing keys and dead letters, and the running relays."""
     return await chat.webhooks.status()
 
 

@@ -1,1 +1,1 @@
-"""A client of a running server, in Python: for the commands that talk to one as its users do."""
+"""A Python client of a running server, for the commands that act as users or as the Master Service."""

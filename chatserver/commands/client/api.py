@@ -1,4 +1,4 @@
-"""REST and the internal API, asked as the Master Service asks them: for itself, or for a user."""
+"""A client of REST and the internal API, as the Master Service or as a user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE_S = 30.0
 
 
 class Api:
-    """`headers`: made for each request; they say who asks (`as_master`, `as_user`)."""
+    """`headers` authenticate each request (`as_master`, `as_user`)."""
 
     def __init__(
         self, http: aiohttp.ClientSession, url: str, headers: Callable[[], Mapping[str, str]]
@@ -28,9 +28,10 @@ class Api:
     async def ask(
         self, method: str, path: str, body: Any = None, *, user: str | None = None
     ) -> Any:
-        """The body of an answer that says yes; `path` begins behind /api. `user`: whom a master acts for.
+        """The decoded body of a successful response; None for 204.
 
-        Raises RefusedByServer, Unreachable.
+        `path` follows /api. `user`: the user on whose behalf the Master Service calls. Raises
+        RefusedByServer, Unreachable.
         """
         headers = {**self._headers(), **({"X-User-Id": user} if user is not None else {})}
         data = None if body is None else json_codec.encode(body)
@@ -41,7 +42,7 @@ class Api:
                 data=data,
                 headers=headers | ({"Content-Type": "application/json"} if data else {}),
                 timeout=aiohttp.ClientTimeout(total=PATIENCE_S),
-                # Not to another address with the secret.
+                # A redirect would send the secret to another address.
                 allow_redirects=False,
             ) as answer:
                 status, text = answer.status, await answer.read()
@@ -64,5 +65,5 @@ def as_user(token: Callable[[], str]) -> Callable[[], Mapping[str, str]]:
 
 
 def segment(text: str) -> str:
-    """An id as a part of a path."""
+    """An id, encoded as a segment of a path."""
     return quote(text, safe="")

@@ -1,4 +1,4 @@
-"""What the commands that use a running server have in common: where it is, who asks, and how they fail."""
+"""Shared by the commands that use a running server: its address, its secrets, and their error messages."""
 
 from __future__ import annotations
 
@@ -23,28 +23,26 @@ TOKEN_LIFE = timedelta(hours=1)
 
 Url = Annotated[
     str | None,
-    typer.Option(
-        "--url", help="REST and internal API of the server; else the settings' HOST and PORT."
-    ),
+    typer.Option("--url", help="Base URL of REST and the internal API. Default: HOST and PORT."),
 ]
 WsUrl = Annotated[
     list[str] | None,
     typer.Option(
         "--ws-url",
-        help="Socket.IO of the server; else HOST and WS_PORT. Repeated: nodes to be tried in turn.",
+        help="Base URL of Socket.IO. Default: HOST and WS_PORT. Repeat it to try several nodes in turn.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A running server, with the settings by which it can be used."""
+    """A running server, and the settings with which to use it."""
 
     url: str
     ws_urls: Sequence[str]
     settings: Settings
     elsewhere: bool
-    """The settings are not those of where it is."""
+    """The address was given as an option, so the settings may not be those of the server."""
 
     @classmethod
     def of(cls, url: str | None, ws_urls: Sequence[str] | None) -> Target:
@@ -61,7 +59,7 @@ class Target:
 
     @property
     def away(self) -> str | None:
-        """The first of its addresses that may be of another machine."""
+        """The first address that may be on another machine; None if all are loopback addresses."""
         return next((url for url in (self.url, *self.ws_urls) if not _is_loopback(url)), None)
 
     @property
@@ -73,14 +71,14 @@ class Target:
 
 
 def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Run until it is done or a signal comes; what fails is said in a sentence."""
+    """Run `main` until it returns or a signal arrives. Expected errors are printed as one sentence."""
 
     async def until_stopped() -> None:
         terminal.stop_on_signal(again=True)
         try:
             await main()
         except asyncio.CancelledError:
-            # Only a signal cancels this task: the end was asked for.
+            # Only a signal cancels this task, so this is a regular end.
             return
 
     try:
@@ -95,7 +93,7 @@ def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
     ) as error:
         causes = list(_causes(error))
         if any(isinstance(cause, BrokenPipeError) for cause in causes):
-            # Whoever read it has enough. What is left in the buffer must not fail at the exit.
+            # The reader closed the pipe (`| head`). Flushing the rest at exit must not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         sentences = [sentence for cause in causes if (sentence := _sentence(cause))]
@@ -106,7 +104,7 @@ def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What failed at the same time, one by one."""
+    """The errors in an exception group, at any depth."""
     if isinstance(error, BaseExceptionGroup):
         for nested in error.exceptions:
             yield from _causes(nested)
@@ -117,7 +115,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _sentence(error: BaseException) -> str | None:
     match error:
         case Unreachable():
-            return f"No chatserver answers at {error}: start it, or name another with --url and --ws-url."
+            return f"No chatserver answers at {error}: start it, or set --url and --ws-url."
         case RefusedByServer():
             return _refusal(error)
         case CommandFailed() | BadSettings():
@@ -128,14 +126,12 @@ def _sentence(error: BaseException) -> str | None:
 def _refusal(refused: RefusedByServer) -> str:
     if refused.code == "UNAUTHENTICATED":
         return (
-            "The server does not take this AUTH_JWT_SECRET or INTERNAL_API_SECRET: set those that it"
-            " runs with (in development: run this where the server runs, with its DATA_DIR)."
+            "The server does not accept this AUTH_JWT_SECRET or INTERNAL_API_SECRET: set the ones that"
+            " it uses (in development: run this on the server's machine, with its DATA_DIR)."
         )
     if refused.code == "RATE_LIMITED":
-        return (
-            f"The server's limits are reached: {refused} Try again, or set RATE_LIMITS=off for it."
-        )
-    return f"The server refuses: {refused}"
+        return f"Rate limit of the server: {refused} Try again, or start the server with RATE_LIMITS=off."
+    return f"The server refused the request: {refused}"
 
 
 def _is_loopback(url: str) -> bool:
@@ -143,5 +139,5 @@ def _is_loopback(url: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        # By no other name: it may stand for this machine today.
+        # No other name: the address of a name can change.
         return host == "localhost"

@@ -1,4 +1,4 @@
-"""What can become of a call, other than its answer."""
+"""The ways in which a call can fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class RefusedByServer(Exception):
-    """The server said no; `error` is what it answered with."""
+    """The server refused the request. `error` is the error of its answer."""
 
     def __init__(self, error: Mapping[str, Any]) -> None:
         self.code = str(error["code"])
@@ -16,21 +16,21 @@ class RefusedByServer(Exception):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds, when the server has said after how many to try again."""
+        """Seconds to wait before the next try, if the server named them."""
         after = self.details.get("retryAfter")
         return float(after) if isinstance(after, int | float) else None
 
 
 class Unreachable(Exception):
-    """No chatserver answers at this address."""
+    """No chatserver answers at this URL."""
 
 
 class CommandFailed(Exception):
-    """A command cannot do what it was asked to; the message says why, and what to do."""
+    """The command cannot continue. The message gives the reason and a remedy."""
 
 
 class ConnectionLost(Exception):
-    """The connection ended before the answer came: it may have been done, or not."""
+    """The connection closed before the answer arrived. The server may or may not have done the work."""
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A user's connection that comes back whenever it ends, as a phone's does."""
+"""A user's connection that reconnects whenever it is lost, as a phone does."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .socket import Hear, Socket
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 5.0
 REFRESH_S = 30 * 60.0
-"""A token that lives longer than this is renewed in time, as long as the clocks agree roughly."""
+"""Seconds between token refreshes. A token that is valid for longer never expires, if the clocks roughly agree."""
 LATER = ("RATE_LIMITED", "UNAVAILABLE", "INTERNAL", "TOKEN_EXPIRED")
-"""After these it is tried again; any other refusal is one for good."""
+"""Refusals of a connection after which it is tried again. Any other refusal is final."""
 
 Came = Callable[[Socket], Awaitable[None]]
-"""Called when there is a connection, before anything else is sent on it. It may raise ConnectionLost."""
+"""Called with each new connection, before anything else is sent on it. May raise ConnectionLost."""
 
 
 class ReconnectingSocket:
-    """`run` holds the connection, while others `call`. Events reach `hear` in the order of each socket.
+    """`run` keeps the connection while other tasks `call`. `hear` receives the events of each socket in order.
 
-    `urls`: one balancer, or the nodes themselves, of which each is tried in turn.
+    `urls`: a load balancer, or the nodes themselves, which are tried in turn.
     """
 
     def __init__(
@@ -55,11 +55,10 @@ class ReconnectingSocket:
         return self._socket.done()
 
     async def run(self) -> None:
-        """Be connected until cancelled.
+        """Stay connected until cancelled. It may be run again afterwards.
 
-        Raises Unreachable when nobody answers at the very beginning, at none of the URLs; later that is waited
-        out. It may be run again after it was cancelled.
-        Raises RefusedByServer when the server does not want this user.
+        Raises Unreachable if no URL answers before the first connection; later it keeps trying. Raises
+        RefusedByServer if the server refuses this user for good.
         """
         failed = 0
         while True:
@@ -80,10 +79,10 @@ class ReconnectingSocket:
             await _pause(failed)
 
     async def call(self, event: str, payload: Any) -> Any:
-        """The data of the acknowledgement, on this connection or a later one. Raises RefusedByServer.
+        """The data of the acknowledgement, from this connection or a later one. Raises RefusedByServer.
 
-        What was under way when a connection ended is sent again: only what may be done twice, as a
-        message with its clientMessageId may.
+        If the connection is lost before the acknowledgement, the event is sent again. Use it only for
+        events that are safe to repeat, such as a message with a clientMessageId.
         """
         while True:
             socket = await asyncio.shield(self._socket)
@@ -91,7 +90,7 @@ class ReconnectingSocket:
                 return await socket.call(event, payload)
             except ConnectionLost:
                 await socket.ended()
-                # Until `run` has noticed, the future is that of the socket that has ended.
+                # Let `run` replace the future, which still holds the closed socket.
                 await asyncio.sleep(0)
 
     async def _hold(self, socket: Socket) -> None:
@@ -119,6 +118,6 @@ async def _ended(socket: Socket, within: float) -> bool:
 
 
 async def _pause(failed: int) -> None:
-    # By chance, so that not all who lost the same node come back at the same moment.
+    # Random, so that the clients of a lost node do not all reconnect at the same moment.
     longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failed, 10))
     await asyncio.sleep(longest * random.uniform(0.5, 1))

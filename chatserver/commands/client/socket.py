@@ -1,4 +1,4 @@
-"""One Socket.IO connection over WebSocket, from its beginning to its end."""
+"""One Socket.IO connection over WebSocket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ... import json_codec
 from .failures import ConnectionLost, RefusedByServer, Unreachable
 
 CONNECT_S = 20.0
-"""As long as the official client waits."""
+"""The timeout of the official client."""
 CLOSE_S = 2.0
 
 Hear = Callable[[str, Any], None]
@@ -22,9 +22,9 @@ Hear = Callable[[str, Any], None]
 
 
 class Socket:
-    """Made by `open`, and never used again when it has ended: who wants to come back opens another.
+    """Created by `open`. It does not reconnect: open another one instead.
 
-    Each call has an answer, or fails with ConnectionLost the moment the connection ends.
+    Each call is answered, or fails with ConnectionLost as soon as the connection closes.
     """
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse, hear: Hear) -> None:
@@ -38,7 +38,7 @@ class Socket:
 
     @classmethod
     async def open(cls, http: aiohttp.ClientSession, url: str, token: str, hear: Hear) -> Socket:
-        """A socket that is in its rooms: `connected` has been heard. Raises RefusedByServer, Unreachable."""
+        """Connect, and return after `connected`, when the socket is in its rooms. Raises RefusedByServer, Unreachable."""
         where = f"{url.rstrip('/')}/socket.io/?EIO=4&transport=websocket"
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -47,7 +47,7 @@ class Socket:
                 try:
                     await websocket.send_str("40" + json_codec.encode({"token": token}).decode())
                     await socket._welcome
-                except BaseException:  # who is cancelled here would leave it open
+                except BaseException:  # a cancellation must not leave the socket open
                     await socket.close()
                     raise
         except (aiohttp.ClientError, OSError, ConnectionLost, ValueError) as error:
@@ -55,7 +55,7 @@ class Socket:
         return socket
 
     def start(self, event: str, payload: Any) -> asyncio.Future[Any]:
-        """Send an event; the future has the data of its acknowledgement. It raises RefusedByServer, ConnectionLost."""
+        """Send an event. The future returns the data of its acknowledgement, or raises RefusedByServer or ConnectionLost."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._task.done() or self._websocket.closed:
             answer.set_exception(ConnectionLost())
@@ -65,7 +65,7 @@ class Socket:
         sending = asyncio.ensure_future(
             self._websocket.send_str(f"42{number}{json_codec.encode([event, payload]).decode()}")
         )
-        # A send that fails is a connection that has ended, and its end answers all that was asked.
+        # If sending fails, the connection is closed, and `_listen` fails all open calls.
         sending.add_done_callback(lambda done: done.cancelled() or done.exception())
         return answer
 
@@ -74,7 +74,7 @@ class Socket:
         return await self.start(event, payload)
 
     async def ended(self) -> None:
-        """Return when the connection has ended, whoever ended it. Raises what `hear` raised."""
+        """Return when the connection is closed, by either side. Raises what `hear` raised."""
         await asyncio.wait([self._task])
         if not self._task.cancelled():
             self._task.result()
@@ -88,7 +88,7 @@ class Socket:
 
     async def _listen(self) -> None:
         try:
-            # A server that is frozen, or a network that is gone, is known by its silence alone.
+            # Only silence reveals a frozen server or a broken network.
             async with asyncio.timeout(self._silence_s) as silence:
                 async for frame in self._websocket:
                     if frame.type is not aiohttp.WSMsgType.TEXT:
@@ -102,7 +102,7 @@ class Socket:
             for answer in (self._welcome, *self._asked.values()):
                 if not answer.done():
                     answer.set_exception(gone)
-                    answer.exception()  # nobody has to be waiting for it
+                    answer.exception()  # silences asyncio if no caller awaits the answer
 
     async def _take(self, text: str) -> None:
         match text[:2]:

@@ -1,1 +1,1 @@
-"""`chatserver demo`: people who talk on a development server, for whoever looks at a chat of their own."""
+"""`chatserver demo`: simulated people who chat on a development server."""

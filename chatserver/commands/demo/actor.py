@@ -1,4 +1,4 @@
-"""One of the people: comes and goes, types, says something, reads."""
+"""One simulated person, who goes online and offline, types, writes and reads."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .pace import Pace
 
 CHARS_PER_S = 14.0
 TYPING_AGAIN_S = 3.0
-"""Typing ends by itself after 6 s: it is said again until then."""
+"""Seconds between `typing:start` events. The server ends an indicator after 6 s."""
 LATER = ("RATE_LIMITED", "UNAVAILABLE")
 OUT = ("NOT_FOUND", "FORBIDDEN")
-"""Whoever looks at the demo may remove people, and delete what they have said: they go on without."""
+"""Expected refusals: users of the demo may remove its people or delete their messages."""
 
 
 class Actor:
@@ -35,7 +35,7 @@ class Actor:
         came: Callable[[], None],
         lost: Callable[[], None],
     ) -> None:
-        """`came`, `lost`: told of connections, but not of those that this one ends."""
+        """`came`, `lost`: called for each connection made or lost, but not when the actor disconnects."""
         self.role = role
         self._pace = pace
         self._api = api
@@ -53,7 +53,7 @@ class Actor:
         return self._came.is_set()
 
     async def live(self) -> None:
-        """Come and go until cancelled. Raises Unreachable, RefusedByServer."""
+        """Go online and offline until cancelled. Raises Unreachable, RefusedByServer."""
         while True:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(self._connection.run())
@@ -67,7 +67,7 @@ class Actor:
 
     @asynccontextmanager
     async def attentive(self) -> AsyncIterator[None]:
-        """Online, and not about to go."""
+        """Keeps the actor online while the context is entered."""
         self._busy += 1
         self._wanted.set()
         self._idle.clear()
@@ -81,7 +81,7 @@ class Actor:
                 self._idle.set()
 
     async def say(self, conversation: str, text: str, reply_to: str | None) -> Any:
-        """The message; None when it could not be said."""
+        """Type and send a message. Returns it, or None if it was not allowed."""
         await self._type(conversation, len(text) / CHARS_PER_S / self.role.types)
         message = {"conversationId": conversation, "content": text}
         if reply_to:
@@ -89,7 +89,7 @@ class Actor:
         return await self.do("message:send", {**message, "clientMessageId": secrets.token_hex(8)})
 
     async def do(self, event: str, payload: Any) -> Any:
-        """The answer; None when it is not allowed any more."""
+        """The answer; None if the actor is no longer allowed to do it."""
         while True:
             try:
                 return await self._connection.call(event, payload)
@@ -101,7 +101,7 @@ class Actor:
                 await asyncio.sleep(refused.retry_after or 1.0)
 
     async def read(self, conversation: str, message: str) -> None:
-        """A moment later, unless it is not looked at."""
+        """Mark the message as read after a moment, if the actor is online then."""
         await self._pace.between(0.6, 4)
         if self.online:
             await self.do(
@@ -120,7 +120,7 @@ class Actor:
                 path = f"/conversations/{segment(conversation)}/read"
                 await self._api.ask("PUT", path, {}, user=self.role.id)
             except Unreachable:
-                return  # The server is going. It is read the next time.
+                return  # The server is stopping. The conversation is read at the next connection.
             except RefusedByServer as refused:
                 if refused.code not in (*OUT, *LATER):
                     raise

@@ -1,4 +1,4 @@
-"""Who is there, and where they talk: the same at each run."""
+"""The people and conversations of the demo, the same at each run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ScriptedConversation:
     cast: Sequence[str]
     name: str | None = None
     pause_s: float = 8.0
-    """Between two scenes, about."""
+    """The average pause between two scenes."""
 
 
 CONVERSATIONS = (

@@ -17,13 +17,13 @@ SIGN_IN = timedelta(days=7)
 
 def demo(
     messages: Annotated[
-        int | None, typer.Option(min=1, help="End after so many messages; else it goes on.")
+        int | None, typer.Option(min=1, help="Stop after this many messages. Default: never.")
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="End when everybody has said everything once.")
+        bool, typer.Option("--once", help="Stop when each scene has been played once.")
     ] = False,
     pace: Annotated[
-        float, typer.Option(min=0.1, max=1000, help="How fast: 2 is twice as fast as people are.")
+        float, typer.Option(min=0.1, max=1000, help="Speed. 2 is twice as fast as real people.")
     ] = 1.0,
     url: Url = None,
     ws_url: WsUrl = None,
@@ -31,28 +31,28 @@ def demo(
         bool,
         typer.Option(
             "--yes-fill-this-server",
-            help="Also when ENV is production, or the server is not on 127.0.0.1.",
+            help="Run even if ENV is production or the server is not on this machine.",
         ),
     ] = False,
 ) -> None:
-    """Fill a development server with people who talk, until Ctrl-C.
+    """Fill a development server with people who chat, until Ctrl-C.
 
-    Eight people, with tokens to sign in as any of them, in six conversations:
-    they type, answer, correct themselves, react, read, come and go.
+    Eight people talk in six conversations. They type, reply, correct themselves,
+    react, read, and go online and offline. Prints a token to sign in as each of them.
 
-    People and conversations are the same each time, and none comes twice.
+    Each run uses the same people and conversations and creates no duplicates.
     """
     target = Target.of(url, ws_url)
     if target.settings.production and not sure:
         terminal.fail(
-            "ENV is production: the demo would put its people among yours. Say --yes-fill-this-server"
-            " if that is meant.",
+            "ENV is production: the demo would add its people to your users. Use"
+            " --yes-fill-this-server if that is intended.",
             terminal.MISUSED,
         )
     if target.away and not sure:
         terminal.fail(
-            f"{target.away} is not on this machine: say --yes-fill-this-server if it is a server to"
-            " be filled with the demo's people.",
+            f"{target.away} is not on this machine: use --yes-fill-this-server to add the demo's people"
+            " to that server.",
             terminal.MISUSED,
         )
     run(lambda: _play(target, messages, once, pace))
@@ -66,7 +66,7 @@ async def _play(target: Target, messages: int | None, once: bool, pace: float) -
     from .play import Play  # noqa: PLC0415
     from .scenery import set_up  # noqa: PLC0415
 
-    # Before anything is made: there may be no secret to sign with.
+    # Before anything is created: there may be no secret to sign with.
     signing_in = [(person, target.token(person.id, SIGN_IN)) for person in PEOPLE]
     async with aiohttp.ClientSession() as http:
         api = Api(http, target.url, as_master(target.secret))
@@ -74,16 +74,16 @@ async def _play(target: Target, messages: int | None, once: bool, pace: float) -
         typer.echo(f"Socket.IO   {target.ws_urls[0]}\nREST        {target.url}/api")
         if target.settings.playground and not target.elsewhere:
             typer.echo(f"Playground  {target.url}/playground")
-        typer.echo("\nSign in as any of them with these tokens, good for 7 days:")
+        typer.echo("\nTo sign in as one of the people, use their token (valid for 7 days):")
         for person, token in signing_in:
             typer.echo(f"{person.id:8}  {person.name:16}  {token}")
-        typer.echo("\nThey talk now, in these conversations; Ctrl-C ends it:")
+        typer.echo("\nThey are talking in these conversations; Ctrl-C stops the demo:")
         for key, conversation_id in conversations.items():
             typer.echo(f"{key:12}  {conversation_id}")
         typer.echo("")
         play = Play(Pace(pace), messages=messages, once=once, on_message=_show, note=terminal.note)
         await play.run(http, target, api, conversations)
-    typer.echo("That was it.")
+    typer.echo("Finished.")
 
 
 def _show(scripted: ScriptedConversation, person: Person, text: str) -> None:

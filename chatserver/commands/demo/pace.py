@@ -1,4 +1,4 @@
-"""Time as the people of the demo have it."""
+"""The pauses of the simulated people."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import random
 
 
 class Pace:
-    """Seconds become shorter by `factor`. When it is `over`, nobody rests any more."""
+    """Divides every pause by `factor`. When `over` is set, pauses end immediately."""
 
     def __init__(self, factor: float) -> None:
         self._factor = factor
         self.over = asyncio.Event()
 
     async def rest(self, seconds: float, unless: asyncio.Event | None = None) -> None:
-        """Less when it is over, or `unless` comes about."""
+        """Pause, but no longer than until `over` or `unless` is set."""
         ends = [asyncio.ensure_future(event.wait()) for event in (self.over, unless) if event]
         try:
             await asyncio.wait(

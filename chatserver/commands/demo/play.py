@@ -1,4 +1,4 @@
-"""The play: each conversation goes through its scenes, all of them at the same time."""
+"""Plays the scenes of all conversations at the same time."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .pace import Pace
 from .scenes import SCENES, ScriptLine, endless
 
 OnMessage = Callable[[ScriptedConversation, Person, str], None]
-"""Told of each message when it is sent."""
+"""Called with each message after it was sent."""
 Note = Callable[[str], None]
-"""Told what to say to whoever looks on."""
+"""Called with each sentence to show to the user."""
 
 
 class Play:
-    """`messages`: end after so many; `once`: end when each scene has been played."""
+    """`messages`: stop after this many. `once`: stop when each scene has been played."""
 
     def __init__(
         self,
@@ -71,24 +71,24 @@ class Play:
                 life.cancel()
 
     def _gone(self) -> None:
-        # All of them lose it at once: it is said for the first.
+        # All actors lose their connections together; one note is enough.
         if not self._lost:
             self._lost = True
-            self._note("The connection is lost; trying again …")
+            self._note("Connection lost. Reconnecting …")
 
     def _came(self) -> None:
         if self._lost:
             self._lost = False
-            self._note("Connected.")
+            self._note("Reconnected.")
 
     async def _play(self, scripted: ScriptedConversation, conversation: str) -> None:
         scenes: Iterator[list[ScriptLine]] = endless(scripted.key, self._chance)
         if self._once:
             scenes = itertools.islice(scenes, len(SCENES[scripted.key]))
         await self._pace.between(0, scripted.pause_s / 2)
-        # What was said last, by anybody and by each.
         async with asyncio.TaskGroup() as readers:
             for scene in scenes:
+                # The last message of each person; of anybody under None.
                 last: dict[str | None, Any] = {}
                 for line in scene:
                     if self._pace.over.is_set():
@@ -124,7 +124,7 @@ class Play:
                 return
             of = last.get(None if line.kind == "react" else line.who)
             if of is None:
-                return  # it could not be said
+                return  # the message was not allowed
             message = {"messageId": of["id"]}
             match line.kind:
                 case "react":

@@ -1,4 +1,4 @@
-"""Puts the people and their conversations on a server: those that are missing."""
+"""Creates the people and conversations that are missing on the server."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..client.failures import RefusedByServer
 from .cast import CONVERSATIONS, ScriptedConversation
 
 MARK = "demo"
-"""In the metadata of a conversation: which one of the demo's it is."""
+"""The key in a conversation's metadata whose value is the key of the script."""
 
 
 async def set_up(api: Api) -> Mapping[str, str]:
-    """The ids of the conversations, by the keys of the scripts. Running it again changes nothing.
+    """The ids of the conversations, by the keys of the scripts. A second call creates nothing.
 
     Raises RefusedByServer, Unreachable.
     """
@@ -39,7 +39,7 @@ async def _conversation(api: Api, scripted: ScriptedConversation) -> str:
         made = await api.ask(
             "POST", "/conversations", {**new, "metadata": {MARK: scripted.key}}, user=maker
         )
-        # Of two that are run at the same moment, both take the one that was first.
+        # If two demos start at the same moment, both use the older conversation.
         found = await _oldest(api, scripted) or made
         if made["id"] != found["id"]:
             await api.ask("DELETE", f"/conversations/{segment(made['id'])}", user=maker)

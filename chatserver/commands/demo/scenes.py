@@ -1,11 +1,11 @@
-"""What they say. Written as one reads it:
+"""The dialogue, in this notation:
 
-alice: …    says it
-bob> …      answers the line before
-bob~ …      corrects the own last line
-carol+ 👍   reacts to the line before
-bob-        takes the own last line back
-{dish}      is one of the words below, and stays the same for a scene
+alice: …    sends a message
+bob> …      replies to the last message
+bob~ …      edits his own last message
+carol+ 👍   reacts to the last message
+bob-        deletes his own last message
+{dish}      a random word of the list below, the same throughout a scene
 """
 
 from __future__ import annotations
@@ -178,21 +178,21 @@ class ScriptLine:
 
 
 def scene(text: str, chance: random.Random) -> list[ScriptLine]:
-    """The lines of a scene, with words put in."""
+    """The lines of a scene, with random words filled in."""
     words = {key: chance.choice(values) for key, values in WORDS.items()}
     lines = []
     for line in text.split("\n"):
         if line.strip():
             found = LINE.fullmatch(line.strip())
             if not found:
-                raise ValueError(f"no line of a scene: {line}")
+                raise ValueError(f"not a line of a scene: {line}")
             spoken = found[3].format_map(words)
             lines.append(ScriptLine(found[1], KINDS[found[2]], spoken[:1].upper() + spoken[1:]))
     return lines
 
 
 def endless(key: str, chance: random.Random) -> Iterator[list[ScriptLine]]:
-    """All scenes of a conversation in random order, again and again."""
+    """All scenes of a conversation in random order, repeated endlessly."""
     while True:
         scenes = list(SCENES[key])
         chance.shuffle(scenes)

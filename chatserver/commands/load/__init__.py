@@ -1,1 +1,1 @@
-"""`chatserver load`: many users on a running server, and what becomes of what they say."""
+"""`chatserver load`: many users on a running server, and a check of every delivery."""

@@ -17,80 +17,93 @@ RATE = 50.0
 
 def load(
     users: Annotated[
-        int, typer.Option(min=2, max=50_000, help="Connected, with a socket each.")
+        int, typer.Option(min=2, max=50_000, help="Users to connect, with a socket each.")
     ] = 50,
     conversations: Annotated[
-        int, typer.Option(min=1, max=50_000, help="Groups that they are in.")
+        int, typer.Option(min=1, max=50_000, help="Groups in which the users talk.")
     ] = 10,
     members: Annotated[
         int | None,
-        typer.Option(min=2, max=1000, help="Of each; else the users are dealt out evenly."),
+        typer.Option(
+            min=2, max=1000, help="Members of each group. Default: all users, divided evenly."
+        ),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, max=86_400, help="So long they talk.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=86_400, help="How long the users talk.")
+    ] = 10.0,
     rate: Annotated[
         float | None,
         typer.Option(
             min=0.01,
             max=100_000,
-            help="Messages a second, of all together, sent by the clock; else 50.",
+            help="Messages per second, of all users together, on a fixed schedule. Default: 50.",
         ),
     ] = None,
     in_flight: Annotated[
         int | None,
         typer.Option(
-            min=1, max=20_000, help="Instead of --rate: as fast as so many under way can be."
+            min=1,
+            max=20_000,
+            help="Instead of --rate: keep this many messages in flight, as fast as they are answered.",
         ),
     ] = None,
     ramp: Annotated[
         float | None,
         typer.Option(
-            min=0, max=86_400, help="Connect over so many seconds; else 200 users a second."
+            min=0,
+            max=86_400,
+            help="Spread the connects over this many seconds. Default: 200 users per second.",
         ),
     ] = None,
-    size: Annotated[int, typer.Option(min=20, max=10_000, help="Characters of a message.")] = 80,
+    size: Annotated[int, typer.Option(min=20, max=10_000, help="Characters per message.")] = 80,
     settle: Annotated[
         float,
         typer.Option(
-            min=0.1, max=86_400, help="Lost is what has not come so many seconds after the end."
+            min=0.1,
+            max=86_400,
+            help="Deliveries count as lost if they have not arrived this many seconds after the end.",
         ),
     ] = 15.0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result for programs; progress goes to stderr.")
+        bool, typer.Option("--json", help="Print the result as JSON. Progress goes to stderr.")
     ] = False,
     url: Url = None,
     ws_url: WsUrl = None,
     sure: Annotated[
         bool,
         typer.Option(
-            "--yes-load-this-server", help="Also when it is not on 127.0.0.1, or production."
+            "--yes-load-this-server",
+            help="Run even if ENV is production or the server is not on this machine.",
         ),
     ] = False,
 ) -> None:
-    """Drive a server with many users, and see what becomes of what they say.
+    """Put load on a server, and check every delivery.
 
-    They connect, talk, and check all that they hear: each message that was
-    acknowledged has to come to each member, once and in order.
+    Many users connect and talk. Each acknowledged message must reach each member
+    once and in order.
 
-    Ends with the times and counts, and with code 1 if anything was lost, came
-    twice or out of order, or had no answer, or somebody could not connect.
-    Users (load-00000 and so on) and their conversations stay, for the next time.
+    Prints times and counts. The exit code is 1 if anything was lost, delivered
+    twice, out of order or not answered, or if a user could not connect.
+    The users (load-00000 and so on) and their conversations stay for the next run.
     """
     target = Target.of(url, ws_url)
     if rate and in_flight:
         terminal.fail("Give --rate or --in-flight, not both.", terminal.MISUSED)
     if target.away and not sure:
         terminal.fail(
-            f"{target.away} is not on this machine: say --yes-load-this-server if you may load it.",
+            f"{target.away} is not on this machine: use --yes-load-this-server if you are allowed to.",
             terminal.MISUSED,
         )
     if target.settings.production and not sure:
         terminal.fail(
-            "ENV is production: say --yes-load-this-server if its users may wait.", terminal.MISUSED
+            "ENV is production: use --yes-load-this-server if its users may be slowed down.",
+            terminal.MISUSED,
         )
     each = members or max(2, -(-users // conversations))
     if each > min(users, 1000):
         terminal.fail(
-            f"A conversation would have {each:,} members: at most all users, and 1,000. Set --members.",
+            f"A conversation would have {each:,} members: the limit is all users, at most 1,000. Set"
+            " --members.",
             terminal.MISUSED,
         )
     plan = Plan(
@@ -113,6 +126,6 @@ async def _load(target: Target, plan: Plan, *, as_json: bool) -> None:
     try:
         fine = await drive(target, plan, as_json=as_json)
     except asyncio.CancelledError:
-        terminal.fail("It was ended before anything was said.")
+        terminal.fail("Stopped before any message was sent.")
     if not fine:
         raise typer.Exit(terminal.FAILED)

@@ -1,4 +1,4 @@
-"""All users together: set up, connected over the ramp, and waited for at the end."""
+"""All users of a run: creates them, connects them over the ramp, and waits for their deliveries."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .tally import Tally
 
 SYNC_BATCH = 1000
 AT_ONCE = 16
-"""Requests of the setting up that are under way."""
+"""Setup requests in flight."""
 PATIENCE_S = 15.0
-"""For those who connect."""
+"""Seconds to wait for users who are still connecting after the ramp."""
 LOOK_S = 0.05
 
 
 class Crowd:
-    """`due` knows when a message of this run was due, by its clientMessageId."""
+    """`due` returns the time at which a message of this run was due, by its clientMessageId."""
 
     def __init__(self, plan: Plan, tally: Tally, due: Callable[[str | None], float | None]) -> None:
         self._plan = plan
@@ -41,7 +41,7 @@ class Crowd:
         self._bases: dict[str, int] = {}
 
     async def set_up(self, api: Api) -> None:
-        """Users and conversations, those of an earlier run if there are any. Raises RefusedByServer, Unreachable."""
+        """Create the users and conversations, or reuse those of an earlier run. Raises RefusedByServer, Unreachable."""
         ids = self._plan.user_ids()
         for n in range(0, len(ids), SYNC_BATCH):
             users = [
@@ -70,7 +70,10 @@ class Crowd:
 
     @asynccontextmanager
     async def connected(self, http: aiohttp.ClientSession, target: Target) -> AsyncIterator[None]:
-        """Everybody is, as far as the server lets them. Raises CommandFailed, RefusedByServer when nobody is."""
+        """Keep the users connected while the context is entered.
+
+        Raises CommandFailed or RefusedByServer if no user could connect.
+        """
         plan = self._plan
         own: list[dict[str, int]] = [{} for _ in range(plan.users)]
         for n, talk in enumerate(self._talks):
@@ -92,7 +95,7 @@ class Crowd:
             began = time.perf_counter()
             for n, user in enumerate(self._users):
                 due = began + plan.ramp_s * n / plan.users
-                # Late or not, others have a turn.
+                # Also when late (sleep(0)): other tasks must get a turn.
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 living.append(lives.create_task(user.live()))
             try:
@@ -103,7 +106,7 @@ class Crowd:
                     life.cancel()
 
     def somebody(self, n: int) -> tuple[str, LoadUser | None]:
-        """The conversation whose turn it is, and one of its members by chance; None when none is there."""
+        """The next conversation and a random connected member; None if no member has connected."""
         talk = n % len(self._talks)
         numbers = self._plan.members_of(talk)
         chosen = self._users[random.choice(numbers)]
@@ -113,18 +116,18 @@ class Crowd:
         return self._talks[talk], chosen if chosen.been_up else None
 
     def acknowledged(self, conversation: str, seq: int) -> None:
-        """Each of its members has to hear of it from now on."""
+        """Expect the message at every member."""
         self._targets[conversation] = max(self._targets[conversation], seq)
 
     async def settled(self) -> None:
-        """Return when everything has been delivered, or it takes too long."""
+        """Return when everything is delivered, or after the settle time."""
         for _ in range(int(self._plan.settle_s / LOOK_S)):
             if not lacking(self._there, self._targets):
                 return
             await asyncio.sleep(LOOK_S)
 
     def count(self) -> None:
-        """How many were there, what they had to hear, and what of it has not come."""
+        """Store the numbers of connected users and of expected and lost deliveries in the tally."""
         self._tally.there = len(self._there)
         self._tally.lost = lacking(self._there, self._targets)
         self._tally.expected = sum(
@@ -143,12 +146,12 @@ class Crowd:
             if all(user.been_up or life.done() for user, life in pairs):
                 break
             if not self._there and all(user.failed for user in self._users):
-                break  # One may be unlucky; when all are, nobody listens there.
+                break  # A single failure may be bad luck; if all fail, no server is listening.
             await asyncio.sleep(LOOK_S)
         if not self._there:
             if refused := next((user.refused for user in self._users if user.refused), None):
                 raise refused
             why = ", ".join(self._tally.errors) or "no answer"
             raise CommandFailed(
-                f"Nobody could connect ({why}): see --ws-url, and what the server's log says."
+                f"No user could connect ({why}): check --ws-url and the server's log."
             )

@@ -1,4 +1,4 @@
-"""Open files, of which each connection is one."""
+"""The limit of open files. Each connection is one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from ..client.failures import CommandFailed
 
 OTHERS = 100
-"""What this program has open besides."""
+"""Open files of this program other than the users' connections."""
 
 
 def allow(connections: int) -> None:
-    """Let this process have so many connections. Raises CommandFailed where that is not allowed."""
+    """Raise this process's limit for that many connections. Raises CommandFailed if the machine forbids it."""
     if sys.platform == "win32":
         return
     import resource  # noqa: PLC0415  there is none for Windows
@@ -21,7 +21,7 @@ def allow(connections: int) -> None:
     if resource.RLIM_INFINITY != soft < wanted:
         if resource.RLIM_INFINITY != hard < wanted:
             raise CommandFailed(
-                f"{connections:,} users are as many open files, and this machine allows a process"
-                f" {hard:,}: raise that (ulimit -n), or run several with fewer users each."
+                f"{connections:,} users need as many open files, but this machine allows a process only"
+                f" {hard:,}: raise the limit (ulimit -n), or run several instances with fewer users."
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

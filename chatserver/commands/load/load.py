@@ -1,4 +1,4 @@
-"""A run from its beginning to its table."""
+"""One run, from the setup to the printed result."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .tally import Tally
 
 
 async def drive(target: Target, plan: Plan, *, as_json: bool) -> bool:
-    """Whether everybody was served as they should be. Raises Unreachable, RefusedByServer, CommandFailed.
+    """Run the load. Returns True if nothing went wrong. Raises Unreachable, RefusedByServer, CommandFailed.
 
-    To be cancelled once ends the talking, and twice the waiting for what is under way.
+    The first cancellation stops the sending, the second one the wait for what is in flight.
     """
     files.allow(plan.users)
     tally, due_times = Tally(), DueTimes()
@@ -35,10 +35,10 @@ async def drive(target: Target, plan: Plan, *, as_json: bool) -> bool:
     progress = Progress(plan, tally, as_json=as_json)
     typer.echo(
         f"{plan.users:,} users, {plan.conversations:,} conversations of {plan.members:,}, at "
-        f"{target.ws_urls[0]}; Ctrl-C ends it early.",
+        f"{target.ws_urls[0]}; Ctrl-C stops it early.",
         err=as_json,
     )
-    # As many connections as there are users.
+    # No limit: each user needs a connection.
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http, progress.shown():
         await crowd.set_up(Api(http, target.url, as_master(target.secret)))
@@ -72,7 +72,7 @@ async def _all_comes(talk: Talk, crowd: Crowd) -> None:
 
 
 async def _is_cut_short(doing: Coroutine[None, None, None]) -> bool:
-    """What was said until then is worth its table."""
+    """True if it was cancelled. The run goes on, so that what was measured until then is printed."""
     try:
         await doing
     except asyncio.CancelledError:

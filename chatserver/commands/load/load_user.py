@@ -1,4 +1,4 @@
-"""A user of a load: connected, and keeping count of what is heard."""
+"""A simulated user, who stays connected and checks every delivery."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PAGE = 200
 
 
 class ReceivedMessages:
-    """What a user has received of a conversation: all messages up to `seq`, but those that are missing."""
+    """The messages of a conversation that a user has received: all up to `seq` except `missing`."""
 
     def __init__(self, seq: int) -> None:
         self.base = self.seq = seq
         self.missing: set[int] = set()
 
     def take(self, seq: int, tally: Tally) -> bool:
-        """Whether it is new."""
+        """Count a delivery. Returns False if it is a duplicate."""
         if seq == self.seq + 1:
             self.seq = seq
         elif seq > self.seq:
@@ -43,7 +43,7 @@ class ReceivedMessages:
 
 
 class LoadUser:
-    """`started` knows when a message of this run was due, by its clientMessageId."""
+    """`started` returns the time at which a message of this run was due, by its clientMessageId."""
 
     def __init__(
         self,
@@ -58,9 +58,9 @@ class LoadUser:
         self.received = {conversation: ReceivedMessages(seq) for conversation, seq in bases.items()}
         self.been_up = False
         self.failed = False
-        """At least once nobody answered."""
+        """At least one connect got no answer."""
         self.refused: RefusedByServer | None = None
-        """Why the server does not want this user."""
+        """The reason for which the server refuses this user."""
         self._tally = tally
         self._started = started
         self._make_token = token
@@ -72,7 +72,7 @@ class LoadUser:
         )
 
     async def live(self) -> None:
-        """Be connected until cancelled, or until the server has refused it for good."""
+        """Stay connected until cancelled, refused for good, or unreachable TRIES times."""
         for _ in range(TRIES):
             try:
                 await self.connection.run()
@@ -88,7 +88,7 @@ class LoadUser:
                 self._down()
 
     async def say(self, conversation: str, text: str, once: str, due: float) -> int | None:
-        """The seq of the message; None when it was refused."""
+        """Send a message. Returns its seq, or None if it was refused."""
         message = {"conversationId": conversation, "content": text, "clientMessageId": once}
         try:
             stored = await self.connection.call("message:send", message)
@@ -109,13 +109,13 @@ class LoadUser:
         self._tally.connected += 1
         self._up = True
         self._tally.reconnects += self.been_up
-        # At the beginning, too: others may be talking there since its last seq was read.
+        # Also at the first connection: another run may have sent messages since the last seq was read.
         await self._catch_up(socket)
         self.been_up = True
 
     def _lost(self) -> None:
         self._down()
-        # What is heard on the next connection, before it is read what was missed, comes behind that.
+        # Events that the next connection receives before its catch-up is complete are counted after it.
         self._held = []
 
     def _down(self) -> None:
@@ -130,7 +130,7 @@ class LoadUser:
                 try:
                     page = await socket.call("messages:sync", asked)
                 except RefusedByServer as refused:
-                    # It is lost then, and counted so, unless another connection finds it.
+                    # The messages count as lost unless a later connection reads them.
                     self._tally.errors[f"sync: {refused.code}"] += 1
                     raise ConnectionLost from None
                 for message in page["messages"]:
@@ -159,7 +159,7 @@ class LoadUser:
 
 
 def lacking(users: Sequence[LoadUser], targets: Mapping[str, int]) -> int:
-    """Deliveries that have not come."""
+    """The number of deliveries that have not arrived."""
     return sum(
         received.lacks(targets[conversation])
         for user in users

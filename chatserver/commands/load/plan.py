@@ -1,4 +1,4 @@
-"""Who talks to whom, and how much."""
+"""The parameters of a run, and the members of its conversations."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ class Plan:
     users: int
     conversations: int
     members: int
-    """Of each conversation; neighbours share one, and the last ones with the first."""
+    """Members per conversation. They have consecutive numbers, and after the last user comes the first."""
     seconds: float
     ramp_s: float
-    """Connecting is spread over it."""
+    """The connects are spread over this time."""
     rate: float | None
-    """Messages a second, whether the server keeps up or not; None: by `in_flight`."""
+    """Messages per second, even if the server cannot keep up. None: use `in_flight`."""
     in_flight: int
-    """Without a rate: so many messages wait for their acknowledgement at any time."""
+    """Without a rate: the number of messages that await their acknowledgement at any time."""
     size: int
-    """Characters of a message."""
+    """Characters per message."""
     settle_s: float = 15.0
-    """What has not been delivered by then, after the last was said, is lost."""
+    """Deliveries that have not arrived this long after the last message are lost."""
 
     def user_ids(self) -> Sequence[str]:
         return [f"load-{n:05}" for n in range(self.users)]
 
     def members_of(self, conversation: int) -> Sequence[int]:
-        """Numbers of users. Each is in about `conversations * members / users` of them."""
+        """The numbers of the members. Each user is in about `conversations * members / users` conversations."""
         first = conversation * self.members
         return [(first + n) % self.users for n in range(self.members)]

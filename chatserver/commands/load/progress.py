@@ -1,4 +1,4 @@
-"""What is shown while it goes on: a line that is kept up to date on a terminal, one a second elsewhere."""
+"""Shows progress: one line that is updated in place on a terminal, one line per second elsewhere."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EVERY_S = 1.0
 SETTING_UP = "setting up"
 CONNECTING = "connecting"
 TALKING = "talking"
-WAITING = "waiting for the rest (Ctrl-C ends that)"
+WAITING = "waiting for the rest (Ctrl-C skips this)"
 
 
 class Progress:
     def __init__(self, plan: Plan, tally: Tally, *, as_json: bool) -> None:
         self._plan = plan
         self._tally = tally
-        # What a program reads stands alone on the standard output.
+        # With --json, stdout is for the result only.
         self._console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False)
         self._stage = SETTING_UP
         self._since = self._looked = time.perf_counter()
@@ -69,7 +69,7 @@ class Progress:
                 f"{(deliveries - self._before[1]) / passed:,.0f} deliveries/s",
                 f"p99 {tally.ack.at(0.99) * 1000:,.1f} ms",
             ]
-        # While it stands still, the times are those of before.
+        # While the server stalls, p99 is that of earlier messages, so the unanswered ones are shown.
         behind = tally.unanswered > acks - self._before[0]
         if self._stage == WAITING or (self._stage == TALKING and behind):
             parts.append(f"{tally.unanswered:,} without an answer")

@@ -1,4 +1,4 @@
-"""What came out: for programs, and as a table."""
+"""The result of a run, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .plan import Plan
 from .tally import Tally
 
 BUSY = 0.85
-"""Of a core: above it what is measured is this program as much as the server."""
+"""Share of a core. Above it, the times measure this program as much as the server."""
 
 
 def result(
     plan: Plan, tally: Tally, *, seconds: float, own_core: float, cut_short: bool
 ) -> dict[str, Any]:
-    """For programs; and what the table is made of. `seconds`: up to the last acknowledgement."""
+    """The result as printed by --json; the table shows the same. `seconds`: until the last acknowledgement."""
     wrong = (
         *(tally.lost, tally.twice, tally.out_of_order, tally.unanswered),
         plan.users - tally.there,
@@ -68,28 +68,30 @@ def print_result(found: Mapping[str, Any], console: Console) -> None:
 def _sentences(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{found['acknowledged']:,} of {found['sent']:,} messages acknowledged in {found['seconds']} s"
-        f" ({found['messagesPerSecond']:,} a second).",
+        f" ({found['messagesPerSecond']:,} per second).",
         f"{found['delivered']:,} of {found['expected']:,} deliveries"
-        f" ({found['deliveriesPerSecond']:,} a second): {found['lost']:,} lost, {found['twice']:,} twice,"
+        f" ({found['deliveriesPerSecond']:,} per second): {found['lost']:,} lost, {found['twice']:,} twice,"
         f" {found['outOfOrder']:,} out of order.",
     ]
     if found["unanswered"]:
         lines.append(
-            f"{found['unanswered']:,} messages had no answer to the end: the times are those of the"
-            " others, and look better than it was."
+            f"{found['unanswered']:,} messages were not answered by the end: the times do not include them,"
+            " so the server was slower than they suggest."
         )
     if found["connected"] < found["users"]:
         lines.append(f"Only {found['connected']:,} of {found['users']:,} users could connect.")
     if found["reconnected"]:
-        lines.append(f"{found['reconnected']:,} connections were lost and made again.")
+        lines.append(f"{found['reconnected']:,} connections were lost and re-established.")
     if found["errors"]:
         errors = ", ".join(f"{code} {count:,}" for code, count in found["errors"].items())
         lines.append(f"Errors: {errors}.")
     if "RATE_LIMITED" in found["errors"]:
-        lines.append("The server limits what a user may send: RATE_LIMITS=off for it lifts that.")
+        lines.append(
+            "The server limits each user's rate: start it with RATE_LIMITS=off to lift that."
+        )
     if found["ownCore"] > BUSY:
         lines.append(
-            f"This program used {found['ownCore']:.0%} of its core: the times are its own as well."
-            " Run several with fewer users each."
+            f"This program used {found['ownCore']:.0%} of its core, so the times include its own delays."
+            " Run several instances with fewer users each."
         )
     return lines

@@ -1,4 +1,4 @@
-"""The talking: what is said when, by whom, and whether it was answered."""
+"""Sends the messages of a run, and records when each was due."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .plan import Plan
 from .tally import Tally
 
 PATIENCE_S = 15.0
-"""For what is under way at the end."""
+"""Seconds to wait at the end for messages in flight."""
 MOST_UNDER_WAY = 20_000
 
 
 class DueTimes:
-    """When each message of this run was due, by its clientMessageId."""
+    """The time at which each message of this run was due, by its clientMessageId."""
 
     def __init__(self) -> None:
         self._run = secrets.token_hex(4)
@@ -28,7 +28,7 @@ class DueTimes:
         return f"{self._run}-{len(self._due) - 1}"
 
     def due(self, once: str | None) -> float | None:
-        """None for a message that is not of this run."""
+        """None for a message that this run did not send."""
         run, _, number = (once or "").partition("-")
         return self._due[int(number)] if run == self._run else None
 
@@ -42,7 +42,7 @@ class Talk:
         self._sending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Say what there is to say, for as long as was planned."""
+        """Send messages for the planned time."""
         end = time.perf_counter() + self._plan.seconds
         if self._plan.rate is not None:
             await self._by_the_clock(end, self._plan.rate)
@@ -53,7 +53,7 @@ class Talk:
                 group.create_task(self._one_after_the_other(end, numbers))
 
     async def answered(self) -> None:
-        """Return when all that was said has been answered, or it takes too long."""
+        """Return when all messages are answered, or after PATIENCE_S."""
         if self._sending:
             await asyncio.wait(self._sending, timeout=PATIENCE_S)
 
@@ -63,20 +63,20 @@ class Talk:
             due = began + n / rate
             if due >= end:
                 return
-            # Late or not, others have a turn.
+            # Also when late (sleep(0)): other tasks must get a turn.
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             if len(self._sending) < MOST_UNDER_WAY:
-                # Times count from when it was due: were this program or the server late, it would not
-                # show otherwise.
+                # Measured from the due time: otherwise a delay of this program or the server would not
+                # show.
                 self._begin(n, due)
             else:
-                # To take more would be to measure this program's memory.
-                self._tally.errors["not sent: too much under way"] += 1
+                # With more in flight, the memory of this program would be measured.
+                self._tally.errors["not sent: too many in flight"] += 1
 
     async def _one_after_the_other(self, end: float, numbers: itertools.count[int]) -> None:
         while (due := time.perf_counter()) < end:
-            # By itself, so that it is finished when this is cut short; and not for ever, should the
-            # server have no place for this user any more.
+            # A task of its own, so that the send completes if this loop is cancelled. With a timeout, in
+            # case the server does not accept this user any more.
             task = self._begin(next(numbers), due)
             await asyncio.wait([task], timeout=end + PATIENCE_S - due)
 
@@ -89,7 +89,7 @@ class Talk:
     async def _say(self, n: int, due: float) -> None:
         conversation, user = self._crowd.somebody(n)
         if user is None:
-            self._tally.errors["not sent: nobody there"] += 1
+            self._tally.errors["not sent: no member connected"] += 1
             return
         once = self._due_times.next(due)
         self._tally.sent += 1

@@ -1,4 +1,4 @@
-"""What was measured: times, counts, and what went wrong."""
+"""The measurements of a run: times, counts and errors."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 PER_E = 50
-"""Buckets for each factor of e: what is read from them is right to a hundredth."""
+"""Buckets per factor of e. The times that are read from them are accurate to 1 %."""
 FINEST_S = 1e-6
 LAST = int(math.log(1000 / FINEST_S) * PER_E)
 
 
 class Times:
-    """Durations, in a room that does not grow with their number."""
+    """Durations. Their number does not affect the memory used."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -27,7 +27,7 @@ class Times:
         self._buckets[min(int(math.log(max(seconds / FINEST_S, 1.0)) * PER_E), LAST)] += 1
 
     def at(self, share: float) -> float:
-        """Seconds within which this share of them was; 0 when there are none."""
+        """The duration, in seconds, that this share of them does not exceed; 0 if there are none."""
         wanted, seen = math.ceil(share * self.count), 0
         for n, count in enumerate(self._buckets):
             seen += count
@@ -46,23 +46,23 @@ class Tally:
     connect: Times = field(default_factory=Times)
     """From the first byte to `connected`."""
     ack: Times = field(default_factory=Times)
-    """From the moment a message is due to its acknowledgement."""
+    """From the time at which a message is due to its acknowledgement."""
     delivery: Times = field(default_factory=Times)
-    """From the same moment to each member who hears it, the sender too."""
+    """From the time at which a message is due to its delivery to each member, including the sender."""
     connected: int = 0
-    """At this moment."""
+    """Users who are connected now."""
     there: int = 0
-    """Users who have been connected at all."""
+    """Users who were connected at least once."""
     sent: int = 0
     refused: int = 0
-    """Of those that were sent."""
+    """Sent messages that the server refused."""
     last_ack: float = 0.0
-    """When there was one, by `time.perf_counter`."""
+    """The time of the last acknowledgement, by `time.perf_counter`."""
     delivered: int = 0
     expected: int = 0
-    """Deliveries of what was acknowledged."""
+    """Deliveries of acknowledged messages that must arrive."""
     lost: int = 0
-    """Of those that were expected."""
+    """Expected deliveries that did not arrive."""
     reconnects: int = 0
     twice: int = 0
     out_of_order: int = 0

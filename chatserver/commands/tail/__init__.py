@@ -1,1 +1,1 @@
-"""`chatserver tail`: a conversation, followed as one of its users."""
+"""`chatserver tail`: follows a conversation as one of its participants."""

@@ -14,29 +14,29 @@ def tail(
     user: Annotated[
         str,
         typer.Option(
-            help="As whom: a participant. A token is made with AUTH_JWT_SECRET; while this runs the user"
-            " is online, which others see."
+            help="The participant to connect as. The command signs a token with AUTH_JWT_SECRET. While it"
+            " runs, others see the user online."
         ),
     ],
     since: Annotated[
         int | None,
-        typer.Option(min=0, help="Begin behind this rev; 0 is the beginning of the conversation."),
+        typer.Option(min=0, help="Start after this rev. 0 is the start of the conversation."),
     ] = None,
     last: Annotated[
-        int, typer.Option(min=0, max=200, help="Without --since: show so many messages first.")
+        int, typer.Option(min=0, max=200, help="Without --since: show this many messages first.")
     ] = 10,
     as_json: Annotated[
-        bool, typer.Option("--json", help='A line {"event", "rev", "data"} each, for programs.')
+        bool, typer.Option("--json", help='Print a line {"event", "rev", "data"} per event.')
     ] = False,
     url: Url = None,
     ws_url: WsUrl = None,
 ) -> None:
-    """Follow what happens in a conversation, until Ctrl-C.
+    """Follow a conversation until Ctrl-C.
 
-    Each change comes once and in order, also when a server restarts or dies:
-    what was missed is read, and comes as the message is by then (messages:sync).
-    To go on another day, give --since the highest rev that you have seen.
-    Typing, presence and read marks are shown as they happen, not afterwards.
+    Each change is shown once and in order, even if a server restarts or dies:
+    missed changes are read, and shown as the current state of the message (messages:sync).
+    To continue later, set --since to the highest rev that you have seen.
+    Typing, presence and read marks are shown live only.
     """
     from .tail import Tail  # noqa: PLC0415  the other commands start faster without
 

@@ -1,4 +1,4 @@
-"""What happens in a conversation, each thing once and in order, over any number of connections."""
+"""Turns any number of connections into one stream of a conversation's changes, each once and in order."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from ..client.socket import Socket
 
 PAGE = 200
 NEWEST = 2**53 - 1
-"""A rev that no conversation gets to."""
+"""A rev that no conversation reaches."""
 SYNCED = "messages:sync"
 REMOVED = "conversation:removed"
 PRESENCE = ("user:online", "user:offline")
 WHOLE = ("conversation:new", "conversation:joined", "conversation:updated")
-"""Their payload is the conversation."""
+"""Events whose payload is the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """An event as the server told it; or SYNCED with a message that is new, or has changed, as it is by
-    now, which stands for all that became of it while nobody listened."""
+    """An event of the server; or SYNCED with the current state of a message, in place of all its changes that were
+    missed."""
 
     event: str
     data: Any
 
     @property
     def rev(self) -> int | None:
-        """The place of a change; None for what is only of the moment, such as typing."""
+        """The rev of a change; None for an event without one, such as typing."""
         rev = self.data.get("rev")
         return rev if isinstance(rev, int) else None
 
 
 class Follower:
-    """`tell` gets changes with rising revs, none missing and none twice, whatever becomes of connections.
-    What has no rev (typing, presence, read marks) it gets while connected."""
+    """Calls `tell` with each change once, in the order of revs, across lost connections. Events without a rev
+    (typing, presence, read marks) are passed on only while connected."""
 
     def __init__(
         self, conversation_id: str, since: int | None, last: int, tell: Callable[[Happened], None]
     ) -> None:
         self.id = conversation_id
         self.rev = since
-        """All changes up to this one have been told; None: not begun."""
+        """All changes up to this rev have been passed on; None before the first."""
         self._last = last
         self._tell = tell
         self._held: list[Happened] | None = []
-        """What comes while it is read what was missed; None when nothing is being read."""
+        """Events that arrive before a catch-up is complete; None when there is no catch-up."""
 
     def hear(self, event: str, data: Any) -> None:
-        """An event of the connection, of whichever conversation."""
-        # Presence is told once for all conversations, so it names none.
+        """Take an event of the connection. Events of other conversations are ignored."""
+        # Presence events name no conversation.
         if event not in PRESENCE:
             of = data.get("id" if event in WHOLE else "conversationId")
             if of != self.id:
@@ -65,7 +65,7 @@ class Follower:
         self._held = []
 
     async def catch_up(self, socket: Socket) -> None:
-        """Read what was missed, then go on with what was heard meanwhile. Raises RefusedByServer, ConnectionLost."""
+        """Read the missed changes, then pass on the events held back. Raises RefusedByServer, ConnectionLost."""
         if self.rev is None:
             self.rev = await self._begin(socket)
         while await self._read_on(socket):
@@ -78,7 +78,7 @@ class Follower:
         rev = happened.rev
         if rev is not None:
             if rev <= (self.rev or 0):
-                return  # told before: it was in what was read
+                return  # already in what was read
             self.rev = rev
         self._tell(happened)
 
@@ -90,19 +90,19 @@ class Follower:
             shown += page["messages"]
             seq = page["messages"][-1]["seq"]
         for message in shown:
-            # What has changed since the beginning is read with the rest.
+            # A message with a later rev is read by `_read_on`.
             if message["rev"] <= now["lastRev"]:
                 self._tell(Happened(SYNCED, message))
         return int(now["lastRev"])
 
     async def _read_on(self, socket: Socket) -> bool:
-        """One page; whether there is more to read."""
+        """Read one page. Returns True if there is more to read."""
         page = await self._sync(socket, afterRev=self.rev, limit=PAGE)
         for message in page["messages"]:
             if message["rev"] > page["lastRev"]:
-                # From here on it happened since this connection was there, which hears of it. But a
-                # message that was there before may have changed before as well, and stands for that
-                # with its newest rev only: read again, until what it stands for is complete.
+                # The connection receives the changes beyond `lastRev` as events. But an older message with
+                # such a rev may also have changed before `lastRev`, and the page shows only its newest rev.
+                # Read again, until no page hides an earlier change in this way.
                 self.rev = max(self.rev or 0, page["lastRev"])
                 return page["hasMore"] or any(
                     message["rev"] > page["lastRev"] and message["seq"] <= page["lastSeq"]

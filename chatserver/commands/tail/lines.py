@@ -1,4 +1,4 @@
-"""What happened, as a line that a person reads: when, who, which message, what."""
+"""Formats an event as a line for people: time, user, message number, text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .follower import SYNCED, Happened
 from .screen import on_one_line
 
 KNOWN = 10_000
-"""Messages whose number is remembered, for what is told of them later."""
+"""Messages whose seq is remembered, for later events that name only their id."""
 WHO = 12
 NOBODY = "-"
 
 
 class Lines:
-    """`conversation`: as it was when this began."""
+    """`conversation`: its state at the start."""
 
     def __init__(self, conversation: Mapping[str, Any]) -> None:
         self.conversation = conversation
@@ -42,7 +42,7 @@ class Lines:
         return f"#{seq}" if seq else ""
 
     def know(self, message: Mapping[str, Any]) -> bool:
-        """Remember a message; whether it is newer than those before."""
+        """Remember a message. Returns True if it is newer than all before."""
         self._seqs[message["id"]] = message["seq"]
         if len(self._seqs) > KNOWN:
             self._seqs.popitem(last=False)
@@ -52,7 +52,7 @@ class Lines:
 
 
 def _sentence(event: str, data: Mapping[str, Any], lines: Lines) -> tuple[str | None, str, str]:
-    """When, who, what."""
+    """Time, user, text."""
     who = data.get("userId") or NOBODY
     at = data.get("timestamp") or data.get("readAt")
     match event:
@@ -80,19 +80,19 @@ def _sentence(event: str, data: Mapping[str, Any], lines: Lines) -> tuple[str | 
         case "user:online" | "user:offline":
             return at, who, f"is {event.partition(':')[2]}"
         case "participant:added":
-            return at, who, "is in the conversation now"
+            return at, who, "is now in the conversation"
         case "participant:removed":
-            return at, who, "is not in the conversation any more"
+            return at, who, "is no longer in the conversation"
         case "conversation:updated":
             before, lines.conversation = lines.conversation, data
             return data["updatedAt"], NOBODY, _difference(before, data)
         case "conversation:removed":
-            return at, NOBODY, "the conversation is closed to this user"
+            return at, NOBODY, "this user is no longer in the conversation"
     return at, who, event
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What there is of it to read: of its picture and its metadata only that they are others."""
+    """The changed roles and name. Changes of the picture and the metadata are not described."""
     roles = {participant["userId"]: participant["role"] for participant in before["participants"]}
     found = [
         f"{participant['userId']} is {participant['role']} now"
@@ -101,7 +101,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     ]
     if now["name"] != before["name"]:
         name = now["name"]
-        found.append(f"the conversation is called {name!r} now" if name else "it has no name now")
+        found.append(f"the conversation is called {name!r} now" if name else "the name was removed")
     return ", ".join(found) or "the conversation was changed"
 
 
@@ -116,7 +116,7 @@ def _state(message: Mapping[str, Any], lines: Lines) -> str:
 
 def _content(message: Mapping[str, Any], lines: Lines) -> str:
     reply = message["replyTo"]
-    # What is replied to may be from before all that was told here.
+    # The replied-to message may be older than all that were shown.
     parts = [f"(to {lines.number(reply) or 'an older one'})"] if reply else []
     parts += [message["content"]] if message["content"] else []
     parts += [
@@ -127,7 +127,7 @@ def _content(message: Mapping[str, Any], lines: Lines) -> str:
 
 
 def _clock(at: str | None) -> str:
-    """In the time of the machine that it is read on; of another day, with the day."""
+    """In this machine's time zone; with the date if it is not today."""
     now = datetime.now().astimezone()
     moment = datetime.fromisoformat(at).astimezone() if at else now
     return moment.strftime("%H:%M:%S" if moment.date() == now.date() else "%Y-%m-%d %H:%M:%S")

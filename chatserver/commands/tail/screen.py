@@ -1,4 +1,4 @@
-"""What users write, so that it cannot be taken for orders by the terminal of whoever reads it."""
+"""Makes users' text safe to print: a terminal would obey control characters in it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 from ... import json_codec
 
 JOINERS = "\u200c\u200d"
-"""Words of some languages, and many emoji, are not written without them; a terminal does nothing else
-for them."""
+"""Zero-width joiners. Some languages and many emoji need them, and terminals do not obey them."""
 
 
 def on_one_line(text: str) -> str:
-    """For a person: without what moves the cursor, and without what turns the direction of reading."""
+    """The text for people: characters that move the cursor or change the writing direction are replaced."""
     return "".join(map(_shown, text.replace("\r\n", "\n")))
 
 
 def as_json(value: Any) -> str:
-    """For a program: what is neither printed nor ASCII is escaped. Some terminals obey it even so, and
-    some programs end a line at it."""
+    """JSON for programs, in which unprintable characters are escaped. JSON allows many of them unescaped, but
+    some terminals obey them and some programs end a line at them."""
     text = json_codec.encode(value).decode()
     if text.isprintable():
         return text
@@ -31,5 +30,5 @@ def _shown(char: str) -> str:
         return char
     if char == "\n":
         return " ⏎ "
-    # A tab, and the spaces of French and Japanese.
+    # Tabs, and the special spaces of French and Japanese.
     return " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"

@@ -1,4 +1,4 @@
-"""Following a conversation in the terminal."""
+"""Follows a conversation in the terminal."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ class Tail:
         self._removed = self._was_up = False
 
     async def run(self) -> None:
-        """Until the user is no participant any more. Raises CommandFailed, Unreachable, RefusedByServer; BrokenPipeError when
-        whoever reads it has enough."""
+        """Follow until cancelled or until the user is removed, which raises CommandFailed.
+
+        Raises Unreachable, RefusedByServer; BrokenPipeError when the reader closes the pipe.
+        """
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
             self._api = Api(http, self._target.url, as_user(self._token))
             conversation = await self._look()
@@ -62,7 +64,7 @@ class Tail:
             await self._end.wait()
             running.cancel()
         if self._removed:
-            raise CommandFailed(f"{self._user} is not in this conversation any more.")
+            raise CommandFailed(f"{self._user} is no longer in this conversation.")
 
     def _token(self) -> str:
         return self._target.token(self._user)
@@ -75,24 +77,25 @@ class Tail:
             if refused.code != "NOT_FOUND":
                 raise
             raise CommandFailed(
-                f"{self._user} is in no conversation {self._follower.id}: name a participant with --user."
+                f"{self._user} is not in conversation {self._follower.id}: name a participant with --user."
             ) from None
 
     async def _came(self, socket: Socket) -> None:
         if self._was_up:
-            terminal.note("Connected.")
+            terminal.note("Reconnected.")
             await self._look_again()
         elif sys.stderr.isatty():
-            terminal.note(f"Following it as {self._user}; Ctrl-C ends it.")
+            terminal.note(f"Following the conversation as {self._user}; Ctrl-C stops it.")
         self._was_up = True
         await self._follower.catch_up(socket)
 
     async def _look_again(self) -> None:
-        """Tell who came and went while nobody listened: it has no rev to read it by."""
+        """Show the participants that were added or removed while disconnected. These changes have no rev, so
+        catch-up does not find them."""
         try:
             now_in = _participants(await self._look())
         except Unreachable:
-            terminal.note("(REST does not answer: who came and went meanwhile is not known.)")
+            terminal.note("(REST does not answer: missed changes of participants are not shown.)")
             return
         before = self._participants
         for event, who in (("added", now_in - before), ("removed", before - now_in)):
@@ -106,7 +109,7 @@ class Tail:
 
     def _lost(self) -> None:
         self._follower.lost()
-        terminal.note("The connection is lost; trying again …")
+        terminal.note("Connection lost. Reconnecting …")
 
     def _tell(self, happened: Happened) -> None:
         event, data = happened.event, happened.data
@@ -115,7 +118,7 @@ class Tail:
         if event in ("participant:added", "participant:removed"):
             is_in = event == "participant:added"
             if (data["userId"] in self._participants) is is_in:
-                return  # found out already, after a new connection was made
+                return  # already shown after the reconnection
             (self._participants.add if is_in else self._participants.discard)(data["userId"])
         self._show(happened)
         if event == REMOVED:
@@ -130,7 +133,7 @@ class Tail:
         else:
             line: dict[str, Any] = {"event": happened.event, "rev": happened.rev}
             text = json_line({**line, "data": happened.data}) + "\n"
-        # Whatever the encoding of the terminal: it is JSON, or it can do without a letter.
+        # JSON is always UTF-8; a terminal may drop letters that its encoding lacks.
         typer.echo(text.encode() if self._as_json else text, nl=False)
 
 
