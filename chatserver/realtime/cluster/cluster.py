@@ -42,8 +42,8 @@ class Cluster(Rooms):
 
     A catch-up first calls `catch_up_memberships(seconds)`, which reads from the database what changed for users
     in the last `seconds`. It then calls `catch_up_notices(seconds, caught_up_at)`, which reads the notices of
-    that time. Rooms for which `caught_up(room)` is true have by then applied everything that the log had at
-    `caught_up_at` (monotonic clock). Both may raise Unreadable.
+    that time. When it is called, each room for which `caught_up(room)` is true has applied everything that the log
+    had at `caught_up_at` (monotonic clock). Both may raise Unreadable.
     """
 
     on_remote_message: Callable[[str, int, int], None]

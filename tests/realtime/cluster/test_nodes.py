@@ -1,4 +1,4 @@
-"""Nodes freeze, start and die while everybody talks; Redis is replaced or down."""
+"""Nodes freeze, start and die while people talk; Redis is replaced or down."""
 
 from __future__ import annotations
 
