@@ -1,4 +1,4 @@
-"""The command line as a person uses it."""
+"""The command line, run as a process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONG = "x" * 32
 
 @pytest_asyncio.fixture
 async def new(tmp_path: Path, mongo_url: str, worker: str) -> Any:
-    """A development server that made its own secrets."""
+    """A development server that generated its own secrets."""
     server = ChatServer(
         mongo_url, f"cli-{worker}", tmp_path / "log", DATA_DIR=str(tmp_path / "data")
     )
@@ -61,7 +61,7 @@ async def test_a_token_is_signed_with_the_newest_secret() -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30s", 30), ("15m", 900), ("1h", 3600), ("7d", 604_800)]
 )
-async def test_a_token_lasts_as_long_as_it_was_asked_to(
+async def test_a_token_is_valid_for_the_requested_time(
     text: str, seconds: int, tmp_path: Path
 ) -> None:
     settings = {"AUTH_JWT_SECRET": JWT_SECRET, "DATA_DIR": str(tmp_path), "AUTH_JWT_ISSUER": "me"}
@@ -71,13 +71,15 @@ async def test_a_token_lasts_as_long_as_it_was_asked_to(
 
 
 @pytest.mark.parametrize("text", ["", "1", "h", "1w", "-1h", "0s", "1.5h"])
-async def test_what_is_no_duration_is_refused_in_a_sentence(text: str, tmp_path: Path) -> None:
+async def test_a_bad_duration_is_refused_with_a_sentence(text: str, tmp_path: Path) -> None:
     made = await run("token", "--user", "alice", f"--expires={text}", DATA_DIR=str(tmp_path))
     assert (made.code, made.out) == (2, "")
     assert "is not a duration such as 30s, 15m, 1h or 7d." in made.err
 
 
-async def test_made_secrets_outlive_a_restart_and_are_for_their_user_alone(new: ChatServer) -> None:
+async def test_generated_secrets_survive_a_restart_and_only_their_owner_can_read_them(
+    new: ChatServer,
+) -> None:
     kept = Path(new.env["DATA_DIR"]) / "secrets.json"
     assert kept.stat().st_mode & 0o777 == 0o600
     first = json.loads(kept.read_text())
@@ -123,7 +125,7 @@ async def test_the_printed_token_of_bob_reads_what_alice_sent(new: ChatServer) -
             assert answer.status == 200
 
 
-async def test_production_prints_no_tokens_and_makes_no_secrets(
+async def test_production_prints_no_tokens_and_generates_no_secrets(
     tmp_path: Path, mongo_url: str, worker: str
 ) -> None:
     data = tmp_path / "data"
@@ -149,7 +151,7 @@ async def test_production_prints_no_tokens_and_makes_no_secrets(
         ({"DATA_DIR": "/dev/null/data"}, "DATA_DIR cannot be used"),
     ],
 )
-async def test_bad_settings_stop_the_start_with_a_sentence(
+async def test_bad_settings_prevent_the_start_with_a_sentence(
     settings: dict[str, str], sentence: str, tmp_path: Path
 ) -> None:
     ran = await run("serve", **{"DATA_DIR": str(tmp_path), **settings})
@@ -158,7 +160,7 @@ async def test_bad_settings_stop_the_start_with_a_sentence(
     assert len(ran.err.splitlines()) == 1
 
 
-async def test_a_damaged_file_of_secrets_says_so(tmp_path: Path) -> None:
+async def test_a_damaged_secrets_file_is_reported(tmp_path: Path) -> None:
     for text in ("", "{", "[]", '{"AUTH_JWT_SECRET": "x"}', "\x00"):
         (tmp_path / "secrets.json").write_text(text)
         ran = await run("token", "--user", "alice", DATA_DIR=str(tmp_path))
@@ -175,7 +177,7 @@ async def test_a_port_that_is_taken_says_so(
     assert "Set PORT or WS_PORT" in ran.err
 
 
-async def test_a_mongodb_that_does_not_answer_says_so(tmp_path: Path) -> None:
+async def test_an_unreachable_mongodb_is_reported(tmp_path: Path) -> None:
     ran = await run(
         "serve", DATA_DIR=str(tmp_path), MONGO_URL=f"mongodb://127.0.0.1:{free_port()}/"
     )
@@ -184,7 +186,7 @@ async def test_a_mongodb_that_does_not_answer_says_so(tmp_path: Path) -> None:
     assert len(ran.err.splitlines()) == 1
 
 
-async def test_the_doctor_finds_a_running_server_well(new: ChatServer) -> None:
+async def test_the_doctor_finds_no_problem_with_a_running_server(new: ChatServer) -> None:
     ran = await run("doctor", **new.env)
     assert ran.code == 0, ran.out
     assert "writable primary of replica set" in ran.out
@@ -215,7 +217,7 @@ async def test_the_doctor_names_every_problem_and_a_remedy(tmp_path: Path) -> No
     assert "the-password" not in ran.out
 
 
-async def test_the_doctor_asks_redis(tmp_path: Path, redis_of: Keeping) -> None:
+async def test_the_doctor_checks_redis(tmp_path: Path, redis_of: Keeping) -> None:
     server = await redis_of(requirepass="s:ec/ret")
     settings = {"DATA_DIR": str(tmp_path), "PORT": "0", "WS_PORT": "0"}
     for password, says in (
@@ -226,7 +228,7 @@ async def test_the_doctor_asks_redis(tmp_path: Path, redis_of: Keeping) -> None:
         assert says in (await run("doctor", REDIS_URL=url, **settings)).out
 
 
-async def test_the_doctor_asks_redis_for_the_rights_that_this_server_needs(
+async def test_the_doctor_checks_the_redis_rights_that_this_server_needs(
     tmp_path: Path, redis_of: Keeping
 ) -> None:
     server = await redis_of()

@@ -1,4 +1,4 @@
-"""`chatserver demo`: the people whom a developer finds on a server of their own."""
+"""`chatserver demo`: simulated people on a development server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def demo(server: ChatServer, *options: str, pace: str = "500") -> Ran:
 
 
 async def spoken(running: Running, count: int) -> None:
-    """Return when so many messages more have been shown."""
+    """Return when this many more messages were printed."""
     names = [person.name for person in PEOPLE]
     while count:
         line = await running.line()
@@ -62,7 +62,7 @@ async def test_every_line_of_every_scene_is_for_the_people_of_its_conversation()
 
 
 async def test_people_talk_as_people_do(start: Any) -> None:
-    # So short that they are missed, as fast as they come and go here.
+    # At this pace people reconnect quickly; with a longer grace nobody would be seen going offline.
     server = await start(RATE_LIMITS="on", PRESENCE_GRACE_S="0.05")
     first = await demo(server, "--messages", "1")
     token = re.search(r"^alice +Alice Berg +(ey\S+)$", first.out, re.MULTILINE)
@@ -92,7 +92,7 @@ async def test_people_talk_as_people_do(start: Any) -> None:
     assert shown[-1] == "Finished."
 
 
-async def test_neither_two_at_the_same_moment_nor_one_later_double_anything(start: Any) -> None:
+async def test_neither_concurrent_nor_later_demos_create_duplicates(start: Any) -> None:
     server = await start()
     await asyncio.gather(*[demo(server, "--messages", "2") for _ in range(2)])
     before = {person.id: await conversations(server, person.id) for person in PEOPLE}
@@ -117,8 +117,8 @@ async def test_neither_two_at_the_same_moment_nor_one_later_double_anything(star
     assert sum(conversation["lastSeq"] for conversation in everything.values()) == 7
 
 
-async def test_who_was_removed_is_missed_by_nobody(start: Any) -> None:
-    """A developer plays with it: removes people, deletes a conversation."""
+async def test_the_demo_continues_without_removed_people(start: Any) -> None:
+    """The demo continues when a developer removes people or deletes a conversation."""
     server = await start()
     await demo(server, "--messages", "1")
     (lunch,) = [
@@ -142,7 +142,7 @@ async def test_who_was_removed_is_missed_by_nobody(start: Any) -> None:
     assert (ran.code, ran.err) == (0, "")
 
 
-async def test_it_goes_on_when_the_server_is_restarted(start: Any) -> None:
+async def test_the_demo_continues_after_a_restart_of_the_server(start: Any) -> None:
     server = await start()
     async with begin("demo", "--pace", "50", **server.env) as running:
         await running.says("Ctrl-C stops the demo:")
@@ -164,7 +164,7 @@ async def test_a_signal_ends_it(server: ChatServer, number: int) -> None:
     assert (ran.code, ran.err) == (0, "")
 
 
-def test_it_keeps_away_from_production_and_from_other_machines(server: ChatServer) -> None:
+def test_the_demo_refuses_production_and_other_machines(server: ChatServer) -> None:
     production = {**server.env, "ENV": "production"}
     ran = CliRunner().invoke(commands, ["demo"], env=production)
     assert (ran.exit_code, ran.stdout) == (2, "")
@@ -178,7 +178,7 @@ def test_it_keeps_away_from_production_and_from_other_machines(server: ChatServe
         assert ran.stderr.startswith("https://chat.example.com is not on this machine")
 
 
-async def test_it_fills_production_when_it_is_told_to(server: ChatServer) -> None:
+async def test_the_demo_fills_production_with_the_option(server: ChatServer) -> None:
     options = ("--messages", "1", "--pace", "500", "--yes-fill-this-server")
     ran = await run("demo", *options, **{**server.env, "ENV": "production"})
     assert ran.code == 0

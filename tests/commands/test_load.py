@@ -1,4 +1,4 @@
-"""`chatserver load`: many users, and an end that says what became of what they said."""
+"""`chatserver load`: many users, and a result that accounts for every delivery."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_everything_is_delivered_once_and_counted(server: ChatServer) -> N
     assert " of 1.2 s  12 connected  " in ran.err
 
 
-async def test_a_person_sees_progress_and_a_table(server: ChatServer) -> None:
+async def test_progress_and_a_table_are_printed(server: ChatServer) -> None:
     options = ("--users", "6", "--conversations", "2", "--in-flight", "4", "--seconds", "2.1")
     ran = await run("load", *options, **server.env)
     assert (ran.code, ran.err) == (0, "")
@@ -65,7 +65,7 @@ async def test_a_person_sees_progress_and_a_table(server: ChatServer) -> None:
     assert lines[-1].endswith("0 lost, 0 twice, 0 out of order.")
 
 
-async def test_users_and_conversations_are_those_of_the_last_time(server: ChatServer) -> None:
+async def test_users_and_conversations_are_reused(server: ChatServer) -> None:
     options = ("--users", "7", "--conversations", "2", "--members", "5", "--seconds", "0.5")
     seen = []
     for _ in range(2):
@@ -76,13 +76,13 @@ async def test_users_and_conversations_are_those_of_the_last_time(server: ChatSe
     assert all(seen)
 
 
-async def test_two_at_the_same_time_do_not_take_each_other_for_losses(server: ChatServer) -> None:
+async def test_concurrent_runs_do_not_report_losses(server: ChatServer) -> None:
     options = ("--users", "8", "--conversations", "2", "--rate", "60", "--seconds", "1", "--json")
     for ran in await asyncio.gather(*[run("load", *options, **server.env) for _ in range(2)]):
         assert ran.code == 0, ran.out
 
 
-async def test_what_the_server_refuses_is_counted_by_code(start: Any) -> None:
+async def test_refusals_are_counted_by_code(start: Any) -> None:
     server = await start(RATE_LIMITS="on")
     options = ("--users", "2", "--conversations", "1", "--rate", "600", "--seconds", "1")
     ran = await run("load", *options, **server.env)
@@ -91,7 +91,7 @@ async def test_what_the_server_refuses_is_counted_by_code(start: Any) -> None:
     assert "RATE_LIMITS=off to lift that." in ran.out
 
 
-async def test_a_server_that_is_killed_meanwhile_loses_nothing(start: Any) -> None:
+async def test_nothing_is_lost_when_the_server_is_killed(start: Any) -> None:
     server = await start()
     options = ("--users", "20", "--conversations", "4", "--rate", "100", "--seconds", "3")
     async with begin("load", *options, **server.env) as running:
@@ -103,7 +103,7 @@ async def test_a_server_that_is_killed_meanwhile_loses_nothing(start: Any) -> No
     counts = re.search(r"^([\d,]+) of ([\d,]+) messages acknowledged", ran.out, re.MULTILINE)
     assert counts
     assert counts[1] == counts[2]
-    # It was away for a quarter of the time, and that shows in the times of all who waited.
+    # The outage shows in the times of all messages that were due during it.
     ack = re.search(r"^ack +[\d,.]+ +([\d,.]+)", ran.out, re.MULTILINE)
     assert ack
     assert float(ack[1].replace(",", "")) > 300
@@ -111,8 +111,8 @@ async def test_a_server_that_is_killed_meanwhile_loses_nothing(start: Any) -> No
     assert "20 connections were lost and re-established." in ran.out
 
 
-async def test_what_is_not_answered_is_no_success(start: Any) -> None:
-    """The times of those who wait for ever are in no percentile."""
+async def test_unanswered_messages_are_a_failure(start: Any) -> None:
+    """Messages without an answer are in no percentile, so they must be reported."""
     server = await start()
     options = ("--users", "4", "--conversations", "1", "--rate", "50", "--seconds", "600")
     async with begin("load", *options, **server.env) as running:
@@ -130,8 +130,8 @@ async def test_what_is_not_answered_is_no_success(start: Any) -> None:
     assert "0 lost, 0 twice, 0 out of order." in ran.out
 
 
-async def test_what_a_server_leaves_out_doubles_or_swaps_is_found(server: ChatServer) -> None:
-    """Between them stands one who does to the packets what no server may."""
+async def test_dropped_doubled_and_swapped_messages_are_found(server: ChatServer) -> None:
+    """A proxy drops, doubles or swaps packets."""
 
     for fault, key in ((leave_out, "lost"), (double, "twice"), (swap, "outOfOrder")):
         async with Meddler(server.ws_port, fault) as between:
@@ -147,7 +147,7 @@ async def test_what_a_server_leaves_out_doubles_or_swaps_is_found(server: ChatSe
         assert not found["ok"]
 
 
-async def test_ctrl_c_ends_it_early_with_what_there_is(server: ChatServer) -> None:
+async def test_ctrl_c_stops_a_run_early_and_prints_the_result(server: ChatServer) -> None:
     options = ("--users", "6", "--conversations", "2", "--seconds", "600")
 
     async def cut_short(*mode: str) -> None:
@@ -166,7 +166,7 @@ async def test_ctrl_c_ends_it_early_with_what_there_is(server: ChatServer) -> No
     await asyncio.gather(cut_short("--rate", "50"), cut_short("--in-flight", "8"), not_begun())
 
 
-async def test_in_a_narrow_terminal_all_of_the_progress_can_be_read(server: ChatServer) -> None:
+async def test_progress_is_complete_in_a_narrow_terminal(server: ChatServer) -> None:
     options = ("--users", "4", "--conversations", "1", "--seconds", "1.2")
     shown = await run_in_terminal(50, "load", *options, **server.env)
     plain = " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).split())
@@ -176,8 +176,8 @@ async def test_in_a_narrow_terminal_all_of_the_progress_can_be_read(server: Chat
     assert "0 lost, 0 twice, 0 out of order." in plain
 
 
-async def test_as_many_users_as_this_machine_has_room_for(server: ChatServer) -> None:
-    """Each is an open file: it takes what it may have, and says so when that is not enough."""
+async def test_the_limit_of_open_files_is_raised_as_far_as_allowed(server: ChatServer) -> None:
+    """Each user is an open file. `load` raises its limit, and fails with a sentence if it may not."""
     words = ["load", "--users", "60", "--conversations", "6", "--seconds", "0.3", "--json"]
     shell = await asyncio.create_subprocess_shell(
         f"ulimit -Sn 64; exec {shlex.join([sys.executable, '-m', 'chatserver', *words])}",
@@ -194,7 +194,7 @@ async def test_as_many_users_as_this_machine_has_room_for(server: ChatServer) ->
         files.allow(hard)
 
 
-def test_it_loads_only_what_it_may(server: ChatServer) -> None:
+def test_load_refuses_other_machines_production_and_bad_options(server: ChatServer) -> None:
     urls = ("https://chat.example.com", "http://10.0.0.1:3001", "http://127.0.0.1.example")
     for option, url in (("--url", urls[0]), *[("--ws-url", url) for url in urls]):
         ran = CliRunner().invoke(commands, ["load", option, url], env=server.env)
@@ -211,7 +211,7 @@ def test_it_loads_only_what_it_may(server: ChatServer) -> None:
 
 
 @pytest.mark.parametrize("option", ["--rate", "--settle", "--ramp", "--seconds"])
-def test_nothing_takes_for_ever(option: str) -> None:
+def test_infinite_values_are_refused(option: str) -> None:
     for value in ("inf", "nan"):
         ran = CliRunner().invoke(commands, ["load", option, value])
         assert ran.exit_code == 2
@@ -245,7 +245,7 @@ def swap(frames: list[str]) -> list[str]:
     return [*reversed(frames[:2]), *frames[2:]]
 
 
-def test_percentiles_are_right_to_a_hundredth() -> None:
+def test_percentiles_are_accurate_to_1_percent() -> None:
     times = Times()
     for n in range(1, 10_001):
         times.add(n / 1000)
@@ -255,7 +255,7 @@ def test_percentiles_are_right_to_a_hundredth() -> None:
     assert Times().at(0.99) == 0
 
 
-def test_what_is_heard_is_told_apart() -> None:
+def test_new_late_and_duplicate_messages_are_told_apart() -> None:
     tally, received = Tally(), ReceivedMessages(10)
     assert [received.take(seq, tally) for seq in (11, 12, 14, 13, 13, 16, 9)] == [
         *(True, True, True, True, False, True, False)
@@ -265,7 +265,7 @@ def test_what_is_heard_is_told_apart() -> None:
     assert received.lacks(18) == 3
 
 
-def test_users_are_dealt_out_evenly() -> None:
+def test_users_are_divided_evenly() -> None:
     plan = Plan(10, 4, 5, 1.0, 0.0, 1.0, 0, 80)
     dealt = Counter(person for n in range(4) for person in plan.members_of(n))
     assert set(dealt.values()) == {2}

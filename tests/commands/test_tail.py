@@ -1,4 +1,4 @@
-"""`chatserver tail`: a conversation in the terminal, nothing missing and nothing twice."""
+"""`chatserver tail`: every change of a conversation, once and in order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Talk = dict[str, Any]
 Of = Callable[[ChatServer], People]
 WRONG = "a-secret-that-this-server-has-never-heard-of"
 ORDERS = "\x1b[2J\x1b]0;owned\x07\x9b2J\x7f\u202e\u2066\u2028"
-"""Clear the screen, name the window, turn the writing round, begin a line: what terminals obey."""
+"""Control sequences: clear the screen, set the window title, reverse the writing direction, start a line."""
 UNPRINTABLE = {character for character in ORDERS if not character.isprintable()}
 
 
@@ -44,7 +44,7 @@ def told(running: Running) -> list[Any]:
 
 
 async def until(running: Running, event: str, **data: Any) -> Any:
-    """The next line for programs that tells of such an event."""
+    """The data of the next JSON line with this event and these values."""
     while True:
         line = json.loads(await running.line())
         if line["event"] == event and data.items() <= line["data"].items():
@@ -57,7 +57,7 @@ async def up_to(running: Running, rev: int) -> None:
 
 
 def copy_of(running: Running) -> Copy:
-    """What a program knows that keeps what it is told; each change has come once, and in order."""
+    """The state that a program builds from the JSON lines. Asserts that each change came once, in order."""
     lines = told(running)
     revs = [line["rev"] for line in lines if line["rev"] is not None]
     assert revs == sorted(set(revs))
@@ -70,7 +70,7 @@ def copy_of(running: Running) -> Copy:
     return copy
 
 
-async def test_a_person_reads_who_does_what(server: ChatServer) -> None:
+async def test_lines_for_people_show_who_does_what(server: ChatServer) -> None:
     async with aiohttp.ClientSession() as session:
         everyone = People(server, session)
         alice, bob, carol = everyone("alice", "bob", "carol")
@@ -94,7 +94,7 @@ async def test_a_person_reads_who_does_what(server: ChatServer) -> None:
             )
             await alice.ask("PATCH", f"/conversations/{talk['id']}", {"metadata": {"a": 1}})
             await phone.do("message:delete", {"messageId": second["id"]})
-            # What somebody writes is no order to the terminal of whoever reads it.
+            # A message cannot send control sequences to the reader's terminal.
             await phone.say(talk, f"{ORDERS}right to left")
             assert not set(await running.says("right to left")) & UNPRINTABLE
             ran = await running.interrupt()
@@ -122,9 +122,7 @@ async def test_a_person_reads_who_does_what(server: ChatServer) -> None:
     assert order == sorted(order)
 
 
-async def test_a_program_gets_each_change_once_from_any_rev_on(
-    server: ChatServer, people_of: Of
-) -> None:
+async def test_json_has_each_change_once_from_any_rev_on(server: ChatServer, people_of: Of) -> None:
     alice, bob = people_of(server)("alice", "bob")
     talk = await alice.group(bob)
     desk, phone = await devices(alice, bob)
@@ -142,7 +140,7 @@ async def test_a_program_gets_each_change_once_from_any_rev_on(
         assert copy_of(running).in_order == [entry for entry in stored if entry["rev"] > since]
 
 
-async def test_without_since_the_last_ones_are_shown_and_then_what_comes(
+async def test_without_since_the_last_messages_are_shown_before_new_ones(
     server: ChatServer, people_of: Of
 ) -> None:
     alice, bob = people_of(server)("alice", "bob")
@@ -153,7 +151,7 @@ async def test_without_since_the_last_ones_are_shown_and_then_what_comes(
     async with tail(bob, talk, "--json", "--last", "3") as running:
         for content in "234":
             assert (await until(running, "messages:sync"))["content"] == content
-        # It is told, or still read: the beginning ends with a look at what has come since.
+        # It arrives as an event, or the initial sync still reads it.
         await up_to(running, (await desk.say(talk, "5"))["rev"])
         assert told(running)[-1]["data"]["content"] == "5"
         await running.interrupt()
@@ -170,7 +168,7 @@ async def test_without_since_the_last_ones_are_shown_and_then_what_comes(
     assert changes[0]["seq"] > 6
 
 
-async def test_programs_and_terminals_get_every_text_whole_and_harmless(
+async def test_every_text_is_printed_completely_and_safely(
     server: ChatServer, people_of: Of
 ) -> None:
     texts = [
@@ -208,7 +206,7 @@ async def test_other_conversations_of_the_user_are_not_shown(server: ChatServer)
             await tablet.do("typing:start", {"conversationId": other["id"]})
             await alice.ask("PATCH", f"/conversations/{other['id']}", {"name": "Other"})
             await tablet.close()
-            await asyncio.sleep(1.2)  # longer than the grace: carol is offline, and that is told
+            await asyncio.sleep(1.2)  # longer than the grace period: carol goes offline
             await desk.say(talk, "here")
             await until(running, "message:new", content="here")
             await running.interrupt()
@@ -245,10 +243,10 @@ async def test_a_server_that_is_killed_and_comes_back_leaves_no_gap(start: Any) 
     assert "Reconnected." in ran.err
 
 
-async def test_nodes_that_end_one_after_the_other_leave_no_gap(
+async def test_nodes_that_stop_one_after_another_leave_no_gap(
     mongo_url: str, own_redis: RedisServer, worker: str, tmp_path: Path
 ) -> None:
-    """Three nodes, people who keep talking on all of them, and who follows is on the one that ends."""
+    """People keep talking on three nodes. The node that `tail` uses is stopped, twice."""
     database = f"{worker}-tail-{time.time_ns()}"
     settings = {"LOG_LEVEL": "warning"}
     async with (
@@ -261,7 +259,7 @@ async def test_nodes_that_end_one_after_the_other_leave_no_gap(
         reader = Person(nodes.servers[-1], listener.person.id, session)
         async with tail(reader, talk, "--json", "--since", "0", *away) as running:
             await until(running, "message:new")
-            # The first is where it begins: the nodes are tried in turn.
+            # `tail` starts on the first node and tries the nodes in turn.
             for server, how in zip(nodes.servers, (signal.SIGKILL, signal.SIGTERM), strict=False):
                 await asyncio.sleep(0.7)
                 server.signal(how)
@@ -279,7 +277,7 @@ async def test_nodes_that_end_one_after_the_other_leave_no_gap(
         await everyone.go_home()
 
 
-async def test_who_is_removed_is_told_so_and_sees_nothing_more(server: ChatServer) -> None:
+async def test_tail_ends_when_its_user_is_removed(server: ChatServer) -> None:
     async with aiohttp.ClientSession() as session:
         alice, bob = People(server, session)("alice", "bob")
         talk = await alice.group(bob)
@@ -291,7 +289,7 @@ async def test_who_is_removed_is_told_so_and_sees_nothing_more(server: ChatServe
     assert ran.err == f"{bob.id} is no longer in this conversation.\n"
 
 
-async def test_whoever_reads_it_may_have_enough(server: ChatServer) -> None:
+async def test_a_closed_pipe_is_no_error(server: ChatServer) -> None:
     """As in `chatserver tail … | head -n 1`."""
     async with aiohttp.ClientSession() as session:
         alice, bob = People(server, session)("alice", "bob")

@@ -1,4 +1,4 @@
-"""`chatserver webhooks …` does what the admin API does."""
+"""`chatserver webhooks`: the admin API from the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.endpoints_without_relay import Opener, talk_of
 from tests.support.servers import INTERNAL_SECRET, ChatServer, free_port
 
 
-async def test_the_commands_do_the_same(idle_outbox: Opener, crm: dict[str, str]) -> None:
+async def test_status_dead_and_replay(idle_outbox: Opener, crm: dict[str, str]) -> None:
     outbox = await idle_outbox(**crm)
     _, talk, said = await talk_of(outbox, "One", "Two")
     held = (await outbox.pending("default"))[0]
@@ -48,7 +48,7 @@ async def test_the_commands_do_the_same(idle_outbox: Opener, crm: dict[str, str]
     assert await outbox.due("crm") == [f"evt_{message['id']}" for message in said]
 
 
-async def test_the_commands_say_what_was_refused(idle_outbox: Opener, crm: dict[str, str]) -> None:
+async def test_refusals_are_printed(idle_outbox: Opener, crm: dict[str, str]) -> None:
     outbox = await idle_outbox(**crm)
     for words, code, says in (
         (["replay"], 2, "Select the events"),
@@ -68,7 +68,7 @@ async def test_the_commands_say_what_was_refused(idle_outbox: Opener, crm: dict[
         assert says in ran.err, words
 
 
-async def test_the_commands_forget_too(idle_outbox: Opener, crm: dict[str, str]) -> None:
+async def test_forget(idle_outbox: Opener, crm: dict[str, str]) -> None:
     outbox = await idle_outbox(**crm)
     await talk_of(outbox, "One", "Two")
     await outbox.server.stop()
@@ -80,7 +80,7 @@ async def test_the_commands_forget_too(idle_outbox: Opener, crm: dict[str, str])
     assert "crm" not in (await outbox.run("status")).out
 
 
-async def test_without_a_server_the_commands_say_so(
+async def test_an_unreachable_or_foreign_server_is_reported(
     server: ChatServer, mongo_url: str, tmp_path: Path
 ) -> None:
     port = free_port()

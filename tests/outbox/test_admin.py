@@ -1,4 +1,4 @@
-"""The operator looks at what waits for the Master Service, and forgets an endpoint that is no more."""
+"""The operator inspects the backlog, and drops what is stored for a removed endpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.people import People, ask
 from tests.support.shapes import A_TIME
 
 
-async def test_nothing_waits_at_first(idle_outbox: Opener, crm: dict[str, str]) -> None:
+async def test_nothing_is_pending_at_first(idle_outbox: Opener, crm: dict[str, str]) -> None:
     outbox = await idle_outbox(**crm)
     port = outbox.server.env["WEBHOOK_URL"].partition("127.0.0.1:")[2].partition("/")[0]
     quiet = {"pending": 0, "oldestPendingAt": None, "lag": 0.0, "failing": 0, "dead": 0}
@@ -34,7 +34,7 @@ async def test_nothing_waits_at_first(idle_outbox: Opener, crm: dict[str, str]) 
     assert (status["countedUpTo"], status["relays"]) == (100_000, [])
 
 
-async def test_each_endpoint_waits_for_what_it_wants(
+async def test_events_are_pending_for_the_endpoints_of_their_type(
     idle_outbox: Opener, crm: dict[str, str]
 ) -> None:
     outbox = await idle_outbox(**crm)
@@ -43,7 +43,7 @@ async def test_each_endpoint_waits_for_what_it_wants(
     await alice.ask("DELETE", f"/messages/{said[1]['id']}?scope=self")
     await alice.ask("POST", f"/messages/{said[0]['id']}/reactions", {"emoji": "👍"})
     default, other = (await outbox.status())["endpoints"]
-    # The conversation, two messages, an edit, a reaction; not what she hid from herself.
+    # The conversation, two messages, an edit, a reaction. Hiding a message is no event.
     assert (default["pending"], other["pending"]) == (5, 2)
     assert default["oldestPendingAt"] == talk["createdAt"]
     assert other["oldestPendingAt"] == said[0]["createdAt"]
@@ -53,7 +53,7 @@ async def test_each_endpoint_waits_for_what_it_wants(
     assert (default["pending"], other["pending"], other["oldestPendingAt"]) == (5, 0, None)
 
 
-async def test_what_fails_is_shown_with_its_reason(idle_outbox: Opener) -> None:
+async def test_a_failing_key_is_shown_with_its_reason(idle_outbox: Opener) -> None:
     outbox = await idle_outbox()
     heads = []
     for _ in range(7):
@@ -76,7 +76,7 @@ async def test_what_fails_is_shown_with_its_reason(idle_outbox: Opener) -> None:
     }
 
 
-async def test_only_relays_that_live_are_shown(idle_outbox: Opener) -> None:
+async def test_only_live_relays_are_shown(idle_outbox: Opener) -> None:
     outbox = await idle_outbox()
     soon = now() + timedelta(seconds=60)
     await outbox.mongo.relays.insert_many(
@@ -92,7 +92,7 @@ async def test_only_relays_that_live_are_shown(idle_outbox: Opener) -> None:
     assert relays == [{"id": "here", "partitions": 9, "until": iso(soon)}]
 
 
-async def test_an_endpoint_that_is_configured_no_more_can_be_forgotten(
+async def test_an_endpoint_that_is_no_longer_configured_can_be_forgotten(
     idle_outbox: Opener, crm: dict[str, str]
 ) -> None:
     outbox = await idle_outbox(**crm)
@@ -104,7 +104,7 @@ async def test_an_endpoint_that_is_configured_no_more_can_be_forgotten(
     assert await outbox.refused("DELETE", "/nobody") == (404, "NOT_FOUND", [])
     await outbox.server.stop()
 
-    # What only it waited for expires when nobody does any more.
+    # A record that is due for no other endpoint expires after `forget`.
     slot = await outbox.mongo.outbox.find_one_and_update(
         {}, {"$set": {"due": [slot_of("crm", 3)]}}, {"_id": 1}
     )
@@ -161,7 +161,7 @@ async def test_an_endpoint_that_is_configured_no_more_can_be_forgotten(
         ({"type": "message.created", "limit": 5}, "limit"),
     ],
 )
-async def test_what_selects_nothing_is_refused_by_name(
+async def test_a_bad_selection_is_refused_by_name(
     people: People, selection: dict[str, Any], field: str
 ) -> None:
     code, answer = await people.master("POST", "/webhooks/replay", selection)
@@ -182,7 +182,7 @@ async def test_what_selects_nothing_is_refused_by_name(
         ("endpoint[$ne]=a", "endpoint[$ne]"),
     ],
 )
-async def test_a_list_that_there_is_not_is_refused_by_name(
+async def test_a_bad_query_of_the_list_is_refused_by_name(
     people: People, query: str, field: str
 ) -> None:
     code, answer = await people.master("GET", f"/webhooks/dead?{query}")
@@ -193,9 +193,7 @@ async def test_a_list_that_there_is_not_is_refused_by_name(
     ("method", "path"),
     [("GET", ""), ("GET", "/dead"), ("POST", "/replay"), ("DELETE", "/crm")],
 )
-async def test_the_admin_api_is_for_those_who_know_the_secret(
-    people: People, method: str, path: str
-) -> None:
+async def test_the_admin_api_needs_the_secret(people: People, method: str, path: str) -> None:
     url = f"{people.server.rest}/api/webhooks{path}"
     for headers in ({}, {"X-Internal-Secret": "wrong"}):
         code, answer = await ask(people.session, method, url, None, headers)

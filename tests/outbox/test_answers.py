@@ -1,4 +1,4 @@
-"""Posting one event: what becomes of it with answers of every kind."""
+"""Posting one event: the outcome of every kind of answer."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FAILED: dict[str, tuple[Reply, str]] = {
 
 
 @pytest.mark.parametrize(("reply", "detail"), FAILED.values(), ids=FAILED)
-async def test_what_is_no_2xx_is_a_failure_and_the_next_event_goes_out(
+async def test_any_other_answer_is_a_failure_and_the_next_event_is_sent(
     receiver: Receiver, webhook: Webhook, reply: Reply, detail: str
 ) -> None:
     receiver.answer = lambda post: reply if post.event["data"]["seq"] == 1 else 200
@@ -81,7 +81,7 @@ async def test_any_2xx_is_delivery(receiver: Receiver, webhook: Webhook, status:
     assert await webhook.deliver(event()) == Delivery("delivered")
 
 
-async def test_410_ends_the_attempts(receiver: Receiver, webhook: Webhook) -> None:
+async def test_410_gives_the_event_up(receiver: Receiver, webhook: Webhook) -> None:
     receiver.answer = lambda post: 410
     assert await webhook.deliver(event()) == Delivery(
         "gone", "answered 410: it does not want this event"
@@ -122,7 +122,7 @@ RETRY_AFTER: dict[str, tuple[str, float, float]] = {
 
 
 @pytest.mark.parametrize(("asked", "least", "most"), RETRY_AFTER.values(), ids=RETRY_AFTER)
-async def test_retry_after_is_heard_within_bounds(
+async def test_retry_after_is_respected_within_bounds(
     receiver: Receiver, webhook: Webhook, asked: str, least: float, most: float
 ) -> None:
     receiver.answer = lambda post: too_many_requests(asked)
@@ -145,7 +145,7 @@ async def test_a_long_body_is_not_read(
     assert (await webhook.deliver(event())).outcome == outcome
     assert time.monotonic() - began < 0.5 * slowness()
     await asyncio.sleep(0.3)
-    # What lies in the sockets' buffers was never read.
+    # The rest stayed unread in the sockets' buffers.
     assert flood.sent < 20 * 2**20
     receiver.answer = lambda post: 200
     assert await webhook.deliver(event()) == Delivery("delivered")
@@ -163,7 +163,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("reply", BODIES.values(), ids=BODIES)
-async def test_a_2xx_is_delivery_whatever_becomes_of_its_body(
+async def test_a_2xx_is_delivery_even_if_its_body_breaks_off(
     receiver: Receiver, webhook: Webhook, reply: Reply
 ) -> None:
     receiver.answer = lambda post: reply

@@ -1,4 +1,4 @@
-"""Events that were given up are kept, listed, and sent again."""
+"""Dead letters are stored, listed and replayed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.receiver import Receiver
 from tests.support.shapes import A_TIME
 
 
-async def test_dead_letters_are_listed_the_newest_first(
+async def test_dead_letters_are_listed_newest_first(
     idle_outbox: Opener, crm: dict[str, str]
 ) -> None:
     outbox = await idle_outbox(**crm)
@@ -64,7 +64,7 @@ async def test_dead_letters_are_listed_the_newest_first(
     await device.close()
 
 
-async def test_a_dead_letter_that_is_sent_again_leaves_the_list(
+async def test_a_replayed_dead_letter_leaves_the_list(
     idle_outbox: Opener, crm: dict[str, str]
 ) -> None:
     outbox = await idle_outbox(**crm)
@@ -82,7 +82,7 @@ async def test_a_dead_letter_that_is_sent_again_leaves_the_list(
     assert (await outbox.replay(ids=[event_id], dead=True, endpoint="crm"))["replayed"] == 1
     assert await dead() == [5, 2]
     assert (await outbox.due("default"), await outbox.due("crm")) == ([], [event_id])
-    # It is a letter for the other one still, and not for this one any more.
+    # The other endpoint keeps its dead letter; this one has none left.
     assert (await outbox.replay(ids=[event_id], dead=True))["replayed"] == 1
     assert (await outbox.due("default"), await outbox.due("crm")) == ([event_id], [event_id])
     assert (await outbox.refused("POST", "/replay", {"ids": [event_id], "dead": True}))[0] == 404
@@ -95,13 +95,15 @@ async def test_a_dead_letter_that_is_sent_again_leaves_the_list(
     assert await dead() == [2, 2]
     assert (await outbox.replay(type="message.created", dead=True))["replayed"] == 2
     assert await dead() == [1, 0]
-    # Without `dead` as well: what is due again has not been given up.
+    # A replay without `dead` removes the dead letter, too: the event is due again.
     assert (await outbox.replay(conversationId=other["id"]))["replayed"] == 2
     assert await dead() == [0, 0]
     assert len(await outbox.due("default")) == 5
 
 
-async def test_a_letter_whose_event_is_not_kept_any_more_says_so(idle_outbox: Opener) -> None:
+async def test_a_dead_letter_whose_event_is_no_longer_stored_is_counted_as_gone(
+    idle_outbox: Opener,
+) -> None:
     outbox = await idle_outbox()
     await talk_of(outbox, "Hello")
     (gone,) = await outbox.give_up("default", "conversation.created")
@@ -112,8 +114,8 @@ async def test_a_letter_whose_event_is_not_kept_any_more_says_so(idle_outbox: Op
     assert (await outbox.refused("POST", "/replay", {"ids": [gone], "dead": True}))[0] == 404
 
 
-async def test_a_letter_is_kept_while_its_event_is_being_given_up(idle_outbox: Opener) -> None:
-    """The relay writes the letter first and takes the event out of what is due after it."""
+async def test_a_dead_letter_stays_while_its_event_is_due(idle_outbox: Opener) -> None:
+    """While the event is due, its dead letter may be newer than the replay, so the replay keeps it."""
     outbox = await idle_outbox()
     _, _, (said,) = await talk_of(outbox, "Hello")
     await outbox.give_up("default", "message.created")
@@ -123,9 +125,9 @@ async def test_a_letter_is_kept_while_its_event_is_being_given_up(idle_outbox: O
     assert (await outbox.endpoint("default"))["dead"] == 1
 
 
-async def test_what_was_given_up_arrives_when_it_is_sent_again(idle_outbox: Opener) -> None:
+async def test_a_replayed_dead_letter_is_delivered(idle_outbox: Opener) -> None:
     async with Receiver() as receiver:
-        # It does not want messages, until somebody mends it.
+        # The receiver refuses messages until it is repaired.
         mended = asyncio.Event()
         receiver.answer = lambda post: (
             410 if post.event["type"] == "message.created" and not mended.is_set() else 200

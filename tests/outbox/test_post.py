@@ -1,4 +1,4 @@
-"""Posting one event: how it is sent, over connections of every kind."""
+"""Posting one event: headers, signatures and connections."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_an_event_is_posted_with_its_headers(receiver: Receiver, webhook: 
     assert post.path == "/webhooks"
 
 
-async def test_both_secrets_sign_while_one_is_rotated() -> None:
+async def test_both_secrets_sign_during_a_rotation() -> None:
     secrets = ("new-secret", "old-secret")
     async with Receiver(*secrets) as receiver, posting(receiver.url, secrets=secrets) as webhook:
         assert await webhook.deliver(event()) == Delivery("delivered")
@@ -66,9 +66,7 @@ async def test_each_attempt_is_signed_anew_under_the_same_id(
     assert first.body == second.body
 
 
-async def test_connections_are_kept_and_no_more_than_allowed_are_opened(
-    receiver: Receiver, webhook: Webhook
-) -> None:
+async def test_connections_are_reused_and_limited(receiver: Receiver, webhook: Webhook) -> None:
     receiver.answer = lambda post: Answer(200, body=b"thank you")
     for number in range(1, 21):
         assert (await webhook.deliver(event(number))).outcome == "delivered"
@@ -78,7 +76,7 @@ async def test_connections_are_kept_and_no_more_than_allowed_are_opened(
     assert 1 < receiver.connections <= 4
 
 
-async def test_a_name_and_password_in_the_url_are_sent_as_a_header(receiver: Receiver) -> None:
+async def test_a_user_and_password_in_the_url_are_sent_as_a_header(receiver: Receiver) -> None:
     url = receiver.url.replace("http://", "http://master:pass%20word@") + "?from=chat"
     async with posting(url) as webhook:
         assert await webhook.deliver(event()) == Delivery("delivered")
@@ -102,7 +100,7 @@ async def test_a_proxy_of_the_environment_is_not_used(
         assert await webhook.deliver(event()) == Delivery("delivered")
 
 
-async def test_a_request_that_meets_a_closed_connection_is_sent_again_at_once(
+async def test_a_request_on_a_closed_connection_is_sent_again_immediately(
     receiver: Receiver, webhook: Webhook
 ) -> None:
     def close_when_reused(post: Any) -> Reply:
@@ -114,7 +112,7 @@ async def test_a_request_that_meets_a_closed_connection_is_sent_again_at_once(
     assert [post.connection for post in receiver.attempts(event(2).id)] == [1, 2]
 
 
-async def test_a_receiver_that_always_hangs_up_is_not_asked_for_ever(
+async def test_a_receiver_that_always_hangs_up_gets_a_limited_number_of_requests(
     receiver: Receiver, webhook: Webhook
 ) -> None:
     await webhook.deliver(event(1))
@@ -134,10 +132,10 @@ async def test_a_receiver_that_restarts_loses_nothing(receiver: Receiver, webhoo
     assert [event["data"]["seq"] for event in receiver.events][-1] == 8
 
 
-async def test_a_receiver_that_does_not_accept_is_given_up_in_time() -> None:
+async def test_connecting_is_part_of_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1) as full:
         port = full.getsockname()[1]
-        # The queue of connections that nobody accepts is filled.
+        # Fill the listen backlog, which nobody accepts.
         crowd = [socket.socket() for _ in range(4)]
         for connection in crowd:
             connection.setblocking(False)
@@ -152,7 +150,7 @@ async def test_a_receiver_that_does_not_accept_is_given_up_in_time() -> None:
             connection.close()
 
 
-async def test_an_attempt_that_waits_for_a_connection_waits_within_its_time(
+async def test_waiting_for_a_connection_is_part_of_the_timeout(
     receiver: Receiver,
 ) -> None:
     receiver.answer = lambda post: stall
@@ -165,7 +163,7 @@ async def test_an_attempt_that_waits_for_a_connection_waits_within_its_time(
         assert await webhook.deliver(event()) == Delivery("delivered")
 
 
-async def test_being_cancelled_ends_the_request(receiver: Receiver, webhook: Webhook) -> None:
+async def test_cancelling_ends_the_request(receiver: Receiver, webhook: Webhook) -> None:
     receiver.answer = lambda post: stall
     task = asyncio.create_task(webhook.deliver(event()))
     await receiver.until(lambda: len(receiver.posts) == 1)
@@ -181,12 +179,12 @@ async def test_being_cancelled_ends_the_request(receiver: Receiver, webhook: Web
         *("http://[::1/", "http://127.0.0.1:99999/", "http://2130706433/", "http://127.1/"),
     ],
 )
-async def test_a_url_that_cannot_be_right_ends_the_attempts(url: str) -> None:
+async def test_an_invalid_url_gives_the_event_up(url: str) -> None:
     async with posting(url) as webhook:
         assert await webhook.deliver(event()) == Delivery("gone", "its URL is not valid")
 
 
-async def test_an_event_that_cannot_be_written_fails_and_the_log_keeps_the_url(
+async def test_an_event_that_cannot_be_encoded_fails_and_the_log_does_not_show_the_url(
     webhook: Webhook, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = Event("evt_1", "message.created", event().at, {1, 2})  # type: ignore[arg-type]

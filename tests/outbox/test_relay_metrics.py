@@ -1,4 +1,4 @@
-"""What a server shows of the webhooks, whether a relay runs, answers, or neither."""
+"""The webhook metrics of a server, with and without a running or responding relay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.relays import NOBODY, Of, children, metrics, ready
 from tests.support.servers import ChatServer, MongoServer, RelayServer
 
 
-async def test_what_waits_is_shown_whether_or_not_a_relay_runs(
+async def test_the_backlog_is_shown_whether_or_not_a_relay_runs(
     start: Starter, people_of: Of, mongo_url: str, tmp_path: Path
 ) -> None:
     async with Receiver() as receiver:
@@ -63,7 +63,7 @@ async def waiting(server: ChatServer) -> dict[str, float]:
     return {name: now[f"chat_webhook_{name} default"] for name in names}
 
 
-async def test_a_scrape_has_what_it_can_get_when_the_database_is_away(
+async def test_a_scrape_works_in_part_without_the_database(
     own_mongo: MongoServer, start: Starter
 ) -> None:
     server = await start(own_mongo.url, WEBHOOK_URL=NOBODY)

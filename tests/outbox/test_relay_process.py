@@ -1,4 +1,4 @@
-"""The relay is a process of its own: beside a server it lives and ends with it, alone it stands alone."""
+"""The relay process: the child of a server starts and stops with it; a separate one runs on its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ async def test_a_server_with_an_endpoint_has_a_relay_beside_it(start: Starter) -
     assert not runs(child)
 
 
-async def test_what_the_relay_shows_is_for_its_user_alone(start: Starter, tmp_path: Path) -> None:
+async def test_only_its_owner_can_connect_to_the_metrics_socket_of_the_relay(
+    start: Starter, tmp_path: Path
+) -> None:
     server = await start(WEBHOOK_URL=NOBODY, TMPDIR=str(tmp_path))
     await ready(server)
     (folder,) = tmp_path.glob("chatserver-*")
@@ -51,7 +53,7 @@ async def test_what_the_relay_shows_is_for_its_user_alone(start: Starter, tmp_pa
     assert not folder.exists()
 
 
-async def test_a_relay_that_dies_is_started_again(start: Starter) -> None:
+async def test_a_dead_relay_is_restarted(start: Starter) -> None:
     server = await start(WEBHOOK_URL=NOBODY)
     await ready(server)
     os.kill(children(server)[0], signal.SIGKILL)
@@ -87,7 +89,7 @@ async def test_a_relay_that_cannot_run_does_not_disturb_the_server(
 async def test_a_relay_runs_the_code_of_its_server_wherever_that_was_started(
     mongo_url: str, worker: str, tmp_path: Path
 ) -> None:
-    """As with the command that pip installs, which does not look for code in the current folder."""
+    """The command that pip installs does not import from the current folder, nor may its relay."""
     (tmp_path / "chatserver").mkdir()
     (tmp_path / "chatserver" / "__init__.py").write_text("raise SystemExit('Another version')")
     server = ChatServer(
@@ -117,11 +119,11 @@ class Embedded:
             DATA_DIR=str(self.data),
             TMPDIR=str(self.tmp),
             WEBHOOK_URL=NOBODY,
-            WEBHOOK_SECRET="",  # the server makes one, and the relay has to have the same
+            WEBHOOK_SECRET="",  # the server generates one, and the relay must use the same
         )
 
     def processes(self) -> list[int]:
-        """Of the server's making: its database and its relay."""
+        """The server's child processes: its database and its relay."""
         mongod = int((self.data / "mongodb" / "mongod.lock").read_text())
         return [mongod, children(self.server)[-1]]
 
@@ -136,7 +138,7 @@ async def embedded(tmp_path: Path) -> AsyncIterator[Embedded]:
     assert "Traceback" not in embedded.server.log
 
 
-async def test_a_killed_server_takes_its_relay_and_its_database_along(embedded: Embedded) -> None:
+async def test_a_killed_server_takes_its_relay_and_its_database_with_it(embedded: Embedded) -> None:
     mongod, relay = embedded.processes()
     await embedded.server.kill()
     await until(lambda: not runs(relay), within=2)
@@ -146,7 +148,7 @@ async def test_a_killed_server_takes_its_relay_and_its_database_along(embedded: 
     await ready(embedded.server)
 
 
-async def test_a_killed_server_is_outlived_by_a_relay_only_for_a_moment_even_without_a_database(
+async def test_a_relay_soon_follows_a_killed_server_even_without_a_database(
     embedded: Embedded,
 ) -> None:
     mongod, relay = embedded.processes()
@@ -161,7 +163,9 @@ async def test_a_killed_server_is_outlived_by_a_relay_only_for_a_moment_even_wit
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_stop_ends_relay_and_database_in_time(embedded: Embedded, number: int) -> None:
+async def test_relay_and_database_stop_with_the_server_in_time(
+    embedded: Embedded, number: int
+) -> None:
     processes = embedded.processes()
     began = time.monotonic()
     embedded.server.signal(number)
@@ -184,7 +188,7 @@ async def test_a_server_without_a_relay_of_its_own(
     assert "chat_webhook_relay_ready" not in await metrics(server)
 
 
-async def test_a_relay_alone_says_how_it_is_until_it_is_stopped(
+async def test_a_separate_relay_serves_health_and_metrics_until_it_is_stopped(
     mongo_url: str, worker: str, tmp_path: Path
 ) -> None:
     relay = RelayServer(mongo_url, f"alone-{worker}", tmp_path / "log", WEBHOOK_URL=NOBODY)
@@ -225,7 +229,7 @@ async def test_a_relay_that_has_lost_its_database_is_not_ready(
     assert "Traceback" not in relay.log
 
 
-async def test_what_is_in_flight_at_a_stop_is_finished_and_not_sent_again(
+async def test_deliveries_in_flight_at_a_stop_are_finished_and_not_repeated(
     start: Starter, people_of: Of
 ) -> None:
     async with Receiver() as receiver:
@@ -266,7 +270,7 @@ AWAY = "mongodb://127.0.0.1:9/?replicaSet=none"
         ({"MONGO_URL": AWAY, "WEBHOOK_URL": NOBODY}, 1, "MongoDB is not available: "),
     ],
 )
-async def test_a_relay_that_cannot_begin_says_why(
+async def test_a_relay_that_cannot_start_says_why(
     settings: dict[str, str], code: int, words: str
 ) -> None:
     ran = await run("relay", **SECRETS, **settings, PORT=str(free_port()))
@@ -275,9 +279,7 @@ async def test_a_relay_that_cannot_begin_says_why(
     assert len(ran.err.splitlines()) == 1
 
 
-async def test_a_port_that_is_taken_is_said_in_a_sentence(
-    server: ChatServer, mongo_url: str
-) -> None:
+async def test_a_taken_port_is_reported_in_a_sentence(server: ChatServer, mongo_url: str) -> None:
     ran = await run(
         "relay",
         **SECRETS,

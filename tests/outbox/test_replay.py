@@ -1,4 +1,4 @@
-"""Events are sent again to the Master Service."""
+"""Replay of past events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chatserver.outbox.pending import ordering_key_of
 from tests.support.endpoints_without_relay import WEEK, Opener, talk_of
 
 
-async def test_an_event_is_sent_again_to_whoever_wants_it(
+async def test_an_event_is_replayed_to_the_endpoints_of_its_type(
     idle_outbox: Opener, crm: dict[str, str]
 ) -> None:
     outbox = await idle_outbox(**crm)
@@ -21,7 +21,7 @@ async def test_an_event_is_sent_again_to_whoever_wants_it(
     (message,) = await outbox.deliver("crm")
     assert message == f"evt_{said['id']}"
     rings = await outbox.wakeups()
-    for _ in range(2):  # what is due already is not due twice
+    for _ in range(2):  # an event that is already due is not due twice
         assert await outbox.replay(ids=[message]) == {"replayed": 1, "gone": 0, "nextCursor": None}
         assert await outbox.due("default") == await outbox.due("crm") == [message]
         record = await outbox.mongo.log.find_one({"_id": said["id"]})
@@ -29,7 +29,7 @@ async def test_an_event_is_sent_again_to_whoever_wants_it(
         assert sorted(record["due"]) == [
             slot_of(endpoint, partition) for endpoint in ("crm", "default")
         ]
-        assert "expiresAt" not in record  # or the message would vanish with it
+        assert "expiresAt" not in record  # otherwise the message would be deleted with it
     assert await outbox.wakeups() == rings + 2
     await outbox.deliver("default")
     await outbox.deliver("crm")
@@ -37,7 +37,7 @@ async def test_an_event_is_sent_again_to_whoever_wants_it(
     assert (await outbox.due("default"), await outbox.due("crm")) == ([], [message])
 
 
-async def test_an_event_that_there_is_not_is_not_found(idle_outbox: Opener) -> None:
+async def test_an_unknown_event_is_not_found(idle_outbox: Opener) -> None:
     outbox = await idle_outbox()
     alice, _, (said,) = await talk_of(outbox, "Hello")
     known = f"evt_{said['id']}"
@@ -56,7 +56,7 @@ async def test_an_event_that_there_is_not_is_not_found(idle_outbox: Opener) -> N
     }
 
 
-async def test_a_whole_conversation_is_sent_again_in_its_order(idle_outbox: Opener) -> None:
+async def test_a_whole_conversation_is_replayed_in_order(idle_outbox: Opener) -> None:
     outbox = await idle_outbox()
     alice, talk, said = await talk_of(outbox, "One", "Two")
     await talk_of(outbox, "Elsewhere")
@@ -71,13 +71,13 @@ async def test_a_whole_conversation_is_sent_again_in_its_order(idle_outbox: Open
     assert done == {"replayed": 5, "gone": 0, "nextCursor": None}
     assert await outbox.due("default") == of_talk
     for pending in await outbox.pending("default"):
-        # The records that would expire have their week again; the log is the conversation itself.
+        # Outbox records are kept for another week. Log entries do not expire.
         left = pending.doc.get("expiresAt", now() + WEEK) - now()
         assert ("expiresAt" in pending.doc) == (pending.collection == "outbox")
         assert WEEK - timedelta(seconds=5) < left <= WEEK
 
 
-async def test_the_events_of_an_ended_conversation_have_their_week_again(
+async def test_replayed_events_of_a_deleted_conversation_are_kept_for_another_week(
     idle_outbox: Opener,
 ) -> None:
     outbox = await idle_outbox()
@@ -95,11 +95,13 @@ async def test_the_events_of_an_ended_conversation_have_their_week_again(
             {**entries, "kind": {"$in": ["message", "edit", "end"]}}
         )
     }
-    # With the edit its message, whose text it tells.
+    # The message is kept with its edit, whose webhook contains the text.
     assert left == {events[1]: True, edit: True, events[3]: False}
 
 
-async def test_events_are_chosen_by_type_and_time(idle_outbox: Opener, crm: dict[str, str]) -> None:
+async def test_events_are_selected_by_type_and_time(
+    idle_outbox: Opener, crm: dict[str, str]
+) -> None:
     outbox = await idle_outbox(**crm)
     _, talk, said = await talk_of(outbox, "One")
     await asyncio.sleep(0.02)
@@ -134,7 +136,9 @@ async def test_events_are_chosen_by_type_and_time(idle_outbox: Opener, crm: dict
     assert await chosen(conversationId="nowhere") == []
 
 
-async def test_many_events_are_sent_again_bit_by_bit_and_each_once(idle_outbox: Opener) -> None:
+async def test_many_events_are_replayed_in_several_requests_and_each_once(
+    idle_outbox: Opener,
+) -> None:
     outbox = await idle_outbox()
     begin = datetime(2026, 1, 1)  # noqa: DTZ001
     talks = [f"{n:024x}" for n in range(40)]

@@ -1,4 +1,4 @@
-"""The endpoints of webhooks are as they are written down, or the start says which line is wrong."""
+"""The settings of webhooks: the endpoints are as configured, or the error names the wrong line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CRM = f'[crm]\nurl = "https://crm.example/chat"\nsecret = "{SECRET}"\n'
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The settings of an environment, in which WEBHOOKS_FILE may be the text of the file."""
+    """Reads the settings of an environment. `file`: the content of WEBHOOKS_FILE."""
 
     def read(file: str | bytes | None = None, **env: str) -> Settings:
         if file is not None:
@@ -54,7 +54,7 @@ def test_without_settings_there_is_no_endpoint(settings) -> None:
     assert (read.webhook_give_up_s, read.webhook_allow_link_local) == (86_400, False)
 
 
-def test_the_url_alone_is_an_endpoint_that_hears_of_everything(settings) -> None:
+def test_the_url_alone_is_an_endpoint_for_every_type(settings) -> None:
     read = settings(
         WEBHOOK_URL="https://user:pass@Example.com:8443/hooks?key=1",
         WEBHOOK_SECRET=f"{SECRET}, {OLD}",
@@ -95,7 +95,7 @@ def test_default_is_a_name_like_any_other_without_the_url(settings) -> None:
     assert "hooks.toml: [default] is the endpoint of WEBHOOK_URL" in sentence
 
 
-def test_nothing_that_shows_the_settings_shows_a_secret(settings) -> None:
+def test_the_repr_of_the_settings_shows_no_secret(settings) -> None:
     read = settings(CRM, WEBHOOK_URL="https://user:password@a.example", WEBHOOK_SECRET=OLD)
     shown = repr(read) + repr(read.webhooks)
     for secret in (SECRET, OLD, "password"):
@@ -126,7 +126,7 @@ def test_nothing_that_shows_the_settings_shows_a_secret(settings) -> None:
         ("http://[::ffff:169.254.169.254]/", "its host is a cloud's metadata service"),
     ],
 )
-def test_a_url_that_nothing_can_be_posted_to_is_refused(settings, url: str, words: str) -> None:
+def test_an_unusable_url_is_refused(settings, url: str, words: str) -> None:
     sentence = refused(settings, WEBHOOK_URL=url)
     assert sentence.startswith("WEBHOOK_URL: ")
     assert words in sentence
@@ -188,12 +188,12 @@ def test_a_wrong_line_of_the_file_is_named(settings, file: str | bytes, words: s
     assert SECRET not in sentence
 
 
-def test_an_unknown_type_is_answered_with_the_known_ones(settings) -> None:
+def test_the_error_for_an_unknown_type_lists_the_known_ones(settings) -> None:
     sentence = refused(settings, CRM + 'types = ["message.created", "message.read"]')
     assert all(type_ in sentence for type_ in TYPES)
 
 
-def test_a_file_that_is_not_there_is_named(settings, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(settings, tmp_path: Path) -> None:
     missing = tmp_path / "none.toml"
     sentence = refused(settings, WEBHOOKS_FILE=str(missing))
     assert sentence == f"WEBHOOKS_FILE {missing} cannot be read: No such file or directory."
@@ -231,7 +231,7 @@ def test_a_bad_value_is_refused_by_name(settings, key: str, value: str) -> None:
     assert key in refused(settings, **{key: value})
 
 
-def test_the_example_is_good_in_production(settings) -> None:
+def test_the_example_is_valid_in_production(settings) -> None:
     text = (ROOT / "config" / "webhooks.example.toml").read_text()
     read = settings(text, **PRODUCTION)
     assert [endpoint.name for endpoint in read.webhooks] == list(tomllib.loads(text))
@@ -249,7 +249,7 @@ def test_the_example_of_the_environment_has_every_key() -> None:
     assert "#WEBHOOKS_FILE=" in text
 
 
-async def test_a_bad_file_stops_the_start_with_one_sentence(tmp_path: Path) -> None:
+async def test_a_bad_file_prevents_the_start_with_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "hooks.toml"
     file.write_text(CRM + "colour = 1")
     ran = await run("serve", DATA_DIR=str(tmp_path), WEBHOOKS_FILE=str(file))
@@ -258,7 +258,7 @@ async def test_a_bad_file_stops_the_start_with_one_sentence(tmp_path: Path) -> N
     assert len(ran.err.splitlines()) == 1
 
 
-async def test_the_doctor_tries_every_endpoint(tmp_path: Path) -> None:
+async def test_the_doctor_connects_to_every_endpoint(tmp_path: Path) -> None:
     receiver = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = receiver.sockets[0].getsockname()[1]
     file = tmp_path / "hooks.toml"
@@ -286,7 +286,7 @@ async def test_the_doctor_tries_every_endpoint(tmp_path: Path) -> None:
         assert secret not in ran.out + ran.err
 
 
-async def test_the_doctor_names_an_address_that_nothing_is_sent_to(tmp_path: Path) -> None:
+async def test_the_doctor_names_a_refused_address(tmp_path: Path) -> None:
     settings = {"DATA_DIR": str(tmp_path), "PORT": "0", "WS_PORT": "0"}
     ran = await run("doctor", WEBHOOK_URL="http://169.254.7.8/", **settings)
     assert ran.code == 1

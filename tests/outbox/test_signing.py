@@ -1,4 +1,4 @@
-"""The signature of webhooks, and the ways to check it that docs/webhooks.md gives to receivers."""
+"""Webhook signatures, and the code that docs/webhooks.md gives to receivers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_header_is_exactly_what_the_protocol_says() -> None:
 
 
 @given(st.binary(), st.lists(st.text(min_size=1), min_size=1, max_size=4), st.data())
-def test_what_is_signed_verifies_with_any_of_the_secrets(
+def test_a_signature_verifies_with_any_of_the_secrets(
     body: bytes, secrets: list[str], data: st.DataObject
 ) -> None:
     header = sign(body, secrets, NOW)
@@ -76,12 +76,12 @@ def test_a_signature_may_be_five_minutes_off(age: int) -> None:
 
 
 @pytest.mark.parametrize("age", [-301, 301, 10**6])
-def test_an_older_or_later_one_may_not(age: int) -> None:
+def test_a_signature_further_off_is_refused(age: int) -> None:
     with pytest.raises(BadSignature, match="old; the limit is 300 s"):
         check(sign(BODY, [SECRET], NOW - age))
 
 
-def test_the_tolerance_can_be_chosen_and_the_clock_is_that_of_the_machine() -> None:
+def test_the_tolerance_is_an_option_and_the_default_clock_is_the_machine_s() -> None:
     header = sign(BODY, [SECRET], int(time.time()) - 20)
     verify(BODY, header, SECRET)
     with pytest.raises(BadSignature):
@@ -121,13 +121,13 @@ def test_garbage_is_refused(header: str | None) -> None:
 
 
 @pytest.mark.parametrize("more", [",v1=00" * 16, "," * 5000])
-def test_a_header_that_would_cost_much_is_refused(more: str) -> None:
+def test_an_expensive_header_is_refused(more: str) -> None:
     with pytest.raises(BadSignature, match="too"):
         check(sign(BODY, [SECRET], NOW) + more)
 
 
 @given(st.text())
-def test_any_other_header_is_refused_and_nothing_else_happens(header: str) -> None:
+def test_any_other_header_raises_nothing_but_bad_signature(header: str) -> None:
     with pytest.raises(BadSignature):
         check(header)
 
@@ -139,7 +139,7 @@ def test_verifying_without_a_secret_is_a_mistake_of_the_receiver(secret: Any) ->
     assert not isinstance(raised.value, BadSignature)
 
 
-def test_a_receiver_loads_nothing_but_the_standard_library() -> None:
+def test_the_module_imports_only_the_standard_library() -> None:
     script = """
 import sys
 before = set(sys.modules)
@@ -152,7 +152,7 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before})
     assert set(done.stdout.split()) - sys.stdlib_module_names == {"chatserver"}
 
 
-# --- what the page for receivers says -----------------------------------------------------------
+# --- the code of the page -----------------------------------------------------------------------
 
 
 def snippet(name: str) -> str:
@@ -199,7 +199,7 @@ def test_the_python_of_the_page_tells_genuine_from_forged(is_genuine: IsGenuine)
         assert not is_genuine(BODY, header), what
 
 
-def test_the_page_takes_an_event_once_and_a_failed_one_not_at_all() -> None:
+def test_the_page_processes_an_event_once_and_stores_no_id_if_the_work_fails() -> None:
     names: dict[str, Any] = {}
     exec(compile(snippet("once.py"), "once.py", "exec"), names)  # noqa: S102
     database = sqlite3.connect(":memory:")
@@ -223,7 +223,7 @@ def test_the_page_takes_an_event_once_and_a_failed_one_not_at_all() -> None:
 
 @pytest_asyncio.fixture
 async def node(tmp_path: Path) -> AsyncIterator[tuple[str, asyncio.StreamReader]]:
-    """The receiver of the page, run as it stands there: its URL, and what it prints."""
+    """The page's receiver, run unchanged: its URL and its output."""
     for name in ("verify.mjs", "receiver.mjs"):
         (tmp_path / name).write_text(snippet(name))
     process = await asyncio.create_subprocess_exec(
@@ -260,7 +260,7 @@ async def test_the_node_receiver_of_the_page_tells_genuine_from_forged(
         assert await answers(sign(BODY, [SECRET], now)) == 204
         assert await answers(sign(BODY, [OLD], now)) == 204
         assert await answers("v2=x, " + sign(BODY, [OTHER, OLD], now - 290)) == 204
-    # Of all that, one event was taken, once.
+    # Only one event was accepted, once.
     async with posting(url, secrets=(SECRET,)) as webhook:
         assert (await webhook.deliver(event())).outcome == "delivered"
     assert await printed.readline() == b"user.online evt_1\n"

@@ -1,4 +1,4 @@
-"""Where nothing is ever posted to: link-local and metadata addresses, however they are reached."""
+"""No event is posted to link-local and metadata addresses, however they are written or resolved."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_addresses_that_are_refused(address: str, why: str) -> None:
 
 
 @pytest.mark.parametrize("address", FINE)
-def test_addresses_that_are_fine(address: str) -> None:
+def test_addresses_that_are_allowed(address: str) -> None:
     assert refusal(address) is None
 
 
@@ -78,7 +78,7 @@ def test_a_refused_address_as_the_host_of_a_url_is_seen_in_any_notation(host: st
 
 
 @pytest.mark.parametrize("host", ["example.com", "localhost", "127.0.0.1", "[::1]", "10.1", "a.b"])
-def test_other_hosts_are_not_refused_by_their_looks(host: str) -> None:
+def test_other_hosts_are_not_refused(host: str) -> None:
     assert refusal_of_host(host) is None
 
 
@@ -87,7 +87,7 @@ Names = Callable[..., None]
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    """Make host names resolve to addresses, as a DNS would: `names(rebound=["169.254.169.254"])`."""
+    """Makes host names resolve to addresses: `names(rebound=["169.254.169.254"])`."""
     known: dict[str, list[str]] = {}
     real = socket.getaddrinfo
 
@@ -130,20 +130,20 @@ async def test_nothing_is_posted_to_a_refused_address(
     assert not receiver.posts
 
 
-async def test_a_name_is_looked_at_again_at_each_connect(receiver: Receiver, names: Names) -> None:
+async def test_a_name_is_checked_at_each_connect(receiver: Receiver, names: Names) -> None:
     names(master=["127.0.0.1"])
     async with posting(f"http://master:{receiver.port}/") as webhook:
         assert await webhook.deliver(event(1)) == Delivery("delivered")
         await receiver.close()
         names(master=["169.254.169.254"])
-        # The addresses of a name are remembered for 10 s.
+        # aiohttp caches the addresses of a name for 10 s.
         webhook._session.connector.clear_dns_cache()  # type: ignore[union-attr]
         assert await webhook.deliver(event(2)) == Delivery(
             "failed", "its address is a cloud's metadata service"
         )
 
 
-async def test_of_several_addresses_only_the_good_ones_are_used(
+async def test_only_the_allowed_addresses_of_a_name_are_used(
     receiver: Receiver, names: Names
 ) -> None:
     names(both=["169.254.169.254", "127.0.0.1"], none=["169.254.169.254", "fe80::1"])
@@ -161,7 +161,7 @@ async def test_an_unknown_name_fails(names: Names) -> None:
 
 
 async def test_an_operator_can_allow_refused_addresses(receiver: Receiver) -> None:
-    # Linux takes 0.0.0.0 for this very machine.
+    # On Linux 0.0.0.0 is this machine.
     url = receiver.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104
     async with posting(url, allow_link_local=True) as webhook:
         assert await webhook.deliver(event()) == Delivery("delivered")

@@ -23,7 +23,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Self-signed, with its key, in one file."""
+    """A file with a self-signed certificate and its key."""
     path = tmp_path_factory.mktemp("tls") / "both.pem"
     subject = ("-subj", "/CN=elsewhere.example", "-addext", "subjectAltName=IP:127.0.0.1")
     subprocess.run(
@@ -51,7 +51,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture
 async def https_url(certificate: Path) -> AsyncIterator[str]:
-    """Of a server that takes whatever it gets."""
+    """The URL of a server that accepts everything."""
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}}")
@@ -65,14 +65,14 @@ async def https_url(certificate: Path) -> AsyncIterator[str]:
         yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(https_url: str) -> None:
+async def test_an_untrusted_certificate_is_refused(https_url: str) -> None:
     async with posting(https_url) as webhook:
         assert await webhook.deliver(event()) == Delivery(
             "failed", "TLS: its certificate is refused: it is self-signed"
         )
 
 
-async def test_ssl_cert_file_names_who_else_is_trusted(https_url: str, certificate: Path) -> None:
+async def test_ssl_cert_file_adds_a_trusted_certificate(https_url: str, certificate: Path) -> None:
     script = f"""
 import asyncio
 from tests.support.one_event import event, posting
@@ -93,7 +93,7 @@ asyncio.run(main())
     assert said.decode().strip() == str(Delivery("delivered"))
 
 
-async def test_https_to_a_server_without_it_fails(receiver: Receiver) -> None:
+async def test_https_to_a_plain_http_server_fails(receiver: Receiver) -> None:
     async with posting(receiver.url.replace("http", "https", 1)) as webhook:
         answer = await webhook.deliver(event())
     assert answer.outcome == "failed"

@@ -1,4 +1,4 @@
-"""The Master Service hears of everything that happens, in order."""
+"""The Master Service receives every event, in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.servers import ChatServer
 from tests.support.shapes import A_TIME
 
 
-async def test_the_master_service_hears_of_all_that_happens_in_a_conversation(
+async def test_every_event_of_a_conversation_is_delivered(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     async with Receiver() as receiver:
@@ -23,7 +23,7 @@ async def test_the_master_service_hears_of_all_that_happens_in_a_conversation(
         first = await desk.do("message:send", {"conversationId": talk["id"], "content": "Hello"})
         await receiver.until(lambda: len(receiver.by_key[talk["id"]]) >= 2)
         await desk.do("message:edit", {"messageId": first["id"], "content": "Hello!"})
-        # An event that waits tells of its message as it is by then: no reaction before it is sent.
+        # A pending event is sent with the current state of its message, so react only after it was sent.
         await receiver.until(lambda: len(receiver.by_key[talk["id"]]) >= 3)
         await desk.do("reaction:add", {"messageId": first["id"], "emoji": "👍"})
         await desk.do("reaction:remove", {"messageId": first["id"], "emoji": "👍"})
@@ -83,7 +83,7 @@ async def test_the_master_service_hears_of_all_that_happens_in_a_conversation(
         assert receiver.repeats == 0
 
 
-async def test_the_master_service_hears_who_comes_and_goes(
+async def test_presence_events_are_delivered(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     async with Receiver() as receiver:

@@ -1,4 +1,4 @@
-"""Whatever the receiver does, and whoever of them does it: nothing is lost, and nobody else waits."""
+"""Faults of receivers: no event is lost, and other keys and endpoints do not wait."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HALF_A_BODY = b"HTTP/1.1 %s\r\nContent-Length: 1000\r\n\r\nhalf"
 
 
 async def say(desk: Device, talks: list[Any], texts: int) -> None:
-    """So many messages to each, the conversations at once."""
+    """Send this many messages to each conversation, all conversations in parallel."""
     for n in range(texts):
         await asyncio.gather(*(desk.say(talk, f"{n}") for talk in talks))
 
@@ -48,7 +48,7 @@ def told(receiver: Receiver, talks: list[Any]) -> int:
 
 
 async def complete(ledger: Ledger, receiver: Receiver) -> None:
-    """All that was recorded has come, in order, and the books are closed."""
+    """Every recorded event has arrived in order, and nothing is due or backing off."""
     await ledger.settled()
     assert ids(receiver.by_key) == await ledger.recorded()
 
@@ -79,7 +79,7 @@ async def test_each_event_arrives_in_order_whatever_the_receiver_does_first(
 
         def answer(post: Post) -> Reply:
             reply = replies.get(key_of(post.event))
-            # One that hung up on a connection that had been open is asked again at once.
+            # A receiver that closes a kept connection gets the request again immediately.
             return reply if reply is not None and post.attempt <= 2 else 200
 
         receiver.answer = answer
@@ -99,7 +99,7 @@ async def test_each_event_arrives_in_order_whatever_the_receiver_does_first(
         assert elsewhere.posts == []
 
 
-async def test_a_body_that_breaks_off_does_not_undo_a_yes(start: Starter, people_of: Of) -> None:
+async def test_a_2xx_counts_even_if_its_body_breaks_off(start: Starter, people_of: Of) -> None:
     async with Receiver() as receiver:
         server = await start(WEBHOOK_URL=receiver.url, **QUICK)
         alice, bob = people_of(server)("alice", "bob")
@@ -112,14 +112,12 @@ async def test_a_body_that_breaks_off_does_not_undo_a_yes(start: Starter, people
         assert [post.attempt for post in receiver.posts] == [1] * 5, "online, created, three said"
 
 
-async def test_a_receiver_that_asks_for_time_gets_it_and_others_do_not_wait(
-    start: Starter, people_of: Of
-) -> None:
+async def test_retry_after_delays_only_its_own_conversation(start: Starter, people_of: Of) -> None:
     async with Receiver() as receiver:
         server = await start(WEBHOOK_URL=receiver.url, **QUICK)
         alice, bob = people_of(server)("alice", "bob")
         desk = await alice.connect()
-        # As many as make it look as if the receiver were away altogether.
+        # Enough failures in a row for the relay to take the receiver for down.
         slow = [await alice.group(bob, name="slow") for _ in range(15)]
         dated, free = await alice.group(bob), await alice.group(bob)
         await receiver.until(lambda: len(receiver.events) == 18)
@@ -152,7 +150,7 @@ async def test_a_receiver_that_asks_for_time_gets_it_and_others_do_not_wait(
             await complete(ledger, receiver)
 
 
-async def test_a_conversation_that_fails_holds_up_no_other(start: Starter, people_of: Of) -> None:
+async def test_a_failing_conversation_does_not_delay_others(start: Starter, people_of: Of) -> None:
     async with Receiver() as receiver:
         server = await start(WEBHOOK_URL=receiver.url, **QUICK)
         alice, bob = people_of(server)("alice", "bob")
@@ -178,7 +176,9 @@ async def test_a_conversation_that_fails_holds_up_no_other(start: Starter, peopl
             await complete(ledger, receiver)
 
 
-async def test_all_arrives_soon_after_the_receiver_is_back(start: Starter, people_of: Of) -> None:
+async def test_everything_arrives_soon_after_the_receiver_is_back(
+    start: Starter, people_of: Of
+) -> None:
     async with Receiver() as receiver:
         settings = {**QUICK, "WEBHOOK_RETRY_MAX_S": "600", "WEBHOOK_TIMEOUT_S": "2"}
         server = await start(WEBHOOK_URL=receiver.url, **settings)
@@ -193,10 +193,10 @@ async def test_all_arrives_soon_after_the_receiver_is_back(start: Starter, peopl
             ends = [hold["nextAt"].replace(tzinfo=UTC) async for hold in ledger.holds.find()]
             assert len(ends) == 40
             assert max(ends) > datetime.now(UTC) + timedelta(seconds=5)
-            # Who comes to relay now knows of its absence from the books alone.
+            # The new relay knows of the outage only from the stored back-offs.
             await server.stop()
             await server.start()
-            # The worst way to come back: who asks at this moment gets no answer.
+            # The worst recovery: the first attempts get no answer.
             receiver.answer = lambda post: stall
             await receiver.open()
             await receiver.until(lambda: len(receiver.posts) >= 41 + 3)
@@ -265,7 +265,7 @@ async def test_endpoints_do_not_wait_for_each_other(
             assert [event["data"]["content"] for event in late.by_key[talk["id"]]] == ["Three"]
 
 
-async def test_what_can_never_be_delivered_does_not_hold_up_what_is_behind_it(
+async def test_an_undeliverable_event_does_not_block_later_ones(
     start: Starter, people_of: Of
 ) -> None:
     async with Receiver() as receiver:
@@ -285,7 +285,7 @@ async def test_what_can_never_be_delivered_does_not_hold_up_what_is_behind_it(
                 await desk.say(talk, "Behind it")
             await receiver.until(lambda: told(receiver, [gone]) == 2)
             assert [*await ledger.dead()] == [f"evt_{dead[0]['id']}"], "at once"
-            # As nobody does it but someone at the database's own shell.
+            # Only possible by hand, in the database's shell.
             await ledger.log.delete_one({"_id": first["id"]})
             await receiver.until(lambda: told(receiver, [unreadable]) == 3)
             await receiver.until(lambda: told(receiver, [refused]) == 2)
@@ -308,7 +308,7 @@ async def test_what_can_never_be_delivered_does_not_hold_up_what_is_behind_it(
         server.log_path.write_text("")
 
 
-async def test_a_conversation_that_was_deleted_is_kept_until_its_end_was_told(
+async def test_the_log_of_a_deleted_conversation_is_kept_until_all_its_events_are_delivered(
     start: Starter, people_of: Of
 ) -> None:
     async with Receiver() as receiver:
@@ -342,7 +342,7 @@ async def test_a_conversation_that_was_deleted_is_kept_until_its_end_was_told(
             ]
             await complete(ledger, receiver)
             assert await ledger.log.count_documents(expiring) == 0
-            # It is looked at what ended when another one ends, and now and then.
+            # Deleted conversations are checked when another one is deleted, and periodically.
             await alice.ask("DELETE", f"/conversations/{other['id']}")
             end = time.monotonic() + PATIENCE_S
             while await ledger.log.count_documents(expiring) < 4:

@@ -1,4 +1,4 @@
-"""In order, every one, and nothing else: under load, and while the database or the server dies."""
+"""Every event arrives in order, under load and while the database or the server dies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ok(answer: Answer) -> Any:
 
 
 class Chatter:
-    """One person's wire and conversations. `acknowledged`: the revs of what has to be told."""
+    """One person's connection and conversations. `acknowledged`: the revs of the events that must arrive."""
 
     def __init__(self, wire: Wire, talks: list[Any]) -> None:
         self.wire = wire
@@ -46,7 +46,7 @@ class Chatter:
         return cls(await Wire.connect(person), made)
 
     async def ask(self, talk: Any, event: str, payload: Any) -> asyncio.Future[Answer]:
-        """Of a reaction's acknowledgement nobody learns the rev: it counts as 0."""
+        """Send an event and note its rev; 0 for a reaction, whose acknowledgement has none."""
         await self._ahead.acquire()
         answer = await self.wire.ask(event, payload)
         answer.add_done_callback(lambda _: self._note(talk["id"], event, answer))
@@ -62,7 +62,7 @@ class Chatter:
             self.refused[result["error"]["code"]] += 1
 
     async def chat(self, foreign: Any, rounds: int) -> None:
-        """Fifteen changes per round and conversation, and six that are refused."""
+        """Make fifteen changes per round and conversation, and six that are refused."""
         for _ in range(rounds):
             said = []
             for talk in self.talks:
@@ -146,8 +146,8 @@ async def test_a_burst_to_one_conversation_arrives_in_order(start: Starter, peop
         wires = [await Wire.connect(person) for person in (alice, bob)]
         answers = [await wires[n % 2].say(talk, f"{n}") for n in range(120)]
         acknowledged = [ok(answer) for answer in await asyncio.gather(*answers)]
-        # An edit of a message that is just being marked as delivered has to be tried again; a burst
-        # of them can take longer than a request may.
+        # Edits collide with the delivery marks of their messages and are repeated. A burst of such edits can
+        # exceed the deadline of a request.
         await receiver.until(lambda: len(heard) == 121)
         async with ledger_of(server) as ledger:
             await ledger.settled()
@@ -166,10 +166,8 @@ async def test_a_burst_to_one_conversation_arrives_in_order(start: Starter, peop
         assert receiver.repeats == 0
 
 
-async def test_who_comes_and_goes_is_told_at_the_right_place_between_messages(
-    start: Starter, people_of: Of
-) -> None:
-    """The two kinds of records of a conversation lie in different collections."""
+async def test_participant_events_are_in_order_with_messages(start: Starter, people_of: Of) -> None:
+    """A conversation's events are in two collections."""
     async with Receiver() as receiver:
         server = await start(WEBHOOK_URL=receiver.url, **QUICK)
         people = people_of(server)
@@ -202,13 +200,13 @@ async def test_who_comes_and_goes_is_told_at_the_right_place_between_messages(
 
 
 class Stubborn:
-    """Says one thing after the other in one conversation, each until it is acknowledged."""
+    """Sends one message after another in a conversation, and repeats each until it is acknowledged."""
 
     def __init__(self, person: Person, talk: Any) -> None:
         self.person = person
         self.talk = talk
         self.said: list[str] = []
-        """Acknowledged, as ids."""
+        """Ids of the acknowledged messages."""
         self.task = asyncio.create_task(self._run())
         self.ends = False
 
@@ -256,7 +254,7 @@ async def all_arrives(server: ChatServer, receiver: Receiver, everyone: list[Stu
 
 
 async def said(everyone: list[Stubborn], count: int, within: float = PATIENCE_S) -> None:
-    """So many more of each."""
+    """Wait until each has this many more acknowledged messages."""
     wanted = [len(sender.said) + count for sender in everyone]
     await when(
         lambda: all(len(sender.said) >= n for sender, n in zip(everyone, wanted, strict=True)),
@@ -285,7 +283,7 @@ async def test_a_database_that_dies_and_one_that_freezes_lose_nothing(
         await all_arrives(server, receiver, everyone)
 
 
-async def test_a_server_that_is_killed_with_its_relay_tells_the_rest_when_it_is_back(
+async def test_a_server_killed_with_its_relay_delivers_the_rest_after_its_restart(
     start: Starter, people_of: Of
 ) -> None:
     async with Receiver() as receiver:

@@ -1,4 +1,4 @@
-"""Several relays share the work, and whatever becomes of one of them, every event arrives in order."""
+"""Several relays share the work. If one dies or freezes, every event still arrives in order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL = {**QUICK, "WEBHOOK_CONCURRENCY": "8", "WEBHOOK_TIMEOUT_S": "2"}
 
 
 async def shared(ledger: Ledger, *shares: list[int], within: float = 15) -> None:
-    """Return when each relay has its share."""
+    """Return when the relays own these numbers of partitions."""
     end = time.monotonic() + within
     while (now := await ledger.shares()) not in shares:
         assert time.monotonic() < end, now
@@ -34,7 +34,7 @@ async def shared(ledger: Ledger, *shares: list[int], within: float = 15) -> None
 
 
 class Flow:
-    """Messages to many conversations, one after the other without an end until `stop`."""
+    """Sends messages to many conversations, one after another, until `stop`."""
 
     def __init__(self, wire: Wire, talks: list[Any], per_s: float) -> None:
         self.sent = 0
@@ -62,7 +62,7 @@ class Flow:
         await when(lambda: self.sent >= until, within)
 
     async def stop(self) -> None:
-        """All were acknowledged."""
+        """Stop sending. Asserts that every message was acknowledged."""
         self._stopped = True
         await self._task
         for answer in await asyncio.gather(*self._answers):
@@ -73,7 +73,7 @@ class Flow:
 async def all_arrives(
     receiver: Receiver, ledger: Ledger, flow: Flow, *, within: float = 15
 ) -> None:
-    """In order, and nothing else; the books are closed."""
+    """Every event has arrived in order and nothing is due."""
     await flow.stop()
     recorded = await ledger.recorded()
     count = sum(map(len, recorded.values()))
@@ -87,7 +87,7 @@ def posted_again(receiver: Receiver) -> list[Post]:
     return [post for post in receiver.posts if post.attempt > 1]
 
 
-async def test_relays_come_and_go_in_the_flow_and_nothing_is_sent_twice(
+async def test_relays_start_and_stop_under_load_and_nothing_is_sent_twice(
     start: Starter, people_of: Of, relay: RelayStarter
 ) -> None:
     async with Receiver() as receiver:
@@ -140,7 +140,7 @@ async def test_the_other_relay_takes_over_from_one_that_was_killed(
         assert set(again) <= set(last.values()), "of each conversation at most what was in flight"
 
 
-async def test_a_relay_that_was_frozen_and_wakes_up_finds_its_work_done(
+async def test_a_frozen_relay_finds_its_work_done_when_it_wakes(
     start: Starter, people_of: Of, relay: RelayStarter
 ) -> None:
     async with Receiver() as receiver:
@@ -151,7 +151,7 @@ async def test_a_relay_that_was_frozen_and_wakes_up_finds_its_work_done(
             await shared(ledger, [6, 5, 5], [6, 6, 4])
             flow = await Flow.of(alice, bob, per_s=400)
             await flow.more(200)
-            # It is full of work when it stops: more than it can do at once.
+            # It has more work in flight than it can handle when it is frozen.
             receiver.answer = lambda post: stall
             await flow.more(400)
             frozen.signal(signal.SIGSTOP)
@@ -166,12 +166,12 @@ async def test_a_relay_that_was_frozen_and_wakes_up_finds_its_work_done(
             await shared(ledger, [6, 5, 5], [6, 6, 4])
             await flow.more(100)
             await all_arrives(receiver, ledger, flow)
-        # What it had in flight had been posted by then: it learns that there was no answer.
+        # Its deliveries in flight had been posted before; it only finds that they had no answer.
         later = [post.event["id"] for post in receiver.posts[count:] if post.attempt > 1]
         assert later == []
 
 
-async def test_a_relay_killed_before_it_could_write_down_a_delivery_repeats_it_and_no_other(
+async def test_a_relay_killed_before_recording_a_delivery_causes_one_repeat(
     start: Starter, people_of: Of, relay: RelayStarter
 ) -> None:
     async with Receiver() as receiver:

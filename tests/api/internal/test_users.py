@@ -1,4 +1,4 @@
-"""The Master Service tells of its users, with the shared secret alone."""
+"""The Master Service creates, updates and deletes users, with the shared secret alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def user(user_id: str, **known: Any) -> dict[str, Any]:
     }
 
 
-async def test_a_user_is_created_and_then_updated_in_part(people: People) -> None:
+async def test_a_user_is_created_and_then_partly_updated(people: People) -> None:
     alice = people("alice")
     whole = {
         "externalUserId": alice.id,
@@ -58,7 +58,7 @@ async def test_a_user_is_created_and_then_updated_in_part(people: People) -> Non
         assert await people.master("GET", f"/users/{alice.id}") == (200, after)
 
 
-async def test_a_user_who_came_by_token_is_known_and_keeps_the_name_of_the_token(
+async def test_a_user_created_by_a_token_keeps_the_name_of_the_token(
     people: People,
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -69,7 +69,7 @@ async def test_a_user_who_came_by_token_is_known_and_keeps_the_name_of_the_token
     assert (status, answer) == (200, user(bob.id))
 
 
-async def test_a_batch_reports_its_bad_rows_and_does_the_rest(people: People) -> None:
+async def test_a_batch_reports_bad_rows_and_applies_the_others(people: People) -> None:
     known, *new = people("known", "new", "new", "new")
     await people.master("POST", "/users/sync", {"externalUserId": known.id, "name": "Before"})
     rows: list[Any] = [
@@ -101,7 +101,7 @@ async def test_a_batch_reports_its_bad_rows_and_does_the_rest(people: People) ->
         assert (await people.master("GET", f"/users/{who.id}"))[0] == 404
 
 
-async def test_several_rows_of_one_user_in_a_batch_take_effect_in_their_order(
+async def test_several_rows_for_one_user_are_applied_in_order(
     people: People,
 ) -> None:
     known, new = people("known", "new")
@@ -136,7 +136,7 @@ async def test_a_batch_has_at_most_a_thousand_rows(people: People) -> None:
     assert (await people.master("GET", f"/users/{prefix}-999"))[0] == 200
 
 
-async def test_a_blocked_user_is_put_out_at_once_and_refused_everywhere(people: People) -> None:
+async def test_a_blocked_user_is_disconnected_and_refused_everywhere(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk, phone, poll = [
@@ -154,7 +154,7 @@ async def test_a_blocked_user_is_put_out_at_once_and_refused_everywhere(people: 
     assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
     with pytest.raises(ConnectionRefused):
         await bob.connect()
-    # He is still in his conversations, and hears of them again when he is let in again.
+    # He is still a participant, and receives events again when he is unblocked.
     sent = await hers.say(talk, "Are you there?")
     back = {"externalUserId": bob.id, "status": "active"}
     assert (await people.master("POST", "/users/sync", back))[0] == 200
@@ -166,7 +166,7 @@ async def test_a_blocked_user_is_put_out_at_once_and_refused_everywhere(people: 
     assert (await again.say(talk, "Yes"))["seq"] == 2
 
 
-async def test_a_deleted_user_is_left_out_of_every_conversation(people: People) -> None:
+async def test_a_deleted_user_is_removed_from_every_conversation(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     direct, group, his = (
         await alice.direct(bob),
@@ -194,12 +194,12 @@ async def test_a_deleted_user_is_left_out_of_every_conversation(people: People) 
         seen = await alice.ask("GET", f"/conversations/{talk['id']}")
         assert bob.id not in [participant["userId"] for participant in seen["participants"]]
         assert seen["lastMessage"] == message  # his own messages stay
-    assert seen["participants"][0]["role"] == "owner"  # somebody owns what was his
+    assert seen["participants"][0]["role"] == "owner"  # somebody else became the owner
     status, gone = await people.master("GET", f"/users/{bob.id}")
     assert (status, gone["status"]) == (200, "deleted")
     assert await people.master("DELETE", f"/users/{bob.id}") == (204, None)
 
-    # Nobody can bring him in again, but the Master Service.
+    # Only the Master Service can restore him.
     path = f"/conversations/{group['id']}/participants"
     for who, where, field, named in [
         (alice, path, "userIds", [bob.id]),
@@ -219,20 +219,22 @@ async def test_a_deleted_user_is_left_out_of_every_conversation(people: People) 
     ]
 
 
-async def test_two_people_can_talk_again_when_one_is_back_from_deletion(people: People) -> None:
+async def test_a_direct_conversation_works_again_after_a_deleted_user_is_restored(
+    people: People,
+) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     await people.master("DELETE", f"/users/{bob.id}")
     await people.master("POST", "/users/sync", {"externalUserId": bob.id})
     again = await alice.direct(bob)
-    assert again["id"] == talk["id"]  # one per pair for ever
+    assert again["id"] == talk["id"]  # a pair has one direct conversation for ever
     assert {participant["userId"] for participant in again["participants"]} == {alice.id, bob.id}
     assert (await bob.direct(alice))["id"] == again["id"]
     sent = await (await bob.connect()).say(again, "Here again")
     assert (await alice.ask("GET", f"/messages/{sent['id']}")) == sent
 
 
-async def test_whoever_is_unknown_cannot_be_got_or_deleted(people: People) -> None:
+async def test_an_unknown_user_cannot_be_read_or_deleted(people: People) -> None:
     nobody = people("nobody").id
     for method in ("GET", "DELETE"):
         status, answer = await people.master(method, f"/users/{nobody}")
@@ -248,7 +250,7 @@ async def test_whoever_is_unknown_cannot_be_got_or_deleted(people: People) -> No
         ("DELETE", "/users/x", None),
     ],
 )
-async def test_without_the_secret_there_is_nothing(
+async def test_every_route_needs_the_secret(
     people: People, method: str, path: str, body: Any
 ) -> None:
     alice = people("alice")
@@ -270,7 +272,7 @@ async def test_without_the_secret_there_is_nothing(
         status, answer = await ask(people.session, method, url, body, headers)
         assert (status, answer["error"]["code"]) == (401, "UNAUTHENTICATED"), headers
     secret = {"X-Internal-Secret": INTERNAL_SECRET}
-    # The public port does not have it, whatever secret is shown.
+    # WS_PORT does not serve the internal API, with any secret.
     async with people.session.request(
         method, f"{people.server.sockets}/api{own}", json=body, headers=secret
     ) as refused:
@@ -278,7 +280,7 @@ async def test_without_the_secret_there_is_nothing(
     assert (await people.master("GET", f"/users/{alice.id}"))[1]["status"] == "active"
 
 
-async def test_a_secret_may_be_rotated(start: Any) -> None:
+async def test_a_secret_can_be_rotated(start: Any) -> None:
     newer, older = "newer-" * 6, "older-" * 6
     server: ChatServer = await start(INTERNAL_API_SECRET=f"{newer},{older}")
     async with aiohttp.ClientSession() as session:
