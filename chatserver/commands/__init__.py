@@ -1,1 +1,1 @@
-"""The commands that use a running server, a database or the webhooks; `serve` is not one of them."""
+"""The commands other than `serve`: most of them use a running server."""

@@ -67,7 +67,8 @@ async def due_for_key(
         ),
         key=lambda pending: pending.id,
     )
-    # A list of `limit` events was cut off. Later events of the other list may come after unread ones.
+    # A list of `limit` events may have been cut off. Beyond its end, the other list could overtake unread
+    # events.
     ends = [docs[-1]["_id"] for docs in both if len(docs) == limit]
     return [pending for pending in found if not ends or pending.id <= min(ends)]
 

@@ -88,7 +88,7 @@ class Play:
         await self._pace.between(0, scripted.pause_s / 2)
         async with asyncio.TaskGroup() as readers:
             for scene in scenes:
-                # The last message of each person; of anybody under None.
+                # The last message of each person. The key None has the last of all.
                 last: dict[str | None, Any] = {}
                 for line in scene:
                     if self._pace.over.is_set():

@@ -115,7 +115,7 @@ class LoadUser:
 
     def _lost(self) -> None:
         self._down()
-        # Events that the next connection receives before its catch-up is complete are counted after it.
+        # Hold the events of the next connection back until its catch-up is complete.
         self._held = []
 
     def _down(self) -> None:

@@ -76,7 +76,7 @@ class Talk:
     async def _one_after_the_other(self, end: float, numbers: itertools.count[int]) -> None:
         while (due := time.perf_counter()) < end:
             # A task of its own, so that the send completes if this loop is cancelled. With a timeout, in
-            # case the server does not accept this user any more.
+            # case the server no longer accepts this user.
             task = self._begin(next(numbers), due)
             await asyncio.wait([task], timeout=end + PATIENCE_S - due)
 

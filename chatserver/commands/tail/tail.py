@@ -133,7 +133,7 @@ class Tail:
         else:
             line: dict[str, Any] = {"event": happened.event, "rev": happened.rev}
             text = json_line({**line, "data": happened.data}) + "\n"
-        # JSON is always UTF-8; a terminal may drop letters that its encoding lacks.
+        # JSON is always UTF-8. In a line for people, letters that the terminal's encoding lacks are replaced.
         typer.echo(text.encode() if self._as_json else text, nl=False)
 
 

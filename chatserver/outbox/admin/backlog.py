@@ -12,7 +12,7 @@ from ..endpoints import endpoint_of, slots_of
 COUNT_LIMIT = 100_000
 """Counting stops here. Counting this many takes 50 ms."""
 OLDEST_LIMIT = 10_000
-"""Events that are searched for the oldest. The index has them in the order of their keys, not of time."""
+"""The oldest event is searched among this many, because the index is ordered by key and not by time."""
 NAMES_LIMIT = 100
 
 

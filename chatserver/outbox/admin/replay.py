@@ -78,8 +78,8 @@ class Replays:
     async def _mark(self, found: Sequence[FoundRecord]) -> None:
         if not found:
             return
-        # Only of slots that were not due: if the relay gives an event up between the two reads, its new dead
-        # letter must stay.
+        # The dead letter of a slot that was due stays: the relay may have written it after the record was
+        # read.
         dead_letter_ids = [
             dead_letter_id(endpoint_of(slot), record.id)
             for record in found

@@ -95,8 +95,8 @@ class Deliveries:
         if backoff.partition not in self.queues.partitions:
             return
         if queue := self.queues.get(backoff.ordering_key):
-            # Still at work since before the partitions were assigned anew. If it succeeds, it removes the
-            # stored back-off.
+            # This queue was at work when the partitions changed. If it succeeds, it removes the stored
+            # back-off.
             queue.since, queue.behind = queue.since or backoff.since, True
             return
         self._failures += backoff.attempts

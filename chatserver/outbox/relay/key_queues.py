@@ -11,10 +11,10 @@ from ..pending import Pending
 from .key_queue import KeyQueue
 
 AHEAD = 64
-"""Events of one key that are kept in memory, and that are sent in one turn. Later events are read when these
-are sent."""
+"""The number of events of one key that are kept in memory and sent in one turn. Later events are read after
+these."""
 FEW = 16
-"""Events that are read of one key while MAX_EVENTS or more are in memory."""
+"""The number of events of one key that are read while MAX_EVENTS or more are in memory."""
 MAX_QUEUES = 50_000
 MAX_EVENTS = 20_000
 """Queues and events in memory per endpoint. The others are read from the database when there is room."""

@@ -82,7 +82,7 @@ class _Batch:
         self.backoffs: dict[str, Document | None] = {}
         """By id. None removes a back-off."""
         self.dead_letters: list[Document] = []
-        """Their records stop being due, too."""
+        """Their records are also taken out of `due`."""
         self.written = asyncio.get_running_loop().create_future()
 
 
@@ -177,8 +177,10 @@ class Results:
             await asyncio.gather(*writes)
 
     async def _store_dead_letters(self, dead_letters: list[Document], session: Session) -> None:
-        """Store dead letters and end their records' being due, in one transaction. A replay between the two
-        would remove the dead letter of an event that then stops being due."""
+        """Store dead letters and take their records out of `due`, in one transaction.
+
+        A replay between the two could remove the dead letter of an event that then leaves `due`.
+        """
         await self._mongo.put("deadletters", dead_letters, session=session)
         records: dict[tuple[str, str], list[str]] = {}
         for doc in dead_letters:

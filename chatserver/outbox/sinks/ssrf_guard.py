@@ -81,8 +81,8 @@ def refusal_of_host(host: str) -> str | None:
 def guarded_socket(info: AddressInfo) -> socket.socket:
     """A socket factory for aiohttp, which calls it for each address just before connecting.
 
-    The name is resolved by then, and an address in the URL also arrives here. The address that is checked
-    is therefore the one that is connected to, even if a DNS name changes in between. Raises
+    aiohttp has resolved the name before, and also calls it for an address in the URL. The address that is
+    checked is the one that is connected to, so changing the DNS name does not help an attacker. Raises
     RefusedAddress.
     """
     family, kind, protocol, _, address = info
