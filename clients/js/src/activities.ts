@@ -3,14 +3,14 @@ import type { Connection } from "./connection.js";
 import type { ServerEvents } from "./protocol.js";
 
 export interface Active {
-  /** User ids of others. */
+  /** Ids of other users. */
   readonly typing: readonly string[];
   readonly recording: readonly string[];
 }
 
 export const NOBODY: Active = { typing: [], recording: [] };
 
-/** What the user does in a conversation beside saying something, and what others do. */
+/** Typing and recording in one conversation: sends the user's own, and tracks other users'. */
 export class Activities {
   readonly typing: Activity;
   readonly recording: Activity;
@@ -24,26 +24,26 @@ export class Activities {
     this.recording = new Activity(connection, "recording", conversationId);
   }
 
-  /** The message is out. */
+  /** The user has sent a message, so both indicators stop. */
   said(): void {
     this.typing.ends();
     this.recording.ends();
   }
 
-  /** The connection that knew of it has gone, or the conversation. */
+  /** The connection is lost, or the conversation closed: forget without telling the server. */
   forget(): void {
     this.typing.forget();
     this.recording.forget();
   }
 
-  /** Who is at it after an event. The same object when nothing has changed. */
+  /** Returns the active users after an event. The same object if nothing has changed. */
   after(active: Active, name: string, payload: unknown): Active {
     switch (name) {
       case "user:typing":
       case "user:recording": {
         const { userId, type, isActive } = payload as ServerEvents["user:typing" | "user:recording"];
         const has = active[type].includes(userId);
-        // One's own other devices are told of, too.
+        // Events of the user's other devices arrive as well.
         if (has === isActive || userId === this.userId()) return active;
         return { ...active, [type]: isActive ? [...active[type], userId] : without(active[type], userId) };
       }

@@ -1,10 +1,10 @@
 import type { Connection } from "./connection.js";
 
-/** The server takes a start to hold for 6 s. */
+/** The server stops an indicator 6 s after its last start (TYPING_TIMEOUT_S). */
 const AGAIN_MS = 3_000;
 const IDLE_MS = 4_000;
 
-/** Says that the user types or records: at most every three seconds, and by itself when it ends. */
+/** Tells the server that the user is typing or recording, at most every three seconds. Sends the stop by itself. */
 export class Activity {
   #startedAt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -15,7 +15,7 @@ export class Activity {
     private readonly conversationId: string,
   ) {}
 
-  /** It goes on: call it with every key. */
+  /** Call it with every key. */
   goesOn(): void {
     const now = Date.now();
     if (!this.#timer || now - this.#startedAt >= AGAIN_MS) {
@@ -32,7 +32,7 @@ export class Activity {
     this.connection.tell(`${this.kind}:stop`, { conversationId: this.conversationId });
   }
 
-  /** The connection that knew of it has gone, or the conversation. */
+  /** The connection is lost, or the conversation closed: stop without telling the server. */
   forget(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

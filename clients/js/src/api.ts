@@ -4,20 +4,20 @@ import type { Tokens } from "./tokens.js";
 
 const ANSWER_MS = 10_000;
 
-/** The REST API, as the app's own back end proxies it. */
+/** The REST API, through the proxy of the app's back end. */
 export class Api {
   constructor(
     private readonly base: string,
     private readonly tokens: Tokens,
   ) {}
 
-  /** `path` begins behind `/api`. The decoded body, undefined for 204. Throws ChatError. */
+  /** `path` is the part after `/api`. Returns the decoded body, undefined for 204. Throws ChatError. */
   async request<T>(method: string, path: string, body?: unknown): Promise<T> {
     const token = await this.tokens.current();
     try {
       return await this.#ask<T>(token, method, path, body);
     } catch (error) {
-      // It has expired, or the secret that it was signed with is not in use any more.
+      // The token has expired, or the secret that signed it has been rotated out.
       if (!(error instanceof ChatError) || !STALE.has(error.code)) throw error;
       const fresh = await this.tokens.fresh();
       if (fresh === token) throw error;
@@ -43,7 +43,7 @@ export class Api {
     try {
       return (text ? JSON.parse(text) : undefined) as T;
     } catch (cause) {
-      const page = `The answer to ${method} ${path} is no JSON: is this where the REST API is?`;
+      const page = `The answer to ${method} ${path} is not JSON. Is \`api\` the URL of the REST API?`;
       throw new ChatError("VALIDATION_FAILED", page, {}, { cause });
     }
   }
@@ -56,11 +56,11 @@ function refusal(answer: Response, text: string): ChatError {
     const { error } = JSON.parse(text) as { error?: ErrorShape };
     if (error?.code) return ChatError.of(error);
   } catch {
-    // A page of the proxy in front: the status has to do.
+    // The body is a page of a proxy in front, so only the status is known.
   }
   const { status } = answer;
   const seconds = Number(answer.headers.get("retry-after"));
-  return new ChatError(CODES[status] ?? other(status), `The answer was ${status}.`, seconds > 0 ? { retryAfter: seconds } : {});
+  return new ChatError(CODES[status] ?? other(status), `The answer has status ${status}.`, seconds > 0 ? { retryAfter: seconds } : {});
 }
 
 const CODES: Readonly<Record<number, Code>> = {

@@ -3,10 +3,10 @@ import type { Connection } from "./connection.js";
 import { offline, type ChatError } from "./errors.js";
 import { insist } from "./retry.js";
 
-/** As often it fails before anybody is told: while nodes change places the REST API is away for a moment. */
+/** Failures before `onError` is called: in a rolling restart the REST API is unavailable for a moment. */
 const QUIET_FAILURES = 3;
 
-/** What the client asks the REST API for by itself. */
+/** The client's own requests to the REST API, those that no call of the app makes. */
 export class Background {
   constructor(
     private readonly api: Api,
@@ -15,8 +15,8 @@ export class Background {
   ) {}
 
   /**
-   * The answer, however long it takes. Throws what waiting does not mend; and OFFLINE once the connection has
-   * gone: with the next one everything is asked anew.
+   * Returns the answer, however long it takes. Throws an error that waiting cannot fix. Throws OFFLINE when the
+   * connection is lost; the next connection requests everything again.
    */
   ask<T>(method: string, path: string, body?: unknown): Promise<T> {
     let failures = 0;

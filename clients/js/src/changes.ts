@@ -4,8 +4,8 @@ import type { Answers, Message } from "./protocol.js";
 type Told = "message:edit" | "message:delete" | "reaction:add" | "reaction:remove";
 
 /**
- * Edits, deletions and reactions. Those of one message are asked for one after the other: of a reaction that
- * is taken back at once, the second would else be done while the first still waits for the rate limit.
+ * Edits, deletions and reactions. Those of one message are sent one after another. Otherwise, when a user takes
+ * back a reaction immediately, the removal could overtake the addition that waits for the rate limit.
  */
 export class Changes {
   #last = new Map<string, Promise<unknown>>();

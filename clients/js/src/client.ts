@@ -12,32 +12,32 @@ import { guarded, type Observable } from "./store.js";
 import { Tokens } from "./tokens.js";
 
 export interface ChatOptions {
-  /** Where the chat server takes Socket.IO connections, e.g. `https://chat.example.com`. */
+  /** The chat server's URL for Socket.IO, e.g. `https://chat.example.com`. */
   readonly url: string;
-  /** A token that is good now: asked for at each connect, before the one in use ends, and when it has. */
+  /** Returns a valid token. Called for each connect, before the current token expires, and after it has expired. */
   readonly getToken: () => Promise<string>;
   /**
-   * Where the app's back end proxies the REST API, e.g. `/api`. It is needed for the list of
-   * conversations, unread counts, and the presence of people who were not heard of yet.
+   * The URL at which the app's back end proxies the REST API, e.g. `/api`. It is needed for the list of
+   * conversations, for unread counts, and for the presence of users before their first event.
    */
   readonly api?: string;
-  /** Where sends outlive the page; by default they live in memory. One for each user. */
+  /** Keeps unsent messages when the page closes. Default: in memory only. Use one storage per user. */
   readonly storage?: OutboxStorage;
-  /** Begin with WebSocket and stay with it (default): no balancer has to keep requests together. */
+  /** Use WebSocket only (default). Then no load balancer must keep a session on its node. */
   readonly forceWebSocket?: boolean;
-  /** More for socket.io-client, e.g. `path` or `extraHeaders`. */
+  /** More options for socket.io-client, e.g. `path` or `extraHeaders`. */
   readonly socket?: SocketSettings;
-  /** What went wrong beside any call, e.g. a storage that is full. Default: to the console. */
+  /** Receives errors that belong to no call, e.g. a full storage. Default: the console. */
   readonly onError?: (error: unknown) => void;
 }
 
-/** Of a conversation that is opened: nobody looks at more people. */
+/** Participants of an opened conversation whose presence is requested. No user looks at more. */
 const MOST_LOOKED_AT = 200;
 
 export class ChatClient {
-  /** Whether there is a connection, why not, and when it is tried again. */
+  /** The state of the connection: why it is down, and when the client tries again. */
   readonly state: Observable<ConnectionState>;
-  /** The most recently active first. */
+  /** The user's conversations, the most recently active first. */
   readonly conversations: Observable<readonly ListedConversation[]>;
   readonly presence: Observable<ReadonlyMap<string, Presence>>;
   #connection: Connection;
@@ -77,26 +77,26 @@ export class ChatClient {
     this.presence = this.#presence;
   }
 
-  /** Who this is; null until the first connection. */
+  /** The user's id; null until the first connection. */
   get userId(): string | null {
     return this.#userId;
   }
 
-  /** Connect, and stay connected. Also tries at once what would be tried later. */
+  /** Connect, and stay connected. If a retry is scheduled, try now. */
   connect(): void {
     if (typeof addEventListener === "function") addEventListener("online", this.#hurry);
     if (typeof document !== "undefined") document.addEventListener("visibilitychange", this.#looked);
     this.#connection.connect();
   }
 
-  /** Go offline, until `connect()`. What is in the outbox stays there. */
+  /** Go offline until `connect()`. The outbox keeps its messages. */
   close(): void {
     if (typeof removeEventListener === "function") removeEventListener("online", this.#hurry);
     if (typeof document !== "undefined") document.removeEventListener("visibilitychange", this.#looked);
     this.#connection.close();
   }
 
-  /** The one object of this conversation; `open()` it to have its messages. */
+  /** Returns this conversation, the same object each time. Call `open()` to load its messages. */
   conversation(id: string): Conversation {
     let conversation = this.#open.get(id);
     if (!conversation) {
@@ -112,28 +112,28 @@ export class ChatClient {
     return conversation;
   }
 
-  /** The conversation with one other person; it is made if there is none yet. Needs `api`. */
+  /** Returns the conversation with one other user, and creates it if there is none. Needs `api`. */
   async direct(userId: string): Promise<Conversation> {
     return this.conversation((await this.request<View>("POST", "/conversations/direct", { userId })).id);
   }
 
-  /** Ask for the presence of these people, now and after each connect. Needs `api`. */
+  /** Request the presence of these users, now and after each connect. Needs `api`. */
   watch(userIds: readonly string[]): Promise<void> {
     return this.#presence.watch(userIds);
   }
 
-  /** Any event of the protocol. Throws ChatError; without a connection at once, with OFFLINE. */
+  /** Send any event of the protocol, once. Throws ChatError; without a connection immediately, with OFFLINE. */
   call<E extends keyof Requests>(event: E, payload: Requests[E]): Promise<Answers[E]> {
     return this.#connection.call(event, payload);
   }
 
-  /** Any request of the REST API; `path` begins behind `/api`. Throws ChatError. */
+  /** Send any request of the REST API; `path` is the part after `/api`. Throws ChatError. */
   request<T>(method: string, path: string, body?: unknown): Promise<T> {
-    if (!this.#api) return Promise.reject(new TypeError("Say in the options where the REST API is: `api`."));
+    if (!this.#api) return Promise.reject(new TypeError("Set the option `api` to the URL of the REST API."));
     return this.#api.request<T>(method, path, body);
   }
 
-  /** Listen to what the server tells, as it comes: nothing is held, filled in, or put in order for it. */
+  /** Listen to raw events from the server: nothing is buffered, filled in or reordered. Returns a function that unsubscribes. */
   on<E extends keyof ServerEvents>(event: E, listener: (payload: ServerEvents[E]) => void): () => void {
     const listeners = this.#listeners.get(event) ?? new Set();
     this.#listeners.set(event, listeners.add(listener));

@@ -8,20 +8,20 @@ import type { Tokens } from "./tokens.js";
 
 export interface ConnectionState {
   /**
-   * `refused`: the server does not want this user or this token, or not now. Like `offline` it is left by
-   * itself at `retryAt`, and only by `connect()` when that is null.
+   * `refused`: the server refuses this user or this token, for good or for now. The client leaves `refused` and
+   * `offline` by itself at `retryAt`, or, if that is null, only with `connect()`.
    */
   readonly status: "connecting" | "online" | "offline" | "refused";
-  /** Why it is offline or refused; while connecting, why the last attempt failed. */
+  /** The reason for being offline or refused; while connecting, the error of the last attempt. */
   readonly reason: ChatError | null;
-  /** When it tries again, in ms since 1970. */
+  /** Time of the next attempt, in ms since 1970. */
   readonly retryAt: number | null;
 }
 
 export interface Listener {
-  /** The socket is in its rooms; what was missed before is to be asked for now. */
+  /** The socket is in its rooms. The listener now reads the events that it missed. */
   connected(welcome: ServerEvents["connected"]): void;
-  /** Nothing more is heard, and calls fail with OFFLINE. */
+  /** No more events arrive, and calls fail with OFFLINE. */
   disconnected(): void;
   event(name: string, payload: unknown): void;
   error(error: unknown): void;
@@ -31,18 +31,17 @@ export type SocketSettings = Partial<ManagerOptions & SocketOptions>;
 
 const CONNECT_MS = 15_000;
 const ANSWER_MS = 10_000;
-/** A page may have half a megabyte, and the line may be slow. */
+/** A page can have half a megabyte, and the line can be slow. */
 const PAGE_MS = 40_000;
-/** A connection that lived for less than this did not succeed: attempts go on getting rarer. */
+/** A connection that lived for less than this counts as failed: the back-off continues to grow. */
 const STEADY_MS = 5_000;
-/** The server takes no larger packet, and closes a connection over one that is much larger. */
+/** The server refuses larger packets, and closes the connection if a packet is much larger. */
 const MOST_BYTES = 64 * 1024;
 const FINAL = new Set<Code>(["UNAUTHENTICATED", "FORBIDDEN"]);
 
 /**
- * One socket to the server, and when to try again. Socket.IO's own reconnection is off: it does not come
- * back after a refusal, does not say when it tries, and buffers what is sent meanwhile, which would then
- * overtake the outbox.
+ * One socket to the server, with its reconnection. Socket.IO's own reconnection is off: it does not reconnect after a
+ * refusal, does not say when it will try, and buffers packets in between, which would then overtake the outbox.
  */
 export class Connection {
   readonly state = new Store<ConnectionState>({ status: "offline", reason: null, retryAt: null });
@@ -72,7 +71,7 @@ export class Connection {
       if (reason !== "io client disconnect") this.#lost(this.#told ?? new ChatError("OFFLINE", reason));
     });
     this.#socket.on("error", (shape: ErrorShape) => {
-      // With the name of an event: something that was told without asking for an answer failed.
+      // With the name of an event: an event that was sent without an acknowledgement failed.
       if (shape.event === undefined) this.#told = ChatError.of(shape);
       else this.listener.error(ChatError.of(shape));
     });
@@ -98,8 +97,8 @@ export class Connection {
   }
 
   /**
-   * The network is said to be back, or somebody looks at the page again: do not wait for `retryAt`, nor for the
-   * heartbeat to find out that the line has died meanwhile.
+   * The network is back, or the user looks at the page again. Do not wait for `retryAt`, nor for the heartbeat to
+   * detect that the connection has died.
    */
   hurry(): void {
     const { status, retryAt } = this.state.snapshot();
@@ -116,7 +115,7 @@ export class Connection {
     }
   }
 
-  /** Ask, and wait for the answer. Throws ChatError. */
+  /** Send an event and return the data of its acknowledgement. Throws ChatError. */
   call<E extends keyof Requests>(event: E, payload: Requests[E]): Promise<Answers[E]> {
     if (!this.#online) return Promise.reject(offline());
     const unfit = whyNot(event, payload);
@@ -134,12 +133,12 @@ export class Connection {
     });
   }
 
-  /** Ask until there is an answer, or a refusal that waiting does not mend. Throws ChatError. */
+  /** Repeat the call until it succeeds, or fails with an error that waiting cannot fix. Throws ChatError. */
   insist<E extends keyof Requests>(event: E, payload: Requests[E]): Promise<Answers[E]> {
     return insist(() => this.call(event, payload), { pause: (ms) => this.pause(ms) });
   }
 
-  /** Wait so long, or until the connection has gone. */
+  /** Wait for this time, or until the connection is lost. */
   pause(ms: number): Promise<void> {
     if (!this.#online) return Promise.resolve();
     return new Promise((resolve) => {
@@ -153,7 +152,7 @@ export class Connection {
     });
   }
 
-  /** Say what is worth nothing later; without a connection it is dropped. */
+  /** Send a volatile event, without an acknowledgement. Without a connection it is dropped. */
   tell<E extends keyof Requests>(event: E, payload: Requests[E]): void {
     if (this.#online) this.#socket.emit(event, payload);
   }
@@ -187,7 +186,7 @@ export class Connection {
     this.state.set({ status: "online", reason: null, retryAt: null });
   }
 
-  /** The attempt or the connection has failed. What comes after that of the same one says nothing new. */
+  /** The attempt or the connection has failed. Later reports about the same one are ignored. */
   #lost(reason: ChatError): void {
     const { status } = this.state.snapshot();
     if (status !== "connecting" && status !== "online") return;
@@ -213,7 +212,7 @@ export class Connection {
     this.#renewal.end();
     const wasOnline = this.#online;
     this.#online = false;
-    // What was said to a connection that had died in its sleep would be said to the next one, before all else.
+    // Packets for a connection that died unnoticed would otherwise be sent first on the next one.
     this.#socket.sendBuffer.length = 0;
     this.#socket.disconnect();
     for (const end of [...this.#pauses]) end();
@@ -228,14 +227,14 @@ function connectError(error: Error & { data?: ErrorShape }): ChatError {
   return new ChatError("OFFLINE", error.message, {}, { cause: error });
 }
 
-/** Why it cannot be sent at all: sent all the same, it would break one connection after the other. */
+/** Returns why the event cannot be sent, or null. If sent and repeated, it would break one connection after another. */
 function whyNot(event: string, payload: unknown): ChatError | null {
   try {
     const text = JSON.stringify([event, payload]);
-    // No unit of a string has more than three bytes.
+    // A UTF-16 unit takes at most three bytes in UTF-8.
     if (text.length * 3 <= MOST_BYTES || new TextEncoder().encode(text).length <= MOST_BYTES) return null;
-    return new ChatError("PAYLOAD_TOO_LARGE", `What is sent has at most ${MOST_BYTES} bytes.`);
+    return new ChatError("PAYLOAD_TOO_LARGE", `An event has at most ${MOST_BYTES} bytes.`);
   } catch (cause) {
-    return new ChatError("VALIDATION_FAILED", "This cannot be written as JSON.", {}, { cause });
+    return new ChatError("VALIDATION_FAILED", "The payload cannot be written as JSON.", {}, { cause });
   }
 }

@@ -16,29 +16,29 @@ import { asChange } from "./timeline.js";
 
 export interface ConversationSnapshot {
   /**
-   * `idle` before `open()`; `loading` until there is something to show; `live`, up to date; `stale`, as it
-   * was before the connection went, and about to be caught up; `closed`, one is no participant (any more).
+   * `idle`: not opened. `loading`: reads the first page. `live`: up to date. `stale`: as it was before the
+   * connection was lost; it will catch up. `closed`: the user is not a participant, or not any more.
    */
   readonly status: "idle" | "loading" | "live" | "stale" | "closed";
-  /** The oldest first; what is on its way comes last. What has not changed is the same object as before. */
+  /** The oldest first, unsent ones last. An unchanged message is the same object as before. */
   readonly messages: readonly ListedMessage[];
   readonly hasOlder: boolean;
   readonly isLoadingOlder: boolean;
-  /** Other people. */
+  /** Ids of other users. */
   readonly typing: readonly string[];
   readonly recording: readonly string[];
   readonly marks: ReadMarks;
 }
 
 /**
- * Where a conversation gets what is not its own.
+ * The parts of the client that a conversation uses.
  * @internal
  */
 export interface Surroundings {
   readonly connection: Connection;
   readonly outbox: Outbox;
   userId(): string | null;
-  /** The conversation with its participants and their marks; null when there is no way to ask. */
+  /** Returns the conversation with its participants and their marks; null without `api`. */
   view(conversationId: string): Promise<View | null>;
   error(error: unknown): void;
 }
@@ -82,11 +82,11 @@ export class Conversation implements Observable<ConversationSnapshot> {
     this.#show();
   }
 
-  // --- what the app does ------------------------------------------------------------------------------
+  // --- calls of the app -------------------------------------------------------------------------------
 
   /**
-   * Load the newest messages and stay up to date, until `close()` was called as often. Resolves when they
-   * are there, which waits for a connection; rejects with NOT_FOUND for who is no participant.
+   * Load the newest messages and stay up to date, until `close()` was called as many times as `open()`. Resolves
+   * when they are loaded, which needs a connection. Rejects with NOT_FOUND if the user is not a participant.
    */
   open(): Promise<void> {
     this.#openings++;
@@ -97,14 +97,14 @@ export class Conversation implements Observable<ConversationSnapshot> {
     if (this.#opened && this.snapshot().status !== "closed") return this.#opened.promise;
     let settle = {} as { resolve(): void; reject(error: unknown): void };
     const promise = new Promise<void>((resolve, reject) => (settle = { resolve, reject }));
-    promise.catch(() => undefined); // `status` says it, too.
+    promise.catch(() => undefined); // The app may look at `status` only.
     this.#opened = { promise, ...settle };
     this.#show({ status: "loading" });
     if (this.around.connection.online) this.#following.begin();
     return promise;
   }
 
-  /** Undo one `open()`. With the last one the messages are forgotten. */
+  /** Undo one `open()`. After the last one the messages are forgotten. */
   close(): void {
     if (this.#openings === 0 || --this.#openings > 0) return;
     this.#opened = null;
@@ -113,20 +113,20 @@ export class Conversation implements Observable<ConversationSnapshot> {
   }
 
   /**
-   * Say something. It is in the list at once, and is sent again until the server has acknowledged it, or
-   * has refused it for good; then it is `failed`. Messages of a conversation keep their order.
+   * Send a message. It is in the list immediately. The client repeats it until the server acknowledges it, or refuses
+   * it for good; then it is `failed`. Messages of a conversation keep their order.
    */
   send(message: string | NewMessage): { readonly clientMessageId: string; readonly sent: Promise<Message> } {
     this.#activities.said();
     return this.around.outbox.add(this.id, typeof message === "string" ? { content: message } : message);
   }
 
-  /** Send again what failed. */
+  /** Send a failed message again. */
   retry(clientMessageId: string): void {
     this.around.outbox.retry(clientMessageId);
   }
 
-  /** Take what failed, or waits, out of the list. */
+  /** Remove a failed or waiting message from the list. */
   discard(clientMessageId: string): void {
     this.around.outbox.discard(clientMessageId);
   }
@@ -147,17 +147,17 @@ export class Conversation implements Observable<ConversationSnapshot> {
     return this.#changes.unreact(messageId, emoji);
   }
 
-  /** Everything up to the newest message here has been seen. Told now, or with the next connection. */
+  /** Mark everything up to the newest loaded message as read. Sent now, or with the next connection. */
   markRead(): void {
     this.#reading.seen(this.#history.timeline);
   }
 
-  /** Who has read a message, of those whose marks are known. */
+  /** Returns the users who have read a message, among those whose marks are known. */
   readersOf(message: ListedMessage): readonly string[] {
     return this.#reading.readersOf(message);
   }
 
-  /** The user is typing: call it with every key. It ends by itself, and with `send`. */
+  /** The user is typing: call it with every key. It stops by itself, and with `send`. */
   typing(): void {
     this.#activities.typing.goesOn();
   }
@@ -175,7 +175,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
     this.#activities.recording.ends();
   }
 
-  /** Load the page before the oldest message here. */
+  /** Load the page before the oldest loaded message. */
   loadOlder(count?: number): Promise<void> {
     if (!this.#history.hasOlder) return Promise.resolve();
     if (!this.#older) {
@@ -188,7 +188,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
     return this.#older;
   }
 
-  // --- what the client tells --------------------------------------------------------------------------
+  // --- calls of the client ----------------------------------------------------------------------------
 
   /** @internal */
   connected(isParticipant: boolean): void {
@@ -235,11 +235,11 @@ export class Conversation implements Observable<ConversationSnapshot> {
 
   /** @internal */
   acknowledged(message: Message): void {
-    // As a rule it was heard of before. Not while catching up, nor when another node was first.
+    // Usually its event arrived first. Not during catch-up, nor if another node stored the message.
     if (this.#opened && message.seq >= this.#history.timeline.next) this.#messageList.acknowledged(message);
   }
 
-  // --- what becomes of it -----------------------------------------------------------------------------
+  // --- opening and closing ----------------------------------------------------------------------------
 
   async #live(going: () => boolean): Promise<void> {
     this.#show({ status: "live" });
@@ -251,12 +251,12 @@ export class Conversation implements Observable<ConversationSnapshot> {
       this.#reading.learn(view);
       this.#show();
     } catch (error) {
-      // The socket says who is a participant: another answer does not close what it keeps up to date.
+      // The socket decides who is a participant: an error of the REST API does not close the conversation.
       if (going() && !isOffline(error)) this.around.error(error);
     }
   }
 
-  /** The socket is in the room from now on. */
+  /** The socket has just entered the room. */
   #admitted(): void {
     if (this.snapshot().status === "closed") return void this.#open();
     this.#show(this.#ifLive("stale"));
@@ -264,7 +264,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
   }
 
   #failed(error: unknown): boolean {
-    // With the next connection it begins anew.
+    // The next connection starts it again.
     if (isOffline(error)) return false;
     if (error instanceof ChatError && error.code === "NOT_FOUND") {
       this.#closed();
@@ -276,7 +276,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
   }
 
   #closed(): void {
-    this.#opened?.reject(new ChatError("NOT_FOUND", "You are no participant of this conversation."));
+    this.#opened?.reject(new ChatError("NOT_FOUND", "You are not a participant of this conversation."));
     this.#reading.forget();
     this.#forget("closed");
   }

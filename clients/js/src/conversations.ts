@@ -8,13 +8,13 @@ import { Store } from "./store.js";
 const PAGE = 200;
 
 /**
- * The user's conversations, the most recently active first, with their unread counts. With the REST API
- * it is read anew after each connect; without, it has what was told since.
+ * The user's conversations, the most recently active first, with their unread counts. With the REST API the list
+ * is read again after each connect. Without it, the list has only conversations from events.
  */
 export class Conversations extends Store<readonly ListedConversation[]> {
   #list: Overview = new Map();
   #me = "";
-  /** What was told since the list was asked for: the answer may be older. */
+  /** Events since the list was requested, because the answer can be older than they are. */
   #sinceAsked: [name: string, payload: unknown][] | null = null;
   #life = 0;
   #revalidation: Revalidation | null;
@@ -40,7 +40,7 @@ export class Conversations extends Store<readonly ListedConversation[]> {
       if (still.length < this.#list.size) this.#show(new Map(still));
       void this.#refresh(this.background, rooms);
     } else {
-      // Nobody tells how many came while there was no connection.
+      // Without the REST API, the number of messages during the outage is unknown.
       this.#show(new Map(still.map(([id, conversation]) => [id, { ...conversation, unreadCount: null }])));
     }
   }
@@ -83,11 +83,11 @@ export class Conversations extends Store<readonly ListedConversation[]> {
       } while (cursor !== null);
       this.#sinceAsked = null;
       this.#show(found);
-      // One that became the most active while the pages were read is on none of them.
+      // A conversation that moved to the top while the pages were read is on none of them.
       for (const id of rooms) if (!found.has(id)) this.#revalidation?.schedule(id);
       for (const [name, payload] of told) {
         this.#take(name, payload);
-        // Whether the answer had it already cannot be seen from a mark.
+        // A read mark does not show whether the answer included it.
         if (name.endsWith(":read")) this.#revalidation?.schedule((payload as { conversationId: string }).conversationId);
       }
     } catch (error) {
@@ -97,7 +97,7 @@ export class Conversations extends Store<readonly ListedConversation[]> {
     }
   }
 
-  /** Ask for one conversation. False when something was told of it meanwhile: it is in the answer, or not. */
+  /** Read one conversation. Returns false if it changed in between, so that the answer is uncertain. */
   async #look(background: Background, conversationId: string): Promise<boolean> {
     const life = this.#life;
     const before = this.get(conversationId);
@@ -107,7 +107,7 @@ export class Conversations extends Store<readonly ListedConversation[]> {
       const { count } = await background.ask<{ count: number }>("GET", `${path}/unread-count`);
       const again = await background.ask<Conversation>("GET", path);
       if (life !== this.#life) return true;
-      // A message in between would be counted, or not, and nobody could tell when it is heard of.
+      // A message in between may or may not be in the count, and its event does not tell which.
       if (again.lastSeq !== view.lastSeq || this.get(conversationId) !== before) return false;
       this.#show(new Map(this.#list).set(conversationId, { ...again, unreadCount: count }));
     } catch (error) {

@@ -1,20 +1,20 @@
 import type { OutboxEntry } from "./outbox_storage.js";
 import type { Message } from "./protocol.js";
 
-/** A message as a list shows it: on record, or on its way. */
+/** A message as a list shows it: stored, or not yet. */
 export interface ListedMessage extends Omit<Message, "seq" | "rev"> {
-  /** Stays the same from the moment of sending: for React's `key`. */
+  /** Stays the same from the moment of sending. Use it as React's `key`. */
   readonly key: string;
   readonly state: "sent" | "pending" | "failed";
-  /** Why it failed. */
+  /** The reason for the failure. */
   readonly error: OutboxEntry["error"];
-  /** Null until it has its place in the list: what is sent while catching up may have others before it. */
+  /** Null until its place in the list is known: during catch-up, earlier messages can still be missing. */
   readonly seq: number | null;
 }
 
 export function sent(message: Message, me: string): ListedMessage {
   const { id, senderId, clientMessageId } = message;
-  // A clientMessageId is its sender's alone: somebody else may have the same.
+  // A clientMessageId is unique per sender: another user may have the same.
   const key = clientMessageId === null ? id : senderId === me ? clientMessageId : `${senderId}:${clientMessageId}`;
   return { ...message, key, state: "sent", error: null };
 }

@@ -1,8 +1,8 @@
 import type { ErrorCode, ErrorShape } from "./protocol.js";
 
 /**
- * What the server says, and what it cannot say: `OFFLINE`, the connection is not there or was lost
- * before the answer; `TIMEOUT`, no answer came in time; `NO_TOKEN`, `getToken` failed.
+ * The server's codes, and three of the client. `OFFLINE`: there is no connection, or it was lost before the
+ * answer. `TIMEOUT`: no answer in time. `NO_TOKEN`: `getToken` failed.
  */
 export type Code = ErrorCode | "OFFLINE" | "TIMEOUT" | "NO_TOKEN";
 
@@ -14,7 +14,7 @@ export class ChatError extends Error {
   constructor(
     readonly code: Code,
     message: string,
-    /** Of `VALIDATION_FAILED`: each wrong field with its reasons. */
+    /** For `VALIDATION_FAILED`: each invalid field with its reasons. */
     readonly details: Readonly<Record<string, unknown>> = {},
     options?: ErrorOptions,
   ) {
@@ -25,12 +25,12 @@ export class ChatError extends Error {
     return new ChatError(shape.code, shape.message, shape.details);
   }
 
-  /** Whether the same may succeed a little later. */
+  /** True if the same call may succeed a little later. */
   get temporary(): boolean {
     return TEMPORARY.has(this.code);
   }
 
-  /** How long the server asks to wait, if it does. */
+  /** The wait that the server requests, or null. */
   get retryAfterMs(): number | null {
     const seconds = this.details["retryAfter"];
     return typeof seconds === "number" ? seconds * 1000 : null;

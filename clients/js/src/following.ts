@@ -3,21 +3,21 @@ import type { History } from "./history.js";
 import type { Change } from "./timeline.js";
 
 export interface Follower {
-  /** A change was taken in. */
+  /** A change was applied. */
   changed(): void;
-  /** Something is missing, and is being read. */
+  /** Messages are missing and are being read. */
   behind(): void;
-  /** Everything up to now is there; `going` says whether that still holds. */
+  /** The history is up to date. `going` returns false once that is no longer true. */
   live(going: () => boolean): Promise<void>;
-  /** Says whether to try again, a while later. */
+  /** Returns true to try again later. */
   failed(error: unknown): boolean;
 }
 
 const LATER_MS = 20_000;
 
-/** Keeps a history up to date: reads what is new or has changed, and holds what is told meanwhile. */
+/** Keeps a history up to date. While it catches up, it holds new events back. */
 export class Following {
-  /** What was told while it catches up; null while it is up to date. */
+  /** Events held back during catch-up; null while up to date. */
   #held: Change[] | null = [];
   #life = 0;
 
@@ -27,7 +27,7 @@ export class Following {
     private readonly follower: Follower,
   ) {}
 
-  /** There is a connection, and something may have been missed before. */
+  /** There is a new connection, and events may have been missed before it. */
   begin(): void {
     this.#held = [];
     void this.#catchUp();
@@ -59,7 +59,7 @@ export class Following {
     }
   }
 
-  /** In the order of changes. False when messages before one of them are missing: they are read first. */
+  /** Apply changes in order. Returns false if a message before one of them is missing; then catch-up reads it first. */
   #take(changes: readonly Change[]): boolean {
     const missing = changes.findIndex((change) => !this.history.timeline.apply(change));
     if (missing < 0) return true;

@@ -7,11 +7,11 @@ type Synced = Answers["messages:sync"];
 
 const PAGE = 50;
 const MOST = 200;
-/** Who was away for more messages than this, new or changed, begins anew with the newest page. */
+/** After more new or changed messages than this, the history restarts with the newest page. */
 const FAR = 1_000;
 const END = Number.MAX_SAFE_INTEGER;
 
-/** Reads the messages of a conversation into a timeline. Throws ChatError; after OFFLINE nothing has changed. */
+/** Reads the messages of a conversation into a timeline. Throws ChatError; OFFLINE leaves the timeline unchanged. */
 export class History {
   timeline = new Timeline();
   loaded = false;
@@ -30,13 +30,13 @@ export class History {
     this.loaded = false;
   }
 
-  /** Read what is new or has changed; the newest page at first. Does nothing more once `going` says no. */
+  /** Read new and changed messages; the first time, the newest page. Stops once `going` returns false. */
   async catchUp(going: () => boolean): Promise<void> {
     if (!this.loaded || !(await this.#readChanges(going))) await this.#readNewest(going);
     if (going()) this.loaded = true;
   }
 
-  /** Read the page before the oldest message that is here. */
+  /** Read the page before the oldest loaded message. */
   async older(count = PAGE): Promise<void> {
     const { timeline } = this;
     let before: number;
@@ -47,7 +47,7 @@ export class History {
         ({ first: before, generation } = timeline);
         timeline.expectOlder();
         messages = await this.#range(Math.max(0, before - 1 - count), before - 1, () => true);
-        // Caught up meanwhile: what changed in these messages was passed over.
+        // A catch-up in between skipped changes of these messages: read them again.
       } while (generation !== timeline.generation);
       timeline.prepend(messages);
     } finally {
@@ -60,7 +60,7 @@ export class History {
     return this.connection.insist("messages:sync", asked);
   }
 
-  /** False when what is here is too old to be caught up. */
+  /** Returns false if too much has changed to catch up. */
   async #readChanges(going: () => boolean): Promise<boolean> {
     const found: Message[] = [];
     let page: Synced;
@@ -76,13 +76,13 @@ export class History {
   }
 
   async #readNewest(going: () => boolean): Promise<void> {
-    // First the position, then the messages: they are at least as new, and what is told above it comes after.
+    // First the position, then the messages. So they are at least as new, and events above the position come later.
     const { lastSeq, lastRev } = await this.#sync({ afterSeq: END }, 1);
     const messages = await this.#range(Math.max(0, lastSeq - PAGE), lastSeq, going);
     if (going()) this.timeline.reset(messages, lastSeq + 1, lastRev);
   }
 
-  /** The messages with after < seq <= last. */
+  /** Returns the messages with after < seq <= last. */
   async #range(after: number, last: number, going: () => boolean): Promise<Message[]> {
     const found: Message[] = [];
     while (after < last && going()) {

@@ -2,7 +2,7 @@ import type { Connection } from "./connection.js";
 import { isOffline } from "./errors.js";
 import type { Message } from "./protocol.js";
 
-/** Tells the server how far the user has read: once for many messages, and later when there is no connection. */
+/** Tells the server how far the user has read: once for many messages, and after a reconnection if necessary. */
 export class Marker {
   #seen: Message | null = null;
   #toldSeq = 0;
@@ -44,7 +44,7 @@ export class Marker {
         if (this.#seen === message) this.#seen = null;
       }
     } catch (error) {
-      // Without a connection it is told with the next one.
+      // It is sent with the next connection.
       if (isOffline(error)) return;
       this.#seen = null;
       this.onError(error);

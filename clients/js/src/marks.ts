@@ -1,6 +1,6 @@
 import type { ServerEvents } from "./protocol.js";
 
-/** How far somebody has read: everything up to a seq, and single messages after it. */
+/** How far a user has read: everything up to a seq, and single messages after it. */
 export interface ReadMark {
   readonly upTo: number;
   readonly ahead: readonly number[];
@@ -11,7 +11,7 @@ export type ReadMarks = ReadonlyMap<string, ReadMark>;
 export const hasRead = (mark: ReadMark | undefined, seq: number): boolean =>
   mark !== undefined && (seq <= mark.upTo || mark.ahead.includes(seq));
 
-/** The marks with one that was told, of a message whose seq is known. */
+/** Returns the marks after a read event for the message with this seq. */
 export function marked(marks: ReadMarks, name: string, userId: string, seq: number): ReadMarks {
   const mark = marks.get(userId) ?? { upTo: 0, ahead: [] };
   if (hasRead(mark, seq)) return marks;

@@ -5,12 +5,12 @@ import type { Message } from "./protocol.js";
 import type { Timeline } from "./timeline.js";
 
 /**
- * The messages of a conversation as they are shown: those on record, then those on their way. What has not
- * changed is the same object each time, the whole list included.
+ * The messages of a conversation as they are shown: stored ones, then unsent ones. An unchanged message is the same
+ * object each time, and so is an unchanged list.
  */
 export class MessageList {
   #list: readonly ListedMessage[] = [];
-  /** Acknowledged, and not heard of in its place yet. */
+  /** Acknowledged, but not yet in the timeline. */
   #acknowledged: readonly Message[] = [];
   #sent = new WeakMap<Message, ListedMessage>();
   #late = new WeakMap<Message, ListedMessage>();
@@ -41,7 +41,7 @@ export class MessageList {
     }
     const waiting = this.outbox.of(this.conversationId);
     if (waiting.length > 0) {
-      // What is heard of before it is acknowledged is in the list already.
+      // A message whose event comes before its acknowledgement is in the list already.
       const there = new Set(list.map((message) => message.key));
       for (const entry of waiting) {
         const shown = kept(this.#pending, entry, () => pending(entry, me));

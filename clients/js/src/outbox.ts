@@ -5,15 +5,15 @@ import type { ErrorShape, Message } from "./protocol.js";
 import { insist } from "./retry.js";
 
 export interface OutboxListener {
-  /** The entries of a conversation are others. */
+  /** The entries of a conversation have changed. */
   changed(conversationId: string): void;
   acknowledged(message: Message): void;
   error(error: unknown): void;
 }
 
 /**
- * Keeps each send until it is acknowledged or refused for good. One of a conversation is under way at a
- * time: with more, one that the rate limit turns away would be overtaken by the next.
+ * Keeps each send until it is acknowledged or refused for good. One send per conversation is in flight at a time:
+ * otherwise the next send could overtake one that the rate limit refuses.
  */
 export class Outbox {
   #entries: readonly OutboxEntry[] = [];
@@ -36,7 +36,7 @@ export class Outbox {
     return this.#entries.filter((entry) => entry.conversationId === conversationId && this.#mine(entry));
   }
 
-  /** Connected as this user: send what waits. What another user left behind stays where it is. */
+  /** Connected as this user: send the waiting messages. Those of another user stay in the storage. */
   async flush(userId: string): Promise<void> {
     this.#userId = userId;
     await this.#loaded;
@@ -55,14 +55,14 @@ export class Outbox {
     const sent = new Promise<Message>((resolve, reject) => {
       this.#waiting.set(clientMessageId, { resolve, reject });
     });
-    // Who does not look at it sees the refusal in the list.
+    // An app may ignore the promise: the list shows the refusal.
     sent.catch(() => undefined);
     this.#set([...this.#entries, entry], conversationId);
     void this.#send(conversationId);
     return { clientMessageId, sent };
   }
 
-  /** Try again what was refused, behind what waits by now. */
+  /** Send a refused message again, after those that wait now. */
   retry(clientMessageId: string): void {
     const entry = this.#entries.find((entry) => entry.clientMessageId === clientMessageId && entry.error);
     if (!entry) return;
@@ -71,7 +71,7 @@ export class Outbox {
     void this.#send(entry.conversationId);
   }
 
-  /** Forget it. One that is on its way may arrive all the same. */
+  /** Forget a message. If it is in flight, it may still arrive. */
   discard(clientMessageId: string): void {
     this.#remove(clientMessageId);
     this.#settle(clientMessageId)?.reject(discarded());
@@ -99,7 +99,7 @@ export class Outbox {
     try {
       const asked = { ...message, conversationId, clientMessageId };
       const ask = (): Promise<Message> => {
-        // Between two attempts it may have been thought better of.
+        // The user may have discarded it between two attempts.
         if (!this.#entries.some((entry) => entry.clientMessageId === clientMessageId)) throw discarded();
         return this.connection.call("message:send", asked);
       };
@@ -109,7 +109,7 @@ export class Outbox {
       this.#settle(clientMessageId)?.resolve(stored);
     } catch (error) {
       if (!(error instanceof ChatError)) throw error;
-      if (error.code === "OFFLINE") return; // It stays, and the next connection begins with it.
+      if (error.code === "OFFLINE") return; // It stays, and the next connection sends it first.
       this.#refused(clientMessageId, error);
     }
   }

@@ -2,30 +2,30 @@ import type { ErrorShape, Requests } from "./protocol.js";
 
 export type NewMessage = Omit<Requests["message:send"], "conversationId" | "clientMessageId">;
 
-/** A send that is not acknowledged yet. Plain JSON. */
+/** A send that is not acknowledged yet, as plain JSON. */
 export interface OutboxEntry {
   readonly clientMessageId: string;
   readonly conversationId: string;
-  /** Who sends it; null until the first connection has said who that is. */
+  /** The sender; null until the first connection tells the user's id. */
   readonly userId: string | null;
   readonly createdAt: string;
   readonly message: NewMessage;
-  /** Why the server does not take it; null while it is tried. */
+  /** The reason why the server refused it; null while the client is still trying. */
   readonly error: Pick<ErrorShape, "code" | "message" | "details"> | null;
 }
 
 /**
- * Where sends outlive the page. `save` gets all that are to be there, after a `load`, and is not called again
- * before it ends. Tabs may share one.
+ * Keeps unsent messages when the page closes. `save` gets the complete list, always after a `load`, and is not called
+ * again before it finishes. Tabs may share a storage.
  */
 export interface OutboxStorage {
   load(): Promise<readonly OutboxEntry[]> | readonly OutboxEntry[];
   save(entries: readonly OutboxEntry[]): Promise<void> | void;
 }
 
-/** The outbox's entries in the app's storage. Tabs may share a storage: the entries of others stay as they are. */
+/** The outbox's entries in the app's storage. It leaves the entries of other tabs alone. */
 export class StoredOutbox {
-  /** Nothing is written over what could not be read. */
+  /** A storage that could not be read is not overwritten. */
   #readable = false;
   #ours: ReadonlySet<string> = new Set();
   #saving = false;
@@ -36,7 +36,7 @@ export class StoredOutbox {
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** What was left behind. From now on it is ours. */
+  /** Returns the stored entries, and takes them over. */
   async load(): Promise<readonly OutboxEntry[]> {
     try {
       const kept = [...(await this.storage.load())];
@@ -49,7 +49,7 @@ export class StoredOutbox {
     }
   }
 
-  /** Keep these instead of what was ours before. When more are told meanwhile, the last ones are kept. */
+  /** Replace our entries by these. If it is called again during a save, the last call wins. */
   async save(entries: readonly OutboxEntry[]): Promise<void> {
     this.#next = entries;
     if (!this.#readable || this.#saving) return;
@@ -60,7 +60,7 @@ export class StoredOutbox {
       try {
         const ours = idsOf(next);
         const loaded = this.storage.load();
-        // Of a storage that answers at once nobody else gets in between.
+        // With a synchronous storage no other tab can save in between.
         const there = "then" in loaded ? await loaded : loaded;
         const others = there.filter(({ clientMessageId: id }) => !ours.has(id) && !this.#ours.has(id));
         await this.storage.save([...others, ...next]);

@@ -3,13 +3,13 @@ import { asChange, changed } from "./timeline.js";
 
 /** A conversation in the list. */
 export interface ListedConversation extends Conversation {
-  /** Null when there is no `api` to ask and nothing was heard yet. */
+  /** Null if unknown: without `api`, until an event tells it. */
   readonly unreadCount: number | null;
 }
 
 export type Overview = ReadonlyMap<string, ListedConversation>;
 
-/** The list as it is after an event. The same object when the event does not concern it. */
+/** Returns the list after an event. The same object if the event does not change it. */
 export function afterEvent(list: Overview, name: string, payload: unknown, me: string): Overview {
   switch (name) {
     case "conversation:new":
@@ -46,7 +46,7 @@ export function afterEvent(list: Overview, name: string, payload: unknown, me: s
   return put(list, { ...after, lastMessage: changed(lastMessage, change) });
 }
 
-/** The conversation of an event after which only the server may know a count or a participant; null: none. */
+/** Returns the conversation for which, after this event, only the server knows a count or a participant; or null. */
 export function needsRevalidation(list: Overview, name: string, payload: unknown, me: string): string | null {
   if (name === "conversation:joined") return (payload as Conversation).id;
   const { conversationId, userId, upToMessageId, seq } = (payload ?? {}) as Partial<Telling>;
@@ -56,7 +56,7 @@ export function needsRevalidation(list: Overview, name: string, payload: unknown
     case "message:new":
       return seq !== undefined && seq > conversation.lastSeq + 1 ? conversation.id : null;
     case "message:deleted":
-      // It counts no more, if it did. Everybody hears of it: whoever has read everything need not ask.
+      // The deleted message may have been unread. All participants get this event; those without unread messages need not ask.
       return conversation.unreadCount === 0 ? null : conversation.id;
     case "participant:added":
       return conversation.id;
@@ -70,7 +70,7 @@ export function needsRevalidation(list: Overview, name: string, payload: unknown
 
 type Telling = ServerEvents["conversation:read"] & ServerEvents["message:new"];
 
-/** The most recently active first. */
+/** Returns the conversations, the most recently active first. */
 export function inOrder(list: Overview): readonly ListedConversation[] {
   const at = ({ lastMessage, createdAt }: ListedConversation): string => lastMessage?.createdAt ?? createdAt;
   return [...list.values()].sort((a, b) => compare(at(b), at(a)) || compare(b.id, a.id));
@@ -85,7 +85,7 @@ function put(list: Overview, conversation: ListedConversation): Overview {
 function told(list: Overview, view: Conversation, isNew: boolean): Overview {
   const here = list.get(view.id);
   const unreadCount = here ? here.unreadCount : isNew ? 0 : null;
-  // Messages may have come after the view was made, and names after the messages.
+  // The view can be older than our messages, and our name older than the view.
   const newest: Message | null = here && here.lastRev >= view.lastRev ? here.lastMessage : view.lastMessage;
   const lastSeq = Math.max(view.lastSeq, here?.lastSeq ?? 0);
   const lastRev = Math.max(view.lastRev, here?.lastRev ?? 0);
@@ -107,7 +107,7 @@ function read(list: Overview, mark: ServerEvents["conversation:read"], me: strin
   const all = mark.upToMessageId !== undefined && mark.upToMessageId === conversation.lastMessage?.id;
   let { unreadCount } = conversation;
   if (mark.userId === me) {
-    // `message:read` has no count: it is told for a message that became read.
+    // `message:read` has no count: it means one message.
     const became = mark.count ?? 1;
     unreadCount = all ? 0 : unreadCount === null ? null : Math.max(0, unreadCount - became);
   }

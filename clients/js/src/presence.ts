@@ -5,15 +5,15 @@ import { Store } from "./store.js";
 
 export interface Presence {
   readonly status: "online" | "offline";
-  /** When an offline user was last there. */
+  /** The time when an offline user was last online. */
   readonly lastSeen: string | null;
 }
 
 const AT_ONCE = 200;
 
-/** Who is online, of those who were asked for or heard of. Who is not in the map is unknown. */
+/** Presence of users from requests and events. Users who are not in the map are unknown. */
 export class PresenceMap extends Store<ReadonlyMap<string, Presence>> {
-  /** By the app; the people of an open conversation are asked for with it. */
+  /** Watched by the app. Participants of an open conversation are requested with the conversation. */
   #watched = new Set<string>();
   #life = 0;
 
@@ -24,13 +24,13 @@ export class PresenceMap extends Store<ReadonlyMap<string, Presence>> {
     super(new Map());
   }
 
-  /** Ask for these, now if they are not known, and after each connect. */
+  /** Request the presence of these users: now if unknown, and after each connect. */
   async watch(userIds: readonly string[]): Promise<void> {
     for (const id of userIds) this.#watched.add(id);
     await this.look(userIds);
   }
 
-  /** Ask for those of them who are not known. */
+  /** Request the presence of those who are unknown. */
   async look(userIds: readonly string[]): Promise<void> {
     const life = this.#life;
     try {
@@ -42,12 +42,12 @@ export class PresenceMap extends Store<ReadonlyMap<string, Presence>> {
         this.#learn(items);
       }
     } catch (error) {
-      // With the next connection they are asked for anew.
+      // The next connection requests them again.
       if (life === this.#life && !isOffline(error)) this.onError(error);
     }
   }
 
-  /** Without a connection nobody tells who comes and goes: what was known is good no more. */
+  /** Without a connection no presence events arrive, so the known values are no longer valid. */
   disconnected(): void {
     this.#life++;
     if (this.snapshot().size > 0) this.set(new Map());
@@ -72,7 +72,7 @@ export class PresenceMap extends Store<ReadonlyMap<string, Presence>> {
   #learn(items: Items["items"]): void {
     const known = new Map(this.snapshot());
     for (const { userId, status, lastSeen } of items) {
-      // What was told meanwhile is newer than the answer.
+      // An event since the request is newer than the answer.
       if (!known.has(userId)) known.set(userId, { status, lastSeen });
     }
     this.set(known);

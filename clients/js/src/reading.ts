@@ -5,10 +5,10 @@ import { hasRead, lastRead, marked, type ReadEvent, type ReadMarks } from "./mar
 import type { Conversation as View } from "./protocol.js";
 import type { Timeline } from "./timeline.js";
 
-/** Of messages that are not here: more than these are not waited for. */
+/** Read events kept for messages that are not loaded; older ones are dropped. */
 const MOST_UNPLACED = 200;
 
-/** Who has read how much of a conversation, the user included. */
+/** How far each user has read in a conversation, including the client's own user. */
 export class Reading {
   marks: ReadMarks = new Map();
   #unplaced: readonly (readonly [name: string, event: ReadEvent])[] = [];
@@ -28,7 +28,7 @@ export class Reading {
     this.place(timeline);
   }
 
-  /** There may be messages now that somebody was said to have read before they were here. */
+  /** Apply read events whose messages have been loaded since. */
   place(timeline: Timeline): void {
     if (this.#unplaced.length === 0) return;
     this.#unplaced = this.#unplaced.filter(([name, event]) => {
@@ -45,14 +45,14 @@ export class Reading {
     }
   }
 
-  /** Whoever has read a message, of those whose marks are known. */
+  /** Returns the users who have read a message, among those whose marks are known. */
   readersOf({ seq, senderId }: ListedMessage): readonly string[] {
     if (seq === null) return [];
     const readers = [...this.marks].filter(([, mark]) => hasRead(mark, seq));
     return readers.map(([userId]) => userId).filter((userId) => userId !== senderId);
   }
 
-  /** Everything up to the newest message has been seen. */
+  /** The user has seen everything up to the newest message. */
   seen(timeline: Timeline): void {
     if (timeline.last && this.#isUnread(timeline)) this.#marker.seen(timeline.last);
   }
@@ -69,12 +69,12 @@ export class Reading {
     return first > from + 1;
   }
 
-  /** There is a connection again: what was seen without one is told now. */
+  /** Connected again: send the marks from the time without a connection. */
   goOn(): void {
     this.#marker.goOn();
   }
 
-  /** The messages are not here any more. What was seen of them is told all the same. */
+  /** The messages are unloaded. A mark that is not sent yet is still sent. */
   close(): void {
     this.marks = new Map();
     this.#unplaced = [];

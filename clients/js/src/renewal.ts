@@ -3,7 +3,7 @@ import { endOf, type Tokens } from "./tokens.js";
 const AHEAD_MS = 60_000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** Hands the connection a new token before the one it goes by ends. */
+/** Gives the connection a new token before the current one expires. */
 export class Renewal {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #life = 0;
@@ -14,7 +14,7 @@ export class Renewal {
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** `aheadMs`: by how much the server's clock is before the one here, which may be wrong by hours. */
+  /** `aheadMs`: how far the server's clock is ahead of the local clock, which can be wrong by hours. */
   begin(token: string, aheadMs: number): void {
     this.end();
     const end = endOf(token);
@@ -34,12 +34,12 @@ export class Renewal {
     const life = this.#life;
     try {
       const fresh = await this.tokens.fresh();
-      // The same one again: the app has another when this one has expired, and we come back with that.
+      // The app returned the same token. When it expires we reconnect, and the app then has another.
       if (life !== this.#life || fresh === token) return;
       await this.hand(fresh);
       if (life === this.#life) this.begin(fresh, aheadMs);
     } catch (error) {
-      // Nothing is lost: the server ends the connection with the token, and we come back with a new one.
+      // Nothing is lost: when the token expires the server closes the connection, and we reconnect with a new one.
       if (life === this.#life) this.onError(error);
     }
   }

@@ -2,7 +2,7 @@ import { backoff } from "./retry.js";
 
 const FIRST_MS = 200;
 const LAST_MS = 60_000;
-/** The wait grows by at most this much for each participant: all of them may ask the server. */
+/** The wait grows by at most this much per participant, because all of them may ask the server. */
 const EACH_MS = 5;
 
 interface Wait {
@@ -14,12 +14,12 @@ interface Wait {
 /**
  * Conversations whose state only the server knows. The events that cause this come in bursts, and to all
  * participants at once: a burst causes one request, and the more participants there are, the longer the time over
- * which their requests are spread. A conversation that never settles is asked for more and more rarely.
+ * which their requests are spread. A conversation that never settles is requested more and more rarely.
  */
 export class Revalidation {
   #waiting = new Map<string, Wait>();
 
-  /** `ask` resolves with whether the answer is certain; `size` is the number of participants. */
+  /** `ask` resolves with true if the answer is certain. `size` returns the number of participants. */
   constructor(
     private readonly ask: (conversationId: string) => Promise<boolean>,
     private readonly size: (conversationId: string) => number,

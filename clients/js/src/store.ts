@@ -1,10 +1,10 @@
 /**
- * A value that changes and can be watched. Each snapshot is immutable, and the same object until something
- * changes: what React's useSyncExternalStore(one.subscribe, one.snapshot) asks for.
+ * A value that changes and can be observed. Each snapshot is immutable, and is the same object until something
+ * changes, as React requires for useSyncExternalStore(store.subscribe, store.snapshot).
  */
 export interface Observable<T> {
   readonly snapshot: () => T;
-  /** Returns the function that ends the subscription. */
+  /** Returns a function that unsubscribes. */
   readonly subscribe: (listener: () => void) => () => void;
 }
 
@@ -19,7 +19,7 @@ export class Store<T> implements Observable<T> {
   readonly snapshot = (): T => this.#value;
 
   readonly subscribe = (listener: () => void): (() => void) => {
-    // Wrapped, so that the same function subscribed twice is told twice and ended once.
+    // Wrapped, so that a function that is subscribed twice is called twice and unsubscribed separately.
     const added = () => listener();
     this.#listeners.add(added);
     return () => void this.#listeners.delete(added);
@@ -32,7 +32,7 @@ export class Store<T> implements Observable<T> {
   }
 }
 
-/** Call the app's code. What it throws reaches the console, and not the state of the client. */
+/** Call the app's code. Its exceptions go to the console and do not disturb the client. */
 export function guarded(call: () => void): void {
   try {
     call();

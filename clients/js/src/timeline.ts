@@ -5,7 +5,7 @@ type Told = Pick<
   "message:new" | "message:updated" | "message:deleted" | "reaction:added" | "reaction:removed"
 >;
 
-/** What changes the messages of a conversation, each with its place in the order of changes. */
+/** An event that changes the messages of a conversation. Its `rev` is its place in the order of changes. */
 export type Change = { [N in keyof Told]: { readonly name: N; readonly payload: Told[N] } }[keyof Told];
 
 const CHANGES: Record<keyof Told, true> = {
@@ -20,12 +20,12 @@ export function asChange(name: string, payload: unknown): Change | null {
   return Object.hasOwn(CHANGES, name) ? ({ name, payload } as Change) : null;
 }
 
-/** The newest messages of a conversation, with no seq missing between them, as they are at `rev`. */
+/** The newest messages of a conversation at `rev`, with no seq missing between them. */
 export class Timeline {
-  /** Grows when messages came or changed in another way than by `apply`. */
+  /** Increases when messages arrive or change in another way than through `apply`. */
   generation = 0;
   rev = 0;
-  /** The seq of the first message here, and the one that the next new message must have. */
+  /** The seq of the first message. If there is none, that of the next new message. */
   first = 1;
   #messages: Message[] = [];
   #seqs = new Map<string, number>();
@@ -47,7 +47,7 @@ export class Timeline {
     return this.#seqs.get(messageId);
   }
 
-  /** Take in what was told. False when messages before it are missing: then nothing was done. */
+  /** Apply a change. Returns false, and does nothing, if messages before it are missing. */
   apply(change: Change): boolean {
     const { rev } = change.payload;
     if (rev <= this.rev) return true;
@@ -68,7 +68,7 @@ export class Timeline {
     else this.#put(changed(message, change));
   }
 
-  /** Begin anew with messages whose seqs follow each other, up to the newest. */
+  /** Restart with consecutive messages up to the newest. */
   reset(messages: readonly Message[], next: number, rev: number): void {
     this.generation++;
     this.#messages = [];
@@ -79,8 +79,8 @@ export class Timeline {
   }
 
   /**
-   * Take in what is new or has changed since `rev`, in any order. False when messages are missing between
-   * these and those that were here: then they are of no use.
+   * Merge messages that are new or have changed since `rev`, in any order. Returns false, and does nothing, if
+   * messages are missing between these and the present ones.
    */
   merge(messages: readonly Message[], rev: number): boolean {
     const sorted = messages.filter((message) => message.seq >= this.first).sort((a, b) => a.seq - b.seq);
@@ -93,7 +93,7 @@ export class Timeline {
     return true;
   }
 
-  /** Older messages are asked for. What changes them from now on may be in the answer, or not. */
+  /** Older messages were requested. Their changes from now on may or may not be in the answer, so keep them. */
   expectOlder(): void {
     this.#early = [];
   }
@@ -102,7 +102,7 @@ export class Timeline {
     this.#early = null;
   }
 
-  /** Put older messages before those that are here: the last of them must have the seq before `first`. */
+  /** Insert older messages. The last of them must have the seq before `first`. */
   prepend(messages: readonly Message[]): void {
     this.first -= messages.length;
     this.#messages = [...messages, ...this.#messages];
@@ -121,10 +121,10 @@ export class Timeline {
   }
 }
 
-/** The message as the change leaves it. */
+/** Returns the message after the change. */
 export function changed(message: Message, change: Exclude<Change, { name: "message:new" }>): Message {
   const { rev } = change.payload;
-  // Whoever hid a message from oneself is still told of its edits and reactions.
+  // A user who hid a message still receives its edits and reactions.
   if (message.isDeleted) return { ...message, rev };
   switch (change.name) {
     case "message:updated": {

@@ -1,9 +1,9 @@
 import { ChatError } from "./errors.js";
 
-/** An app that asks its back end for one has an answer by then. */
+/** Long enough for an app that requests the token from its back end. */
 const ANSWER_MS = 15_000;
 
-/** The token in use, and where the next one comes from. Those who ask at the same time share one. */
+/** The current token, and the source of the next one. Concurrent callers share one request. */
 export class Tokens {
   #current: string | null = null;
   #coming: Promise<string> | null = null;
@@ -14,7 +14,7 @@ export class Tokens {
     return this.#current ?? (await this.fresh());
   }
 
-  /** Throws NO_TOKEN. */
+  /** Returns a new token. Throws NO_TOKEN. */
   fresh(): Promise<string> {
     this.#coming ??= this.#ask().finally(() => (this.#coming = null));
     return this.#coming;
@@ -22,9 +22,9 @@ export class Tokens {
 
   async #ask(): Promise<string> {
     let timer: ReturnType<typeof setTimeout> | undefined;
-    // One that never comes would otherwise be waited for by every attempt to connect.
+    // Otherwise every attempt to connect would wait for a promise that never settles.
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error("No token came in time.")), ANSWER_MS);
+      timer = setTimeout(() => reject(new Error("getToken took too long.")), ANSWER_MS);
     });
     try {
       return (this.#current = await Promise.race([this.getToken(), late]));
@@ -36,7 +36,7 @@ export class Tokens {
   }
 }
 
-/** When a token ends, in ms since 1970; null when that cannot be read from it. */
+/** Returns when a token expires, in ms since 1970; null if the token does not tell. */
 export function endOf(token: string): number | null {
   try {
     const payload = token.split(".")[1] ?? "";
@@ -44,6 +44,6 @@ export function endOf(token: string): number | null {
     const exp = (claims as { exp?: unknown } | null)?.exp;
     return typeof exp === "number" ? exp * 1000 : null;
   } catch {
-    return null; // No JWT that we can read: the server says when it has expired.
+    return null; // Not a readable JWT: the server reports when it has expired.
   }
 }

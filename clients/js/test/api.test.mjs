@@ -5,7 +5,7 @@ import { Background } from "../dist/background.js";
 import { ChatError } from "../dist/index.js";
 import { Tokens } from "../dist/tokens.js";
 
-/** An API that gives these answers in turn; `[status, body, headers]`, or what `fetch` throws. */
+/** An API that returns these answers in turn: `[status, body, headers]`, or an error for `fetch` to throw. */
 function setup(mock, ...answers) {
   const asked = [];
   mock.method(globalThis, "fetch", async (url, { headers }) => {
@@ -34,12 +34,12 @@ for (const [status, code] of [
   });
 }
 
-test("who is asked by the proxy to wait knows how long", async ({ mock }) => {
+test("a proxy's Retry-After is in the error", async ({ mock }) => {
   const { api } = setup(mock, [429, page, { "retry-after": "7" }]);
   await assert.rejects(api.request("GET", "/"), { code: "RATE_LIMITED", temporary: true, retryAfterMs: 7_000 });
 });
 
-test("a page where JSON should be is an error of this client's own", async ({ mock }) => {
+test("an HTML page instead of JSON is a ChatError", async ({ mock }) => {
   const { api } = setup(mock, [200, page]);
   await assert.rejects(api.request("GET", "/"), { name: "ChatError", code: "VALIDATION_FAILED" });
 });
@@ -54,14 +54,14 @@ for (const code of ["TOKEN_EXPIRED", "UNAUTHENTICATED"]) {
   });
 }
 
-test("what the client asks by itself it asks until there is an answer, or no connection", async ({ mock }) => {
+test("the client repeats its own requests until there is an answer, or no connection", async ({ mock }) => {
   const away = new TypeError("fetch failed");
   const { api } = setup(mock, away, [503, page], away, away, [200, "[1]"], ...Array(9).fill([503, page]));
   const errors = [];
   const connection = { online: true, pause: async () => undefined };
   const background = new Background(api, connection, (error) => errors.push(error.code));
   assert.deepEqual(await background.ask("GET", "/"), [1]);
-  // It is told of once: that may be an API which is not there at all.
+  // Reported once: the API may not exist at all.
   assert.deepEqual(errors, ["OFFLINE"]);
   let pauses = 0;
   connection.pause = async () => void (connection.online = ++pauses < 3);
@@ -69,7 +69,7 @@ test("what the client asks by itself it asks until there is an answer, or no con
   assert.equal(pauses, 3);
 });
 
-test("a token that never comes does not keep it from asking for another", async ({ mock }) => {
+test("a getToken that never settles does not block the next request", async ({ mock }) => {
   mock.timers.enable({ apis: ["setTimeout"] });
   let asked = 0;
   const tokens = new Tokens(() => (++asked === 1 ? new Promise(() => undefined) : Promise.resolve("second")));

@@ -5,14 +5,14 @@ import { desk, rest } from "./desk.mjs";
 
 const limited = () => new ChatError("RATE_LIMITED", "slow", { retryAfter: 0.02 });
 
-test("a reaction that is taken back at once is not there in the end, whatever had to wait", async () => {
+test("a reaction that is removed immediately is absent in the end, even if the addition had to wait", async () => {
   const { conversation, asked, refusals } = desk();
   refusals.push(limited());
   await Promise.all([conversation.react("m1", "👍"), conversation.unreact("m1", "👍")]);
   assert.deepEqual(asked.map(([event]) => event), ["reaction:add", "reaction:add", "reaction:remove"]);
 });
 
-test("the last edit is the one that stays, and another message does not wait for it", async () => {
+test("the last edit wins, and other messages do not wait for it", async () => {
   const { conversation, asked, refusals } = desk();
   refusals.push(limited());
   const edits = ["first", "second"].map((content) => conversation.edit("m1", content));
@@ -21,7 +21,7 @@ test("the last edit is the one that stays, and another message does not wait for
   assert.deepEqual(asked.map(([, { content }]) => content), ["first", "another", "first", "second"]);
 });
 
-test("one that is refused does not hold up the next, and one that breaks the server is given up", async ({ mock }) => {
+test("a refused change does not block the next, and one that breaks the server is given up", async ({ mock }) => {
   const { conversation, refusals, count } = desk();
   refusals.push(new ChatError("CONFLICT", "deleted"));
   const edits = ["first", "second"].map((content) => conversation.edit("m1", content));
@@ -38,7 +38,7 @@ test("one that is refused does not hold up the next, and one that breaks the ser
   assert.equal(count("message:delete"), 5);
 });
 
-test("a conversation that breaks the server says so, and is there when the server is mended", async ({ mock }) => {
+test("a conversation that breaks the server reports it, and loads when the server is repaired", async ({ mock }) => {
   const { conversation, log, refusals, errors } = desk();
   log.send("bob", "one");
   mock.timers.enable({ apis: ["setTimeout"] });

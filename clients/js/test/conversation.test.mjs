@@ -6,7 +6,7 @@ import { chance, Line, Log, step } from "./model.mjs";
 
 const SEEDS = Number(process.env.SEEDS ?? 150);
 
-/** Alice's conversation on a line that breaks, while everything in it changes. */
+/** Alice's conversation on a line that breaks, while everything in the conversation changes. */
 async function life(seed) {
   const random = chance(seed);
   const log = new Log();
@@ -89,7 +89,7 @@ for (let seed = 1; seed <= SEEDS; seed++) {
   });
 }
 
-test("a conversation that is shown twice is kept up until both have closed it", async () => {
+test("a conversation that is opened twice stays up to date until it is closed twice", async () => {
   const line = new Line(new Log(), chance(1), () => undefined);
   const outbox = new Outbox(line, { changed: () => undefined }, null);
   const conversation = new Conversation("c", { connection: line, outbox, userId: () => "alice", view: async () => null });

@@ -19,7 +19,7 @@ const rest = async () => {
   for (let n = 0; n < 20; n++) await new Promise(setImmediate);
 };
 
-/** A server that answers at once with what `pages` and `views` are then. */
+/** A server that answers immediately with the current `pages` and `views`. */
 function setup(pages, views = {}) {
   const asked = [];
   const errors = [];
@@ -40,7 +40,7 @@ const settled = async (mock) => {
   await rest();
 };
 
-test("a conversation that comes to the top while the pages are read is not lost between them", async ({ mock }) => {
+test("a conversation that moves to the top while the pages are read is not lost between them", async ({ mock }) => {
   mock.timers.enable({ apis: ["setTimeout"] });
   const said = message(1, 1, { conversationId: "b" });
   const first = () => ({ items: [view("a")], nextCursor: "next" });
@@ -55,7 +55,7 @@ test("a conversation that comes to the top while the pages are read is not lost 
   assert.deepEqual([shown().sort(), errors], [[["a", 0], ["b", 1]], []]);
 });
 
-test("whoever has read everything does not ask what a deletion leaves; whoever has not asks once", async ({ mock }) => {
+test("after a deletion, a client with unread messages asks once for the count, and one without does not ask", async ({ mock }) => {
   mock.timers.enable({ apis: ["setTimeout"] });
   const items = [view("read", { lastRev: 1 }), view("unread", { lastRev: 1, unreadCount: 3 })];
   const { list, asked, shown } = setup([() => ({ items, nextCursor: null })], { unread: view("unread", { unreadCount: 1 }) });
@@ -70,7 +70,7 @@ test("whoever has read everything does not ask what a deletion leaves; whoever h
   assert.deepEqual(shown().sort(), [["read", 0], ["unread", 1]]);
 });
 
-test("a conversation that never comes to rest is asked for more and more rarely", async ({ mock }) => {
+test("a conversation that never settles is requested more and more rarely", async ({ mock }) => {
   mock.timers.enable({ apis: ["setTimeout"] });
   const busy = view("c", { unreadCount: 1 });
   const { list, asked } = setup([() => ({ items: [busy], nextCursor: null })], { c: busy });
@@ -79,7 +79,7 @@ test("a conversation that never comes to rest is asked for more and more rarely"
   list.event("participant:added", { conversationId: "c", userId: "bob", timestamp: "" });
   for (let n = 1; n <= 100; n++) {
     mock.timers.tick(300);
-    busy.lastSeq++; // Each question finds another message.
+    busy.lastSeq++; // Each request finds a new message.
     list.event("message:new", message(n, n));
     await rest();
     list.event("message:updated", { conversationId: "c", messageId: "x", rev: n + 0.5 });
@@ -89,7 +89,7 @@ test("a conversation that never comes to rest is asked for more and more rarely"
   assert.ok(rounds >= 2 && rounds < 20, `${rounds} rounds in 30 s`);
 });
 
-test("a gap in what is told of a conversation is asked about", async ({ mock }) => {
+test("a gap in the events of a conversation causes a request", async ({ mock }) => {
   mock.timers.enable({ apis: ["setTimeout"] });
   const { list, shown } = setup([() => ({ items: [view("c")], nextCursor: null })], {
     c: view("c", { unreadCount: 3, lastSeq: 3, lastRev: 3 }),
@@ -101,7 +101,7 @@ test("a gap in what is told of a conversation is asked about", async ({ mock }) 
   assert.deepEqual(shown(), [["c", 3]]);
 });
 
-test("without the REST API nobody knows what came while there was no connection", () => {
+test("without the REST API the unread count is unknown after an outage", () => {
   const list = new Conversations(null, assert.fail);
   list.connected("alice", []);
   list.event("conversation:new", view("c"));
@@ -112,7 +112,7 @@ test("without the REST API nobody knows what came while there was no connection"
   assert.equal(list.snapshot()[0].unreadCount, null);
 });
 
-test("after a connection those who are watched are asked for, and not all who were heard of", async () => {
+test("after a connect only the presence of watched users is requested", async () => {
   const asked = [];
   const ask = async (_, __, { userIds }) => {
     asked.push(userIds);
@@ -131,7 +131,7 @@ test("after a connection those who are watched are asked for, and not all who we
   assert.deepEqual(asked, [["bob", "passer-by 1"]]);
 });
 
-test("an answer of a connection that has gone says nothing", async () => {
+test("an answer that belongs to a lost connection is ignored", async () => {
   let answer;
   const ask = () => new Promise((resolve) => (answer = resolve));
   const presence = new PresenceMap({ ask, request: ask }, assert.fail);

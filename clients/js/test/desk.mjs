@@ -1,4 +1,4 @@
-// Alice at a conversation, with a server that answers at once.
+// Alice in a conversation, with a server that answers immediately.
 
 import { Conversation } from "../dist/conversation.js";
 import { Outbox } from "../dist/outbox.js";
@@ -8,7 +8,7 @@ export const rest = async () => {
   for (let n = 0; n < 5; n++) await step();
 };
 
-/** `refusals`: given in turn instead of answers. `me` is known from the start if `knows`. */
+/** `refusals` are returned in turn instead of answers. If `knows`, `me` is known from the start. */
 export function desk({ view = null, knows = true } = {}) {
   const log = new Log();
   const asked = [];

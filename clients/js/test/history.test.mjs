@@ -6,7 +6,7 @@ import { asking, message } from "./model.mjs";
 const yes = () => true;
 const seqs = (history) => history.timeline.messages.map((message) => message.seq);
 
-/** A server whose answers are given by hand, in any order. */
+/** A server whose answers the test gives, in any order. */
 function byHand() {
   const asked = [];
   const call = (_, { afterSeq, afterRev, limit }) =>
@@ -34,12 +34,12 @@ async function loaded() {
   return { history, next };
 }
 
-test("an older page that was read before a change is read again when the change was caught up with", async () => {
+test("an older page is read again if a catch-up skipped a change of it", async () => {
   const { history, next } = await loaded();
   const loading = history.older(10);
   const asked = await next();
   const catching = history.catchUp(yes);
-  // Among the messages that are being loaded: not here yet, and passed over.
+  // The change is in a message that is still being loaded, so catch-up skips it.
   (await next()).answer([message(45, 101, { content: "edited" })], 100, 101);
   await catching;
   asked.answer(page(41, 50), 100, 100);
@@ -48,7 +48,7 @@ test("an older page that was read before a change is read again when the change 
   assert.deepEqual([history.timeline.first, history.timeline.messages[4].content], [41, "edited"]);
 });
 
-test("a page that ends early is followed by the rest", async () => {
+test("a short page is followed by the rest", async () => {
   const { history, next } = await loaded();
   const loading = history.older(10);
   (await next()).answer(page(41, 43), 100, 100, true);
@@ -59,7 +59,7 @@ test("a page that ends early is followed by the rest", async () => {
   assert.deepEqual(seqs(history), Array.from({ length: 60 }, (_, n) => n + 41));
 });
 
-test("who was away for very long begins anew with the newest page", async () => {
+test("after a very long absence the history restarts with the newest page", async () => {
   const { history, next } = await loaded();
   const catching = history.catchUp(yes);
   (await next()).answer(page(101, 300), 5_000, 5_000, true);
@@ -69,10 +69,10 @@ test("who was away for very long begins anew with the newest page", async () => 
   assert.deepEqual([seqs(history)[0], history.timeline.last.seq, history.timeline.rev], [4_951, 5_000, 5_000]);
 });
 
-test("whoever missed very many changes of old messages begins anew, too", async () => {
+test("after very many missed changes of old messages it restarts, too", async () => {
   const { history, next } = await loaded();
   const catching = history.catchUp(yes);
-  // Messages far before those that are here: each page says that there is more.
+  // Messages long before the loaded ones. Each page says that there is more.
   for (let rev = 101; rev <= 1_101; rev += 200) (await next()).answer(page(1, 200, { rev }), 100, 9_000, true);
   const asked = await next();
   assert.deepEqual([asked.afterRev, asked.limit], [undefined, 1]);
@@ -82,7 +82,7 @@ test("whoever missed very many changes of old messages begins anew, too", async 
   assert.equal(history.timeline.rev, 9_000);
 });
 
-test("changes over many pages are taken in together, each message as it is last", async () => {
+test("changes over many pages are applied together, each message in its last state", async () => {
   const { history, next } = await loaded();
   const catching = history.catchUp(yes);
   (await next()).answer([message(102, 102), message(99, 103, { content: "first" })], 102, 104, true);

@@ -1,5 +1,5 @@
-// A conversation as the server has it, and a line to it that is slow and breaks: the same each time for
-// the same seed.
+// A model of the server's conversation, and a line to it that is slow and breaks. The same seed gives the same
+// run.
 
 import { ChatError } from "../dist/index.js";
 import { insist, sleep } from "../dist/retry.js";
@@ -15,7 +15,7 @@ export function chance(seed) {
   return { next, below: (n) => Math.floor(next() * n), one: (list) => list[Math.floor(next() * list.length)] };
 }
 
-/** What a connection can do with `call`, for those who stand in for one. */
+/** The methods of a connection that only need `call`, for its stand-ins. */
 export const asking = {
   online: true,
   pause: sleep,
@@ -48,11 +48,11 @@ export const message = (seq, rev, more = {}) => ({
   ...more,
 });
 
-/** The server's side. `tell(name, payload)` is called for each change, in their order. */
+/** The server's side. It calls `tell(name, payload)` for each change, in order. */
 export class Log {
   rev = 0;
   messages = [];
-  /** What came with a clientMessageId, as it was sent. */
+  /** Messages by clientMessageId, as they were sent. */
   firsts = [];
   tell = () => undefined;
   #hidden = new Set();
@@ -86,7 +86,7 @@ export class Log {
     this.tell("message:deleted", { messageId: id, conversationId: "c", deletedAt: at, scope: "everyone", rev });
   }
 
-  /** Alice hides it from herself. Others go on changing it, and she is told; she sees nothing of it. */
+  /** Alice hides a message from herself. Others still change it, and she receives the events but sees nothing. */
   hide(seq) {
     if (this.messages[seq - 1].isDeleted) return;
     this.#hidden.add(seq);
@@ -109,7 +109,7 @@ export class Log {
     this.tell(has ? "reaction:removed" : "reaction:added", payload);
   }
 
-  /** Somebody else has hidden a message from oneself: a rev that nobody here sees. */
+  /** Another user hides a message from themselves: a rev that Alice does not see. */
   skip() {
     this.rev++;
   }
@@ -123,7 +123,7 @@ export class Log {
   }
 }
 
-/** A connection to it: what is told and answered arrives in order, late, or not at all. */
+/** A connection to it. Events and answers arrive in order, late, or not at all. */
 export class Line {
   online = false;
   lossy = true;
@@ -134,7 +134,7 @@ export class Line {
     this.log = log;
     this.random = random;
     log.tell = (name, payload) => {
-      // That a new message does not arrive is not to be: it shows with the next one.
+      // A lost `message:new` is against the protocol. The client notices it with the next message.
       const lost = this.lossy && name === "message:new" && random.next() < 0.05;
       if (this.online && !lost) this.#queue.push(() => heard(name, payload));
     };
@@ -151,7 +151,7 @@ export class Line {
     for (const packet of this.#queue.splice(0)) packet.lost?.();
   }
 
-  /** Something of what is on its way arrives. */
+  /** A part of the packets in flight arrives. */
   arrive(most = Infinity) {
     for (let n = 0; n < most && this.#queue.length; n++) this.#queue.shift()();
   }
@@ -165,9 +165,9 @@ export class Line {
     if (!this.online) throw offline;
     const life = this.#life;
     await this.#pause();
-    if (life !== this.#life && this.random.next() < 0.5) throw offline; // It did not get there.
+    if (life !== this.#life && this.random.next() < 0.5) throw offline; // The request did not arrive.
     const answer = event === "message:send" ? this.#send(asked) : event === "messages:sync" ? await this.#sync(asked) : {};
-    if (life !== this.#life) throw offline; // It did, and nobody heard of it.
+    if (life !== this.#life) throw offline; // The request arrived, but the answer is lost.
     return new Promise((resolve, reject) => {
       this.#queue.push(Object.assign(() => resolve(answer), { lost: () => reject(offline) }));
     });
@@ -184,7 +184,7 @@ export class Line {
     const lastSeq = this.log.messages.length;
     await this.#pause();
     const page = this.log.page(asked);
-    // Pages may end early.
+    // Pages may be short.
     if (page.messages.length > 1 && this.random.next() < 0.3) {
       page.messages = page.messages.slice(0, 1 + this.random.below(page.messages.length - 1));
       page.hasMore = true;

@@ -6,7 +6,7 @@ import { asking } from "./model.mjs";
 
 const refusal = (code, details = { retryAfter: 0.001 }) => new ChatError(code, "no", details);
 
-/** A server that gives these answers in turn, then acknowledges everything. */
+/** A server that returns these answers in turn, then acknowledges everything. */
 function setup({ answers = [], storage = null, online = true } = {}) {
   const asked = [];
   const told = { errors: [], changes: 0, acknowledged: [] };
@@ -41,7 +41,7 @@ for (const code of ["RATE_LIMITED", "UNAVAILABLE", "TIMEOUT", "INTERNAL"]) {
   });
 }
 
-test("a message that breaks the server does not hold up those behind it for ever", async () => {
+test("a message that breaks the server does not block later ones for ever", async () => {
   const { asked, outbox } = setup({ answers: Array(5).fill(refusal("INTERNAL")) });
   const bad = outbox.add("c", { content: "bad" }).sent;
   const good = outbox.add("c", { content: "good" }).sent;
@@ -58,7 +58,7 @@ test("one conversation does not wait for another", async () => {
   assert.equal(outbox.of("slow").length, 1);
 });
 
-test("what is refused for good may be sent again, behind what waits, or given up", async () => {
+test("a refused message can be sent again, after the waiting ones, or discarded", async () => {
   const { asked, outbox } = setup({ answers: [refusal("FORBIDDEN")] });
   const { clientMessageId, sent } = outbox.add("c", { content: "one" });
   await assert.rejects(sent, { code: "FORBIDDEN" });
@@ -73,7 +73,7 @@ test("what is refused for good may be sent again, behind what waits, or given up
   assert.deepEqual(other.of("c"), []);
 });
 
-test("what is given up between two attempts is not tried again", async () => {
+test("a message that is discarded between two attempts is not tried again", async () => {
   const { asked, outbox } = setup({ answers: [refusal("UNAVAILABLE", { retryAfter: 0.02 })] });
   const { clientMessageId, sent } = outbox.add("c", { content: "never mind" });
   const next = outbox.add("c", { content: "next" }).sent;
@@ -100,13 +100,13 @@ test("two tabs with one storage leave each other's messages in it", async () => 
   left.connection.online = true;
   await left.outbox.flush("alice");
   assert.deepEqual(await inStorage(), ["right, too"]);
-  // A third one takes over what is left when both are gone.
+  // When both are closed, a third tab takes over the rest.
   const { asked, outbox } = setup({ storage });
   await outbox.flush("alice");
   assert.deepEqual([await inStorage(), asked], [[], ["right, too"]]);
 });
 
-test("what another user left behind is neither shown nor sent, and stays", async () => {
+test("another user's messages are neither shown nor sent, and stay stored", async () => {
   const entry = { conversationId: "c", createdAt: "", message: { content: "secret" }, error: null };
   const saved = [];
   const storage = {
@@ -122,7 +122,7 @@ test("what another user left behind is neither shown nor sent, and stays", async
   assert.deepEqual(saved.at(-1), ["secret"]);
 });
 
-test("a storage that fails is told of; one that cannot be read is not written over", async () => {
+test("a storage that fails is reported; one that cannot be read is not overwritten", async () => {
   let writes = 0;
   const storage = {
     load: () => {

@@ -7,7 +7,7 @@ import { endOf, Tokens } from "../dist/tokens.js";
 import { hasRead, marked } from "../dist/marks.js";
 import { message } from "./model.mjs";
 
-test("typing is told every three seconds at most, and its end once", ({ mock }) => {
+test("typing is sent every three seconds at most, and its stop once", ({ mock }) => {
   mock.timers.enable({ apis: ["setTimeout", "Date"] });
   const told = [];
   const typing = new Activity({ tell: (name) => told.push([Date.now(), name]) }, "typing", "c");
@@ -41,14 +41,14 @@ const list = (...views) => new Map(views.map((view) => [view.id, view]));
 const after = (list, ...events) => events.reduce((now, [name, payload]) => afterEvent(now, name, payload, "alice"), list);
 const unread = (list) => list.get("c").unreadCount;
 
-test("others' messages are unread, once each", () => {
+test("messages of other users are unread, once each", () => {
   const said = ["message:new", message(1, 1)];
   const mine = ["message:new", message(2, 2, { senderId: "alice" })];
   assert.equal(unread(after(list(view("c")), said, said, mine)), 1);
   assert.equal(unread(after(list(view("c", { unreadCount: null })), said)), null);
 });
 
-test("reading up to the newest message leaves nothing unread; anything else is asked for", () => {
+test("reading up to the newest message leaves nothing unread; for anything else the count is requested", () => {
   const before = after(list(view("c", { unreadCount: 4 })), ["message:new", message(1, 1)]);
   const read = (upToMessageId) => ({ conversationId: "c", userId: "alice", upToMessageId, count: 2 });
   assert.equal(unread(after(before, ["conversation:read", read("m1")])), 0);
@@ -59,13 +59,13 @@ test("reading up to the newest message leaves nothing unread; anything else is a
   assert.equal(needsRevalidation(before, "message:deleted", { conversationId: "c" }, "alice"), "c");
 });
 
-test("the list is in the order of what was said last, and shows it as it is", () => {
+test("the list is ordered by last message, and shows the current one", () => {
   const late = message(1, 1, { conversationId: "b", createdAt: "2026-02-01" });
   const edit = { conversationId: "b", messageId: "m1", content: "edited", isEdited: true, updatedAt: "", seq: 1, rev: 2 };
   const now = after(list(view("a"), view("b"), view("c")), ["message:new", late], ["message:updated", edit]);
   assert.deepEqual(inOrder(now).map((conversation) => conversation.id), ["b", "c", "a"]);
   assert.equal(now.get("b").lastMessage.content, "edited");
-  // A view that was made before that does not take it back.
+  // An older view does not undo it.
   const renamed = after(now, ["conversation:updated", view("b", { name: "New", lastMessage: late, lastRev: 1 })]);
   assert.deepEqual([renamed.get("b").name, renamed.get("b").lastMessage.content], ["New", "edited"]);
 });
@@ -86,7 +86,7 @@ test("a listener that throws stops neither the others nor the store", ({ mock })
   assert.throws(() => mock.timers.tick(1), /of the app/);
 });
 
-test("the end of a token is read where it can be", async () => {
+test("the expiry of a token is read where possible", async () => {
   const payload = Buffer.from(JSON.stringify({ exp: 1_800_000_000.5, sub: "ü~~~???" })).toString("base64url");
   assert.equal(endOf(`x.${payload}.y`), 1_800_000_000_500);
   for (const token of ["", "opaque", "a.b.c", `a.${Buffer.from("null").toString("base64url")}.c`]) {

@@ -6,14 +6,14 @@ import { desk, rest } from "./desk.mjs";
 const participants = (lastReadSeq) => ({ participants: [{ userId: "alice", role: "member", joinedAt: "", lastReadSeq }] });
 const read = (userId, upToMessageId) => ["conversation:read", { conversationId: "c", userId, upToMessageId, count: 1 }];
 
-test("where nothing is to be read nothing is told", async () => {
+test("without unread messages no mark is sent", async () => {
   const { conversation, log, count } = desk({ view: async () => participants(2) });
   log.send("bob", "one");
   log.send("bob", "two");
   await conversation.open();
   await rest();
   conversation.markRead();
-  // One's own messages are never unread, nor are deleted ones.
+  // The user's own messages are never unread, nor are deleted ones.
   log.send("alice", "three");
   conversation.markRead();
   log.send("bob", "four");
@@ -22,7 +22,7 @@ test("where nothing is to be read nothing is told", async () => {
   assert.equal(count("conversation:read"), 0);
 });
 
-test("what is to be read is told once, up to the newest message", async () => {
+test("one mark is sent, up to the newest message", async () => {
   const { conversation, log, count, asked } = desk();
   log.send("bob", "one");
   log.send("alice", "two");
@@ -34,7 +34,7 @@ test("what is to be read is told once, up to the newest message", async () => {
   conversation.markRead();
   assert.deepEqual(asked.at(-1), ["conversation:read", { conversationId: "c", upToMessageId: "m2" }]);
   assert.equal(count("conversation:read"), 1);
-  // Another device was first.
+  // Another device read it first.
   log.send("bob", "four");
   conversation.event(...read("alice", "m4"));
   conversation.markRead();
@@ -44,7 +44,7 @@ test("what is to be read is told once, up to the newest message", async () => {
   assert.equal(count("conversation:read"), 2);
 });
 
-test("older messages that are not here may be unread", async () => {
+test("older messages that are not loaded may be unread", async () => {
   const { conversation, log, count } = desk();
   for (let n = 0; n < 60; n++) log.send(n < 5 ? "bob" : "alice", `line ${n}`);
   await conversation.open();
@@ -52,7 +52,7 @@ test("older messages that are not here may be unread", async () => {
   assert.equal(count("conversation:read"), 1);
 });
 
-test("what was read without a connection is told with the next one, also when it was closed since", async () => {
+test("a mark made without a connection is sent with the next one, even if the conversation was closed since", async () => {
   const { conversation, log, refusals, asked, count } = desk();
   log.send("bob", "one");
   await conversation.open();
@@ -67,7 +67,7 @@ test("what was read without a connection is told with the next one, also when it
   assert.deepEqual(asked.at(-1), ["conversation:read", { conversationId: "c", upToMessageId: "m1" }]);
 });
 
-test("whoever is said to have read a message before it is here has read it", async () => {
+test("a read event before its message counts when the message is loaded", async () => {
   const { conversation, log } = desk();
   for (let n = 0; n < 60; n++) log.send("alice", `line ${n}`);
   const readers = (at) => conversation.readersOf(conversation.snapshot().messages[at]);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { desk, rest } from "./desk.mjs";
 
-test("what has not changed is the same object, and each change is told once", async () => {
+test("unchanged parts are the same objects, and listeners are called once per change", async () => {
   const { conversation, log } = desk();
   log.send("bob", "one");
   log.send("bob", "two");
@@ -18,14 +18,14 @@ test("what has not changed is the same object, and each change is told once", as
   conversation.event("user:typing", { conversationId: "c", userId: "bob", type: "typing", isActive: true });
   assert.deepEqual([seen.length, seen[1].typing], [2, ["bob"]]);
   assert.equal(seen[1].messages, seen[0].messages);
-  // It is so already; and one's own other device is no news.
+  // No change: it is so already. Nor does the user's own other device count.
   conversation.event("user:typing", { conversationId: "c", userId: "bob", type: "typing", isActive: true });
   conversation.event("user:typing", { conversationId: "c", userId: "alice", type: "typing", isActive: true });
   conversation.event("participant:added", { conversationId: "c", userId: "carol" });
   assert.equal(seen.length, 2);
 });
 
-test("what is on its way is the same object until it has arrived, and is told of twice", async () => {
+test("an unsent message is the same object until it arrives, and causes two calls of listeners", async () => {
   const { conversation, log, connection } = desk();
   await conversation.open();
   await rest();
@@ -47,7 +47,7 @@ test("what is on its way is the same object until it has arrived, and is told of
   assert.equal(seen.length, 5);
 });
 
-test("what was written before the first connection keeps its key, and has its sender after it", async () => {
+test("a message from before the first connection keeps its key, and gets its sender with it", async () => {
   const { conversation, outbox, connection, here } = desk({ knows: false });
   connection.online = false;
   conversation.send("early");
@@ -64,7 +64,7 @@ test("what was written before the first connection keeps its key, and has its se
   assert.deepEqual([sent.key, sent.seq, sent.state], [early.key, 1, "sent"]);
 });
 
-test("the same clientMessageId of somebody else is another message", async () => {
+test("the same clientMessageId of another user is another message", async () => {
   const { conversation, log, connection } = desk();
   await conversation.open();
   connection.online = false;
@@ -75,7 +75,7 @@ test("the same clientMessageId of somebody else is another message", async () =>
   assert.equal(new Set(messages.map((message) => message.key)).size, 2);
 });
 
-test("who comes into the room after opening it reads what was said in between", async () => {
+test("a socket that enters the room after open() reads the messages in between", async () => {
   const { conversation, log } = desk();
   await conversation.open();
   const { tell } = log;
@@ -88,7 +88,7 @@ test("who comes into the room after opening it reads what was said in between", 
   assert.deepEqual([status, messages.map((message) => message.content)], ["live", ["not heard"]]);
 });
 
-test("what is wrong with the REST API closes no conversation", async () => {
+test("errors of the REST API close no conversation", async () => {
   const refusal = new (await import("../dist/errors.js")).ChatError("NOT_FOUND", "a page of some proxy");
   const { conversation, errors } = desk({ view: () => Promise.reject(refusal) });
   await conversation.open();

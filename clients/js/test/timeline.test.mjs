@@ -6,14 +6,14 @@ import { message } from "./model.mjs";
 const told = (timeline, name, payload) => timeline.apply(asChange(name, { conversationId: "c", ...payload }));
 const updated = (seq, rev, content) => ({ messageId: `m${seq}`, content, isEdited: true, updatedAt: "", seq, rev });
 
-test("a message behind one that is missing is not taken in, and changes nothing", () => {
+test("a message after a missing one is not applied, and changes nothing", () => {
   const timeline = new Timeline();
   assert.equal(told(timeline, "message:new", message(1, 1)), true);
   assert.equal(told(timeline, "message:new", message(3, 3)), false);
   assert.deepEqual([timeline.next, timeline.rev], [2, 1]);
 });
 
-test("what is told again, or is older than what is here, changes nothing", () => {
+test("repeated and older events change nothing", () => {
   const timeline = new Timeline();
   timeline.reset([message(1, 5, { content: "newest" })], 2, 3);
   told(timeline, "message:updated", updated(1, 3, "old"));
@@ -23,7 +23,7 @@ test("what is told again, or is older than what is here, changes nothing", () =>
   assert.deepEqual([timeline.messages[0].content, timeline.rev], ["newest", 4]);
 });
 
-test("whoever has hidden a message does not see what becomes of it", () => {
+test("a user who has hidden a message does not see its changes", () => {
   const timeline = new Timeline();
   timeline.reset([message(1, 1)], 2, 1);
   told(timeline, "message:deleted", { messageId: "m1", deletedAt: "then", scope: "self", rev: 2 });
@@ -34,13 +34,13 @@ test("whoever has hidden a message does not see what becomes of it", () => {
   assert.deepEqual([hidden.rev, timeline.rev], [4, 4]);
 });
 
-test("changes between which messages are missing are not taken in", () => {
+test("changes with messages missing between them are not merged", () => {
   const timeline = new Timeline();
   timeline.reset([message(1, 1)], 2, 1);
   assert.equal(timeline.merge([message(3, 3)], 3), false);
   assert.deepEqual([timeline.next, timeline.rev], [2, 1]);
 });
 
-test("events that change no messages are no changes", () => {
+test("events that do not change messages are not changes", () => {
   for (const name of ["message:read", "constructor", "conversation:new"]) assert.equal(asChange(name, {}), null);
 });
