@@ -8,7 +8,7 @@ export default defineConfig({
   base: "/playground/",
   esbuild: { jsx: "automatic", jsxImportSource: "preact" },
   resolve: {
-    // From its source: what is changed there is seen here at once, and nothing has to be built before.
+    // The client's source, so that changes to it are visible immediately, without a build.
     alias: { "@chatserver/client": here("../js/src/index.ts") },
     dedupe: ["socket.io-client"],
   },
@@ -21,7 +21,7 @@ export default defineConfig({
     emptyOutDir: true,
     target: "es2022",
     modulePreload: false,
-    // The names stay, so that the files can be kept beside the server's code and compared.
+    // Stable names, so that the files can be committed and compared.
     rollupOptions: {
       output: { entryFileNames: "playground.js", assetFileNames: "playground[extname]" },
     },

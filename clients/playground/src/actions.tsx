@@ -14,7 +14,7 @@ interface Props {
   readonly react: (emoji: string, has: boolean) => void;
 }
 
-/** What one can do with a message that is on record. */
+/** The menu of a stored message. */
 export function Actions({ session, conversation, message, mine, begin, react }: Props) {
   const around = useRef<HTMLDetailsElement>(null);
   const opener = useRef<HTMLElement>(null);
@@ -30,7 +30,7 @@ export function Actions({ session, conversation, message, mine, begin, react }: 
     if (event.key === "Escape" && around.current?.open) fold();
   };
   const opened = (): void => {
-    // Below the last message there is no room: it would open out of sight.
+    // There is no room below the last message: its menu would open out of sight.
     if (around.current?.open) around.current.scrollIntoView({ block: "nearest" });
   };
   return (
@@ -55,7 +55,7 @@ export function Actions({ session, conversation, message, mine, begin, react }: 
         {mine && <button type="button" onClick={does(() => begin({ kind: "edit", message }))}>Edit</button>}
         {mine && (
           <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id)))}>
-            Delete for all
+            Delete for everyone
           </button>
         )}
         <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id, "self")))}>

@@ -2,7 +2,7 @@ import type { Session } from "./session.js";
 
 const HUES = 8;
 
-/** A person at a glance. The name is always said beside it. */
+/** A person's initials in colour. Screen readers skip it, because the name is always beside it. */
 export function Avatar({ session, id }: { session: Session; id: string }) {
   const letters = session.nameOf(id).split(/\s+/).slice(0, 2).map((word) => [...word][0] ?? "");
   return (

@@ -7,13 +7,13 @@ interface Props {
   readonly session: Session;
   readonly conversation: Conversation;
   readonly draft: Draft;
-  /** With each time that it is asked for, it takes the focus. */
+  /** Counts the user's requests to open the conversation. Each one focuses the field. */
   readonly asked: number;
   readonly begin: (draft: Draft) => void;
   readonly done: () => void;
 }
 
-/** Of a finger: with the focus its keyboard would come up, over half of what one wanted to see. */
+/** A touch screen: focusing the field would open a keyboard over half of the page. */
 const COARSE = "(pointer: coarse)";
 
 export function Composer({ session, conversation, draft, asked, begin, done }: Props) {
@@ -36,7 +36,7 @@ export function Composer({ session, conversation, draft, asked, begin, done }: P
     const content = text.trim();
     if (content === "") return;
     if (draft?.kind === "edit") {
-      // The text stays until it is on record: without a connection it cannot be changed.
+      // The text stays until the edit is stored: without a connection it fails.
       const { id } = draft.message;
       session.attempt(async () => {
         await conversation.edit(id, content);
@@ -45,11 +45,11 @@ export function Composer({ session, conversation, draft, asked, begin, done }: P
       return;
     }
     const { sent } = conversation.send({ content, ...(draft && { replyTo: draft.message.id }) });
-    sent.catch(() => undefined); // It is in the list as failed.
+    sent.catch(() => undefined); // The list shows it as failed.
     finish();
   };
   const key = (event: KeyboardEvent): void => {
-    // Enter also ends the choice of a character in an input method.
+    // In an input method, Enter also confirms a character.
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
       submit();
@@ -63,7 +63,7 @@ export function Composer({ session, conversation, draft, asked, begin, done }: P
       begin({ kind: "edit", message: last });
     }
   };
-  const label = draft?.kind === "edit" ? "Correct the message" : draft ? "Reply" : "Message";
+  const label = draft?.kind === "edit" ? "Edit the message" : draft ? "Reply" : "Message";
   return (
     <form
       class="composer"

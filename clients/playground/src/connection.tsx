@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { useObserved } from "./observe.js";
 import type { Session } from "./session.js";
 
-/** Whether there is a connection, and the switch that cuts it. */
+/** The state of the connection, and the switch that cuts it. */
 export function ConnectionBar({ session }: { session: Session }) {
   const state = useObserved(session.chat.state);
   const isCut = useObserved(session.wire.isCut);
@@ -15,7 +15,7 @@ export function ConnectionBar({ session }: { session: Session }) {
       </span>
       {left !== null && (
         <>
-          {/* Outside the status: nobody wants to hear it count. */}
+          {/* Outside the status, or a screen reader would read every second. */}
           <span class="again">in {left} s</span>
           <button type="button" onClick={() => session.chat.connect()}>
             Now
@@ -34,7 +34,7 @@ export function ConnectionBar({ session }: { session: Session }) {
   );
 }
 
-/** The server's reason to refuse is worth a word; that of a line that broke is always the same. */
+/** Shows the server's reason for a refusal. The reason for a broken line is always the same. */
 function said({ status, reason }: ConnectionState): string {
   return status === "refused" && reason ? `refused: ${reason.code}` : status;
 }

@@ -10,7 +10,7 @@ interface Props {
 }
 
 export function ConversationList({ session, conversations, openId, open }: Props) {
-  // Not by what was said last, as the client has them: what one is about to press would jump aside.
+  // Not in the client's order, by last message: buttons would move just before a click.
   const inPlace = [...conversations].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1));
   return (
     <nav class="conversations" aria-label={`Conversations of ${session.me.name}`}>
@@ -39,5 +39,5 @@ export function ConversationList({ session, conversations, openId, open }: Props
 
 export function titleOf(session: Session, conversation: ConversationView): string {
   const others = conversation.participants.filter(({ userId }) => userId !== session.me.id);
-  return conversation.name ?? (others.map(({ userId }) => session.nameOf(userId)).join(", ") || "Nobody else");
+  return conversation.name ?? (others.map(({ userId }) => session.nameOf(userId)).join(", ") || "Only you");
 }

@@ -1,4 +1,4 @@
 import type { ListedMessage } from "@chatserver/client";
 
-/** What the composer is about: something new, an answer, or a correction. */
+/** The message that the composer replies to or edits; null for a new message. */
 export type Draft = { readonly kind: "reply" | "edit"; readonly message: ListedMessage } | null;

@@ -1,11 +1,11 @@
 const CAN_HAVE_IT = "a[href], button, select, textarea, input, summary, [tabindex]";
 
 /**
- * When what has the focus goes away, is disabled or hidden, the focus goes to what is nearest to it. Left to
- * the browser it would be nowhere, and whoever uses a keyboard would begin at the top again.
+ * When the focused element is removed, disabled or hidden, moves the focus to the nearest element. The browser would
+ * drop the focus, and keyboard users would start at the top again.
  */
 export function keepFocus(): void {
-  /** What has the focus, and what it is in, from the inside out. */
+  /** The focused element and its ancestors, from the inside out. */
   let path: readonly Element[] = [];
 
   const isLost = (): boolean => document.activeElement === document.body || document.activeElement === path[0];
@@ -22,7 +22,7 @@ export function keepFocus(): void {
     path = target instanceof Element ? [...outwards(target)] : [];
   });
   document.addEventListener("focusout", ({ relatedTarget }) => {
-    // Later: now it cannot be told from a click beside everything, after which nothing shall have it.
+    // Checked later: a removed element cannot be told yet from a click on the background, which must clear the focus.
     if (relatedTarget === null) setTimeout(() => {
       if (document.hasFocus() && document.activeElement === document.body && isUsable(path[0])) path = [];
     });
@@ -31,7 +31,7 @@ export function keepFocus(): void {
     const [had] = path;
     if (!had || !isLost()) return;
     if (!isUsable(had)) hand(1);
-    else if (changes.some((one) => [...one.removedNodes].some((gone) => gone.contains(had)))) hand(0); // It was moved.
+    else if (changes.some((one) => [...one.removedNodes].some((gone) => gone.contains(had)))) hand(0); // The element was moved.
   }).observe(document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ["disabled", "open"] });
 }
 

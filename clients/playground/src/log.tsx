@@ -31,9 +31,9 @@ export function PacketLog({ packets }: { packets: Packets }) {
         </button>
       </header>
       <ol ref={list} tabIndex={0} aria-label="Raw packets, the newest last">
-        {shown.length === 0 && <li class="empty">Nothing has passed.</li>}
+        {shown.length === 0 && <li class="empty">No packets yet.</li>}
         {shown.map((packet) => (
-          // What one reads stays where it is.
+          // Opening a packet stops following, so that it does not move.
           <Line key={packet.key} packet={packet} opened={() => setFollows(false)} />
         ))}
       </ol>
@@ -62,7 +62,7 @@ function Line({ packet: { at, who, direction, name, raw }, opened }: { packet: P
   );
 }
 
-/** To the millisecond, as no locale has it. */
+/** Milliseconds included, which no locale's format has. */
 function clock(at: Date): string {
   return `${at.toTimeString().slice(0, 8)}.${String(at.getMilliseconds()).padStart(3, "0")}`;
 }

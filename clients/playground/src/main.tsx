@@ -14,7 +14,7 @@ try {
 } catch (error) {
   render(
     <main>
-      <p role="alert">The server does not answer: {String(error)}</p>
+      <p role="alert">The server does not respond: {String(error)}</p>
     </main>,
     document.body,
   );

@@ -10,9 +10,9 @@ interface Props {
   readonly session: Session;
   readonly conversation: Conversation;
   readonly message: ListedMessage;
-  /** What it is a reply to, if that is here. */
+  /** The message that it replies to, if that is loaded. */
   readonly answered: ListedMessage | undefined;
-  /** The one before is by the same person. */
+  /** The previous message is by the same person. */
   readonly goesOn: boolean;
   readonly begin: (draft: Draft) => void;
 }
@@ -56,7 +56,7 @@ export function Message({ session, conversation, message, answered, goesOn, begi
 
 const text = (message: ListedMessage): string => (message.isDeleted ? "Deleted" : message.content);
 
-/** A long one is folded: it would push all others out of sight. */
+/** A long text is cut, or it would push all others out of sight. */
 function Text({ of }: { of: string }) {
   const [isWhole, showWhole] = useState(false);
   if (isWhole || of.length <= LONG) return <p class="content">{of}</p>;
@@ -64,7 +64,7 @@ function Text({ of }: { of: string }) {
     <>
       <p class="content">{of.slice(0, LONG / 2)}…</p>
       <button type="button" onClick={() => showWhole(true)}>
-        All {of.length.toLocaleString()} characters
+        Show all {of.length.toLocaleString()} characters
       </button>
     </>
   );

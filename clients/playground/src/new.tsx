@@ -2,7 +2,7 @@ import type { ConversationView } from "@chatserver/client";
 import { useRef, useState } from "preact/hooks";
 import type { Session } from "./session.js";
 
-/** Begin a conversation with one person, or a group. */
+/** Starts a conversation with one person, or a group. */
 export function NewConversation({ session, open }: { session: Session; open: (id: string) => void }) {
   const [chosen, choose] = useState<readonly string[]>([]);
   const around = useRef<HTMLDetailsElement>(null);
@@ -34,7 +34,7 @@ export function NewConversation({ session, open }: { session: Session; open: (id
       </summary>
       <form onSubmit={submit}>
         <fieldset>
-          <legend>With whom? Several make a group.</legend>
+          <legend>With whom? Several people make a group.</legend>
           {session.place.people
             .filter((person) => person.id !== session.me.id)
             .map(({ id, name }) => (
@@ -49,7 +49,7 @@ export function NewConversation({ session, open }: { session: Session; open: (id
             ))}
         </fieldset>
         <button type="submit" class="primary" disabled={chosen.length === 0}>
-          Begin
+          Start
         </button>
       </form>
     </details>

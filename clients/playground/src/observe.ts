@@ -1,7 +1,7 @@
 import type { Observable } from "@chatserver/client";
 import { useEffect, useState } from "preact/hooks";
 
-/** A value of the page, of the shape that the client's own have. */
+/** An observable value of the page, with the same interface as the client's. */
 export class Value<T> implements Observable<T> {
   #listeners = new Set<() => void>();
   #value: T;
@@ -23,12 +23,12 @@ export class Value<T> implements Observable<T> {
   }
 }
 
-/** The value, and to be drawn again with each change of it. */
+/** Returns the value, and renders the component again when it changes. */
 export function useObserved<T>(observable: Observable<T>): T {
   const [, draw] = useState({});
   useEffect(() => {
     const again = (): void => draw({});
-    again(); // It may have changed since it was drawn.
+    again(); // The value may have changed since the first render.
     return observable.subscribe(again);
   }, [observable]);
   return observable.snapshot();

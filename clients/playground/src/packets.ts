@@ -13,7 +13,7 @@ const KEPT = 300;
 const ENGINE = ["open", "close", "ping", "pong", "message", "upgrade", "noop"];
 const SOCKET = ["connect", "disconnect", "event", "ack", "refused"];
 
-/** What has passed the lines of both people, the newest last. */
+/** The packets of both people's connections, the newest last. */
 export class Packets extends Value<readonly Packet[]> {
   #count = 0;
 
@@ -32,7 +32,7 @@ export class Packets extends Value<readonly Packet[]> {
   }
 }
 
-/** Of an event its name; of anything else what kind of packet it is. */
+/** Returns the name of an event, or the type of any other packet. */
 export function nameOf(raw: string): string {
   const engine = ENGINE[Number(raw[0])] ?? "?";
   if (engine !== "message") return engine;
@@ -40,7 +40,7 @@ export function nameOf(raw: string): string {
   return (socket === "event" && /^\d*\["([^"]*)"/.exec(raw.slice(2))?.[1]) || socket;
 }
 
-/** Whoever sees the page, or a picture of it in a report, shall not get a token by that. */
+/** A screenshot of the page, for instance in a bug report, must not reveal a token. */
 function withoutToken(raw: string): string {
   const hasOne = raw.startsWith("40") || /^42\d*\["auth:refresh"/.test(raw);
   return hasOne ? raw.replace(/"token":"[^"]*"/, '"token":"…"') : raw;

@@ -7,7 +7,7 @@ import type { Person, Place } from "./people.js";
 const SIDES = ["left", "right"] as const;
 type Shown = (typeof SIDES)[number] | "packets";
 
-/** Two people beside each other, and what passes their lines. On a narrow screen one of the three. */
+/** Two people side by side, and their packets. A narrow screen shows one of the three. */
 export function Page({ place }: { place: Place }) {
   const packets = useMemo(() => new Packets(), []);
   const [chosen, choose] = useState(() => fromAddress(place));
@@ -15,7 +15,7 @@ export function Page({ place }: { place: Place }) {
   const sign = (at: number, id: string): void => {
     const person = place.people.find((known) => known.id === id);
     const next = chosen.map((before, index) => (index === at ? (person ?? before) : before));
-    // In the address, so that another tab can have other people.
+    // Stored in the address, so that another tab can have other people.
     history.replaceState(null, "", `#${next.map((person) => encodeURIComponent(person.id)).join("+")}`);
     choose(next);
   };
@@ -31,10 +31,10 @@ export function Page({ place }: { place: Place }) {
     <>
       <header class="top">
         <h1>Playground</h1>
-        <nav aria-label="Documents">
+        <nav aria-label="Documentation">
           <a href="/docs">REST</a> <a href="/docs/events">Events</a>
         </nav>
-        <div class="shown" role="group" aria-label="What is shown">
+        <div class="shown" role="group" aria-label="View">
           {([...SIDES, "packets"] as const).map((side) => (
             <button key={side} type="button" aria-pressed={shown === side} onClick={() => show(side)}>
               {labels[side]}
@@ -48,7 +48,7 @@ export function Page({ place }: { place: Place }) {
           if (!me || !other) return null;
           return (
             <section key={side} class={`pane ${side}`} aria-label={`${side === "left" ? "Left" : "Right"}: ${me.name}`}>
-              {/* Not in the pane, which is another one for another person: the focus would go with it. */}
+              {/* Not in the pane: another person gets another pane, and the selection would lose the focus. */}
               <select
                 class="who"
                 aria-label="Signed in as"

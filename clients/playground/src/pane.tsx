@@ -11,13 +11,13 @@ import { Welcome } from "./welcome.js";
 
 interface Props {
   readonly me: Person;
-  /** Who is in the other pane. */
+  /** The person in the other pane. */
   readonly other: Person;
   readonly place: Place;
   readonly packets: Packets;
 }
 
-/** A chat as one person has it. */
+/** One person's chat. */
 export function Pane({ me, other, place, packets }: Props) {
   const session = useMemo(() => new Session(me, place, packets), []);
   const [open, setOpen] = useState<Opened | null>(null);
@@ -30,7 +30,7 @@ export function Pane({ me, other, place, packets }: Props) {
   }, [session]);
   useEffect(() => {
     const first = liveliest(conversations.filter(isWith(other))) ?? liveliest(conversations);
-    // Not over what has been chosen since this was drawn.
+    // The user may have chosen another one since this render.
     if (first) setOpen((was) => was ?? { id: first.id, asked: 0 });
   }, [conversations, other]);
   const shown = conversations.find((conversation) => conversation.id === open?.id);
@@ -57,7 +57,7 @@ export function Pane({ me, other, place, packets }: Props) {
 
 interface Opened {
   readonly id: string;
-  /** How often somebody has asked for one; 0: it was opened because nothing was, and takes no focus. */
+  /** The number of the user's choices. 0: the page opened it by default, without focusing the field. */
   readonly asked: number;
 }
 

@@ -8,7 +8,7 @@ export interface Place {
   readonly socketsPort: number;
 }
 
-/** Who can be signed in as, and where the sockets are. */
+/** Returns the people whom the page can sign in, and the port for sockets. */
 export async function lookAround(): Promise<Place> {
   return answer<Place>(await fetch("/playground/people"));
 }

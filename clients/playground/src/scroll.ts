@@ -4,8 +4,8 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 const NEAR_END_PX = 60;
 
 /**
- * Whoever is at the end stays there with what comes, and with what one says oneself; whoever reads further
- * up stays where they are, also when older messages are put before.
+ * Keeps the list at its end when messages arrive, and moves it there when the user sends one. If the user reads
+ * further up, the list does not move, even when older messages are inserted above.
  */
 export function useScroll(messages: readonly ListedMessage[], me: string) {
   const list = useRef<HTMLOListElement>(null);
@@ -26,13 +26,13 @@ export function useScroll(messages: readonly ListedMessage[], me: string) {
     const look = (): void => {
       before.current = { ...before.current, height: at.scrollHeight, view: at.clientHeight };
     };
-    // The draft above the field, or a phone's keyboard, make it lower.
+    // A draft above the field, or a phone's keyboard, makes the list less high.
     const size = new ResizeObserver(() => {
       if (wasAtEnd(at, before.current)) at.scrollTop = at.scrollHeight;
       look();
     });
     size.observe(at);
-    // Also when what is in it gets lower, as when a menu is closed at the end.
+    // Also fires when the contents shrink, for instance when the last message's menu closes.
     at.addEventListener("scroll", look);
     return () => {
       size.disconnect();
@@ -42,7 +42,7 @@ export function useScroll(messages: readonly ListedMessage[], me: string) {
   return list;
 }
 
-/** Not left to the `scroll` event: that comes a frame after what it tells of. */
+/** Computed here, because the `scroll` event arrives a frame late. */
 function wasAtEnd(at: HTMLElement, was: { readonly height: number; readonly view: number }): boolean {
   return was.height - at.scrollTop - was.view < NEAR_END_PX;
 }

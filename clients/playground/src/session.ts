@@ -5,7 +5,7 @@ import type { Packets } from "./packets.js";
 import { Wire } from "./wire.js";
 import { inWords } from "./words.js";
 
-/** One person who is signed in. */
+/** A signed-in person, with a client. */
 export class Session {
   readonly chat: ChatClient;
   readonly wire: Wire;
@@ -34,21 +34,21 @@ export class Session {
     return this.nameOf(userId).split(" ")[0] || userId;
   }
 
-  /** Do it, and say what went wrong where the person sees it. */
+  /** Run the work, and show its error in the pane. */
   attempt(work: () => Promise<unknown>): void {
     this.problem.set(null);
     work().catch((error: unknown) => this.#say(error));
   }
 
-  /** It is tried at once, as when a browser says that the network is back. */
+  /** Repair the line and reconnect immediately, as when a browser reports that the network is back. */
   mend(): void {
     this.wire.mend();
-    this.chat.close(); // An attempt may be under way, on the line that was cut.
+    this.chat.close(); // An attempt may be in progress on the cut line.
     this.chat.connect();
   }
 
   #trouble(error: unknown): void {
-    // The state of the connection says that already.
+    // The state of the connection shows this already.
     if (error instanceof ChatError && error.code === "OFFLINE" && this.wire.isCut.snapshot()) return;
     this.#say(error);
   }

@@ -23,7 +23,7 @@ export function Thread({ session, view, asked }: Props) {
   const [draft, setDraft] = useState<Draft>(null);
   const list = useScroll(messages, session.me.id);
   useEffect(() => {
-    conversation.open().catch(() => undefined); // `status` says it.
+    conversation.open().catch(() => undefined); // `status` shows it.
     return () => conversation.close();
   }, [conversation]);
   useEffect(() => {
@@ -44,7 +44,7 @@ export function Thread({ session, view, asked }: Props) {
         <ol ref={list} class="messages" aria-label="Messages" tabIndex={0}>
           {hasOlder && (
             <li class="older">
-              {/* Never disabled: whoever wants still older ones has the focus here. */}
+              {/* Never disabled, or the button would lose the focus before the next page. */}
               <button
                 type="button"
                 aria-busy={isLoadingOlder}
@@ -87,7 +87,7 @@ function WhoIsHere({ session, view }: { session: Session; view: ListedConversati
   const presence = useObserved(session.chat.presence);
   const others = view.participants.map(({ userId }) => userId).filter((id) => id !== session.me.id);
   return (
-    <ul class="presence" aria-label="Who is here">
+    <ul class="presence" aria-label="Participants">
       {others.map((id) => {
         const status = presence.get(id)?.status ?? "unknown";
         return (
@@ -101,7 +101,7 @@ function WhoIsHere({ session, view }: { session: Session; view: ListedConversati
   );
 }
 
-/** One after the other by the same person: the name is not said again. */
+/** Consecutive messages of the same person, of which only the first shows the name. */
 function isRun(before: ListedMessage | undefined, message: ListedMessage): boolean {
   return (
     before?.senderId === message.senderId && Date.parse(message.createdAt) - Date.parse(before.createdAt) < RUN_MS

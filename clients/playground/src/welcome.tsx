@@ -9,26 +9,26 @@ interface Props {
   readonly open: (id: string) => void;
 }
 
-/** What is there as long as no conversation is: a way to the first message. */
+/** Shown while no conversation is open. Without any conversations, it offers to start one. */
 export function Welcome({ session, other, isEmpty, open }: Props) {
   const { status } = useObserved(session.chat.state);
-  if (!isEmpty) return <p class="empty">Choose a conversation, or begin one.</p>;
-  // Until then it is not known whether there is one.
-  if (status !== "online") return <p class="empty">The conversations come with the connection.</p>;
+  if (!isEmpty) return <p class="empty">Choose a conversation, or start one.</p>;
+  // Before the first connection the list is unknown.
+  if (status !== "online") return <p class="empty">Your conversations appear when you are connected.</p>;
   const [first] = other.name.split(" ");
   const begin = async (): Promise<void> => open((await session.chat.direct(other.id)).id);
   return (
     <div class="empty welcome">
-      <h2>Nobody has said anything yet</h2>
+      <h2>No conversations yet</h2>
       {other.id === session.me.id ? (
-        <p>Sign in as somebody else in the other pane, and talk to them.</p>
+        <p>Sign in as another person in the other pane, and talk to them.</p>
       ) : (
         <button type="button" class="primary" onClick={() => session.attempt(begin)}>
           Talk to {first}
         </button>
       )}
       <p>
-        Or let the demo’s people talk. In a terminal: <code>chatserver demo</code>
+        Or let the demo’s people talk: run <code>chatserver demo</code>
       </p>
     </div>
   );

@@ -1,7 +1,7 @@
 import { WebSocket as WebSocketTransport } from "socket.io-client";
 import { Value } from "./observe.js";
 
-/** The line between one person's client and the server: it can be cut, and tells what passes. */
+/** The line between one person's client and the server. It can be cut, and it reports each packet. */
 export class Wire {
   readonly isCut = new Value(false);
   readonly transport: typeof WebSocketTransport;
@@ -37,7 +37,7 @@ export class Wire {
   }
 }
 
-/** What a WebSocket is without a network. It fails a little later, as that does: nobody listens yet. */
+/** Stands in for a WebSocket without a network. Like that it fails a moment later, when it has listeners. */
 class DeadLine {
   binaryType = "";
   onopen: (() => void) | null = null;

@@ -3,7 +3,7 @@ interface Refusal {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
-/** What was wrong with each field, where the server says so: it tells more than that something was. */
+/** Returns the errors of the fields if the server sent them, otherwise its message, which says less. */
 export function inWords({ message, details = {} }: Refusal): string {
   const reasons = Object.entries(details).flatMap(([field, why]) =>
     Array.isArray(why) ? `${field}: ${why.join(" ")}` : [],

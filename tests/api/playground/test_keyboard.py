@@ -137,7 +137,7 @@ async def test_all_is_done_with_keys_and_the_focus_is_never_lost(
     # Deleted: the message and its menu are gone, and the focus is in the list.
     await alice.message("From Alice!").locator("summary").focus()
     await press(alice, "Enter")
-    await walk_to(alice, ">Delete for all<")
+    await walk_to(alice, ">Delete for everyone<")
     await press(alice, "Enter")
     await alice.sees("Lunch?", "Or dinner", "Deleted", "Deleted")
     await press(alice, "Tab")
@@ -170,7 +170,7 @@ async def test_all_is_done_with_keys_and_the_focus_is_never_lost(
     # A new group.
     await alice.pane.locator(".new summary").focus()
     await press(alice, "Enter", "Tab", "Space", "Tab", "Space")
-    await walk_to(alice, ">Begin<")
+    await walk_to(alice, ">Start<")
     await press(alice, "Enter")
     await expect(alice.pane.get_by_role("heading")).to_have_text("Alice, Bob, Carol")
     await expect(alice.field).to_be_focused()

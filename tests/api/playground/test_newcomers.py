@@ -12,7 +12,7 @@ from tests.support.visits import Cast, Visitor
 async def test_a_newcomer_says_something_after_one_click(start: Starter, visitor: Visitor) -> None:
     server = await start(CORS_ORIGINS="https://chat.example")
     alice = await visitor(server, "alice", "bob")
-    await expect(alice.pane.get_by_role("heading")).to_have_text("Nobody has said anything yet")
+    await expect(alice.pane.get_by_role("heading")).to_have_text("No conversations yet")
     await alice.pane.get_by_role("button", name="Talk to Bob").click()
     await expect(alice.field).to_be_focused()
     await alice.page.keyboard.type("Hello, Bob")

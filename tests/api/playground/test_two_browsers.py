@@ -61,7 +61,7 @@ async def test_they_talk(nodes: Spread, cast: Cast, visitor: Visitor) -> None:
     await alice.does("Delete for me", "Hello, Alice")
     await alice.sees("Hello", "Deleted")
     await bob.sees("Hello", "Hello, Alice")
-    await alice.does("Delete for all", "Hello")
+    await alice.does("Delete for everyone", "Hello")
     await bob.sees("Deleted", "Hello, Alice")
     await alice.sees("Deleted", "Deleted")
 
@@ -86,7 +86,7 @@ async def test_whoever_closes_the_page_goes_offline(
     nodes: Spread, cast: Cast, visitor: Visitor
 ) -> None:
     alice, bob = await meet(nodes, cast, visitor, "Presence")
-    here = alice.pane.get_by_role("list", name="Who is here")
+    here = alice.pane.get_by_role("list", name="Participants")
     await expect(here).to_have_text("Bob online")
     await bob.page.close()
     await expect(here).to_have_text("Bob offline")
@@ -125,7 +125,7 @@ async def test_a_new_conversation_is_there_for_all_of_it(nodes: Spread, visitor:
         await elena.pane.locator(".new summary").click()
         for person in people:
             await elena.pane.locator(".new").get_by_label(person).check()
-        await elena.pane.get_by_role("button", name="Begin").click()
+        await elena.pane.get_by_role("button", name="Start").click()
         await expect(elena.pane.get_by_role("heading", name=name, exact=True)).to_be_visible()
         await expect(elena.field).to_be_focused()
         await farid.open(name)
@@ -164,6 +164,7 @@ async def test_the_packets_of_both_directions_are_there_and_no_token(
     alice.page.on("response", given)
     await alice.page.reload()
     await expect(alice.page.locator(".status.online")).to_have_count(2)
+    await alice.open("Packets")
     await alice.says('"token":"of a message"')
     await alice.sees('"token":"of a message"')
     up = alice.page.locator(".packets li.up pre")
