@@ -199,7 +199,7 @@ async def test_a_change_of_the_conversation_is_announced_to_all_its_participants
     assert len(await desk.all_heard("conversation:updated")) == 2
 
 
-async def test_a_deleted_conversation_is_gone_for_all(people: People) -> None:
+async def test_a_deleted_conversation_is_deleted_for_all(people: People) -> None:
     alice, bob, stranger = people("alice", "bob", "stranger")
     group = await alice.group(bob)
     desk, phone, outside = await devices(alice, bob, stranger)

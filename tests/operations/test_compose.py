@@ -1,4 +1,4 @@
-"""What compose.yaml says fits together, and fits the server: as far as can be seen without running it."""
+"""compose.yaml is consistent in itself and with the server, as far as can be checked without running it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
 class Reading:
-    """An environment that notes which keys are asked for."""
+    """An environment that records the keys that are read."""
 
     def __init__(self) -> None:
         self.keys: set[str] = set()
@@ -45,13 +45,13 @@ class Reading:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Every key that the server reads."""
+    """Returns every key that the server reads."""
     reading = Reading()
     _read(reading)  # type: ignore[arg-type]
     return reading.keys
 
 
-def test_every_setting_is_one_and_the_example_has_all_of_them(known: set[str]) -> None:
+def test_every_setting_exists_and_the_example_has_all_of_them(known: set[str]) -> None:
     assert len(NODES) == 2
     for node in NODES.values():
         assert set(node["environment"]) <= known
@@ -88,7 +88,7 @@ def test_a_node_starts_with_the_settings_that_it_is_given(
     assert names == {"a", "b"}
 
 
-def test_everything_that_is_named_is_there() -> None:
+def test_everything_that_is_named_exists() -> None:
     assert set(COMPOSE) <= {"services", "networks", "volumes", "x-chat", "x-settings"}
     for name, service in SERVICES.items():
         assert set(service) <= KEYS, name
@@ -97,7 +97,7 @@ def test_everything_that_is_named_is_there() -> None:
             assert (ROOT / service["build"] / "Dockerfile").is_file()
         for other, how in service.get("depends_on", {}).items():
             assert how == {"condition": "service_healthy"}
-            # A Dockerfile may have the check.
+            # The Dockerfile may contain the check.
             assert "healthcheck" in SERVICES[other] or "build" in SERVICES[other]
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]

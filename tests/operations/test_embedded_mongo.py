@@ -1,4 +1,4 @@
-"""The embedded MongoDB: what is written stays, whoever is killed, and no mongod is left behind."""
+"""The embedded MongoDB: no write is lost, whichever process is killed, and no mongod is left behind."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ async def until_it_answers(
         try:
             await question()
             return
-        except Exception:  # whatever it is, at the end of the time it is raised
+        except Exception:  # raised when the time is over
             if time.monotonic() > end:
                 raise
             await asyncio.sleep(0.1)
 
 
-async def test_a_stop_takes_the_database_along_and_a_second_start_finds_it_all(home: Home) -> None:
+async def test_a_stop_stops_the_database_and_a_second_start_finds_everything(home: Home) -> None:
     await home.say("one", "two")
     mongod = home.mongod()
     assert await home.server.stop() == 0
@@ -86,7 +86,7 @@ async def test_ctrl_c_reaches_the_server_and_not_its_database(home: Home) -> Non
     mongod = home.mongod()
     assert os.getsid(mongod) != os.getsid(home.server.process.pid)
     home.server.signal(signal.SIGINT)
-    home.server.signal(signal.SIGINT)  # an impatient one
+    home.server.signal(signal.SIGINT)  # an impatient user
     assert await home.server.process.wait() == 0
     assert not runs(mongod)
     assert "Traceback" not in home.server.log
@@ -101,10 +101,10 @@ async def test_a_killed_server_leaves_no_mongod_and_loses_nothing(home: Home) ->
     await home.nothing_is_lost()
 
 
-async def test_a_mongod_that_outlived_its_server_is_ended_by_the_next_start(home: Home) -> None:
+async def test_the_next_start_stops_a_mongod_that_outlived_its_server(home: Home) -> None:
     await home.say("one")
     mongod = home.mongod()
-    os.kill(mongod, signal.SIGSTOP)  # so that it cannot end by itself
+    os.kill(mongod, signal.SIGSTOP)  # so that it cannot exit by itself
     await home.server.kill()
     again = asyncio.create_task(home.start())
     try:
@@ -125,7 +125,7 @@ async def test_server_and_database_killed_at_once_lose_nothing(home: Home) -> No
     await home.nothing_is_lost()
 
 
-async def test_a_database_that_dies_is_started_again(home: Home) -> None:
+async def test_a_database_that_dies_is_restarted(home: Home) -> None:
     await home.say("before")
     os.kill(home.mongod(), signal.SIGKILL)
     await until_it_answers(lambda: home.say("after"))
@@ -140,7 +140,7 @@ async def test_a_second_server_on_the_same_data_is_refused_in_a_sentence(home: H
     await home.nothing_is_lost()
 
 
-async def test_the_data_may_be_moved(home: Home, tmp_path: Path) -> None:
+async def test_the_data_can_be_moved(home: Home, tmp_path: Path) -> None:
     await home.say("one")
     await home.server.stop()
     home.data = home.data.rename(tmp_path / "moved")
@@ -149,7 +149,7 @@ async def test_the_data_may_be_moved(home: Home, tmp_path: Path) -> None:
     await home.nothing_is_lost()
 
 
-async def test_the_database_is_open_to_its_user_alone(home: Home) -> None:
+async def test_only_the_user_can_access_the_database(home: Home) -> None:
     folder = home.data / "mongodb"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "mongod.sock").stat().st_mode & 0o777 == 0o600

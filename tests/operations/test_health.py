@@ -1,4 +1,4 @@
-"""What operators see: is it alive, is it ready, what does it do; and never what people say."""
+"""Operators see health, readiness, metrics and logs, but never the contents of messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Of = Callable[[ChatServer], People]
 
 @pytest.fixture
 def people(server: ChatServer, people_of: Callable[[ChatServer], People]) -> People:
-    """All on one node, whose metrics and log are read."""
+    """All people are on one node, whose metrics and log the test reads."""
     return people_of(server)
 
 
@@ -29,7 +29,7 @@ async def get(people: People, url: str) -> tuple[int, str, str]:
         return answer.status, answer.headers["Content-Type"], await answer.text()
 
 
-async def test_alive_on_both_ports_ready_and_measured_on_one(people: People) -> None:
+async def test_health_is_on_both_ports_ready_and_metrics_on_one(people: People) -> None:
     server = people.server
     for base in (server.rest, server.sockets):
         status, kind, text = await get(people, f"{base}/health")
@@ -40,7 +40,7 @@ async def test_alive_on_both_ports_ready_and_measured_on_one(people: People) -> 
     status, kind, text = await get(people, f"{server.rest}/metrics")
     assert status == 200
     assert kind.startswith("text/plain")
-    # What is not for the public is not on the public port, and the sockets are on no other.
+    # Private paths are not on the public port, and sockets are only on the public port.
     for path in ("/ready", "/metrics", "/api/conversations", "/api/users/alice"):
         assert (await get(people, server.sockets + path))[0] == 404
     assert (await get(people, f"{server.rest}/socket.io/?EIO=4&transport=polling"))[0] == 404
@@ -67,7 +67,7 @@ def samples(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in pairs}
 
 
-async def test_metrics_count_what_was_done_by_name_and_outcome(people: People) -> None:
+async def test_metrics_count_requests_by_name_and_outcome(people: People) -> None:
     alice, bob = people("alice", "bob")
     url = f"{people.server.rest}/metrics"
     before = samples((await get(people, url))[2])
@@ -110,7 +110,7 @@ async def test_metrics_count_what_was_done_by_name_and_outcome(people: People) -
 SAID = "The-secret-that-Alice-told-Bob"
 
 
-async def test_the_log_has_a_line_for_all_that_was_done_and_nothing_that_was_said(
+async def test_the_log_has_a_line_for_every_request_and_no_contents(
     people: People,
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -128,7 +128,7 @@ async def test_the_log_has_a_line_for_all_that_was_done_and_nothing_that_was_sai
     await alice.ask("PATCH", f"/messages/{posted['id']}", {"content": f"{SAID} again"})
     await bob.ask("GET", f"{path}/messages")
     await phone.do("messages:sync", {"conversationId": talk["id"], "afterRev": 0})
-    # What is refused was said as well.
+    # Refused requests have contents, too.
     await desk.refused("message:send", {"conversationId": talk["id"], "content": SAID, SAID: SAID})
     await desk.refused("message:send", {"conversationId": "0" * 24, "content": SAID})
     await desk.refused(SAID, {})
@@ -199,7 +199,7 @@ async def test_the_log_level_and_format_are_as_set(
         assert not lines[0].startswith("{")
 
 
-async def test_where_origins_are_named_no_other_may_connect(start: Starter) -> None:
+async def test_only_the_configured_origins_may_connect(start: Starter) -> None:
     server = await start(CORS_ORIGINS="https://chat.example, https://other.example")
     async with aiohttp.ClientSession() as session:
         url = f"{server.sockets}/socket.io/?EIO=4&transport=polling"

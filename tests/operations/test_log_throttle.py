@@ -1,4 +1,4 @@
-"""A client that does everything wrong, as fast as it can, does not fill the log."""
+"""A client that does everything wrong, as fast as it can, cannot fill the log."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.raw import Wire, when
 from tests.support.servers import ChatServer
 
 MOST = 50
-"""Lines of a kind in a second."""
+"""Maximum number of lines per kind and second."""
 
 
 class Lines:
-    """What a server has written."""
+    """The log lines of a server."""
 
     def __init__(self, server: ChatServer) -> None:
         self._server = server
@@ -29,12 +29,12 @@ class Lines:
         return [line for line in lines if like.items() <= line.items()]
 
     def counted(self, of: str, **like: Any) -> int:
-        """With those that were left out."""
+        """Returns the number of lines, including those left out."""
         left_out = self.all(event="left out", of=of, **like)
         return len(self.all(event=of, **like)) + sum(summary["count"] for summary in left_out)
 
 
-async def test_what_is_refused_is_counted_and_not_all_of_it_written(
+async def test_refusals_are_counted_but_not_all_written(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     server = await start(RATE_LIMITS="on")
@@ -47,7 +47,7 @@ async def test_what_is_refused_is_counted_and_not_all_of_it_written(
     count = 2000
 
     async def read_answers() -> None:
-        """Until all but the ones without attachments have come."""
+        """Reads until everything is answered, except the events whose attachments never come."""
         answers = 0
         while answers < 4 * count:
             _, data = await flood.frame()
@@ -59,7 +59,7 @@ async def test_what_is_refused_is_counted_and_not_all_of_it_written(
         await flood.write(event(4 * n + 1, "message:send", {"$wrong": n}))
         await flood.write(f'42{4 * n + 2}["unread"')
         await flood.write(f'451-{4 * n + 3}["binary",{{"_placeholder":true,"num":0}}]')
-    # Who says what is right is written down meanwhile, with all that is said.
+    # Meanwhile every valid event of another client is logged.
     for n in range(100):
         assert (await (await desk.say(talk, f"{n}")))["ok"]
     await asyncio.wait_for(reading, 60)
@@ -98,10 +98,10 @@ async def test_what_is_refused_is_counted_and_not_all_of_it_written(
     flood.abort()
 
 
-async def test_who_comes_and_goes_all_the_time_is_counted(
+async def test_a_client_that_connects_all_the_time_is_counted(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """With a token that is right, and faster than a server with limits would let one."""
+    """With a valid token, and faster than a server with rate limits would allow."""
     server = await start(RATE_LIMITS="off")
     people, lines = people_of(server), Lines(server)
     mallory = people("mallory")

@@ -1,4 +1,4 @@
-"""What operators watch: all of it is documented, Prometheus takes it, and alerts and dashboard are of it."""
+"""Metrics: all are documented, Prometheus accepts them, and alerts and dashboard use existing ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FILLED = {"$__rate_interval": "1m", "$job": ".*", "$instance": ".*"}
 class Watched:
     server: ChatServer
     text: str
-    """What it said after some people had talked."""
+    """The exposition after some people had talked."""
 
     @property
     def names(self) -> set[str]:
@@ -80,7 +80,7 @@ async def watched(
 
 
 def expressions() -> Iterator[str]:
-    """Those of the alerts and of the dashboard."""
+    """Yields the expressions of the alerts and of the dashboard."""
     for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]:
         for rule in group["rules"]:
             yield rule["expr"]
@@ -102,7 +102,7 @@ def promtool(*words: str, said: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_every_family_is_documented_with_its_labels_and_none_that_is_not(
+async def test_exactly_the_exposed_families_are_documented_with_their_labels(
     watched: Watched,
 ) -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
@@ -117,7 +117,7 @@ async def test_every_family_is_documented_with_its_labels_and_none_that_is_not(
             assert set(sample.labels) - {"le"} == labels[name], name
 
 
-async def test_prometheus_finds_nothing_to_say_about_names_types_and_units(
+async def test_prometheus_accepts_names_types_and_units(
     watched: Watched,
 ) -> None:
     checked = promtool("check", "metrics", said=watched.text)
@@ -127,13 +127,13 @@ async def test_prometheus_finds_nothing_to_say_about_names_types_and_units(
         assert family.documentation, name
 
 
-async def test_it_is_counted_what_was_done(watched: Watched) -> None:
+async def test_the_metrics_count_what_was_done(watched: Watched) -> None:
     now = samples(watched.text)
     for name, value in {
         "chat_connections polling": 1,
         "chat_connections websocket": 1,
         "chat_connections_closed_total transport close": 1,
-        # From nought, so that the first time is a rise.
+        # Starts at 0, so that the first one is an increase.
         "chat_connections_closed_total too slow": 0,
         "chat_requests_total INTERNAL socket message:send": 0,
         "chat_requests_total INTERNAL rest POST /api/conversations": 0,
@@ -156,7 +156,7 @@ async def test_it_is_counted_what_was_done(watched: Watched) -> None:
     }.items():
         assert now[name] == value, name
     assert now["chat_webhook_delay_seconds_count default"] >= 5
-    # Of a quiet server, even on a busy machine: it is about units.
+    # Rough bounds, even for a quiet server on a busy machine: this checks the units.
     for name in ("chat_delivery_seconds", "chat_bus_round_trip_seconds", "chat_loop_lag_seconds"):
         assert 0 < now[f"{name}_sum"] / now[f"{name}_count"] < 0.5, name
     assert 0 <= now["chat_node_lease_age_seconds"] < 12
@@ -166,7 +166,7 @@ async def test_it_is_counted_what_was_done(watched: Watched) -> None:
     assert 10e6 < now["chat_webhook_relay_process_resident_memory_bytes"] < 10e9
 
 
-async def test_alerts_and_dashboard_are_of_metrics_that_there_are(watched: Watched) -> None:
+async def test_alerts_and_dashboard_use_existing_metrics(watched: Watched) -> None:
     known = set()
     for name, family in families(watched.text).items():
         ends = ("_bucket", "_count", "_sum") if family.type == "histogram" else ("",)
@@ -174,13 +174,13 @@ async def test_alerts_and_dashboard_are_of_metrics_that_there_are(watched: Watch
     used = {name for expression in expressions() for name in NAME.findall(expression)}
     assert used - known == set()
     assert len(used) > 30
-    # And the other way round: what is measured can be looked at, but for what is of the system.
+    # Conversely, the alerts and the dashboard use every metric, except those of the process and the relay.
     seen = {re.sub("_(bucket|count|sum)$", "", name) for name in used}
     of_the_system = {name for name in watched.names if re.search("process_|relay_", name)}
     assert watched.names - of_the_system <= seen
 
 
-def test_promtool_takes_what_is_shipped() -> None:
+def test_promtool_accepts_the_shipped_files() -> None:
     for words in (
         ("check", "config", str(PROMETHEUS / "prometheus.yml")),
         ("check", "rules", str(PROMETHEUS / "alerts.yml")),
@@ -190,7 +190,7 @@ def test_promtool_takes_what_is_shipped() -> None:
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_each_alert_is_seen_to_begin_and_to_end_and_is_explained() -> None:
+def test_each_alert_starts_stops_and_is_explained() -> None:
     groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
     severity = {
         rule["alert"]: rule["labels"]["severity"] for group in groups for rule in group["rules"]
@@ -236,7 +236,7 @@ def test_the_dashboard_is_as_its_script_writes_it() -> None:
     assert variables == ["datasource", "job", "instance"]
 
 
-async def test_a_real_prometheus_scrapes_it_and_answers_the_dashboard(
+async def test_a_real_prometheus_scrapes_the_server_and_fills_the_dashboard(
     watched: Watched, tmp_path: Path
 ) -> None:
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())

@@ -1,4 +1,4 @@
-"""How long the database takes and how it fails, as operators see it."""
+"""Metrics of database operations: their durations and failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chatserver.observability.metrics import Families
 from tests.support.exposition import samples
 
 
-async def test_operations_are_timed_and_those_that_fail_are_counted_by_their_codes(
+async def test_operations_are_timed_and_failures_counted_by_code(
     mongo_url: str, worker: str
 ) -> None:
     operations, metrics = Operations(), Families()
@@ -47,7 +47,7 @@ async def test_operations_are_timed_and_those_that_fail_are_counted_by_their_cod
 
         await mongo.transaction(rename)
     finally:
-        # Every user, so that nothing is left of it.
+        # Leave nothing behind.
         await mongo.users.delete_many({})
         await mongo.close()
     now = samples((await metrics.exposition()).decode())
@@ -56,7 +56,7 @@ async def test_operations_are_timed_and_those_that_fail_are_counted_by_their_cod
         for key, value in now.items()
         if key.startswith("chat_mongo_operation_seconds_count")
     }
-    # 101 of what is found come first, and the rest when they are asked for. A duplicate is an answer.
+    # A find returns 101 documents first, and the rest on request. A duplicate key is not a failure.
     assert took == {
         "insert_many": 1,
         "find": 2,

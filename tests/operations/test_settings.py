@@ -1,4 +1,4 @@
-"""A server that cannot be what it is told to be does not start, and says which setting is why."""
+"""A server with an invalid setting does not start, and names the setting."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOWHERE = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1"
 
 
 async def refusal(folder: Path, **settings: str) -> str:
-    """What a start that has to fail prints on its way out."""
+    """Starts a server that must fail. Returns the last line that it prints."""
     env = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -124,10 +124,10 @@ def test_production_needs_secrets_that_are_long_enough(
     monkeypatch.setenv(key, value)
     with pytest.raises(BadSettings, match=rf"^{key} is (missing|too short)") as refused:
         Settings.from_environment()
-    assert "short-to-be" not in str(refused.value)  # what was given is a secret
+    assert "short-to-be" not in str(refused.value)  # the value is a secret
 
 
-async def test_a_port_that_is_taken_stops_the_start(tmp_path: Path, mongo_url: str) -> None:
+async def test_a_port_that_is_in_use_stops_the_start(tmp_path: Path, mongo_url: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -179,7 +179,7 @@ async def test_production_starts_with_its_secrets_and_prints_none(
             url = f"http://127.0.0.1:{port}/api/conversations"
             async with session.get(url, headers=headers) as answer:
                 assert answer.status == 200
-            # Where no origin is named, no page of any other may connect.
+            # Without configured origins, no page of another origin may connect.
             polling = f"http://127.0.0.1:{ws_port}/socket.io/?EIO=4&transport=polling"
             async with session.get(polling, headers={"Origin": "https://x.example"}) as answer:
                 assert answer.status == 400

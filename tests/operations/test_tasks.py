@@ -1,4 +1,4 @@
-"""Tasks end, also when a cancellation is lost on the way."""
+"""Tasks end, even if a cancellation is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chatserver import tasks
 
 
 class Deaf:
-    """Loses the first cancellations, as a library in between can."""
+    """A task that loses the first cancellations, as a library in between can."""
 
     def __init__(self, losses: int) -> None:
         self.losses = losses
@@ -36,7 +36,7 @@ async def test_a_lost_cancellation_is_repeated(monkeypatch: pytest.MonkeyPatch) 
     await tasks.end(None)
 
 
-async def test_who_is_cancelled_while_ending_a_task_ends_it_first(
+async def test_a_caller_cancelled_while_ending_a_task_ends_it_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tasks, "AGAIN_S", 0.05)
@@ -50,7 +50,7 @@ async def test_who_is_cancelled_while_ending_a_task_ends_it_first(
     assert deaf.task.cancelled()
 
 
-async def test_a_failure_of_the_task_is_not_the_ender_s() -> None:
+async def test_the_failure_of_the_task_does_not_reach_the_caller() -> None:
     async def fail() -> None:
         try:
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Traces: from an event or request over the log to the webhook, and into the receiver."""
+"""Traces from an event or request, through the log, to the webhook and its receiver."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def lines(server: ChatServer, event: str) -> list[dict[str, Any]]:
 
 
 async def posted(receiver: Receiver, content: str) -> Post:
-    """The webhook of the message with this text."""
+    """Returns the webhook of the message with this text."""
 
     def found() -> list[Post]:
         return [post for post in receiver.posts if post.event["data"].get("content") == content]
@@ -57,14 +57,14 @@ async def posted(receiver: Receiver, content: str) -> Post:
 
 
 async def trace_of(collector: Collector, post: Post, size: int) -> dict[str, Span]:
-    """The spans of the trace that a webhook came with, of which there are so many."""
+    """Returns the spans of a webhook's trace, once there are `size` of them."""
     version, trace, parent, flags = post.headers["traceparent"].split("-")
     assert (version, int(flags, 16) & 1) == ("00", 1)
     await collector.until(
         lambda: len([span for span in collector.spans if span.trace == trace]) >= size
     )
     spans = collector.of(trace)
-    assert spans["webhook message.created"].id == parent, "the receiver goes on from there"
+    assert spans["webhook message.created"].id == parent, "the receiver continues from there"
     return spans
 
 
@@ -76,7 +76,7 @@ def assert_one_after_the_other(spans: dict[str, Span], root: Span) -> None:
         assert span.began <= span.ended
     assert root.began <= wait.began <= wait.ended <= commit.began
     assert commit.ended <= announce.began <= announce.ended <= root.ended
-    assert commit.ended <= webhook.began, "told of when it is on record"
+    assert commit.ended <= webhook.began, "sent after the commit"
 
 
 async def test_a_message_over_a_socket_is_one_trace_to_its_webhook(
@@ -100,20 +100,20 @@ async def test_a_message_over_a_socket_is_one_trace_to_its_webhook(
     assert root.attributes["conversation_id"] == talk["id"]
     assert webhook.attributes["chat.endpoint"] == "default"
     assert webhook.attributes["chat.event.id"] == post.event["id"]
-    # What is in the log is found in the traces, and the other way round.
+    # Log lines and traces refer to each other.
     (line,) = [line for line in lines(server, "event") if line["name"] == "message:send"]
     assert line["trace"] == root.trace
     assert line["sid"] == root.attributes["chat.sid"] == desk.client.get_sid()
-    # So that its absence says something where tracing is off.
+    # Checked here, so that its absence means something where tracing is off.
     assert "google/_upb" in Path(f"/proc/{server.process.pid}/maps").read_text()
-    # What was said is in none of them, nor is who said it; and nothing of it comes back.
+    # Spans contain neither the text nor the sender, and clients receive no trace ids.
     assert "Trace me" not in str(collector.spans)
     assert alice.id not in str(collector.spans)
     assert "trace" not in sent
     assert "trace" not in post.event["data"]
 
 
-async def test_a_message_over_rest_goes_on_with_the_trace_of_its_caller(
+async def test_a_message_over_rest_continues_the_trace_of_its_caller(
     start: Starter, people_of: Of, collector: Collector, receiver: Receiver
 ) -> None:
     server = await start(WEBHOOK_URL=receiver.url, **collector.settings)
@@ -139,7 +139,7 @@ async def test_a_message_over_rest_goes_on_with_the_trace_of_its_caller(
     assert root.attributes["chat.request"] == "their-own.1"
     (line,) = [line for line in lines(server, "request") if line["name"] == POST]
     assert (line["trace"], line["request"]) == (trace, "their-own.1")
-    # The conversation was made in a trace of its own, which its webhook had, too.
+    # The conversation was created in its own trace, which its webhook shares.
     created = receiver.posts[0]
     assert created.event["type"] == "conversation.created"
     spans = collector.of(created.headers["traceparent"].split("-")[1])
@@ -147,7 +147,7 @@ async def test_a_message_over_rest_goes_on_with_the_trace_of_its_caller(
     assert trace not in {span.trace for span in spans.values()}
 
 
-async def test_what_is_committed_together_is_linked(
+async def test_changes_committed_together_are_linked(
     start: Starter, people_of: Of, collector: Collector
 ) -> None:
     server = await start(**collector.settings)
@@ -170,7 +170,7 @@ async def test_what_is_committed_together_is_linked(
         assert of_trace[commit.trace].id not in commit.links
 
 
-async def test_edits_members_and_refusals_are_traced_as_what_they_are(
+async def test_edits_members_and_refusals_are_traced(
     start: Starter, people_of: Of, collector: Collector, receiver: Receiver
 ) -> None:
     server = await start(WEBHOOK_URL=receiver.url, **collector.settings)
@@ -192,13 +192,13 @@ async def test_edits_members_and_refusals_are_traced_as_what_they_are(
     await collector.until(lambda: len(collector.named("message:edit")) == 2)
     refused = collector.named("message:edit")[1]
     assert (refused.attributes["chat.code"], refused.failed) == ("NOT_FOUND", False)
-    # Nobody asked for these: presence is no part of what was done at that time.
+    # No request caused these: presence does not belong to the requests of that time.
     await receiver.until(lambda: "user.online" in {post.event["type"] for post in receiver.posts})
     online = [post for post in receiver.posts if post.event["type"] == "user.online"]
     assert all("traceparent" not in post.headers for post in online)
 
 
-async def test_a_receiver_that_fails_is_a_span_for_each_attempt(
+async def test_each_attempt_at_a_failing_receiver_is_a_span(
     start: Starter, people_of: Of, collector: Collector, receiver: Receiver
 ) -> None:
     receiver.answer = lambda post: 503 if post.attempt == 1 else 200
@@ -215,7 +215,7 @@ async def test_a_receiver_that_fails_is_a_span_for_each_attempt(
     assert first.id != second.id
 
 
-async def test_what_is_not_sampled_leaves_no_trace(
+async def test_a_request_that_is_not_sampled_leaves_no_trace(
     start: Starter, people_of: Of, collector: Collector, receiver: Receiver
 ) -> None:
     server = await start(
@@ -226,7 +226,7 @@ async def test_what_is_not_sampled_leaves_no_trace(
     desk = await alice.connect("websocket")
     await desk.say(talk, "Unseen")
     assert "traceparent" not in (await posted(receiver, "Unseen")).headers
-    # Who calls may ask for it all the same.
+    # A caller can still request sampling.
     trace = secrets.token_hex(16)
     await alice.request(
         "POST",
@@ -256,12 +256,12 @@ async def test_tracing_that_is_off_is_not_even_loaded(
     desk = await alice.connect("websocket")
     await desk.say(talk, "Hello")
     loaded = Path(f"/proc/{server.process.pid}/maps").read_text()
-    assert "google/_upb" not in loaded, "what the exporter encodes with"
+    assert "google/_upb" not in loaded, "the exporter's encoder"
     assert all("trace" not in line for line in lines(server, "event"))
     assert collector.spans == []
 
 
-async def test_a_collector_that_is_away_holds_up_nobody(start: Starter, people_of: Of) -> None:
+async def test_a_missing_collector_holds_up_nobody(start: Starter, people_of: Of) -> None:
     server = await start(
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}", OTEL_BSP_SCHEDULE_DELAY="50"
     )
@@ -304,7 +304,7 @@ async def test_names_and_attributes_are_those_of_the_standard_variables(
         ("OTEL_SDK_DISABLED", "perhaps"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_name(
+def test_an_unsupported_value_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, key: str, value: str
 ) -> None:
     monkeypatch.setenv(key, value)
@@ -313,7 +313,7 @@ def test_what_cannot_be_done_is_refused_by_name(
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.exporter"])
-def test_traces_without_opentelemetry_are_refused_with_a_remedy(
+def test_traces_without_opentelemetry_are_refused_with_advice(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     class Missing:

@@ -1,4 +1,4 @@
-"""The playground's lines are cut, its node freezes or is killed: each page comes back, and lacks nothing."""
+"""Faults at the playground: connections are cut, nodes freeze or die. Each page reconnects and misses nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.people import Device, Person
 from tests.support.servers import ChatServer, chat_server
 from tests.support.visits import Cast, Visit, Visitor
 
-# The soonest that a silent line is given up.
+# The shortest heartbeat, so that a silent connection is given up soon.
 PINGS = {"PING_INTERVAL_S": "2", "PING_TIMEOUT_S": "1"}
 
 
@@ -25,7 +25,7 @@ PINGS = {"PING_INTERVAL_S": "2", "PING_TIMEOUT_S": "1"}
 async def pair(
     mongo_url: str, redis_url: str, worker: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[list[ChatServer]]:
-    """Two nodes to ill-treat."""
+    """Two nodes for tests with faults."""
     folder = tmp_path_factory.mktemp("pair")
     settings = {"REDIS_URL": redis_url, **PINGS}
     async with AsyncExitStack() as stack:
@@ -44,13 +44,13 @@ async def say_all(device: Device, group: Any, texts: list[str]) -> None:
 
 
 async def agrees(visit: Visit, bob: Person, group: Any) -> None:
-    """What is shown is what is on record: in order, and each once."""
+    """The page shows the stored messages: in order, each once."""
     await expect(visit.pane.locator(".message.pending")).to_have_count(0)
     page = await bob.ask("GET", f"/conversations/{group['id']}/messages")
     await visit.sees(*[message["content"] for message in page["items"]])
 
 
-async def test_a_line_that_was_cut_and_mended_lacks_nothing(
+async def test_a_connection_that_was_cut_and_restored_misses_nothing(
     pair: list[ChatServer], cast: Cast, visitor: Visitor
 ) -> None:
     bob, other = cast(pair[1:], "bob", "alice")
@@ -76,7 +76,7 @@ async def test_a_line_that_was_cut_and_mended_lacks_nothing(
     await agrees(alice, bob, group)
 
 
-async def test_a_silent_line_is_given_up_and_comes_back(
+async def test_a_silent_connection_is_given_up_and_reconnects(
     pair: list[ChatServer], cast: Cast, visitor: Visitor
 ) -> None:
     bob, other = cast(pair[1:], "bob", "alice")
@@ -98,7 +98,7 @@ async def test_a_silent_line_is_given_up_and_comes_back(
     await agrees(alice, bob, group)
 
 
-async def test_a_node_that_was_killed_and_started_anew_is_found_again(
+async def test_the_page_reconnects_to_a_node_that_was_killed_and_restarted(
     pair: list[ChatServer], cast: Cast, visitor: Visitor
 ) -> None:
     bob, other = cast(pair[1:], "bob", "alice")
@@ -112,7 +112,7 @@ async def test_a_node_that_was_killed_and_started_anew_is_found_again(
     await expect(alice.pane.locator(".again")).to_contain_text(re.compile(r"^in \d+ s$"))
     await alice.says("To nobody")
     await say_all(device, group, ["Missed"])
-    # It goes while it is tried, and the focus must not go with it.
+    # The button disappears during the attempt, and the focus must not be lost with it.
     await alice.pane.get_by_role("button", name="Now").press("Enter")
     await pair[0].start()
     await expect(alice.status).to_have_text("online")

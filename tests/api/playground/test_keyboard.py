@@ -1,4 +1,4 @@
-"""The playground with keys alone, and for whoever sees little: axe finds nothing."""
+"""The playground with the keyboard alone, and for users who see little: axe finds no problems."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ WHERE = """() => {
 
 
 async def press(visit: Visit, *keys: str) -> dict[str, Any]:
-    """After each key the focus must be somewhere, with a ring around it. Returns where it is."""
+    """Presses keys. After each key an element must have the focus, with a ring. Returns that element."""
     at: dict[str, Any] = {}
     for key in keys:
         await visit.page.keyboard.press(key)
-        # What was pressed may have an answer of the server to wait for.
+        # The key may have started a request to the server.
         await visit.page.wait_for_timeout(30)
         at = await visit.page.evaluate(WHERE)
         assert at["isSomewhere"], f"after {key} the focus is lost"
@@ -49,7 +49,7 @@ async def press(visit: Visit, *keys: str) -> dict[str, Any]:
 
 
 async def walk_to(visit: Visit, words: str, key: str = "Tab") -> None:
-    """Press `key` until what has the focus has these words."""
+    """Presses `key` until the focused element has these words."""
     for _ in range(60):
         if words in (await press(visit, key))["what"]:
             return
@@ -57,7 +57,7 @@ async def walk_to(visit: Visit, words: str, key: str = "Tab") -> None:
 
 
 async def lively(nodes: Spread, cast: Cast, visitor: Visitor, name: str) -> Visit:
-    """Alice reads a conversation that has some of everything."""
+    """Alice reads a conversation with a reply, a deleted message and reactions."""
     reader, writer = cast(nodes.servers, "alice", "bob")
     group = await reader.group(writer, name=name)
     device = await writer.connect()
@@ -73,7 +73,7 @@ async def lively(nodes: Spread, cast: Cast, visitor: Visitor, name: str) -> Visi
     return alice
 
 
-async def test_all_is_reached_with_tab_and_always_seen(
+async def test_tab_reaches_everything_and_the_focus_is_always_visible(
     nodes: Spread, cast: Cast, visitor: Visitor
 ) -> None:
     alice = await lively(nodes, cast, visitor, "Walk")
@@ -91,7 +91,7 @@ async def test_all_is_reached_with_tab_and_always_seen(
     assert not [stop for at, stop in enumerate(wanted) if str(at) not in reached]
 
 
-async def test_all_is_done_with_keys_and_the_focus_is_never_lost(
+async def test_everything_works_with_keys_and_the_focus_is_never_lost(
     nodes: Spread, cast: Cast, visitor: Visitor
 ) -> None:
     alice = await lively(nodes, cast, visitor, "Keys")
@@ -100,13 +100,13 @@ async def test_all_is_done_with_keys_and_the_focus_is_never_lost(
     await press(alice, "Enter")
     await expect(alice.field).to_be_focused()
 
-    # Said with the button, which is disabled after that.
+    # Sent with the button, which is then disabled.
     await keyboard.type("From Alice")
     await press(alice, "Tab", "Enter")
     await expect(alice.field).to_be_focused()
     await expect(alice.message("From Alice")).to_be_visible()
 
-    # Reacted from the menu, and taken back with the reaction itself, which goes by that.
+    # A reaction is added from the menu, and removed with its own button, which then disappears.
     await walk_to(alice, "Actions: From", "Shift+Tab")
     await press(alice, "Enter")
     await walk_to(alice, "React with 👍")
@@ -118,7 +118,7 @@ async def test_all_is_done_with_keys_and_the_focus_is_never_lost(
     await expect(mine).to_have_count(0)
     await press(alice, "Tab")
 
-    # A menu is left with Escape; a reply and a correction begin and end at the field.
+    # Escape closes a menu. A reply and an edit start and end at the field.
     await alice.message("Lunch?").locator("summary").focus()
     await press(alice, "Enter", "Tab", "Escape")
     await expect(alice.message("Lunch?").locator("summary")).to_be_focused()
@@ -134,7 +134,7 @@ async def test_all_is_done_with_keys_and_the_focus_is_never_lost(
     await press(alice, "Enter")
     await expect(alice.message("From Alice!")).to_be_visible()
 
-    # Deleted: the message and its menu are gone, and the focus is in the list.
+    # Deleted: the message and its menu disappear, and the focus is in the list.
     await alice.message("From Alice!").locator("summary").focus()
     await press(alice, "Enter")
     await walk_to(alice, ">Delete for everyone<")
@@ -142,7 +142,7 @@ async def test_all_is_done_with_keys_and_the_focus_is_never_lost(
     await alice.sees("Lunch?", "Or dinner", "Deleted", "Deleted")
     await press(alice, "Tab")
 
-    # Refused, and discarded.
+    # A message is refused, and discarded.
     await alice.field.focus()
     await keyboard.insert_text("x" * 10_001)
     await press(alice, "Enter")
@@ -152,7 +152,7 @@ async def test_all_is_done_with_keys_and_the_focus_is_never_lost(
     await expect(alice.pane.locator(".message.failed")).to_have_count(0)
     await press(alice, "Tab")
 
-    # What cannot be done without a line is said, and dismissed; then the line is mended.
+    # An action that needs a connection shows a problem, which is dismissed. Then the connection is restored.
     await alice.switch.focus()
     await press(alice, "Space")
     await expect(alice.status).to_have_text("line cut")
@@ -175,7 +175,7 @@ async def test_all_is_done_with_keys_and_the_focus_is_never_lost(
     await expect(alice.pane.get_by_role("heading")).to_have_text("Alice, Bob, Carol")
     await expect(alice.field).to_be_focused()
 
-    # Somebody else.
+    # Sign in as somebody else.
     await alice.pane.get_by_label("Signed in as").focus()
     await keyboard.press("ArrowDown")
     await keyboard.press("Enter")
@@ -197,7 +197,7 @@ async def test_a_message_that_somebody_else_deletes_does_not_take_the_focus_with
     await expect(alice.pane.get_by_role("list", name="Messages")).to_be_focused()
 
 
-async def test_axe_finds_nothing_light_or_dark_wide_or_narrow(
+async def test_axe_finds_no_problems_light_or_dark_wide_or_narrow(
     nodes: Spread, cast: Cast, visitor: Visitor
 ) -> None:
     alice = await lively(nodes, cast, visitor, "Axe")
@@ -212,7 +212,7 @@ async def test_axe_finds_nothing_light_or_dark_wide_or_narrow(
     right = alice.page.locator(".pane.right")
     await right.get_by_role("switch").click()
     await expect(right.locator(".status")).to_have_text("line cut")
-    # By the browser's own door for tools, which the policy of the page does not rule.
+    # Through the browser's interface for tools, to which the page's policy does not apply.
     await alice.page.evaluate(AXE.read_text())
     for width, shows in ((1280, [""]), (360, ["Alice Berg", "Grace Nakamura", "Packets"])):
         await alice.page.set_viewport_size({"width": width, "height": 640})

@@ -1,4 +1,4 @@
-"""Whoever opens the playground of a server where nobody is yet."""
+"""The first visitors of the playground of a server without users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.people_on_nodes import Spread
 from tests.support.visits import Cast, Visitor
 
 
-async def test_a_newcomer_says_something_after_one_click(start: Starter, visitor: Visitor) -> None:
+async def test_a_newcomer_can_write_after_one_click(start: Starter, visitor: Visitor) -> None:
     server = await start(CORS_ORIGINS="https://chat.example")
     alice = await visitor(server, "alice", "bob")
     await expect(alice.pane.get_by_role("heading")).to_have_text("No conversations yet")
@@ -17,7 +17,7 @@ async def test_a_newcomer_says_something_after_one_click(start: Starter, visitor
     await expect(alice.field).to_be_focused()
     await alice.page.keyboard.type("Hello, Bob")
     await alice.page.keyboard.press("Enter")
-    # It opens at the other side, too, where nothing was open.
+    # It also opens in the other pane, where nothing was open.
     there = alice.page.locator(".pane.right .message .content")
     await expect(there).to_have_text(["Hello, Bob"])
     await expect(alice.message("Hello, Bob").get_by_role("img")).to_have_accessible_name(
@@ -25,7 +25,7 @@ async def test_a_newcomer_says_something_after_one_click(start: Starter, visitor
     )
 
 
-async def test_both_panes_begin_with_what_they_have_in_common(
+async def test_both_panes_start_with_a_shared_conversation(
     start: Starter, visitor: Visitor
 ) -> None:
     server = await start()
@@ -58,7 +58,9 @@ async def test_both_panes_open_the_liveliest_conversation(
         await expect(page.locator(f".pane.{side} .message .content")).to_have_text(["One", "Two"])
 
 
-async def test_one_is_signed_in_as_somebody_else_at_once(nodes: Spread, visitor: Visitor) -> None:
+async def test_signing_in_as_somebody_else_takes_effect_immediately(
+    nodes: Spread, visitor: Visitor
+) -> None:
     server = nodes.servers[0]
     visit = await visitor(server, "alice", "carol")
     choice = visit.pane.get_by_label("Signed in as")

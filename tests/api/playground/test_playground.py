@@ -1,4 +1,4 @@
-"""The playground: the page is there for developers, with people to be, and nowhere else."""
+"""The playground: in development only, the server serves the page and gives tokens for its people."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_the_page_is_served_under_a_policy_that_lets_nothing_else_in(start
     assert "<script>" not in page
 
 
-async def test_whoever_asks_is_one_of_the_demos_people(start: Starter) -> None:
+async def test_a_visitor_can_be_any_of_the_demos_people(start: Starter) -> None:
     server = await start()
     around = json.loads((await ask(server, "GET", WHO))[2])
     assert [person["id"] for person in around["people"]] == [person.id for person in PEOPLE]
@@ -67,7 +67,7 @@ async def test_whoever_asks_is_one_of_the_demos_people(start: Starter) -> None:
     assert status == 200
 
 
-async def test_they_are_admitted_where_users_have_to_be_known(start: Starter) -> None:
+async def test_the_demos_people_are_admitted_where_users_must_be_known(start: Starter) -> None:
     server = await start(AUTH_REQUIRE_KNOWN_USER="true")
     headers = {"Authorization": f"Bearer {await token(server, 'bob')}"}
     status, _, _ = await ask(server, "GET", "/api/conversations", **headers)
@@ -78,7 +78,9 @@ async def test_they_are_admitted_where_users_have_to_be_known(start: Starter) ->
     ("body", "status"),
     [({"userId": "mallory"}, 404), ({"userId": 1}, 400), ({}, 400), ([], 400)],
 )
-async def test_nobody_else_gets_a_token(start: Starter, body: Any, status: int) -> None:
+async def test_nobody_but_the_demos_people_gets_a_token(
+    start: Starter, body: Any, status: int
+) -> None:
     server = await start()
     assert (await ask(server, "POST", TOKEN, body))[0] == status
 
@@ -86,9 +88,7 @@ async def test_nobody_else_gets_a_token(start: Starter, body: Any, status: int) 
 @pytest.mark.parametrize(
     "name", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.example"]
 )
-async def test_a_name_that_a_stranger_turned_to_this_machine_gets_nothing(
-    start: Starter, name: str
-) -> None:
+async def test_a_dns_name_that_points_to_this_machine_is_refused(start: Starter, name: str) -> None:
     server = await start()
     port = server.rest.rpartition(":")[2]
     for method, path in (("GET", "/playground"), ("GET", WHO), ("POST", TOKEN)):
@@ -99,7 +99,9 @@ async def test_a_name_that_a_stranger_turned_to_this_machine_gets_nothing(
 
 
 @pytest.mark.parametrize("name", ["localhost", "chat.localhost", "[::1]", "192.168.1.7"])
-async def test_it_opens_at_an_address_and_as_localhost(start: Starter, name: str) -> None:
+async def test_the_playground_opens_at_an_address_and_at_localhost(
+    start: Starter, name: str
+) -> None:
     server = await start()
     status, headers, _ = await ask(server, "GET", "/playground", Host=f"{name}:3000")
     where = "*" if name == "[::1]" else name
@@ -121,7 +123,9 @@ ORIGINS = [
 ]
 
 
-async def test_it_may_connect_beside_those_of_cors_origins_and_nobody_else(start: Starter) -> None:
+async def test_the_playground_and_the_cors_origins_may_connect_and_nobody_else(
+    start: Starter,
+) -> None:
     server = await start(CORS_ORIGINS="https://chat.example")
     for origin, host, status in ORIGINS:
         named = origin.format(port=server.port)
@@ -137,14 +141,14 @@ async def test_it_may_connect_beside_those_of_cors_origins_and_nobody_else(start
             )
 
 
-async def test_production_has_none_of_it(start: Starter) -> None:
+async def test_production_has_no_playground(start: Starter) -> None:
     server = await start(**PRODUCTION)
     for path in (*PAGE, WHO):
         assert (await ask(server, "GET", path))[0] == 404
     assert (await ask(server, "POST", TOKEN, {"userId": "alice"}))[0] == 404
 
 
-async def test_it_can_be_off_in_development(start: Starter) -> None:
+async def test_the_playground_can_be_off_in_development(start: Starter) -> None:
     server = await start(PLAYGROUND="off")
     assert (await ask(server, "GET", "/playground"))[0] == 404
 
@@ -152,7 +156,7 @@ async def test_it_can_be_off_in_development(start: Starter) -> None:
 @pytest.mark.parametrize(
     "settings", [PRODUCTION, {"AUTH_JWKS_URL": "https://master.example/keys"}], ids=["env", "keys"]
 )
-def test_it_cannot_be_on_where_it_has_no_tokens_to_give(
+def test_the_playground_cannot_be_on_where_it_cannot_give_tokens(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
     for key, value in settings.items():

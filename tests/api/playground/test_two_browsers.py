@@ -1,4 +1,4 @@
-"""Two people in two browsers, each at the playground of a node of its own, talk."""
+"""Two people in two browsers talk, each at the playground of a different node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.visits import Cast, Visit, Visitor
 
 
 async def meet(nodes: Spread, cast: Cast, visitor: Visitor, name: str) -> tuple[Visit, Visit]:
-    """Alice and Bob, at two nodes, with a new group open."""
+    """Alice and Bob are at two nodes, with a new group open."""
     first, other = cast(nodes.servers, "alice", "bob")
     await first.group(other, name=name)
     alice = await visitor(nodes.servers[0], "alice")
@@ -66,7 +66,7 @@ async def test_they_talk(nodes: Spread, cast: Cast, visitor: Visitor) -> None:
     await alice.sees("Deleted", "Deleted")
 
 
-async def test_who_does_not_mark_as_read_has_not_read(
+async def test_a_user_who_does_not_mark_as_read_has_not_read(
     nodes: Spread, cast: Cast, visitor: Visitor
 ) -> None:
     alice, bob = await meet(nodes, cast, visitor, "Unread")
@@ -82,7 +82,7 @@ async def test_who_does_not_mark_as_read_has_not_read(
     await expect(chip).to_have_text("Unread")
 
 
-async def test_whoever_closes_the_page_goes_offline(
+async def test_a_user_who_closes_the_page_goes_offline(
     nodes: Spread, cast: Cast, visitor: Visitor
 ) -> None:
     alice, bob = await meet(nodes, cast, visitor, "Presence")
@@ -92,9 +92,7 @@ async def test_whoever_closes_the_page_goes_offline(
     await expect(here).to_have_text("Bob offline")
 
 
-async def test_older_messages_come_when_asked_for(
-    nodes: Spread, cast: Cast, visitor: Visitor
-) -> None:
+async def test_older_messages_load_on_request(nodes: Spread, cast: Cast, visitor: Visitor) -> None:
     alice, bob = cast(nodes.servers, "alice", "bob")
     group = await alice.group(bob, name="History")
     device = await bob.connect()
@@ -108,7 +106,7 @@ async def test_older_messages_come_when_asked_for(
     assert shown < 120
     older = reader.pane.get_by_role("button", name="Older messages")
     await older.click()
-    # What was at the top is where it was: whoever reads on does not have to look for it.
+    # The message at the top stays in view, so that a reader does not lose the place.
     await expect(reader.message(f"Number {121 - shown}")).to_be_in_viewport()
     while await older.count():
         there = await reader.messages.count()
@@ -117,7 +115,9 @@ async def test_older_messages_come_when_asked_for(
     await reader.sees(*texts)
 
 
-async def test_a_new_conversation_is_there_for_all_of_it(nodes: Spread, visitor: Visitor) -> None:
+async def test_a_new_conversation_appears_for_all_participants(
+    nodes: Spread, visitor: Visitor
+) -> None:
     elena = await visitor(nodes.servers[0], "elena", "dmitri")
     farid = await visitor(nodes.servers[1], "farid", "carol")
     names = ("Elena, Carol, Farid", "Elena, Carol, Dmitri, Farid")
@@ -151,7 +151,7 @@ async def test_what_is_refused_can_be_sent_again_or_discarded(
     await bob.sees("Short")
 
 
-async def test_the_packets_of_both_directions_are_there_and_no_token(
+async def test_the_packets_of_both_directions_are_shown_without_tokens(
     nodes: Spread, cast: Cast, visitor: Visitor
 ) -> None:
     tokens: list[str] = []

@@ -1,5 +1,5 @@
-"""The REST and internal API against their own OpenAPI document: schemathesis asks what the document allows,
-and what it does not, of a real server."""
+"""The REST and internal API against their OpenAPI document: schemathesis sends a real server requests that the
+document allows, and requests that it does not."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support.rows import set_scene
 from tests.support.servers import INTERNAL_SECRET, ChatServer
 
 EXAMPLES = 15
-"""Of each operation and way of making them up; beside those that go through the edges of each schema."""
-# Not unsupported_method and allow_header_conformance: they want 405, and of /conversations/private an Allow
-# without what there is for /conversations/{conversationId}; the codes of the API, each with its status, are
-# those that are. Not positive_data_acceptance: what one emoji is, and that only one of `before` and `after`
-# is given, no schema of these says.
+"""Per operation and way of generating them, in addition to the edge cases of each schema."""
+# Without unsupported_method and allow_header_conformance, which require 405, and for /conversations/private an
+# Allow without the methods of /conversations/{conversationId}. The API has other codes and statuses. Without
+# positive_data_acceptance: the schemas cannot express what a single emoji is, or that `before` and `after`
+# exclude each other.
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -58,7 +58,7 @@ messageId = {{ dictionary = "messages", probability = 0.8 }}
 userId = {{ dictionary = "people", probability = 0.5 }}
 externalUserId = {{ dictionary = "strangers", probability = 0.5 }}
 
-# Or the scene would end, and with it whatever can succeed.
+# Otherwise the scene's conversation is deleted, and no further request can succeed.
 [[operations]]
 include-operation-id = "conversations_delete"
 parameters = {{ conversationId = {{ dictionary = "other_talks", probability = 0.8 }} }}
@@ -74,7 +74,7 @@ api_key = "{alice}"
 """
 
 
-async def test_whatever_is_asked_is_answered_as_the_document_says(
+async def test_every_response_is_as_the_document_says(
     start: Starter, people_of: Callable[[ChatServer], People], tmp_path: Path
 ) -> None:
     server = await start()
@@ -119,13 +119,13 @@ async def test_whatever_is_asked_is_answered_as_the_document_says(
         phase: outcome["status"] for phase, outcome in tried["phases"].items()
     } == dict.fromkeys(("examples", "coverage", "fuzzing", "stateful"), "success")
     assert tried["test_cases"]["generated"] > 1500
-    # All but one can succeed: nothing is left here of an endpoint that is configured no more.
+    # Every operation but one can succeed: no events are left of an endpoint that is no longer configured.
     answered = await done(people)
     assert len(answered) > 28, answered
 
 
 async def done(people: People) -> set[str]:
-    """The routes that somebody was answered on with a success."""
+    """Returns the routes that have succeeded at least once."""
     async with people.session.get(f"{people.server.rest}/metrics") as answer:
         text = await answer.text()
     told = r'chat_requests_total\{code="OK",door="(?:rest|internal)",name="([^"]+)"'

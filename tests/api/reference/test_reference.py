@@ -1,4 +1,4 @@
-"""The API's documents: they are valid, complete, served where they should be, and true."""
+"""The API's documents are valid, complete, served in the right places, and correct."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_the_openapi_document_is_valid() -> None:
 
 
 @pytest.mark.parametrize("make", [openapi, asyncapi])
-def test_every_schema_is_one_of_json_schema_2020_12(make: Any) -> None:
-    # The validators leave some out: of OpenAPI's headers and webhooks, for instance.
+def test_every_schema_is_valid_json_schema_2020_12(make: Any) -> None:
+    # The validators skip some schemas, for example those of OpenAPI's headers and webhooks.
     found = list(schemas(make()))
     assert len(found) > 50
     for path, schema in found:
@@ -74,14 +74,14 @@ def test_every_schema_is_one_of_json_schema_2020_12(make: Any) -> None:
         (("paths", "/api/messages/{messageId}", "get"), "parameters", []),
     ],
 )
-def test_a_document_that_is_wrong_is_found(path: tuple[str, ...], key: str, value: Any) -> None:
+def test_an_error_in_a_document_is_found(path: tuple[str, ...], key: str, value: Any) -> None:
     document = openapi()
     reduce(getitem, path, document)[key] = value
     with pytest.raises((OpenAPIValidationError, PointerToNowhere)):
         validate(document, cls=OpenAPIV31SpecValidator)
 
 
-async def test_the_asyncapi_document_is_valid_to_its_own_parser() -> None:
+async def test_the_asyncapi_document_is_valid_for_its_own_parser() -> None:
     broken = asyncapi()
     broken["operations"]["send.ping"]["action"] = "shout"
     process = await asyncio.create_subprocess_exec(
@@ -99,7 +99,7 @@ async def test_the_asyncapi_document_is_valid_to_its_own_parser() -> None:
 
 
 def schemas(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """All that are in a document, by where they stand."""
+    """Yields all schemas in a document, with their paths."""
     below = enumerate(node) if isinstance(node, list) else node.items()
     for key, inner in below:
         if key in ("schema", "payload") or path == "/components/schemas":
@@ -109,7 +109,7 @@ def schemas(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("make", [openapi, asyncapi])
-def test_every_example_conforms_to_what_it_is_an_example_of(make: Any) -> None:
+def test_every_example_conforms_to_its_schema(make: Any) -> None:
     document = make()
     checked = list(examples(document))
     assert len(checked) > 50
@@ -136,7 +136,7 @@ def test_each_type_of_webhook_has_its_data_described() -> None:
     assert set(DATA) == set(TYPES) == set(openapi()["webhooks"])
 
 
-async def test_the_documents_that_are_served_are_those_in_the_repository(nodes: Spread) -> None:
+async def test_the_served_documents_are_those_in_the_repository(nodes: Spread) -> None:
     for name in ("openapi.json", "asyncapi.json"):
         status, headers, text = await get(nodes.servers[0], f"/docs/{name}")
         assert status == 200
@@ -169,14 +169,14 @@ async def test_the_pages_show_everything_and_load_nothing_from_elsewhere(nodes: 
         assert [anchor for anchor in anchors if f' id="{anchor}"' not in page] == []
 
 
-async def test_production_serves_no_documents_unless_it_is_told_to(start: Starter) -> None:
+async def test_production_serves_no_documents_unless_told_to(start: Starter) -> None:
     quiet = await start(**PRODUCTION)
     assert [(await get(quiet, path))[0] for path in PAGES] == [404, 404]
     open_ = await start(**PRODUCTION, DOCS="on")
     assert [(await get(open_, path))[0] for path in PAGES] == [200, 200]
 
 
-async def test_every_event_of_the_table_is_heard_when_everything_happens(people: People) -> None:
+async def test_every_event_of_the_table_is_sent_when_everything_happens(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     phone, laptop, tablet = await alice.connect(), await bob.connect(), await carol.connect()
     talk = await alice.group(bob)

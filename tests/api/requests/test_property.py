@@ -1,4 +1,4 @@
-"""Whatever arrives, a schema makes a right request of it or says what is wrong: nothing else."""
+"""For any input, a schema either makes a valid request or names the errors. Nothing else can happen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ assert {kind.__module__ for kind in KINDS} == {
 }
 
 text = st.text(st.characters(codec=None), max_size=20)
-"""Lone surrogates too: JSON can say them."""
+"""With lone surrogates, because JSON can express them."""
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | text
 anything = st.recursive(
     scalars,
@@ -69,7 +69,7 @@ likely = st.sampled_from(
 
 
 def payloads(kind: type[Request]) -> st.SearchStrategy[Any]:
-    """Objects that are nearly right: the right keys, mostly, with all sorts of things under them."""
+    """Nearly valid objects: mostly the right keys, with all sorts of values."""
     keys = [field.data_key for field in kind().fields.values()]
     known = st.fixed_dictionaries({}, optional={key: likely | anything for key in keys if key})
     unknown = st.dictionaries(text, scalars, max_size=1)
@@ -77,7 +77,7 @@ def payloads(kind: type[Request]) -> st.SearchStrategy[Any]:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value has the type that an annotation says."""
+    """Returns True if a value has the annotated type."""
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True
@@ -105,13 +105,13 @@ def check(kind: type[Request], data: Any) -> None:
             assert isinstance(field, str)
             assert reasons
             assert all(isinstance(reason, str) for reason in reasons)
-        json_codec.encode(made.wire())  # and it can be said
+        json_codec.encode(made.wire())  # and it can be sent
         return
     for field, annotation in typing.get_type_hints(type(made)).items():
         assert fits(getattr(made, field), annotation), (field, getattr(made, field), annotation)
     assert type(made).__dataclass_params__.frozen
-    # What was accepted can be sent, so nothing in it will fail later. (Rows that can be anything are
-    # judged later, one by one.)
+    # An accepted request can be encoded, so no part of it will fail later. Rows of any type are checked later,
+    # one by one.
     hints = typing.get_type_hints(type(made))
     judged = [field for field, kind in hints.items() if kind != tuple[Any, ...]]
     json_codec.encode({field: getattr(made, field) for field in judged})
@@ -128,7 +128,7 @@ def test_a_payload_is_accepted_or_refused_by_name(kind: type[Request]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_a_key_that_is_not_known_is_refused_by_its_name(kind: type[Request]) -> None:
+def test_an_unknown_key_is_refused_by_its_name(kind: type[Request]) -> None:
     with pytest.raises(ValidationFailed) as caught:
         parse(kind, {"$where": 1})
     assert caught.value.details is not None

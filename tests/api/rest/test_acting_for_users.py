@@ -48,7 +48,7 @@ async def test_the_master_service_acts_for_a_user_as_the_user_would(people: Peop
     assert await phone.hears("message:new") == sent
     own = await people.master("PATCH", f"/messages/{sent['id']}", {"content": "New"}, **as_alice)
     assert own[0] == 200
-    # She may no more than she may.
+    # The Master Service may do only what the user may do.
     as_bob, as_nobody = {"X-User-Id": bob.id}, {"X-User-Id": f"nobody-{alice.id}"}
     for headers, code in ((as_bob, "FORBIDDEN"), (as_nobody, "NOT_FOUND")):
         _, answer = await people.master(
@@ -63,7 +63,7 @@ async def test_with_the_secret_the_header_names_the_user_and_not_the_token(peopl
     hers = {"Authorization": f"Bearer {alice.token}", "X-User-Id": bob.id}
     status, page = await people.master("GET", "/conversations", **hers)
     assert (status, page["items"]) == (200, [])
-    # Without the secret the header counts for nothing; with a wrong one the token does not help.
+    # Without the secret the header is ignored. With a wrong secret the token does not help.
     url = f"{people.server.rest}/api/conversations"
     status, page = await ask(people.session, "GET", url, None, hers)
     assert [conversation["name"] for conversation in page["items"]] == ["Hers"]
@@ -73,7 +73,7 @@ async def test_with_the_secret_the_header_names_the_user_and_not_the_token(peopl
         assert (status, answer["error"]["code"]) == (401, "UNAUTHENTICATED")
 
 
-async def test_the_user_has_to_be_named(people: People) -> None:
+async def test_the_user_must_be_named(people: People) -> None:
     for wrong in (None, "", "x" * 129, "a\tb", "\u202eb"):
         headers = {} if wrong is None else {"X-User-Id": wrong}
         status, answer = await people.master("GET", "/conversations", **headers)
@@ -110,7 +110,7 @@ async def test_an_id_of_any_shape_is_an_id(people: People, odd: str) -> None:
     await people.master("POST", "/users/sync", {"externalUserId": odd})
 
 
-async def test_made_up_ids_are_ids_of_nothing(people: People) -> None:
+async def test_made_up_ids_find_nothing(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     sent = await (await alice.connect()).say(talk, "Hello")

@@ -1,4 +1,4 @@
-"""What is wrong is refused over REST: by name, in one shape, and nothing changes by it."""
+"""Invalid input over REST is refused by name, in one shape, and changes nothing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def heard(device: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-async def test_what_is_unknown_is_refused_and_named(people: People, endpoint: Endpoint) -> None:
+async def test_an_unknown_field_is_refused_and_named(people: People, endpoint: Endpoint) -> None:
     scene = await set_scene(people)
     path, right = endpoint.at(**scene.ids), endpoint.needs(scene)
     state = await scene.state()
@@ -70,7 +70,7 @@ async def test_what_is_unknown_is_refused_and_named(people: People, endpoint: En
             assert details == {key.replace("\ud800", "?"): ["Unknown field."]}
     status, answer = await scene.alice.request(endpoint.method, f"{path}?$gt=1", right or None)
     assert refused(status, answer)["details"] == {"$gt": ["Unknown field."]}
-    # What is in the path cannot be said again.
+    # A parameter of the path cannot be repeated in the body or the query.
     for key in [name for name in scene.ids if f"{{{name}}}" in endpoint.path]:
         again = {**right, key: "0" * 24}
         status, answer = await scene.alice.request(endpoint.method, path, again)
@@ -98,7 +98,7 @@ async def test_each_wrong_part_of_a_query_is_named(people: People, endpoint: End
 
 
 @pytest.mark.parametrize("endpoint", IN_PATH, ids=lambda endpoint: endpoint.name)
-async def test_a_path_may_hold_anything_and_finds_nothing(
+async def test_a_path_may_contain_anything_and_finds_nothing(
     people: People, endpoint: Endpoint
 ) -> None:
     scene = await set_scene(people)
@@ -176,7 +176,7 @@ async def in_chunks(body: bytes) -> Any:
         yield body[at : at + 16_384]
 
 
-async def test_a_body_that_is_packed_is_not_unpacked(people: People) -> None:
+async def test_a_compressed_body_is_not_decompressed(people: People) -> None:
     scene = await set_scene(people)
     path = f"/conversations/{scene.talk['id']}/messages"
     state = await scene.state()
@@ -197,7 +197,7 @@ async def test_a_body_that_is_packed_is_not_unpacked(people: People) -> None:
 
 
 @pytest.mark.parametrize("endpoint", INTERNAL, ids=lambda endpoint: endpoint.name)
-async def test_the_master_service_is_told_what_is_wrong_too(
+async def test_the_master_service_gets_the_invalid_fields_too(
     people: People, endpoint: Endpoint
 ) -> None:
     scene = await set_scene(people)
@@ -218,7 +218,7 @@ async def test_the_master_service_is_told_what_is_wrong_too(
     assert await people.master("GET", f"/users/{scene.bob.id}") == before
 
 
-async def test_what_there_is_no_endpoint_for_is_refused_in_the_same_shape(people: People) -> None:
+async def test_an_unknown_path_is_refused_in_the_same_shape(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = f"/conversations/{(await alice.direct(bob))['id']}"
     for method, path in [
@@ -239,7 +239,7 @@ async def test_what_there_is_no_endpoint_for_is_refused_in_the_same_shape(people
         refused(missing.status, await missing.json(), "NOT_FOUND")
 
 
-async def test_a_method_that_there_is_not_is_refused_with_those_that_there_are(
+async def test_an_unsupported_method_is_refused_with_the_supported_ones(
     people: People,
 ) -> None:
     alice = people("alice")
@@ -278,7 +278,7 @@ async def test_no_pattern_takes_long_to_refuse(people: People) -> None:
             data = json.dumps(body, ensure_ascii=False).encode()
             status, answer = await scene.alice.request(method, where, data=data)
             refused(status, answer)
-        # What grows faster than the input would take minutes.
+        # A pattern whose time grows faster than the input would take minutes.
         assert time.monotonic() - started < 2 * slowness(), url[:20]
     for emoji in ("👩‍" * 5000, "a" * 60_000, "\u20e3" * 33, ":" * 60_000):
         status, answer = await scene.alice.request(
@@ -287,7 +287,7 @@ async def test_no_pattern_takes_long_to_refuse(people: People) -> None:
         refused(status, answer)
 
 
-async def test_one_who_sends_garbage_disturbs_nobody(people: People) -> None:
+async def test_a_client_that_sends_garbage_disturbs_nobody(people: People) -> None:
     scene, carol = await set_scene(people), people("carol")
     desk, phone = await devices(scene.alice, scene.bob)
 

@@ -1,4 +1,4 @@
-"""One service behind both doors: what is done over one is heard exactly as if done over the other."""
+"""One service behind both doors: a change through one causes the same events as through the other."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ SAME: list[tuple[str, str, Do, Do]] = [
 
 
 @pytest.mark.parametrize(("who", "event", "rest", "socket"), SAME)
-async def test_all_hear_the_same_whichever_door_it_came_through(
+async def test_all_receive_the_same_through_either_door(
     people: People, who: str, event: str, rest: Do, socket: Do
 ) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
@@ -109,7 +109,7 @@ async def test_all_hear_the_same_whichever_door_it_came_through(
     actor, device = (alice, desk) if who == "alice" else (bob, phone)
 
     async def dialogue(do: Do) -> tuple[Any, list[list[Any]]]:
-        """What the actor was answered and what each device heard, with this talk's ids left out."""
+        """Returns the actor's response and the events of each device, without the ids of this talk."""
         talk = await alice.group(bob, carol)
         message = await desk.say(talk, "The message")
         await phone.do("reaction:add", {"messageId": message["id"], "emoji": "👍"})
@@ -130,13 +130,13 @@ async def test_all_hear_the_same_whichever_door_it_came_through(
 
 
 async def heard_by_each(everyone: list[Device]) -> list[list[Any]]:
-    """What each device heard, but for who came online meanwhile."""
+    """Returns the events that each device has received, without `user:online`."""
     await asyncio.gather(*[device.caught_up() for device in everyone])
     return [[news for news in device.heard if news[0] != "user:online"] for device in everyone]
 
 
 def without_times(value: Any, known: dict[str, str]) -> Any:
-    """The same with times as "a time" and ids by name, so that two talks can be compared."""
+    """Replaces times by "a time" and ids by names, so that two talks can be compared."""
     if isinstance(value, dict):
         return {
             key: "a time"

@@ -1,4 +1,4 @@
-"""The same thing asked for many times at the same moment is done once."""
+"""Many identical requests at the same moment have their effect once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_conversation_that_is_deleted_many_times_at_once_ends_once(peopl
     assert await phone.all_heard("conversation:removed") == [{"conversationId": group["id"]}]
 
 
-async def test_a_new_user_who_does_ten_things_at_once_is_created_once(people: People) -> None:
+async def test_a_new_user_with_ten_requests_at_once_is_created_once(people: People) -> None:
     alice, bob = people("alice", "bob")
     asked = [alice.request("GET", "/conversations") for _ in range(10)]
     asked += [bob.request("GET", f"/users/{alice.id}/presence") for _ in range(10)]
@@ -68,7 +68,7 @@ async def test_a_new_user_who_does_ten_things_at_once_is_created_once(people: Pe
     assert len((await second.ask("GET", "/conversations"))["items"]) == 10
 
 
-async def test_people_who_come_and_go_at_once_leave_one_owner(people: People) -> None:
+async def test_people_who_join_and_leave_at_once_leave_one_owner(people: People) -> None:
     alice, *others = people("alice", "bob", "carol", "dave", "erin", "frank")
     group = await alice.group(*others)
     path = f"/conversations/{group['id']}"
@@ -109,7 +109,7 @@ async def test_a_user_who_is_deleted_meanwhile_is_left_out_all_the_same(people: 
         assert bob.id not in [participant["userId"] for participant in conversation["participants"]]
 
 
-async def test_two_nodes_that_are_asked_at_once_make_one_conversation(
+async def test_two_nodes_with_the_same_request_create_one_conversation(
     start: Starter, people_of: Any
 ) -> None:
     here, there = people_of(await start()), people_of(await start(LOG_LEVEL="debug"))
@@ -133,7 +133,9 @@ async def test_two_nodes_that_are_asked_at_once_make_one_conversation(
     assert len((await bob.ask("GET", "/conversations"))["items"]) == 2
 
 
-async def test_the_longest_message_is_as_long_as_is_set(start: Starter, people_of: Any) -> None:
+async def test_the_longest_message_is_as_long_as_the_setting(
+    start: Starter, people_of: Any
+) -> None:
     people = people_of(await start(MESSAGE_MAX_CHARS="5"))
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)

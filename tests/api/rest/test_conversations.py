@@ -1,4 +1,4 @@
-"""Conversations over REST: made, found again, changed, ended."""
+"""Conversations over REST: created, found again, changed, deleted."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tests.support.people import People, devices
 from tests.support.shapes import conversation, participant
 
 
-async def test_alice_makes_a_group_and_everybody_in_it_hears_of_it(people: People) -> None:
+async def test_alice_creates_a_group_and_everybody_in_it_is_notified(people: People) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
     desk, phone, tablet, outside = await devices(alice, bob, bob, stranger)
     asked = {
         "type": "group",
         "name": "Plans 🗓",
         "avatarUrl": "https://files.example/plans.png",
-        # Alice herself and a name twice: each is in it once.
+        # Alice herself, and one user twice: each becomes a participant once.
         "participantIds": [bob.id, alice.id, carol.id, bob.id],
         "metadata": {"colour": "red", "$gt": "", "a.b": None, "half": 0.5},
     }
@@ -36,7 +36,7 @@ async def test_alice_makes_a_group_and_everybody_in_it_hears_of_it(people: Peopl
         assert await device.all_heard("conversation:new") == [made]
     assert await outside.all_heard("conversation:new") == []
 
-    # Their sockets are in the room by then.
+    # Their sockets are already in the room.
     sent = await desk.say(made, "When?")
     assert await tablet.hears("message:new") == sent
     for person in (alice, bob, carol):
@@ -46,14 +46,14 @@ async def test_alice_makes_a_group_and_everybody_in_it_hears_of_it(people: Peopl
 
 
 @pytest.mark.parametrize("kind", ["group", "channel"])
-async def test_a_conversation_may_begin_with_its_maker_alone(people: People, kind: str) -> None:
+async def test_a_conversation_may_start_with_its_creator_alone(people: People, kind: str) -> None:
     alice = people("alice")
     asked = {"type": kind, "participantIds": []}
     status, made = await alice.request("POST", "/conversations", asked)
     assert status == 201
     alone = participant(alice.id, "owner")
     assert made == conversation(alone, type=kind, createdBy=alice.id)
-    # Only direct conversations are one for ever.
+    # Only direct conversations are unique.
     assert (await alice.ask("POST", "/conversations", asked))["id"] != made["id"]
 
 
@@ -91,7 +91,7 @@ async def test_a_direct_conversation_has_exactly_two_people(people: People) -> N
     assert (await alice.ask("GET", "/conversations"))["items"] == []
 
 
-async def test_twenty_who_ask_at_once_get_the_same_direct_conversation(people: People) -> None:
+async def test_twenty_requests_at_once_get_the_same_direct_conversation(people: People) -> None:
     alice, bob = people("alice", "bob")
     phone = await bob.connect()
     answers = await asyncio.gather(
@@ -129,7 +129,7 @@ async def test_the_same_people_in_any_order_have_one_private_group(people: Peopl
         made = await alice.ask("POST", "/conversations/private", {"userIds": list(others)})
         return made["id"]
 
-    # Other sets of people are other groups, and a pair's group is not their direct conversation.
+    # Other sets of users have other groups, and the group of a pair is not their direct conversation.
     ids = {
         group["id"],
         await private(bob.id),
@@ -140,7 +140,7 @@ async def test_the_same_people_in_any_order_have_one_private_group(people: Peopl
     assert len(ids) == 5
     assert await private(carol.id, bob.id) == group["id"]
 
-    # Once there is somebody else in it, it is no longer the group of those three.
+    # With another participant it is no longer the group of those three.
     owner = names[
         next(
             participant["userId"]
@@ -153,7 +153,7 @@ async def test_the_same_people_in_any_order_have_one_private_group(people: Peopl
     assert await private(bob.id, carol.id) not in ids
 
 
-async def test_whoever_is_named_and_unknown_is_created(people: People) -> None:
+async def test_a_named_but_unknown_user_is_created(people: People) -> None:
     alice, bob, carol, dave, erin = people("alice", "bob", "carol", "dave", "erin")
     group = await alice.group(bob)
     await alice.direct(carol)
@@ -194,7 +194,7 @@ async def test_a_conversation_is_renamed_for_all_who_are_in_it(people: People) -
     assert await outside.all_heard("conversation:updated") == []
 
 
-async def test_a_deleted_conversation_is_gone_for_all(people: People) -> None:
+async def test_a_deleted_conversation_is_deleted_for_all(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     group, other = await alice.group(bob, carol), await alice.group(bob)
     path = f"/conversations/{group['id']}"
@@ -223,7 +223,7 @@ async def test_a_deleted_conversation_is_gone_for_all(people: People) -> None:
     assert (await carol.ask("GET", "/conversations"))["items"] == []
 
 
-async def test_nobody_changes_or_ends_a_direct_conversation(people: People) -> None:
+async def test_nobody_can_change_or_delete_a_direct_conversation(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     talk = await alice.direct(bob)
     path = f"/conversations/{talk['id']}"

@@ -1,4 +1,4 @@
-"""The two lists that come in pages: one's conversations, and the messages of one."""
+"""The two lists with pages: a user's conversations, and the messages of a conversation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.shapes import conversation, message, participant
 
 
 async def pages(person: Person, limit: int) -> list[list[Any]]:
-    """All pages of one's conversations, in the order in which they come."""
+    """Returns all pages of the person's conversations, in order."""
     found: list[list[Any]] = []
     path = f"/conversations?limit={limit}"
     for _ in range(20):
@@ -30,7 +30,7 @@ async def ids(person: Person) -> list[str]:
 
 
 async def comes_first(person: Person, talk: Any) -> None:
-    """The lists are made a moment after what was said on another node."""
+    """Waits until the talk is first: lists follow messages from other nodes with a short delay."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             if (await ids(person))[0] == talk["id"]:
@@ -38,7 +38,7 @@ async def comes_first(person: Person, talk: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_whoever_is_new_has_no_conversations(people: People) -> None:
+async def test_a_new_user_has_no_conversations(people: People) -> None:
     assert await people("alice").ask("GET", "/conversations") == {"items": [], "nextCursor": None}
 
 
@@ -54,7 +54,7 @@ async def test_the_conversation_that_was_active_last_comes_first(people: People)
         await comes_first(bob, talks[at])
     order = [talks[at]["id"] for at in (0, 3, 1, 2)]
     assert await ids(bob) == order
-    # What is no message moves nothing.
+    # Other changes do not move a conversation.
     sent = (await bob.ask("GET", "/conversations?limit=1"))["items"][0]["lastMessage"]
     await desk.do("reaction:add", {"messageId": sent["id"], "emoji": "👍"})
     await phone.do("conversation:read", {"conversationId": talks[2]["id"]})
@@ -62,7 +62,7 @@ async def test_the_conversation_that_was_active_last_comes_first(people: People)
     assert await ids(bob) == order
 
 
-async def test_the_list_shows_what_there_is_to_know_of_each(people: People) -> None:
+async def test_the_list_shows_each_conversation_in_full(people: People) -> None:
     alice, bob = people("alice", "bob")
     group = await alice.group(bob, name="Plans")
     path = f"/conversations/{group['id']}/messages"
@@ -82,7 +82,7 @@ async def test_the_list_shows_what_there_is_to_know_of_each(people: People) -> N
         page = await who.ask("GET", "/conversations")
         assert page == {"items": [{**whole, "unreadCount": unread}], "nextCursor": None}
 
-    # A reaction to the first counts as a change, but the last message stays the last.
+    # A reaction to the first message is a change, but the last message stays the last.
     first = (await bob.ask("GET", path))["items"][0]
     await bob.ask("POST", f"/messages/{first['id']}/reactions", {"emoji": "👍"})
     (hers,) = (await alice.ask("GET", "/conversations"))["items"]
@@ -101,7 +101,7 @@ async def test_a_last_message_that_bob_hid_is_hidden_in_his_list(people: People)
     assert hers["lastMessage"] == last
     assert (mine["lastMessage"]["content"], mine["lastMessage"]["isDeleted"]) == ("", True)
     assert (mine["lastSeq"], mine["unreadCount"]) == (2, 1)
-    # A device that was away sees by it that there is something to sync.
+    # It shows a device that was away that there is something to sync.
     synced = await phone.do("messages:sync", {"conversationId": talk["id"], "afterRev": 2})
     assert (mine["lastSeq"], mine["lastRev"]) == (synced["lastSeq"], synced["lastRev"])
 
@@ -110,7 +110,7 @@ async def test_pages_of_conversations_follow_each_other_without_gap_or_repeat(
     people: People,
 ) -> None:
     alice, bob = people("alice", "bob")
-    # Made at once, so that some have the same time.
+    # Created at the same time, so that some have the same timestamp.
     made = await asyncio.gather(*[alice.group(bob) for _ in range(12)])
     everything = await ids(bob)
     assert sorted(everything) == sorted(conversation["id"] for conversation in made)
@@ -120,7 +120,7 @@ async def test_pages_of_conversations_follow_each_other_without_gap_or_repeat(
         assert [conversation["id"] for page in found for conversation in page] == everything
 
 
-async def test_what_moves_up_while_bob_pages_is_missed_by_no_other(people: People) -> None:
+async def test_a_conversation_that_moves_up_while_bob_pages_hides_no_other(people: People) -> None:
     alice, bob = people("alice", "bob")
     made = [await alice.group(bob) for _ in range(6)]
     first = await bob.ask("GET", "/conversations?limit=2")
@@ -136,7 +136,7 @@ async def test_what_moves_up_while_bob_pages_is_missed_by_no_other(people: Peopl
     await comes_first(bob, made[0])
 
 
-async def test_only_ones_own_conversations_are_listed(people: People) -> None:
+async def test_only_the_users_own_conversations_are_listed(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     both, hers = await alice.group(bob, carol), await alice.group(carol)
     assert await ids(bob) == [both["id"]]
@@ -146,7 +146,7 @@ async def test_only_ones_own_conversations_are_listed(people: People) -> None:
     assert await ids(alice) == [hers["id"], both["id"]]
 
 
-async def test_history_comes_newest_page_first_and_each_page_ascending(people: People) -> None:
+async def test_history_is_newest_page_first_and_each_page_ascending(people: People) -> None:
     alice, bob, stranger = people("alice", "bob", "stranger")
     talk = await alice.direct(bob)
     path = f"/conversations/{talk['id']}/messages"
@@ -188,7 +188,7 @@ async def test_history_comes_newest_page_first_and_each_page_ascending(people: P
     assert (await stranger.refused("GET", path)).code == "NOT_FOUND"
 
 
-async def test_a_mark_of_another_conversation_marks_nothing_here(people: People) -> None:
+async def test_a_position_in_another_conversation_is_refused(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     talk, other = await alice.direct(bob), await alice.direct(carol)
     elsewhere = await (await alice.connect()).say(other, "Elsewhere")
@@ -199,7 +199,7 @@ async def test_a_mark_of_another_conversation_marks_nothing_here(people: People)
         assert (refusal.code, list(refusal.details)) == ("VALIDATION_FAILED", [mark])
 
 
-async def test_what_was_edited_deleted_or_hidden_keeps_its_place_in_history(people: People) -> None:
+async def test_an_edited_deleted_or_hidden_message_keeps_its_place(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     path = f"/conversations/{talk['id']}/messages"

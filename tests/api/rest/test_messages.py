@@ -1,4 +1,4 @@
-"""Messages over REST, and what the sockets hear of them."""
+"""Messages over REST, and the events of sockets about them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.people import People, devices
 from tests.support.shapes import A_TIME, message
 
 
-async def test_a_message_that_is_posted_is_heard_on_every_device(people: People) -> None:
+async def test_a_posted_message_reaches_every_device(people: People) -> None:
     alice, bob, stranger = people("alice", "bob", "stranger")
     talk = await alice.direct(bob)
     desk, phone, outside = await devices(alice, bob, stranger)
@@ -46,7 +46,9 @@ async def test_a_message_that_is_posted_is_heard_on_every_device(people: People)
         assert await person.ask("GET", f"/messages/{sent['id']}") == sent
 
 
-async def test_a_repeated_client_message_id_is_answered_200_with_the_first(people: People) -> None:
+async def test_a_repeated_client_message_id_returns_200_and_the_first_message(
+    people: People,
+) -> None:
     alice, bob = people("alice", "bob")
     talk, other = await alice.direct(bob), await alice.group(bob)
     path = f"/conversations/{talk['id']}/messages"
@@ -61,7 +63,7 @@ async def test_a_repeated_client_message_id_is_answered_200_with_the_first(peopl
     assert await alice.request("POST", path, again) == (200, sent)
     assert await (await alice.connect()).say(talk, "Once", clientMessageId="once") == sent
     assert await phone.all_heard("message:new") == [sent]
-    # It is the sender's own, and of this conversation.
+    # The id counts per sender and conversation.
     status, his = await bob.request("POST", path, once)
     assert (status, his["seq"], his["senderId"]) == (201, 2, bob.id)
     status, _ = await alice.request("POST", f"/conversations/{other['id']}/messages", once)
@@ -85,7 +87,7 @@ async def test_a_message_is_edited_over_rest_by_its_sender_alone(people: People)
         "seq": 1,
         "rev": 2,
     }
-    # The same text again changes nothing, and is told to nobody.
+    # The same text again changes nothing and sends no event.
     assert await bob.ask("PATCH", path, {"content": "Hello"}) == edited
     for who, code in ((alice, "FORBIDDEN"), (stranger, "NOT_FOUND")):
         assert (await who.refused("PATCH", path, {"content": "Mine"})).code == code
@@ -114,7 +116,7 @@ async def test_a_message_is_deleted_over_rest_for_all_or_for_oneself(people: Peo
     assert (await bob.ask("GET", f"/messages/{second['id']}"))["isDeleted"]
     assert await alice.ask("GET", f"/messages/{second['id']}") == second
 
-    # The owner may delete for all what a member wrote; doing it twice is told once.
+    # The owner may delete a member's message for all. A second deletion sends no event.
     done = await alice.ask("DELETE", f"/messages/{first['id']}")
     assert done == {"messageId": first["id"], "scope": "everyone", **where}
     assert await bob.ask("DELETE", f"/messages/{first['id']}") == done
@@ -141,7 +143,7 @@ async def test_a_message_is_deleted_over_rest_for_all_or_for_oneself(people: Peo
     assert (refusal.status, refusal.code) == (409, "CONFLICT")
 
 
-async def test_a_message_may_be_as_long_as_it_may_be_and_no_longer(people: People) -> None:
+async def test_a_message_may_be_as_long_as_the_limit_and_no_longer(people: People) -> None:
     alice, bob = people("alice", "bob")
     path = f"/conversations/{(await alice.direct(bob))['id']}/messages"
     # Characters, not bytes.
@@ -163,7 +165,7 @@ async def test_a_message_may_be_as_long_as_it_may_be_and_no_longer(people: Peopl
 
 
 @pytest.mark.parametrize("change", ["unknown", "elsewhere"])
-async def test_an_answer_is_to_a_message_of_the_same_conversation(
+async def test_a_reply_must_be_to_a_message_of_the_same_conversation(
     people: People, change: str
 ) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
@@ -176,7 +178,7 @@ async def test_an_answer_is_to_a_message_of_the_same_conversation(
     assert (await bob.ask("GET", path))["items"] == []
 
 
-async def test_an_entry_of_the_log_that_is_no_message_cannot_be_got_at(people: People) -> None:
+async def test_a_log_entry_that_is_not_a_message_cannot_be_reached(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk = await alice.connect()

@@ -1,4 +1,4 @@
-"""Whoever is not in a conversation learns nothing of it, not even that there is one."""
+"""Outsiders learn nothing about a conversation, not even that it exists."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def name(endpoint: Endpoint) -> Any:
 
 
 @pytest.mark.parametrize("endpoint", INSIDE, ids=lambda endpoint: endpoint.name)
-async def test_a_stranger_cannot_tell_what_is_hidden_from_what_is_not_there(
+async def test_an_outsider_cannot_tell_hidden_from_missing(
     people: People, endpoint: Endpoint
 ) -> None:
     scene = await set_scene(people)
@@ -68,7 +68,7 @@ async def test_a_stranger_cannot_tell_what_is_hidden_from_what_is_not_there(
 
 
 @pytest.mark.parametrize("event", TOLD, ids=lambda event: event.name)
-async def test_a_strangers_socket_cannot_tell_either(people: People, event: Event) -> None:
+async def test_an_outsiders_socket_cannot_tell_either(people: People, event: Event) -> None:
     scene = await set_scene(people)
     stranger, gone = people("stranger", "gone")
     path = f"/conversations/{scene.talk['id']}/participants"
@@ -98,7 +98,7 @@ async def test_a_strangers_socket_cannot_tell_either(people: People, event: Even
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-async def test_nothing_is_to_be_had_without_a_token(people: People, endpoint: Endpoint) -> None:
+async def test_nothing_is_available_without_a_token(people: People, endpoint: Endpoint) -> None:
     scene = await set_scene(people)
     where, body = endpoint.at(**scene.ids), endpoint.needs(scene) or None
     state = await scene.state()
@@ -110,8 +110,8 @@ async def test_nothing_is_to_be_had_without_a_token(people: People, endpoint: En
     assert await scene.state() == state
 
 
-async def test_nobody_is_taken_for_someone_whose_id_ends_alike(people: People) -> None:
-    """Ids may have any shape: with colons in them, two could be read as one."""
+async def test_nobody_is_mistaken_for_a_user_whose_id_ends_alike(people: People) -> None:
+    """Ids may have any shape. If they contain colons, two ids could be mistaken for one."""
     alice, victim, suffix = people("alice", "tenant:victim", "x")
     suffix.id = victim.id.partition(":")[2]
     group = await alice.group(victim)

@@ -1,4 +1,4 @@
-"""Who is here: asked over REST."""
+"""Presence over REST."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ async def test_alice_sees_bob_come_and_go(people: People) -> None:
     here = await presence(alice, bob.id, "online")
     assert here == {"userId": bob.id, "status": "online", "lastSeen": A_TIME}
     await tablet.close()
-    await asyncio.sleep(0.8)  # longer than the grace
+    await asyncio.sleep(0.8)  # longer than the grace period
     assert (await presence(alice, bob.id, "online"))["status"] == "online"
     await phone.close()
-    # Within the grace it is as if he were still here.
+    # Within the grace period he is still online.
     assert (await alice.ask("GET", f"/users/{bob.id}/presence"))["status"] == "online"
     gone = await presence(alice, bob.id, "offline")
     assert gone == {"userId": bob.id, "status": "offline", "lastSeen": A_TIME}
@@ -46,7 +46,7 @@ async def test_the_presence_of_all_in_a_conversation(people: People) -> None:
     assert refusal.code == "NOT_FOUND"
 
 
-async def test_a_stranger_looks_like_someone_who_was_never_here(people: People) -> None:
+async def test_a_user_with_no_conversation_in_common_looks_never_seen(people: People) -> None:
     alice, bob, stranger = people("alice", "bob", "stranger")
     await alice.direct(bob)
     await devices(stranger, bob, alice)
@@ -68,7 +68,7 @@ async def test_a_stranger_looks_like_someone_who_was_never_here(people: People) 
             {"userId": alice.id, "status": "online", "lastSeen": A_TIME},
         ]
     }
-    # To be asked about makes nobody known.
+    # A request for presence does not create the user.
     assert (await people.master("GET", f"/users/{unknown}"))[0] == 404
 
 
@@ -82,7 +82,7 @@ async def test_a_batch_names_at_most_two_hundred(people: People) -> None:
     assert await alice.ask("POST", "/presence/batch", {"userIds": []}) == {"items": []}
 
 
-async def test_whoever_no_longer_shares_a_conversation_is_a_stranger(people: People) -> None:
+async def test_a_user_who_no_longer_shares_a_conversation_looks_never_seen(people: People) -> None:
     alice, bob = people("alice", "bob")
     group = await alice.group(bob)
     await bob.connect()

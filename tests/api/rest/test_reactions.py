@@ -10,7 +10,7 @@ from tests.support.people import People, devices
 from tests.support.shapes import A_TIME
 
 
-async def test_reactions_are_added_listed_and_taken_back(people: People) -> None:
+async def test_reactions_are_added_listed_and_removed(people: People) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
     group = await alice.group(bob, carol)
     desk, phone, outside = await devices(alice, bob, stranger)
@@ -97,7 +97,7 @@ async def test_who_has_read_a_message_and_when(people: People) -> None:
         assert await device.hears("message:read") == read
     items = await alice.ask("GET", f"/messages/{second['id']}/read")
     assert items == {"items": [{"userId": carol.id, "readAt": read["readAt"]}]}
-    # Again, and of one's own: nothing moves, nobody is told.
+    # Reading it again, or reading one's own message, changes nothing and sends no event.
     assert await carol.ask("PUT", f"/messages/{second['id']}/read") == read
     own = await alice.ask("PUT", f"/messages/{second['id']}/read")
     assert own == {**told, "userId": alice.id, "readAt": A_TIME}
@@ -126,12 +126,12 @@ async def test_who_has_read_a_message_and_when(people: People) -> None:
     for event in ("message:read", "conversation:read"):
         assert await outside.all_heard(event) == []
 
-    # Whoever has left is no longer shown.
+    # A user who has left is no longer listed.
     await bob.ask("DELETE", f"/conversations/{group['id']}/participants/{bob.id}")
     assert await readers(second) == [carol.id]
 
 
-async def test_reading_where_nothing_was_said_is_reading_nothing(people: People) -> None:
+async def test_reading_an_empty_conversation_reads_nothing(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk = await alice.connect()

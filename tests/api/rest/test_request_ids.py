@@ -1,4 +1,4 @@
-"""One request can be followed by its id, from the answer to the log."""
+"""A request can be traced by its id, from the response to the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MADE = r"[0-9a-f]{16}"
 
 @pytest.fixture
 def people(server: ChatServer, people_of: Callable[[ChatServer], People]) -> People:
-    """All on one node, whose log is read."""
+    """All people are on one node, whose log the test reads."""
     return people_of(server)
 
 
@@ -48,7 +48,7 @@ async def test_the_callers_id_comes_back_and_is_in_the_log(people: People) -> No
         assert (line["event"], line["user"], line["code"]) == ("request", alice.id, "OK")
 
 
-async def test_what_is_no_harmless_id_is_replaced(people: People) -> None:
+async def test_an_id_that_is_not_harmless_is_replaced(people: People) -> None:
     alice = people("alice")
     for given in ("", " ", "x" * 129, "a b", 'a"b', "a;b", "ä", "<script>", "a\tb"):
         answer = await ask(people, "GET", "/api/conversations", alice.token, **{ID: given})
@@ -57,7 +57,7 @@ async def test_what_is_no_harmless_id_is_replaced(people: People) -> None:
         assert len(lines(people.server, request=answer.headers[ID])) == 1
 
 
-async def test_every_answer_has_one_refusals_too(people: People) -> None:
+async def test_every_response_has_a_request_id_also_errors(people: People) -> None:
     alice = people("alice")
     seen = set()
     for method, path, who, status in (
@@ -91,7 +91,7 @@ async def test_a_connection_is_followed_by_the_id_that_its_client_knows(people: 
         ("message:send", "OK"),
         ("message:send", "VALIDATION_FAILED"),
     ]
-    # Who has the transport's own id could go on with the session.
+    # With the transport's id anybody could take over the session.
     assert desk.client.eio.sid not in people.server.log
     await desk.close()
     await people("carol").connect("websocket")

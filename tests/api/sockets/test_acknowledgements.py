@@ -1,4 +1,4 @@
-"""Every event is answered: with a callback there, without one by the `error` event."""
+"""Every event is answered: through its callback, or without one by the `error` event."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ ALL = OF_CONVERSATIONS | OTHERS
 
 
 @pytest.mark.parametrize("event", OF_CONVERSATIONS)
-async def test_a_stranger_learns_nothing_changes_nothing_and_is_not_heard(
-    people: People, event: str
-) -> None:
+async def test_an_outsider_learns_nothing_and_changes_nothing(people: People, event: str) -> None:
     alice, bob, stranger = people("alice", "bob", "stranger")
     talk = await alice.direct(bob)
     desk, outside = await devices(alice, stranger)
@@ -63,7 +61,7 @@ async def test_a_stranger_learns_nothing_changes_nothing_and_is_not_heard(
 
     refusal = await outside.refused(event, ALL[event](talk["id"], sent["id"]))
     nothing = await outside.refused(event, ALL[event]("0" * 24, "0" * 24 + "-00000001"))
-    # What exists and what does not look the same from outside.
+    # To an outsider, an existing and a missing conversation look the same.
     assert refusal.error == error("NOT_FOUND")
     assert nothing.error == error("NOT_FOUND")
     assert refusal.error["message"] == nothing.error["message"]
@@ -76,7 +74,7 @@ async def test_a_stranger_learns_nothing_changes_nothing_and_is_not_heard(
 
 
 @pytest.mark.parametrize("event", OF_CONVERSATIONS)
-async def test_whoever_was_removed_is_a_stranger(people: People, event: str) -> None:
+async def test_a_removed_member_is_an_outsider(people: People, event: str) -> None:
     alice, bob = people("alice", "bob")
     group = await alice.group(bob)
     phone = await bob.connect()
@@ -102,7 +100,7 @@ async def test_a_wrong_payload_is_refused_with_a_callback_and_without(
         wrongs += [({name: right[name] for name in right if name != key}, key)]
     for payload, key in wrongs:
         if key in ("content", "afterSeq") and key not in payload:
-            continue  # what may be left out, or has a better name for what is missing
+            continue  # optional keys, and keys whose absence is reported under another name
         refusal = await desk.refused(event, payload)
         expected = error("VALIDATION_FAILED", details=refusal.details)
         assert refusal.error == expected, payload
@@ -124,7 +122,7 @@ async def test_a_wrong_payload_is_refused_with_a_callback_and_without(
         assert told == ["connected", "message:new"]
 
 
-async def test_without_a_callback_a_refusal_is_heard_by_this_socket_alone(people: People) -> None:
+async def test_without_a_callback_only_this_socket_receives_the_error(people: People) -> None:
     alice, stranger = people("alice", "stranger")
     talk = await alice.direct(people("bob"))
     outside, elsewhere, desk = await devices(stranger, stranger, alice)
@@ -157,7 +155,7 @@ async def test_a_ping_is_answered_with_a_callback_and_without(people: People) ->
     assert await tablet.all_heard("pong") == []
 
 
-async def test_without_a_callback_success_is_silent_but_for_what_everyone_hears(
+async def test_without_a_callback_success_sends_only_the_events_for_everyone(
     people: People,
 ) -> None:
     alice, bob = people("alice", "bob")

@@ -1,4 +1,4 @@
-"""What is wrong is refused over sockets: by name, in one shape, and nothing changes by it."""
+"""Invalid input over sockets is refused by name, in one shape, and changes nothing."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ async def test_an_event_that_does_not_exist_is_refused(people: People, event: st
 
 
 async def raw(device: Device, packet: str) -> None:
-    """Put a text of one's own on the WebSocket, as an Engine.IO packet."""
+    """Sends this text over the WebSocket as an Engine.IO packet."""
     await device.client.eio.ws.send_str(packet)
 
 
-async def test_what_is_refused_without_a_callback_comes_as_an_error_event(people: People) -> None:
+async def test_without_a_callback_a_refusal_arrives_as_an_error_event(people: People) -> None:
     scene = await set_scene(people)
     desk, phone = await devices(scene.alice, scene.bob)
     for event, payload, field in [
@@ -112,7 +112,7 @@ async def test_what_is_refused_without_a_callback_comes_as_an_error_event(people
     assert await heard(phone) == []
 
 
-async def test_bytes_are_not_taken(people: People) -> None:
+async def test_bytes_are_refused(people: People) -> None:
     scene = await set_scene(people)
     desk, phone = await devices(scene.alice, scene.bob)
     for payload in (b"x", {"conversationId": scene.talk["id"], "content": b"x"}):
@@ -130,7 +130,9 @@ NOT_JSON += [
 
 
 @pytest.mark.parametrize("text", NOT_JSON, ids=lambda text: text[:20])
-async def test_what_is_no_event_is_refused_or_ends_the_socket(people: People, text: str) -> None:
+async def test_text_that_is_not_an_event_is_refused_or_closes_the_socket(
+    people: People, text: str
+) -> None:
     scene = await set_scene(people)
     desk, phone, other = await devices(scene.alice, scene.bob, scene.alice)
     state = await scene.state()
@@ -152,19 +154,19 @@ FRAMES += ["b" + "A" * 40, "\ud7ff"]
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=ascii)
-async def test_a_frame_of_nonsense_ends_at_most_its_own_socket(people: People, frame: str) -> None:
+async def test_a_nonsense_frame_closes_at_most_its_own_socket(people: People, frame: str) -> None:
     scene = await set_scene(people)
     desk, phone, other = await devices(scene.alice, scene.bob, scene.alice)
     await raw(desk, frame)
     await asyncio.wait([asyncio.create_task(desk.gone.wait())], timeout=0.05)
-    # The others of the same person, and everybody else, go on.
+    # The person's other sockets, and everybody else, are not affected.
     sent = await other.say(scene.talk, "Still here")
     assert await phone.hears("message:new") == sent
     if not desk.gone.is_set() and desk.client.connected:
         assert await desk.hears("message:new") == sent
 
 
-async def test_odd_texts_are_texts(people: People) -> None:
+async def test_unusual_texts_are_accepted(people: People) -> None:
     scene = await set_scene(people)
     desk, phone = await devices(scene.alice, scene.bob)
     texts = ["a\0b", "\u202e\u2066x", "\ufeffx", "\uffff", "e\u0301" * 100, "Z" + "\u0335" * 500]
@@ -188,7 +190,7 @@ async def test_odd_texts_are_texts(people: People) -> None:
 UPGRADE = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
 
 
-async def test_http_that_is_none_disturbs_nobody(people: People) -> None:
+async def test_malformed_http_disturbs_nobody(people: People) -> None:
     scene = await set_scene(people)
     phone = await scene.bob.connect()
     host = b"Host: x\r\n"

@@ -1,4 +1,4 @@
-"""Who gets in, who does not, and how long one may stay."""
+"""Connecting: accepted and refused clients, and how long a socket may stay connected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.shapes import A_SENTENCE, A_TIME, AN_ID, error
 async def knock(
     person: Person, *, auth: Any = None, query: str = "", transport: str = "websocket", **more: Any
 ) -> tuple[socketio.AsyncClient, dict[str, Any] | None]:
-    """Connect in whatever way: the client, and what `connect_error` said when it was refused."""
+    """Connects, and returns the client and the payload of `connect_error`, or None if it was accepted."""
     client = socketio.AsyncClient(reconnection=False)
     refusals: list[dict[str, Any]] = []
     client.on("connect_error", refusals.append)
@@ -34,7 +34,7 @@ async def knock(
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling", "upgrade"])
-async def test_bob_is_told_where_he_is_when_he_connects(people: People, transport: str) -> None:
+async def test_bob_receives_his_rooms_when_he_connects(people: People, transport: str) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     talk, group = await alice.direct(bob), await carol.group(bob)
     await alice.direct(carol)
@@ -51,13 +51,13 @@ async def test_bob_is_told_where_he_is_when_he_connects(people: People, transpor
         )
     ]
     assert phone.client.transport() == ("polling" if transport == "polling" else "websocket")
-    # It is in its rooms by then.
+    # The socket is already in its rooms.
     sent = await alice.ask("POST", f"/conversations/{talk['id']}/messages", {"content": "Hi"})
     assert await phone.hears("message:new") == sent
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_without_a_token_one_is_refused_in_the_error_shape(
+async def test_a_client_without_a_token_is_refused_in_the_error_shape(
     people: People, transport: str
 ) -> None:
     refused = {
@@ -70,8 +70,8 @@ async def test_without_a_token_one_is_refused_in_the_error_shape(
     assert (await knock(alice, auth={"token": "a.b.c"}, transport=transport))[1] == refused
 
 
-@pytest.mark.filterwarnings("ignore:The HMAC key is")  # too short for the algorithm that is wrong
-async def test_a_token_that_is_not_ours_or_not_whole_is_refused(people: People) -> None:
+@pytest.mark.filterwarnings("ignore:The HMAC key is")  # too short for the wrong algorithm
+async def test_a_foreign_or_truncated_token_is_refused(people: People) -> None:
     alice = people("alice")
     claims = {"sub": alice.id, "exp": time.time() + 60}
     no_signature = jwt.encode(claims, None, "none")
@@ -92,7 +92,7 @@ async def test_a_token_that_is_not_ours_or_not_whole_is_refused(people: People) 
     assert expired[1] == {"message": A_SENTENCE, "data": error("TOKEN_EXPIRED")}
 
 
-async def test_a_token_may_come_in_a_header_and_never_in_the_query(people: People) -> None:
+async def test_a_token_may_be_in_a_header_but_never_in_the_query(people: People) -> None:
     alice = people("alice")
     bearer = {"Authorization": f"Bearer {alice.token}"}
     for transport in ("websocket", "polling"):
@@ -105,7 +105,7 @@ async def test_a_token_may_come_in_a_header_and_never_in_the_query(people: Peopl
     assert (await knock(alice, headers=basic))[1] is not None
 
 
-async def test_one_who_was_never_heard_of_is_known_once_connected(people: People) -> None:
+async def test_an_unknown_user_is_known_once_connected(people: People) -> None:
     alice = people("alice")
     path = f"/users/{alice.id}"
     assert (await people.master("GET", path))[0] == 404
@@ -115,7 +115,7 @@ async def test_one_who_was_never_heard_of_is_known_once_connected(people: People
     assert (status, user["name"], user["status"]) == (200, "Alice Adams", "active")
 
 
-async def test_a_socket_lasts_as_long_as_its_token_unless_it_brings_a_new_one(
+async def test_a_socket_lasts_as_long_as_its_token_unless_it_sends_a_new_one(
     people: People,
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -127,7 +127,7 @@ async def test_a_socket_lasts_as_long_as_its_token_unless_it_brings_a_new_one(
 
     refreshed = await tablet.do("auth:refresh", {"token": fresh})
     assert refreshed == {"expiresAt": A_TIME}
-    # What is refused changes nothing: the laptop goes on with the token that it has.
+    # A refused refresh changes nothing: the laptop keeps its current token.
     someone_elses = await laptop.refused("auth:refresh", {"token": alice.token})
     assert someone_elses.error == error("FORBIDDEN")
     assert (await laptop.refused("auth:refresh", {"token": "a.b.c"})).code == "UNAUTHENTICATED"
@@ -146,7 +146,7 @@ async def test_a_socket_lasts_as_long_as_its_token_unless_it_brings_a_new_one(
         assert "message:new" not in [name for name, _ in device.heard]
 
 
-async def test_a_refreshed_token_may_also_shorten_the_stay(people: People) -> None:
+async def test_a_refreshed_token_may_also_shorten_the_connection(people: People) -> None:
     alice = people("alice")
     phone = await alice.connect()
     await phone.do("auth:refresh", {"token": token(alice.id, expires_in=1.2)})
@@ -156,7 +156,9 @@ async def test_a_refreshed_token_may_also_shorten_the_stay(people: People) -> No
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_a_blocked_user_is_out_at_once_and_stays_out(people: People, transport: str) -> None:
+async def test_a_blocked_user_is_disconnected_immediately_and_stays_out(
+    people: People, transport: str
+) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     phone, tablet = await bob.connect(transport), await bob.connect(transport)
@@ -182,7 +184,7 @@ async def test_a_blocked_user_is_out_at_once_and_stays_out(people: People, trans
     }
 
 
-async def test_a_deleted_user_is_out_of_everything_at_once(people: People) -> None:
+async def test_a_deleted_user_is_removed_from_everything_immediately(people: People) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     talk, group = await alice.direct(bob), await bob.group(alice, carol)
     desk, phone, laptop = await devices(alice, bob, carol)
@@ -210,8 +212,8 @@ async def test_a_deleted_user_is_out_of_everything_at_once(people: People) -> No
     }
 
 
-async def test_whoever_is_blocked_while_connecting_does_not_get_in(people: People) -> None:
-    """There is a moment between being let in and being in the rooms."""
+async def test_a_user_blocked_while_connecting_is_refused(people: People) -> None:
+    """There is a moment between being accepted and being in the rooms."""
     everyone = people(*[f"user-{number}" for number in range(40)])
 
     async def block(person: Person, after: float) -> None:

@@ -1,4 +1,4 @@
-"""Nobody has more sockets than is allowed, a user nor an address, and nobody else minds."""
+"""Neither a user nor an address has more sockets than allowed, and the limit affects nobody else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Of = Callable[[ChatServer], People]
 
 
 async def refusal(person: Person) -> Any:
-    """What a client is told that is not let in."""
+    """Connects a client that must be refused. Returns the reason that it receives."""
     wire = await Wire.open(person)
     await wire.introduce()
     await wire.until(lambda: wire.frames[1:])
@@ -37,14 +37,14 @@ async def refusal(person: Person) -> Any:
     return told
 
 
-async def test_a_user_has_so_many_sockets_and_no_more(start: Starter, people_of: Of) -> None:
+async def test_a_user_may_have_only_so_many_sockets(start: Starter, people_of: Of) -> None:
     server = await start(SOCKETS_PER_USER="4", PING_INTERVAL_S="2", PING_TIMEOUT_S="1")
     people = people_of(server)
     mallory, bob = people("mallory", "bob")
     talk = await bob.direct(mallory)
     listener = await Wire.connect(bob)
 
-    # All at once: those on the way in count as well.
+    # All at the same time: connecting clients count, too.
     wires = [await Wire.open(mallory) for _ in range(30)]
     for wire in wires:
         await wire.introduce()
@@ -66,15 +66,15 @@ async def test_a_user_has_so_many_sockets_and_no_more(start: Starter, people_of:
     assert (await poller.post(hello(mallory)))[0] == 200
     (told,) = await poller.poll_for("44")
     assert json.loads(told[2:]) == expected
-    # Who is in stays in, and another user comes in.
+    # Connected clients stay connected, and another user can connect.
     sent = (await (await listener.say(talk, "You have enough")))["data"]
     for wire in inside:
         await wire.caught_up()
         assert wire.told("message:new") == [sent]
     phone = await Wire.connect(bob)
 
-    # However they go, their places are free again: with a goodbye, without, by silence (a machine
-    # that was switched off says nothing at all), and by taking leave.
+    # A place is free again however its client leaves: by closing the WebSocket, by losing the connection, by
+    # silence (like a machine that was switched off), or with a Socket.IO disconnect.
     inside[0].pongs = False
     await inside[0].ended(within=8)
     await inside[1].close()
@@ -89,7 +89,9 @@ async def test_a_user_has_so_many_sockets_and_no_more(start: Starter, people_of:
         assert not wire.gone.is_set()
 
 
-async def test_who_goes_on_the_way_in_takes_no_place(start: Starter, people_of: Of) -> None:
+async def test_a_client_that_leaves_while_connecting_takes_no_place(
+    start: Starter, people_of: Of
+) -> None:
     people = people_of(await start(SOCKETS_PER_USER="2"))
     mallory = people("mallory")
     for delay in range(20):
@@ -107,7 +109,7 @@ async def test_who_goes_on_the_way_in_takes_no_place(start: Starter, people_of: 
     assert not any(wire.gone.is_set() for wire in wires)
 
 
-async def test_an_address_has_so_many_sessions_and_no_more(start: Starter, people_of: Of) -> None:
+async def test_an_address_may_have_only_so_many_sessions(start: Starter, people_of: Of) -> None:
     server = await start(
         SOCKETS_PER_ADDRESS="3",
         PING_INTERVAL_S="2",
@@ -122,7 +124,7 @@ async def test_an_address_has_so_many_sessions_and_no_more(start: Starter, peopl
         return {"X-Forwarded-For": ", ".join(hops)}
 
     async def refused(**headers: str) -> bool:
-        """Over either transport: it is the same answer."""
+        """Returns True if both transports get the same refusal."""
         async with people.session.get(url, headers=headers) as answer:
             if answer.status == 200:
                 return False
@@ -133,27 +135,27 @@ async def test_an_address_has_so_many_sessions_and_no_more(start: Starter, peopl
         assert failed.value.status == 429
         return True
 
-    # What a client writes into the header by itself comes before what the proxy appends.
+    # Values that a client writes into the header come before the value that the proxy appends.
     mine = by("6.6.6.6", "203.0.113.5")
     wires = [await Wire.open(alice, headers=by(f"1.1.1.{n}", "203.0.113.5")) for n in range(2)]
     async with people.session.get(url, headers=mine) as answer:
         opened = json.loads((await answer.text())[1:])
     assert await refused(**mine)
     assert await refused(**by("203.0.113.5", "127.0.0.1"))
-    # Going over to WebSocket is no second session.
+    # An upgrade to WebSocket is not a second session.
     upgrade = f"{url}&sid={opened['sid']}".replace("polling", "websocket")
     websocket = await people.session.ws_connect(upgrade)
     await websocket.send_str("2probe")
     assert await websocket.receive_str() == "3probe"
     await websocket.send_str("5")
-    # Other addresses are other clients; without a header it is the proxy's own.
+    # Other addresses are other clients. Without a header, the client has the proxy's address.
     other = await Wire.connect(bob, headers=by("203.0.113.6"))
     own = await Wire.connect(bob)
     for wire in wires:
         await wire.introduce()
         await wire.until(lambda wire=wire: "connected" in wire.names)
 
-    # They go in three ways; then there is room again, and for no more than before.
+    # They leave in three ways. Then there is room again, for as many as before.
     await wires[0].close()
     wires[1].websocket._response.connection.transport.abort()
     await websocket.close()
@@ -161,14 +163,14 @@ async def test_an_address_has_so_many_sessions_and_no_more(start: Starter, peopl
     for _ in range(3):
         assert not await refused(**mine)
     assert await refused(**mine)
-    # Those three never said who they are, nor came back.
+    # Those three never authenticated, and never polled again.
     await connections_become(people.server, 2)
     assert not await refused(**mine)
     assert not other.gone.is_set()
     assert not own.gone.is_set()
 
 
-async def test_a_header_of_a_client_that_is_no_proxy_is_not_believed(
+async def test_the_header_of_a_client_that_is_not_a_proxy_is_ignored(
     start: Starter, people_of: Of
 ) -> None:
     people = people_of(await start(SOCKETS_PER_ADDRESS="2", TRUSTED_PROXIES="10.0.0.0/8"))
@@ -207,7 +209,7 @@ PROXIES = [ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48")]
         ("", ["1.2.3.4"], ""),
     ],
 )
-def test_the_client_is_the_last_one_that_is_no_proxy_of_ours(
+def test_the_client_is_the_last_address_that_is_not_our_proxy(
     peer: str, forwarded: list[str], client: str
 ) -> None:
     headers = CIMultiDict([("X-Forwarded-For", value) for value in forwarded])
@@ -215,7 +217,7 @@ def test_the_client_is_the_last_one_that_is_no_proxy_of_ours(
     assert Addresses(1, PROXIES).of(request) == client
 
 
-def test_a_network_of_64_bits_is_one_place() -> None:
+def test_an_ipv6_network_of_64_bits_counts_as_one_address() -> None:
     addresses = Addresses(2, [])
     assert addresses.enter("2001:db8:2:3::1")
     assert addresses.enter("2001:db8:2:3:ffff::2")

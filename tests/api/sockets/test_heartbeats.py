@@ -1,4 +1,4 @@
-"""Who is there and who is not: pings, and visits too short to be told in one go."""
+"""Heartbeats: pings detect dead clients. Short visits are announced correctly."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.raw import Wire
 from tests.support.servers import ChatServer
 
 
-async def test_only_who_answers_stays(
+async def test_only_clients_that_answer_stay(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """The silent are dropped, each for its own silence; whoever has manners stays."""
+    """Silent clients are disconnected, whatever they are silent about. Well-behaved clients stay."""
     server = await start(PING_INTERVAL_S="2", PING_TIMEOUT_S="1", PRESENCE_GRACE_S="0")
     people = people_of(server)
     bob, deaf, mute, poller, half, still = people("bob", "deaf", "mute", "poller", "half", "still")
@@ -27,9 +27,9 @@ async def test_only_who_answers_stays(
     listener = await Wire.connect(bob)
     began = time.monotonic()
 
-    # Never says who it is: gone at its first ping, over either transport.
+    # Never authenticates: disconnected when its first ping is due, over either transport.
     nobody, nobody_polling = await Wire.open(mute), await Polling.open(mute)
-    # Never answers a ping; never takes what is sent, nor answers; polls, but does not answer.
+    # One never answers a ping, one never reads or answers, one never polls, and one polls without answering.
     silent = await Wire.connect(deaf, pongs=False)
     frozen = await BareSocket.connect(still, receive_buffer=4096)
     absent = await Polling.connect(poller)
@@ -58,7 +58,7 @@ async def test_only_who_answers_stays(
     frozen.abort()
 
 
-async def test_the_server_says_how_often_it_pings(
+async def test_the_server_announces_its_ping_interval(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     people = people_of(await start(PING_INTERVAL_S="7", PING_TIMEOUT_S="3"))
@@ -70,8 +70,8 @@ async def test_the_server_says_how_often_it_pings(
     await wire.close()
 
 
-async def test_a_visit_that_is_short_is_announced_whole_or_not_at_all(people: People) -> None:
-    """Going is told only of those whose coming was told."""
+async def test_a_short_visit_is_announced_whole_or_not_at_all(people: People) -> None:
+    """Offline is announced only after online."""
     mallory, bob = people("mallory", "bob")
     await bob.direct(mallory)
     listener = await Wire.connect(bob)

@@ -1,4 +1,4 @@
-"""Rate limits: who does too much too fast is told to wait, and nobody else."""
+"""Rate limits: a user who does too much too fast must wait. Nobody else is affected."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def limit_of(refusal: Refused) -> float:
 
 
 async def flood(people: People, person: Person, method: str, path: str, body: Any) -> int:
-    """How many of many requests at once pass; the others have to be refused as is right."""
+    """Sends many requests at once. Returns how many pass; the others must be refused correctly."""
     url, headers = f"{people.server.rest}/api{path}", {"Authorization": f"Bearer {person.token}"}
 
     async def passes() -> bool:
         async with people.session.request(method, url, json=body, headers=headers) as answer:
             if answer.status == 429:
                 wait = limit_of(Refused((await answer.json())["error"]))
-                # The header has whole seconds, and never fewer than have to be waited.
+                # The header has whole seconds, rounded up.
                 assert answer.headers["Retry-After"].isdecimal()
                 assert wait <= float(answer.headers["Retry-After"]) < wait + 1
             return answer.status != 429
@@ -62,7 +62,7 @@ async def flood(people: People, person: Person, method: str, path: str, body: An
     return sum(await asyncio.gather(*[passes() for _ in range(MANY)]))
 
 
-async def test_who_posts_too_fast_is_told_to_wait_and_then_goes_on(people: People) -> None:
+async def test_a_user_who_posts_too_fast_must_wait_and_can_then_continue(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     path = f"/conversations/{talk['id']}/messages"
@@ -75,7 +75,7 @@ async def test_who_posts_too_fast_is_told_to_wait_and_then_goes_on(people: Peopl
     assert 100 <= len(said) < MANY
     wait = max(limit_of(refusal) for refusal in refused)
 
-    # Only she, and only in this: bob writes, and she reads.
+    # Only Alice is limited, and only in posting: Bob can write, and she can read.
     assert (await bob.request("POST", path, {"content": "I may"}))[0] == 201
     history = (await alice.ask("GET", f"{path}?limit=200"))["items"]
     assert [message["seq"] for message in history] == list(range(1, len(said) + 2))
@@ -98,12 +98,12 @@ async def test_every_endpoint_has_a_limit(
 ) -> None:
     alice, bob = people("alice", "bob")
     assert 50 <= await flood(people, alice, method, path, body) < MANY
-    # The wrong and the refused count as well; another user is not concerned.
+    # Invalid and refused requests count, too. Another user is not affected.
     status, _ = await bob.request(method, path, body)
     assert status != 429
 
 
-async def test_who_sends_too_fast_over_a_socket_is_told_in_the_acknowledgement(
+async def test_a_socket_that_sends_too_fast_gets_the_limit_in_the_acknowledgement(
     people: People,
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -116,7 +116,7 @@ async def test_who_sends_too_fast_over_a_socket_is_told_in_the_acknowledgement(
         except Refused as refusal:
             return refusal
 
-    # The limit is the user's: a second device does not double it.
+    # The limit is per user: a second device does not double it.
     answers = await asyncio.gather(
         *[say(device, n) for n in range(MANY // 2) for device in (desk, tablet)]
     )
@@ -135,7 +135,9 @@ async def test_who_sends_too_fast_over_a_socket_is_told_in_the_acknowledgement(
 
 
 @pytest.mark.parametrize("event", ["typing:start", "ping", "auth:refresh", "messages:sync"])
-async def test_every_event_has_a_limit_callback_or_not(people: People, event: str) -> None:
+async def test_every_event_has_a_limit_with_or_without_a_callback(
+    people: People, event: str
+) -> None:
     alice, bob = people("alice", "bob")
     desk, phone = await devices(alice, bob)
     for _ in range(MANY):
@@ -143,15 +145,15 @@ async def test_every_event_has_a_limit_callback_or_not(people: People, event: st
     told = await desk.hears("error", lambda error: error["code"] == "RATE_LIMITED")
     wait = told["details"]["retryAfter"]
     assert told == error("RATE_LIMITED", details={"retryAfter": wait}, event=event)
-    # Many again: one alone may find that a little time has passed.
+    # Many again, because enough time may have passed for a single one.
     again = await asyncio.gather(*[desk.refused(event, {"$wrong": 1}) for _ in range(60)])
     assert "RATE_LIMITED" in {refusal.code for refusal in again}
     assert (await phone.refused(event, {"$wrong": 1})).code == "VALIDATION_FAILED"
     assert desk.client.connected
 
 
-async def test_who_comes_and_goes_without_end_is_told_to_wait(people: People) -> None:
-    """Each coming is two looks into the database. One connection is enough for it."""
+async def test_a_client_that_connects_again_and_again_must_wait(people: People) -> None:
+    """Each connect reads the database twice, and one WebSocket can connect again and again."""
     alice, bob = people("alice", "bob")
     wire = await Wire.open(alice)
     await wire.until(lambda: wire.frames)
@@ -168,7 +170,7 @@ async def test_who_comes_and_goes_without_end_is_told_to_wait(people: People) ->
     assert 100 <= came <= 120 + 20 * (time.monotonic() - began)
     refusal = json.loads(refusals()[-1][2:])["data"]
     wait = limit_of(Refused(refusal))
-    # Only she: and she may, too, after that.
+    # Only Alice has to wait, and then she can connect, too.
     await (await Wire.connect(bob)).close()
     await asyncio.sleep(wait)
     await wire.introduce()
@@ -176,7 +178,7 @@ async def test_who_comes_and_goes_without_end_is_told_to_wait(people: People) ->
     await wire.close()
 
 
-async def test_the_master_service_is_not_held_up_by_the_limits_of_a_user(people: People) -> None:
+async def test_the_limits_of_a_user_do_not_hold_up_the_master_service(people: People) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     path = f"/conversations/{talk['id']}/messages"

@@ -1,4 +1,4 @@
-"""Who gets in: tokens signed with the shared secret."""
+"""Authentication with tokens signed with the shared secret."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ISSUER, AUDIENCE = "https://master.example", "chat"
 async def strict(
     mongo_url: str, worker: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ChatServer]:
-    """A server with two secrets that checks issuer and audience, and knows only whom it was told of."""
+    """A server with two secrets that checks issuer and audience, and accepts only known users."""
     log: Path = tmp_path_factory.mktemp("strict") / "log"
     async with chat_server(
         mongo_url,
@@ -56,7 +56,7 @@ def encoded(value: Any) -> str:
 
 
 def signed(header: Any, claims: Any, secret: str = JWT_SECRET, how: str = "sha256") -> str:
-    """A token put together by hand, for what a library would refuse to make."""
+    """Returns a token built by hand, because a library would refuse to make it."""
     text = f"{encoded(header)}.{encoded(claims)}"
     signature = hmac.new(secret.encode(), text.encode(), how).digest()
     return f"{text}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
@@ -124,28 +124,28 @@ BAD: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_a_token_that_is_not_right_opens_no_door(people: People, name: str) -> None:
+async def test_an_invalid_token_is_refused_at_every_door(people: People, name: str) -> None:
     status, answer = await tried(people.server, BAD[name]())
     assert (status, answer["error"]) == (401, error("UNAUTHENTICATED"))
 
 
-async def test_a_token_that_was_right_has_a_code_of_its_own(people: People) -> None:
+async def test_an_expired_token_has_its_own_code(people: People) -> None:
     alice = people("alice")
     for seconds in (-1, -100_000):
         status, answer = await tried(people.server, token(alice.id, expires_in=seconds))
         assert (status, answer["error"]) == (401, error("TOKEN_EXPIRED"))
-    # An expired token of nobody's is still nobody's.
+    # An expired token with a wrong signature is still invalid.
     status, answer = await tried(people.server, token(alice.id, expires_in=-1, secret="x" * 40))
     assert answer["error"]["code"] == "UNAUTHENTICATED"
 
 
-async def test_a_token_is_good_until_its_end_and_no_longer(people: People) -> None:
+async def test_a_token_is_valid_until_it_expires_and_no_longer(people: People) -> None:
     alice, bob = people("alice", "bob")
     end = int(time.time()) + 2
     given = signed(HS256, {"sub": alice.id, "exp": end})
     while time.time() < end - 0.5:
         assert (await tried(people.server, given))[0] == 200
-        # One that is alike but for its end or its owner is another token.
+        # A token that differs only in its expiry or its user is another token.
         for claims in ({"sub": alice.id, "exp": end + 9}, {"sub": bob.id, "exp": end}):
             changed = ".".join([parts(given)[0], encoded(claims), parts(given)[2]])
             assert (await tried(people.server, changed))[0] == 401
@@ -155,7 +155,7 @@ async def test_a_token_is_good_until_its_end_and_no_longer(people: People) -> No
     assert (status, answer["error"]) == (401, error("TOKEN_EXPIRED"))
 
 
-async def test_a_token_is_taken_from_the_header_and_from_nowhere_else(people: People) -> None:
+async def test_a_token_is_read_only_from_the_header(people: People) -> None:
     alice = people("alice")
     for scheme in ("Bearer", "bearer", "BEARER"):
         assert (await tried(people.server, alice.token, scheme))[0] == 200
@@ -174,7 +174,7 @@ async def test_a_token_is_taken_from_the_header_and_from_nowhere_else(people: Pe
         assert await tried_by_socket(people.server, given) == "UNAUTHENTICATED"
 
 
-async def test_claims_that_nobody_asked_for_do_no_harm(people: People) -> None:
+async def test_unexpected_claims_do_no_harm(people: People) -> None:
     alice = people("alice")
     claims: dict[str, Any] = {
         "iss": "someone",
@@ -188,7 +188,7 @@ async def test_claims_that_nobody_asked_for_do_no_harm(people: People) -> None:
     assert (await people.master("GET", f"/users/{alice.id}"))[1]["name"] is None
 
 
-async def test_a_token_that_outlives_the_calendar_is_a_token(people: People) -> None:
+async def test_a_token_that_expires_after_the_year_9999_is_valid(people: People) -> None:
     alice = people("alice")
     for exp in (2**33, 2**40, 2**52, 1e18, 1e300):
         given = signed(HS256, {"sub": alice.id, "exp": exp})
@@ -216,7 +216,7 @@ async def sync(server: ChatServer, user_id: str, **more: Any) -> None:
         assert status in (200, 201), answer
 
 
-async def test_every_secret_of_the_list_is_good_and_the_claims_are_checked(
+async def test_every_secret_of_the_list_is_valid_and_the_claims_are_checked(
     strict: ChatServer,
 ) -> None:
     await sync(strict, "alice")
@@ -243,7 +243,7 @@ async def test_every_secret_of_the_list_is_good_and_the_claims_are_checked(
     assert status == 401
 
 
-async def test_where_users_have_to_be_known_nobody_else_gets_in(strict: ChatServer) -> None:
+async def test_where_users_must_be_known_nobody_else_is_accepted(strict: ChatServer) -> None:
     claims = {"iss": ISSUER, "aud": AUDIENCE}
     status, answer = await tried(strict, token("nobody", **claims))
     assert (status, answer["error"]["code"]) == (401, "UNAUTHENTICATED")
@@ -266,7 +266,7 @@ async def test_where_users_have_to_be_known_nobody_else_gets_in(strict: ChatServ
     assert (await tried(strict, token("nobody", **claims)))[0] == 200
 
 
-async def test_a_blocked_user_stays_out_however_the_server_is_asked(start: Starter) -> None:
+async def test_a_blocked_user_is_refused_at_every_door(start: Starter) -> None:
     server = await start()
     await sync(server, "bob", status="blocked")
     for _ in range(2):

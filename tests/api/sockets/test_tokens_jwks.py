@@ -1,4 +1,4 @@
-"""Who gets in where tokens are signed with keys of which the server has only the public half."""
+"""Authentication with tokens signed with keys of which the server has only the public half."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KEYS = [
     public("rsa", RSAAlgorithm, RSA),
     public("ec", ECAlgorithm, EC, alg="ES256", use="sig"),
     public("ed", OKPAlgorithm, ED),
-    # Keys of a kind that no token here is signed with.
+    # Keys of types that no valid token is signed with.
     public("p384", ECAlgorithm, P384),
     {"kty": "OKP", "crv": "X25519", "kid": "x25519", "x": encoded(bytes(32))},
     # A shared secret in a public document verifies nothing.
@@ -112,7 +112,7 @@ def signed(key: Any, algorithm: str, kid: Any, **claims: Any) -> str:
 
 
 def forged(secret: bytes, kid: str, algorithm: str = "HS256") -> str:
-    """By default HS256 with what is public as its secret: the classic confusion of keys."""
+    """Returns a token that is by default signed with HS256 and a public key as the secret: key confusion."""
     header = {"alg": algorithm, "kid": kid}
     claims = {"sub": "alice", "exp": time.time() + 60, "iss": "master"}
     text = ".".join(encoded(json.dumps(part).encode()) for part in (header, claims))
@@ -126,7 +126,7 @@ def pem(key: Any, form: Any = serialization.PublicFormat.SubjectPublicKeyInfo) -
 @pytest.mark.parametrize(
     ("key", "algorithm", "kid"), [(RSA, "RS256", "rsa"), (EC, "ES256", "ec"), (ED, "EdDSA", "ed")]
 )
-async def test_each_kind_of_key_opens_the_door(
+async def test_each_type_of_key_is_accepted(
     keyed: ChatServer, key: Any, algorithm: str, kid: str
 ) -> None:
     assert (await tried(keyed, signed(key, algorithm, kid)))[0] == 200
@@ -170,12 +170,12 @@ WRONG: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_no_other_key_opens_it(keyed: ChatServer, name: str) -> None:
+async def test_no_other_key_is_accepted(keyed: ChatServer, name: str) -> None:
     status, answer = await tried(keyed, WRONG[name]())
     assert (status, answer["error"]["code"]) == (401, "UNAUTHENTICATED")
 
 
-async def test_made_up_kids_are_no_way_to_make_the_server_ask_and_ask(
+async def test_made_up_kids_do_not_make_the_server_fetch_keys_again_and_again(
     keyed: ChatServer, keys: KeyServer, people_of: Callable[[ChatServer], People]
 ) -> None:
     alice = people_of(keyed)("alice")
@@ -197,7 +197,7 @@ async def test_a_set_of_one_key_needs_no_kid(keys: KeyServer, start: Starter) ->
 async def test_without_keys_the_server_is_unavailable_until_there_are_some(
     keys: KeyServer, start: Starter
 ) -> None:
-    """Whatever the key server says, nobody gets in by it and nothing breaks."""
+    """Whatever the key server returns, it lets nobody in and breaks nothing."""
     server = await start(AUTH_JWKS_URL=keys.url)
     given = signed(RSA, "RS256", "rsa")
 
@@ -223,7 +223,7 @@ async def test_without_keys_the_server_is_unavailable_until_there_are_some(
     keys.serve({"keys": KEYS})
 
 
-async def test_who_waits_for_keys_that_do_not_come_is_answered_all_the_same(
+async def test_a_request_that_waits_for_missing_keys_is_answered_all_the_same(
     keys: KeyServer, start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
     people = people_of(await start(AUTH_JWKS_URL=keys.url))
