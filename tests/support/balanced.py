@@ -1,4 +1,4 @@
-"""Two nodes behind a balancer of config/, and who comes and talks all the time."""
+"""Two nodes behind a load balancer configured by config/, and clients that connect and talk all the time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .talkers import Patient, all_heard, assert_no_gap
 
 Balanced = tuple[ChatServer, ChatServer, Proxy, People]
 DRAIN_S = 10
-"""The default: its notice is what the balancers' checks have to fit into."""
+"""The default. The balancers' health checks must notice a stop within its first part."""
 
 
 @pytest_asyncio.fixture(params=PROXIES)
@@ -33,7 +33,7 @@ async def balanced(
     tmp_path: Path,
     redis_url: str,
 ) -> AsyncIterator[Balanced]:
-    """Two nodes, a balancer in front, and people who know of the balancer alone."""
+    """Two nodes, a balancer in front, and people who know only the balancer."""
     common = {
         "REDIS_URL": redis_url,
         "DRAIN_S": f"{DRAIN_S}",
@@ -48,7 +48,7 @@ async def balanced(
         people = People(balancer, session)
         yield a, b, balancer, people
         await people.go_home()
-        # Newcomers left sessions behind, which a drain would wait for.
+        # Newcomers leave open sessions, for which a drain would wait.
         await asyncio.gather(a.kill(), b.kill())
 
 
@@ -62,7 +62,7 @@ def node_of_wire(wire: Wire) -> str:
 
 
 async def browser_on(node: str, person: Person, transports: list[str]) -> Browser:
-    """One that the balancer happens to put there."""
+    """Returns a browser that the balancer happens to send to `node`."""
     wires = []
     for _ in range(40):
         browser = await Browser.open(person, *transports)
@@ -71,9 +71,9 @@ async def browser_on(node: str, person: Person, transports: list[str]) -> Browse
             await asyncio.gather(*[wire.close() for wire in wires])
             return browser
         await browser.close()
-        # Whose turn it is next is the balancer's secret; by chance it is the right one's soon.
+        # Nobody knows the balancer's next choice. Random extra connections soon lead to the right node.
         wires += [await Wire.connect(person) for _ in range(random.randrange(3))]
-    raise AssertionError(f"nobody comes to {node}")
+    raise AssertionError(f"no browser reaches {node}")
 
 
 async def upgraded(browser: Browser) -> None:
@@ -83,12 +83,12 @@ async def upgraded(browser: Browser) -> None:
 
 
 class Newcomers:
-    """Somebody new comes all the time, with one transport and the other; who is refused is kept."""
+    """New clients connect all the time, with both transports in turn. Refusals are recorded."""
 
     def __init__(self, people: People) -> None:
         self._people = people
         self.came: list[tuple[float, str]] = []
-        """When, and to which node."""
+        """The time and the node of each connection."""
         self.refused: list[str] = []
         self._task = asyncio.create_task(self._come())
 
@@ -126,7 +126,7 @@ class Newcomers:
 
 
 class MasterService:
-    """It posts all the time, and repeats what had no answer; failures are kept."""
+    """Posts all the time, and repeats requests without a response. Failures are recorded."""
 
     def __init__(self, person: Person, talk: Any) -> None:
         self._person = person
@@ -158,7 +158,7 @@ class MasterService:
 async def all_is_there(
     reader: Person, talk: Any, talkers: list[Patient], running: list[Any], master: MasterService
 ) -> None:
-    """Stop the talkers; what they and the Master Service said is there, once, and they know all of it."""
+    """Stops the talkers. Checks that every message is stored once, and that the talkers have all of them."""
     for talker in talkers:
         talker.stopping = True
     await asyncio.wait(running, timeout=15)
@@ -182,12 +182,12 @@ async def all_is_there(
 
 
 async def heard_all_while_connected(browser: Browser, log: list[Any]) -> None:
-    """From each connection's beginning to its end, whatever node said it, in order, once."""
+    """Checks that the browser received everything while connected, from any node, in order, each once."""
     last = log[-1]
     await when(lambda: ("message:new", last) in browser.heard[-50:])
     connections: list[list[Any]] = []
     for name, told in browser.heard:
-        # What came in one answer to a poll with the end, the client hands over when it is back.
+        # Events in the same poll response as the end of a connection are delivered after the reconnect.
         if name == "client:connect":
             connections.append([])
         elif name == "message:new":

@@ -19,7 +19,7 @@ SEPARATOR = "\x1e"
 
 
 def hello(person: Person) -> str:
-    """The packet with which a client introduces itself."""
+    """Returns the packet with which a client authenticates."""
     return "40" + json.dumps({"token": person.token})
 
 
@@ -28,7 +28,7 @@ def event(number: int | None, name: str, payload: Any = None) -> str:
 
 
 class BareSocket:
-    """A WebSocket of which only the handshake is as it should be. It reads when it is told to."""
+    """A WebSocket with a proper handshake, for any frames. It reads only on request."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -59,7 +59,7 @@ class BareSocket:
 
     @classmethod
     async def connect(cls, person: Person, **options: Any) -> BareSocket:
-        """One that is in its rooms."""
+        """Returns a socket that is in its rooms."""
         bare = await cls.open(person, **options)
         await bare.write(hello(person))
         async with asyncio.timeout(PATIENCE_S):
@@ -71,7 +71,7 @@ class BareSocket:
     async def write(
         self, data: str | bytes, opcode: int = TEXT, *, first: int | None = None, mask: bool = True
     ) -> None:
-        """Write a frame; `first` is its first byte, when it shall be an odd one."""
+        """Writes a frame. `first`: its first byte, if it should be unusual."""
         payload = data.encode() if isinstance(data, str) else data
         bit = 0x80 if mask else 0
         head = bytes([0x80 | opcode if first is None else first])
@@ -81,12 +81,12 @@ class BareSocket:
             head += struct.pack("!BH", bit | 126, len(payload))
         else:
             head += struct.pack("!BQ", bit | 127, len(payload))
-        # A mask of zeros is a mask, too.
+        # A mask of zeros is valid.
         self.writer.write(head + (bytes(4) if mask else b"") + payload)
         await self.writer.drain()
 
     async def frame(self) -> tuple[int, bytes]:
-        """The next frame: opcode and payload. Raises EOFError or ConnectionError at the end."""
+        """Returns opcode and payload of the next frame. Raises EOFError or ConnectionError at the end."""
         first, size = await self.reader.readexactly(2)
         if size == 126:
             (size,) = struct.unpack("!H", await self.reader.readexactly(2))
@@ -95,7 +95,7 @@ class BareSocket:
         return first & 0x0F, await self.reader.readexactly(size)
 
     async def close_code(self) -> int | None:
-        """Read to the end; the code with which the server closed, or None."""
+        """Reads to the end. Returns the code with which the server closed, or None."""
         code = None
         async with asyncio.timeout(PATIENCE_S):
             try:
@@ -148,7 +148,7 @@ class Polling:
             return answer.status, await answer.text()
 
     async def poll_for(self, start: str, count: int = 1, within: float = PATIENCE_S) -> list[str]:
-        """Poll, with answers to pings, until so many packets that begin like this have come."""
+        """Polls and answers pings, until `count` packets that start with `start` have arrived."""
         async with asyncio.timeout(within):
             while True:
                 found = [packet for packet in self.packets if packet.startswith(start)]
@@ -163,7 +163,7 @@ class Polling:
 
 
 class Unread:
-    """An HTTP request whose answer is not taken, but for what the smallest of buffers takes."""
+    """An HTTP request whose response is not read, beyond the smallest possible buffer."""
 
     def __init__(self, plain: socket.socket) -> None:
         self._plain = plain
@@ -181,7 +181,7 @@ class Unread:
         return cls(plain)
 
     async def read(self) -> bytes:
-        """Take the answer after all, as far as it has a length."""
+        """Reads the response after all, to the end of its length."""
         loop = asyncio.get_running_loop()
         said = b""
         async with asyncio.timeout(PATIENCE_S):

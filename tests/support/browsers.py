@@ -1,4 +1,4 @@
-"""People with the official JavaScript client, in a Node process each."""
+"""People with the official JavaScript client, each in a Node process."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ TRANSPORTS = {
     "upgrade": ["polling", "websocket"],
 }
 CUT = ("transport close", "transport error")
-"""Reasons after which the client comes back; after "io server disconnect" it stays away."""
+"""Reasons after which the client reconnects. After "io server disconnect" it does not."""
 
 
 class Lost(Exception):
-    """The client gave up waiting for an answer: its connection had ended."""
+    """The client gave up waiting for a response, because its connection had ended."""
 
 
 class Browser(Device):
-    """A device as any other. Of itself the client tells with the events `client:open` and
+    """A device like any other. The client reports its own state as the events `client:open` and
     `client:upgrade` (the transport), `client:session` (its id), `client:connect` (the socket's id),
     `client:disconnect` (the reason) and `client:refused`."""
 
@@ -38,7 +38,7 @@ class Browser(Device):
 
     @classmethod
     async def open(cls, person: Person, *transports: str, with_token: str | None = None) -> Browser:
-        """Start one; it connects by itself. Without transports: polling, and then the upgrade."""
+        """Starts a browser, which connects by itself. Without transports: polling, then an upgrade."""
         client = Node()
         browser = cls(person, client)
         await client.start(person.server.sockets, with_token or person.token, *transports)
@@ -53,7 +53,7 @@ class Browser(Device):
 
 
 class Node:
-    """What a Device needs of a client, done by the driver."""
+    """The methods of a client that a Device uses, performed by the driver process."""
 
     def __init__(self) -> None:
         self.process: asyncio.subprocess.Process
@@ -107,14 +107,14 @@ class Node:
             return await answer
 
     def hold(self) -> None:
-        """Stop it where it is, as a laptop that is closed."""
+        """Suspends the process, like a laptop that is closed."""
         self.process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     async def disconnect(self) -> None:
-        """End the process."""
+        """Ends the process."""
         assert self.process.stdin is not None
         if self.process.returncode is None:
             self.go_on()
@@ -124,7 +124,7 @@ class Node:
 
 
 async def everything_since_the_start(browser: Browser, talk: Any) -> list[Any]:
-    """What a browser knows by syncing from nothing, as one does that was cut off before it knew anything."""
+    """Returns all messages, by a sync from the start, like a client that was cut off before its first message."""
     found: list[Any] = []
     while True:
         asked = {"conversationId": talk["id"], "afterSeq": len(found), "limit": 200}

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector for the tests: a real HTTP server that decodes what is sent to it.
+"""An OpenTelemetry collector for the tests: a real HTTP server that decodes the spans that it receives.
 
 async with Collector() as collector:
     server = await start(**collector.settings)
@@ -55,7 +55,7 @@ class Collector:
         return [span for span in self.spans if span.name == name]
 
     def of(self, trace: str) -> dict[str, Span]:
-        """The spans of a trace by their names, each of which it has once."""
+        """Returns the spans of a trace by name. Every name must occur once."""
         found = [span for span in self.spans if span.trace == trace]
         by_name = {span.name: span for span in found}
         assert len(by_name) == len(found), [span.name for span in found]

@@ -1,4 +1,4 @@
-"""Many people who come and go, and who is told of it."""
+"""Many people who connect and disconnect, and the presence events about them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .raw import Wire
 from .servers import ChatServer
 
 GRACE_S = 0.5
-"""Who is back within it has not been away."""
+"""A user who reconnects within this time was never offline."""
 SETTLED_S = 1.2
-"""The grace, the gathering, and the recording."""
+"""The time for the grace period, the gathering and the recording."""
 
 
 def heard_of(wire: Wire, person: Person) -> list[str]:

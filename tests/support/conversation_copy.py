@@ -1,4 +1,4 @@
-"""A client's copy of a conversation, kept by what the server tells."""
+"""A client's copy of a conversation, updated by the events and pages that the server sends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GONE: dict[str, Any] = {
 
 
 class Copy:
-    """Messages as a client has them after doing what each event and each page said."""
+    """The messages of a client that has applied every event and every page."""
 
     def __init__(self) -> None:
         self.messages: dict[str, Any] = {}
@@ -41,7 +41,7 @@ class Copy:
                 self.rev = max(self.rev, told["rev"])
 
     def take(self, page: Iterable[Any]) -> None:
-        """Messages of a sync: each as it is by now, unless something newer was heard meanwhile."""
+        """Takes the messages of a sync, except those that an event has already made newer."""
         for message in page:
             known = self.messages.get(message["id"])
             if known is None or known["rev"] <= message["rev"]:
@@ -53,12 +53,12 @@ class Copy:
             return
         message = self.messages.get(told["messageId"])
         if message is None or told["rev"] <= message["rev"]:
-            return  # the sync that is under way brings it, or has brought it
+            return  # the running sync returns this change, or has returned it
         message = self.messages[message["id"]] = {**message, "rev": told["rev"]}
         if name == "message:deleted":
             message |= {**GONE, "deletedAt": told["deletedAt"], "updatedAt": told["deletedAt"]}
         elif message["isDeleted"]:
-            return  # hidden from oneself: others go on changing it
+            return  # the user has hidden it, and others still change it
         elif name == "message:updated":
             message |= {key: told[key] for key in ("content", "isEdited", "updatedAt")}
         else:

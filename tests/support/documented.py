@@ -1,6 +1,6 @@
-"""What servers say is compared with the documents of the API: whatever is not in them is a fault.
+"""Compares everything that a server sends with the documents of the API. Any difference is a fault.
 
-The documents allow for keys that a later version may add; here there are none but those that they name.
+The documents allow keys that a later version may add. Here only the documented keys are allowed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from chatserver.api.reference.asyncapi import asyncapi
 from chatserver.api.reference.openapi import openapi
 
 faults: list[str] = []
-"""What was found where nobody would have seen it raised; the test ends with it."""
+"""Faults found where an exception would be lost. The test fails with them at its end."""
 
 
 class Document:
@@ -25,7 +25,7 @@ class Document:
         self._validators: dict[str, jsonschema_rs.Validator] = {}
 
     def check(self, name: str, schema: dict[str, Any], value: Any) -> None:
-        """Raises AssertionError unless the value conforms to this schema, whose name is its own."""
+        """Raises AssertionError unless the value conforms to this schema. `name` is unique to the schema."""
         if name not in self._validators:
             self._validators[name] = jsonschema_rs.Draft202012Validator(
                 {**schema, "components": self.whole["components"]}, validate_formats=True
@@ -35,7 +35,7 @@ class Document:
 
 
 def closed(schema: Any) -> Any:
-    """The same, but objects have no keys than those that are named."""
+    """Returns the schema with only the named keys allowed in objects."""
     if isinstance(schema, list):
         return [closed(inner) for inner in schema]
     if not isinstance(schema, dict):
@@ -58,7 +58,7 @@ def sockets() -> Document:
 
 @cache
 def _paths() -> list[tuple[re.Pattern[str], str]]:
-    """The paths of the API, those of fixed names first."""
+    """Returns the paths of the API, with those without parameters first."""
     paths = sorted(rest().whole["paths"], key=lambda path: path.count("{"))
     return [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), path) for path in paths]
 
@@ -66,7 +66,7 @@ def _paths() -> list[tuple[re.Pattern[str], str]]:
 def answer(
     method: str, path: str, status: int, headers: Mapping[str, str], body: Any = None
 ) -> None:
-    """Check an answer to a request to a `path` (as it was sent). Raises AssertionError."""
+    """Checks the response to a request to `path`, as it was sent. Raises AssertionError."""
     methods: dict[str, Any] = rest().whole["paths"]
     for pattern, name in _paths():
         if pattern.fullmatch(path) and method.lower() in methods[name]:
@@ -91,14 +91,14 @@ def answer(
 
 
 def heard(event: str, payload: Any) -> None:
-    """Note it if a socket may not hear this. (What a client in JavaScript tells of itself is no event
-    of the server's: see browsers.py.)"""
+    """Records a fault unless a socket may receive this event. Events `client:…` are not the server's: the
+    JavaScript client reports its own state with them (browsers.py)."""
     if not event.startswith("client:"):
         _note(f"hear.{event}", payload)
 
 
 def acknowledged(event: str, said: Any) -> None:
-    """Note it if an event of this name may not be acknowledged so; one that there is not is refused."""
+    """Records a fault unless this event may be acknowledged like this. Unknown events must be refused."""
     if f"ack.{event.replace(':', '.')}" in sockets().whole["components"]["messages"]:
         _note(f"ack.{event}", said)
     elif said["ok"]:
@@ -118,6 +118,6 @@ def _note(name: str, payload: Any) -> None:
 
 
 def posted(event: dict[str, Any]) -> None:
-    """Check the body of a webhook. Raises AssertionError."""
+    """Checks the body of a webhook. Raises AssertionError."""
     name = "Event" + "".join(map(str.title, event["type"].split(".")))
     rest().check(name, rest().whole["components"]["schemas"][name], event)

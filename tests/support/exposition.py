@@ -1,4 +1,4 @@
-"""What a server says at /metrics."""
+"""The metrics of a server, read from /metrics."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ async def scrape(server: ChatServer) -> str:
 
 
 def families(text: str) -> dict[str, Metric]:
-    """By the names that they have in the exposition."""
+    """Returns the families by their names in the exposition."""
     named = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(named) == len(set(named)), "no family comes twice"
     return dict(zip(named, text_string_to_metric_families(text), strict=True))
 
 
 def samples(text: str) -> dict[str, float]:
-    """Each by its name and the values of its labels, in the order of the labels' names."""
+    """Returns the samples by name and label values, in the order of the labels' names."""
     return {
         sample.name
         + "".join(f" {value}" for _, value in sorted(sample.labels.items())): sample.value
@@ -36,13 +36,13 @@ def samples(text: str) -> dict[str, float]:
 
 
 async def connections(server: ChatServer) -> int:
-    """All sockets of a server, whatever their transport."""
+    """Returns the number of sockets of a server, over all transports."""
     now = samples(await scrape(server))
     return int(sum(now[f"chat_connections {transport}"] for transport in ("polling", "websocket")))
 
 
 async def connections_become(server: ChatServer, number: int, within: float = PATIENCE_S) -> None:
-    """Return when the server has so many sockets."""
+    """Waits until the server has `number` sockets."""
     async with asyncio.timeout(within):
         while True:
             if await connections(server) == number:

@@ -1,5 +1,5 @@
-"""An application in which everybody does a bit of everything, which keeps what it told whom; and clients
-of it, frame by frame."""
+"""An application that uses all features at once and records what it sends to each client, and clients for it
+that work frame by frame."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ROOMS = ("left", "right")
 
 
 class Party:
-    """Rooms, names, and the lines that each guest ought to have heard by now."""
+    """Rooms, names, and the lines that each guest should have received so far."""
 
     def __init__(self) -> None:
         self.sio = RealtimeServer(ping_interval=1, ping_timeout=60, unsent_limit=8 * 2**20)
         self.told: dict[str, list[str]] = {}
         self.done: dict[str, int] = {}
-        """How many things each guest has done."""
+        """The number of actions of each guest."""
         self.asked: list[int] = []
         self.answered: list[int] = []
         self.sids: dict[str, str] = {}
@@ -42,7 +42,7 @@ class Party:
 
     async def act(self, sid: str, n: int, data: bytes = b"") -> str:
         by = self._names[sid]
-        assert self.done[by] == n, "what a client does is done in its order"
+        assert self.done[by] == n, "the actions of a client are handled in order"
         self.done[by] += 1
         everybody = list(self.sids)
         somebody = everybody[n // 10 % len(everybody)]
@@ -91,7 +91,7 @@ class Party:
 
 
 class Guest:
-    """What one heard, line by line, and what is to be said about it."""
+    """A client: the lines that it has received, and the packets that it sends in reply."""
 
     def __init__(self, name: str, count: int = 0) -> None:
         self.hello = "40" + json.dumps({"name": name})
@@ -102,7 +102,7 @@ class Guest:
         self._head = ""
 
     def takes(self, packet: str | bytes) -> list[str | bytes]:
-        """One packet that came in; what to send now."""
+        """Takes a received packet. Returns the packets to send now."""
         if isinstance(packet, bytes):
             self.heard.append(f"{self._head} {packet.hex()}")
             return []
@@ -136,10 +136,10 @@ class Guest:
             return [f'451-{n}["act",{n},{placeholder}]', n.to_bytes(2, "little")]
         return [f'42{n}["act",{n}]']
 
-    # --- the ways in which one is connected ----------------------------------------------------------
+    # --- transports ---------------------------------------------------------------------------------
 
     async def over_websocket(self, url: str, *, woken: asyncio.Event | None = None) -> None:
-        """With `woken` it reads nothing before that, and slowly afterwards."""
+        """With `woken`, it reads nothing before that event, and slowly afterwards."""
         slowly = woken is not None
         bare = await BareSocket.open_at(url, receive_buffer=4096 if slowly else 0)
         assert (await bare.frame())[1][:1] == b"0"

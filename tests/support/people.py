@@ -1,4 +1,4 @@
-"""The people in the tests: they have tokens, ask over REST, and connect with their devices."""
+"""The people in the tests: they have tokens, send REST requests, and connect with their devices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .patience import PATIENCE_S
 from .people_on_nodes import Spread
 from .servers import INTERNAL_SECRET, JWT_SECRET, ChatServer
 
-# The Python client gives up on a poll that has more than 16 packets in it, as the official one does not.
+# Unlike the official client, the Python client fails on a poll response with more than 16 packets.
 Payload.max_decode_packets = 10_000
 _numbers = itertools.count(1)
 
@@ -32,7 +32,7 @@ def token(
 
 
 class Refused(Exception):
-    """An acknowledgement or an answer said no; `error` is the error shape."""
+    """An acknowledgement or a response is an error. `error` is the error as sent."""
 
     def __init__(self, error: dict[str, Any], status: int | None = None) -> None:
         super().__init__(error)
@@ -43,7 +43,7 @@ class Refused(Exception):
 
 
 class Device:
-    """A connected socket: what it heard is kept in order."""
+    """A connected socket. The events that it receives are kept in order."""
 
     def __init__(self, person: Person, client: socketio.AsyncClient) -> None:
         self.person = person
@@ -64,7 +64,7 @@ class Device:
         self.gone.set()
 
     async def do(self, event: str, payload: Any = None) -> Any:
-        """Emit, wait for the acknowledgement, return its data. Raises Refused."""
+        """Emits an event, and returns the data of its acknowledgement. Raises Refused."""
         answer = await self.client.call(event, {} if payload is None else payload, timeout=10)
         documented.acknowledged(event, answer)
         if answer["ok"]:
@@ -72,7 +72,7 @@ class Device:
         raise Refused(answer["error"])
 
     async def refused(self, event: str, payload: Any = None) -> Refused:
-        """Emit what must be refused, and return the refusal."""
+        """Emits an event that must be refused, and returns the refusal."""
         try:
             data = await self.do(event, payload)
         except Refused as refusal:
@@ -91,7 +91,7 @@ class Device:
         *,
         within: float = PATIENCE_S,
     ) -> Any:
-        """The payload of the next such event that was not yet asked for; others are passed over."""
+        """Waits for the next such event that was not returned yet, and returns its payload. Skips others."""
         async with asyncio.timeout(within):
             while True:
                 while self._read < len(self.heard):
@@ -103,13 +103,13 @@ class Device:
                 await self._news.wait()
 
     async def caught_up(self) -> None:
-        """All that was sent to this device so far has arrived: its events come in order."""
+        """Waits until everything sent to this device so far has arrived. Its events arrive in order."""
         if self.person.nodes is not None:
             await self.person.nodes.settled()
         await self.do("ping")
 
     async def all_heard(self, event: str) -> list[Any]:
-        """Every such event since the device connected, once it has caught up."""
+        """Catches up, then returns the payloads of every such event since the device connected."""
         await self.caught_up()
         return [payload for name, payload in self.heard if name == event]
 
@@ -118,7 +118,7 @@ class Device:
 
 
 class Person:
-    """`nodes`: the person's devices connect to each in turn, and the person asks the `server`."""
+    """`server`: receives the person's REST requests. `nodes`: the person's devices connect to each in turn."""
 
     def __init__(
         self,
@@ -138,20 +138,20 @@ class Person:
         return token(self.id)
 
     def at(self, server: ChatServer) -> Person:
-        """The same person, as a client of another node."""
+        """Returns the same person as a client of another node."""
         return Person(server, self.id, self.session, self.nodes)
 
     async def request(
         self, method: str, path: str, body: Any = None, **kwargs: Any
     ) -> tuple[int, Any]:
-        """Status and decoded body; `path` begins behind /api."""
+        """Returns the status and the decoded body. `path` is without /api."""
         headers = {"Authorization": f"Bearer {self.token}", **kwargs.pop("headers", {})}
         return await ask(
             self.session, method, f"{self.server.rest}/api{path}", body, headers, **kwargs
         )
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The body of an answer that says yes. Raises Refused."""
+        """Returns the body of a successful response. Raises Refused."""
         status, answer = await self.request(method, path, body)
         if status >= 400:
             raise Refused(answer["error"], status)
@@ -166,7 +166,7 @@ class Person:
     async def connect(
         self, transport: str = "websocket", *, with_token: str | None = None
     ) -> Device:
-        """A device that is in its rooms. `transport`: websocket, polling, or upgrade."""
+        """Returns a device that is in its rooms. `transport`: websocket, polling, or upgrade."""
         client = socketio.AsyncClient(reconnection=False)
         device = Device(self, client)
         transports = ["polling", "websocket"] if transport == "upgrade" else [transport]
@@ -191,7 +191,7 @@ class Person:
 
 
 class People:
-    """Makes people whom no other test knows."""
+    """Creates people whom no other test uses."""
 
     def __init__(
         self, server: ChatServer, session: aiohttp.ClientSession, nodes: Spread | None = None
@@ -202,7 +202,7 @@ class People:
         self.all: list[Person] = []
 
     def __call__(self, *names: str) -> Any:
-        """One person, or a list of them."""
+        """Returns one person, or a list of people."""
         made = [
             Person(
                 self.nodes.another() if self.nodes else self.server,
@@ -218,7 +218,7 @@ class People:
     async def master(
         self, method: str, path: str, body: Any = None, **headers: str
     ) -> tuple[int, Any]:
-        """The Master Service asks, with the internal secret."""
+        """Sends a request as the Master Service, with the internal secret."""
         secret = {"X-Internal-Secret": INTERNAL_SECRET, **headers}
         return await ask(self.session, method, f"{self.server.rest}/api{path}", body, secret)
 
@@ -228,12 +228,12 @@ class People:
 
 
 async def devices(*people: Person) -> list[Device]:
-    """A connected device for each of them."""
+    """Returns a connected device for each person."""
     return await asyncio.gather(*[person.connect() for person in people])
 
 
 async def presence(asker: Person, user_id: str, status: str) -> Any:
-    """The presence of a user as the asker sees it, once it is `status`."""
+    """Waits until the asker sees this status of a user, and returns the user's presence."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             seen = await asker.ask("GET", f"/users/{quote(user_id, safe='')}/presence")

@@ -25,7 +25,7 @@ LACKING = (
     "chat_node_lease",
     "chat_mongo_operation_failures",
 )
-"""What may tell why a node is behind."""
+"""Metrics that can explain why a node is behind."""
 
 
 class Spread:
@@ -46,11 +46,11 @@ class Spread:
         self._questions = itertools.count(1)
 
     def another(self) -> ChatServer:
-        """Each in turn."""
+        """Returns the nodes in turn."""
         return next(self._next)
 
     async def joined(self, redis: RedisServer) -> None:
-        """Return when every node is joined to the others by this Redis."""
+        """Waits until every node is connected to the others by this Redis."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 if await redis.receivers(f"{self.prefix}all") == len(self.servers):
@@ -58,11 +58,11 @@ class Spread:
                 await asyncio.sleep(0.05)
 
     async def settled(self) -> None:
-        """Return when every node has handled all that any node had said when this was called.
+        """Waits until every node has handled everything that any node had published before this call.
 
-        The first answers come behind whatever the nodes had said; the second ones when they have heard
-        that. What came in the wrong order may even then be waiting for what is read again, and a node
-        that was cut off for a moment, as on a busy machine, may be looking for what it missed.
+        A reply in the first round arrives after everything that its node had published. The second round
+        shows that all nodes have received that. After both, a room may still wait for missing entries, and a
+        node that was cut off for a moment, as on a busy machine, may still be catching up.
         """
         await self._round()
         await self._round()
@@ -86,7 +86,7 @@ class Spread:
             question = b"g%b%08x%b" % (me.encode(), next(self._questions), b'["of a test",null]')
             answered: set[bytes] = set()
             while len(answered) < len(self.servers):
-                # Again, for those who were cut off from Redis a moment ago.
+                # Repeated, for nodes that were cut off from Redis a moment ago.
                 await self._redis.publish(f"{self.prefix}all", question)
                 while message := await channel.get_message(True, timeout=1.0):
                     answered.add(message["data"][1:17])
@@ -111,7 +111,7 @@ async def spread(
             )
             for n in range(NODES)
         ]
-        # All of them, also when one fails: who is still on the way in then would never be stopped.
+        # Wait for all, even if one fails: otherwise the nodes that are still starting would never be stopped.
         started = await asyncio.gather(*starting, return_exceptions=True)
         if failed := [outcome for outcome in started if isinstance(outcome, BaseException)]:
             raise BaseExceptionGroup(f"{len(failed)} of {NODES} nodes did not start", failed)

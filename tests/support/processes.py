@@ -1,4 +1,4 @@
-"""Processes, as the kernel sees them."""
+"""The state of processes, as the kernel reports it."""
 
 from __future__ import annotations
 

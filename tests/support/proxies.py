@@ -1,4 +1,4 @@
-"""Debian's balancers in front of two nodes, with the configuration that this project ships."""
+"""Debian's load balancers in front of two nodes, with the configuration that this project ships."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROXIES = ("haproxy", "nginx")
 
 
 class Proxy:
-    """A running one; to people it is the server."""
+    """A running balancer. People use it as their server."""
 
     def __init__(self, name: str, folder: Path, nodes: tuple[ChatServer, ChatServer]) -> None:
         self.name = name
@@ -80,7 +80,7 @@ class Proxy:
 
     def _haproxy(self, text: str) -> str:
         for name, node in zip("ab", self.nodes, strict=True):
-            # In production all have the same ports, and addresses of their own.
+            # In production all nodes have the same ports and different addresses.
             checked = f"127.0.0.1:{node.ws_port} port {node.port}"
             text = _put(text, f"chat-{name}:3001", checked, 2)
             text = _put(text, f"chat-{name}:3000", f"127.0.0.1:{node.port}", 1)
@@ -96,7 +96,7 @@ class Proxy:
         text = _put(text, "worker_connections 20000", "worker_connections 1000", 1)
         text = _put(text, "listen 8080;", f"listen 127.0.0.1:{self.clients_port};", 1)
         text = _put(text, "listen 8081;", f"listen 127.0.0.1:{self.master_port};", 1)
-        # Everything that it writes is in its own folder, so that nobody has to be root.
+        # It writes only to its own folder, so that it need not run as root.
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = "".join(f"    {kind}_temp_path {self.config.parent}/{kind};\n" for kind in kinds)
         text = _put(text, "http {\n", f"http {{\n{paths}", 1)

@@ -1,5 +1,5 @@
-"""A client by hand, without a library between: frames go out as they are written, nothing waits,
-and what comes in is kept in order."""
+"""A client without a Socket.IO library: frames are sent as written, nothing waits, and received frames are kept
+in order."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .patience import PATIENCE_S
 from .people import Person
 
 RESTARTS = 1012
-"""The code with which a node that is replaced sends its clients elsewhere."""
+"""The close code with which a stopping node sends its clients elsewhere."""
 LONG = "🎉" * 10_000
-"""40 KB: the longest text there can be."""
+"""40 KB: the longest text allowed."""
 Answer = dict[str, Any] | None
-"""An acknowledgement; None when the connection ended without one."""
+"""An acknowledgement; None if the connection ended without one."""
 
 
 class Wire:
-    """A WebSocket to the server, with or without manners."""
+    """A WebSocket to the server, well-behaved or not."""
 
     def __init__(
         self, person: Person, websocket: aiohttp.ClientWebSocketResponse, *, pongs: bool
@@ -33,14 +33,14 @@ class Wire:
         self.websocket = websocket
         self.pongs = pongs
         self.frames: list[str] = []
-        """What came, but events, acknowledgements and pings."""
+        """Received frames, except events, acknowledgements and pings."""
         self.heard: list[tuple[str, Any]] = []
         self.pings = 0
         self.slowest = 0.0
-        """The longest that an acknowledgement took, in seconds."""
+        """The longest time until an acknowledgement, in seconds."""
         self.gone = asyncio.Event()
         self.answered: dict[int, Any] = {}
-        """Acknowledgements of what was not asked with `ask`, by number."""
+        """Acknowledgements of events that were not sent with `ask`, by number."""
         self._ids = itertools.count(1000)
         self._asked: dict[int, tuple[float, asyncio.Future[Answer]]] = {}
         self._news = asyncio.Event()
@@ -48,14 +48,14 @@ class Wire:
 
     @classmethod
     async def open(cls, person: Person, *, pongs: bool = True, **options: Any) -> Wire:
-        """The transport alone: the server has not been told yet who this is."""
+        """Opens only the transport: the client is not authenticated yet."""
         url = f"{person.server.sockets}/socket.io/?EIO=4&transport=websocket"
         websocket = await person.session.ws_connect(url, max_msg_size=0, **options)
         return cls(person, websocket, pongs=pongs)
 
     @classmethod
     async def connect(cls, person: Person, **options: Any) -> Wire:
-        """A client that is in its rooms."""
+        """Returns a client that is in its rooms."""
         wire = await cls.open(person, **options)
         await wire.introduce()
         await wire.until(lambda: "connected" in wire.names)
@@ -68,14 +68,14 @@ class Wire:
         await self.websocket.send_str(text)
 
     async def ask(self, event: str, payload: Any = None) -> asyncio.Future[Answer]:
-        """Send an event; the future is its acknowledgement."""
+        """Sends an event, and returns a future of its acknowledgement."""
         number = next(self._ids)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[number] = (time.monotonic(), answer)
         try:
             await self.write(f"42{number}" + json.dumps([event, payload or {}], ensure_ascii=False))
         except ConnectionError:
-            # It may have gone out all the same: while frames come in, its answer can.
+            # It may have been sent all the same. As long as frames arrive, its acknowledgement can arrive, too.
             if self.gone.is_set():
                 answer.set_result(None)
         return answer
@@ -93,20 +93,20 @@ class Wire:
         return await self.ask("message:send", payload | ({"clientMessageId": once} if once else {}))
 
     async def until(self, true: Callable[[], object], within: float = PATIENCE_S) -> None:
-        """Return when it is true; it is looked at whenever something came in."""
+        """Waits until `true()` holds. It is checked after each received frame."""
         async with asyncio.timeout(within):
             while not true():
                 self._news.clear()
                 await self._news.wait()
 
     async def ended(self, within: float = PATIENCE_S) -> int | None:
-        """The code with which the server closed; None when it ended without one."""
+        """Waits for the end, and returns the code with which the server closed; None if there was none."""
         async with asyncio.timeout(within):
             await self.gone.wait()
         return self.websocket.close_code
 
     async def caught_up(self) -> None:
-        """All that was sent to this client so far has arrived."""
+        """Waits until everything sent to this client so far has arrived."""
         if self.person.nodes is not None:
             await self.person.nodes.settled()
         await self.do("ping")
@@ -116,7 +116,7 @@ class Wire:
         return [name for name, _ in self.heard]
 
     def told(self, *events: str) -> list[Any]:
-        """The payloads of these events, in the order in which they came."""
+        """Returns the payloads of these events, in the order of arrival."""
         return [payload for name, payload in self.heard if name in events]
 
     async def close(self) -> None:
@@ -145,7 +145,7 @@ class Wire:
                 return
             since, answer = self._asked.pop(int(number))
             self.slowest = max(self.slowest, time.monotonic() - since)
-            if not answer.done():  # whoever asked may have gone
+            if not answer.done():  # the caller may have given up
                 answer.set_result(json.loads("[" + rest)[0])
         elif text == "2":
             self.pings += 1
@@ -156,7 +156,7 @@ class Wire:
 
 
 async def when(true: Callable[[], object], within: float = PATIENCE_S) -> None:
-    """Return when it is true, of something that no event tells of."""
+    """Waits until `true()` holds, by polling, because no event announces it."""
     async with asyncio.timeout(within):
         while True:
             if true():
@@ -165,12 +165,12 @@ async def when(true: Callable[[], object], within: float = PATIENCE_S) -> None:
 
 
 def rising(numbers: list[int]) -> bool:
-    """Each larger than the one before it."""
+    """Returns True if each number is larger than the one before it."""
     return all(former < later for former, later in itertools.pairwise(numbers))
 
 
 async def history(person: Person, talk: dict[str, Any]) -> list[Any]:
-    """The whole of a conversation, oldest first, read page by page."""
+    """Returns all messages of a conversation, oldest first, read page by page."""
     messages: list[Any] = []
     while True:
         after = messages[-1]["seq"] if messages else 0

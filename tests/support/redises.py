@@ -1,4 +1,4 @@
-"""Real Redis servers for the tests: one for each worker, and as many as a test wants to ill-treat."""
+"""Real Redis servers for the tests: one per worker, and as many as a test needs for faults."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Keeping = Callable[..., Awaitable["RedisServer"]]
 
 
 class RedisServer:
-    """A redis-server that keeps nothing. It starts again on the same port."""
+    """A redis-server without persistence. It restarts on the same port."""
 
     def __init__(self, folder: Path, **options: str) -> None:
-        """`options` as in redis.conf, with _ for -."""
+        """`options`: as in redis.conf, with _ instead of -."""
         self.folder = folder
         self.port = free_port()
         self.options = {
@@ -58,7 +58,7 @@ class RedisServer:
         ]
 
     async def _answers(self) -> bool:
-        # A password is asked for: that is an answer, too.
+        # A request for a password is an answer, too.
         with contextlib.suppress(OSError):
             reader, writer = await self._connect()
             writer.write(b"PING\r\n")
@@ -74,14 +74,14 @@ class RedisServer:
 
     @contextlib.asynccontextmanager
     async def client(self, **options: str) -> AsyncIterator[Redis]:
-        """Somebody else who uses it."""
+        """Another client of this Redis."""
         async with Redis(
             host="127.0.0.1", port=self.port, decode_responses=True, **options
         ) as redis:
             yield redis
 
     async def clients(self) -> dict[str, str]:
-        """The ids of those who are connected and have a name, by name."""
+        """Returns the ids of the connected clients that have a name, by name."""
         async with self.client() as redis:
             return {
                 client["name"]: client["id"]
@@ -90,7 +90,7 @@ class RedisServer:
             }
 
     async def kill_client(self, what: str) -> None:
-        """Cut the connections whose names end so."""
+        """Closes the connections whose names end with `what`."""
         for name, number in (await self.clients()).items():
             if name.endswith(what):
                 async with self.client() as redis:
@@ -111,13 +111,13 @@ class RedisServer:
 
     async def stop(self) -> None:
         if self.process is not None and self.process.returncode is None:
-            # One that a test has frozen cannot end in order.
+            # A server that a test has frozen cannot stop properly.
             self.process.kill()
             await self.process.wait()
 
 
 class Wire:
-    """What a node is connected by, to be held (nothing passes, nothing is closed) or cut."""
+    """A connection to Redis that can be held (nothing passes, nothing is closed) or cut."""
 
     def __init__(self, port: int) -> None:
         self.port = free_port()
@@ -137,7 +137,7 @@ class Wire:
         self._passes.set()
 
     def cut(self) -> None:
-        """Those that are connected. What was held is lost."""
+        """Closes the current connections. Held data is lost."""
         for end in self._ends:
             end.transport.abort()
         self._ends.clear()
@@ -152,7 +152,7 @@ class Wire:
         await asyncio.gather(self._carry(reader, there), self._carry(there_reader, writer))
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Either end may go, and takes the other with it.
+        # Either end may close, which closes the other.
         with contextlib.suppress(OSError):
             while data := await reader.read(2**16):
                 await self._passes.wait()
@@ -164,7 +164,7 @@ class Wire:
 
 
 class SentinelServer(RedisServer):
-    """A Sentinel that watches one master, alone, and soon gives it up."""
+    """A single Sentinel that watches one master, and declares it dead soon."""
 
     def __init__(self, folder: Path, master: RedisServer) -> None:
         super().__init__(folder)
@@ -194,7 +194,7 @@ class SentinelServer(RedisServer):
 
 @pytest_asyncio.fixture(scope="session")
 async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The Redis that the tests of a worker share."""
+    """The Redis shared by the tests of a worker."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     await server.start()
     yield server.url
@@ -203,7 +203,7 @@ async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
 
 @pytest_asyncio.fixture
 async def redis_of(tmp_path: Path) -> AsyncIterator[Keeping]:
-    """Start a Redis of the test's own: `await redis_of(requirepass="…")`."""
+    """Starts a Redis for one test: `await redis_of(requirepass="…")`."""
     servers: list[RedisServer] = []
 
     async def start(**options: str) -> RedisServer:
@@ -218,13 +218,13 @@ async def redis_of(tmp_path: Path) -> AsyncIterator[Keeping]:
 
 @pytest_asyncio.fixture
 async def own_redis(redis_of: Keeping) -> RedisServer:
-    """A Redis to ill-treat."""
+    """A Redis for tests with faults."""
     return await redis_of()
 
 
 @pytest_asyncio.fixture
 async def wire(own_redis: RedisServer) -> AsyncIterator[Wire]:
-    """Leads to `own_redis`."""
+    """A connection to `own_redis`."""
     wire = Wire(own_redis.port)
     server = await asyncio.start_server(wire.accept, "127.0.0.1", wire.port)
     yield wire

@@ -1,4 +1,4 @@
-"""Every endpoint and every event as a row: a right request, and for each field what it must refuse."""
+"""Every endpoint and every event as a row: a valid request, and the values that each field must refuse."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Scene:
         }
 
     async def state(self) -> Any:
-        """All that there is to see of the talk, and what its people have besides."""
+        """Returns everything visible of the talk, and the lists of conversations of its people."""
         see, talk, message = self.bob.ask, f"/conversations/{self.talk['id']}", self.message["id"]
         return [
             await see("GET", talk),
@@ -103,7 +103,7 @@ async def set_scene(people: People) -> Scene:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`fields` are those of the body, `query` those of the query; `needs` are required."""
+    """`fields`: invalid values of the body's fields. `query`: of the query's. `needs`: the required fields."""
 
     method: str
     path: str
@@ -283,5 +283,5 @@ EVENTS = [
 
 
 def names(error: Mapping[str, Any], key: str) -> bool:
-    """Whether the refusal names the field, or a part of it."""
+    """Returns True if the error names the field or a part of it."""
     return any(name == key or name.startswith(f"{key}.") for name in error.get("details", {}))

@@ -1,4 +1,4 @@
-"""Real servers for the tests: one MongoDB for a whole run, and as many chat servers as a test wants."""
+"""Real servers for the tests: one MongoDB for a whole run, and as many chat servers as a test needs."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ WEBHOOK_SECRET = "the-webhook-secret-of-the-tests-32-bytes"
 
 
 READY_S = 20.0
-"""What a server has to become ready, without the time in which the machine did not let it run."""
+"""Time limit for a server to become ready, not counting time in which it had no CPU."""
 KEPT = 64
 _kept: deque[socket.socket] = deque()
 
 
 def free_port() -> int:
-    """Below those that the kernel gives to whoever connects: it would not stay free for long.
+    """Returns a free port below the kernel's range for outgoing connections, so that it stays free.
 
-    Until as many others have been asked for, nobody else is given it: neither another server that
-    starts at the same moment, nor one of another run of tests.
+    The port is reserved until KEPT other ports have been requested. Meanwhile neither another server that
+    starts at the same moment, nor another run of the tests, gets it.
     """
     while True:
         port = random.randrange(10_000, 32_000)
@@ -49,7 +49,7 @@ def free_port() -> int:
         except OSError:
             listener.close()
             continue
-        # Now: whoever asks like this is refused, and a server, which sets it too, may listen there.
+        # Set after the bind: another call of this function is refused, but a server, which sets it too, can bind.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _kept.append(listener)
         if len(_kept) > KEPT:
@@ -58,16 +58,16 @@ def free_port() -> int:
 
 
 def starved_s(pid: int) -> float:
-    """How long a process has been ready to run while others ran: on a busy machine, most of the time."""
+    """Returns the time in which a process was ready to run but had no CPU: most of it, on a busy machine."""
     try:
         _, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0.0  # it has ended, or the kernel keeps no such account
+        return 0.0  # it has ended, or the kernel does not record it
     return int(waited) / 1e9
 
 
 class MongoServer:
-    """A mongod of the tests' own, a one-node replica set."""
+    """A mongod for the tests, a replica set of one node."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder = folder
@@ -204,7 +204,7 @@ class ChatServer:
         await self.process.wait()
 
     def terminate(self) -> None:
-        """Ask it to stop, once."""
+        """Sends SIGTERM, once."""
         if self.process.returncode is None and not self._terminated:
             self._terminated = True
             with contextlib.suppress(ProcessLookupError):
@@ -230,7 +230,7 @@ class RelayServer(ChatServer):
 async def chat_server(
     mongo_url: str, database: str, log: Path, **settings: str
 ) -> AsyncIterator[ChatServer]:
-    """A running server; at the end it must stop cleanly, and its log must be free of tracebacks."""
+    """Runs a server. At the end it must stop cleanly, without tracebacks in its log."""
     server = ChatServer(mongo_url, database, log, **settings)
     try:
         await server.start()
@@ -244,7 +244,7 @@ async def chat_server(
 async def relay_server(
     server: ChatServer, log: Path, **settings: str
 ) -> AsyncIterator[RelayServer]:
-    """A running relay with a server's database and webhooks; it must stop cleanly, unless killed."""
+    """Runs a relay with a server's database and webhooks. It must stop cleanly, unless it was killed."""
     theirs = {key: value for key, value in server.env.items() if key.startswith("WEBHOOK")}
     relay = RelayServer(
         server.env["MONGO_URL"], server.env["MONGO_DATABASE"], log, **theirs, **settings

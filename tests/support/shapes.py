@@ -1,4 +1,4 @@
-"""What payloads look like, where a value cannot be known before."""
+"""Expected payloads, with placeholders for values that cannot be known in advance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Such:
-    """Equal to whatever passes the check, so that a whole payload can be compared at once."""
+    """Equal to every value that passes the check, so that whole payloads can be compared."""
 
     def __init__(self, name: str, passes: Callable[[Any], bool]) -> None:
         self._name = name
@@ -31,12 +31,12 @@ A_SENTENCE: Any = _Such("A_SENTENCE", lambda value: isinstance(value, str) and l
 
 
 def error(code: str, **more: Any) -> dict[str, Any]:
-    """The one error shape."""
+    """Returns an expected error."""
     return {"code": code, "message": A_SENTENCE, "timestamp": A_TIME, **more}
 
 
 def message(**known: Any) -> dict[str, Any]:
-    """A message that has nothing but what is `known`."""
+    """Returns an expected message that has only the `known` values."""
     return {
         "id": AN_ID,
         "attachments": [],
@@ -59,7 +59,7 @@ def participant(user_id: str, role: str = "member", last_read_seq: int = 0) -> d
 
 
 def conversation(*participants: dict[str, Any], **known: Any) -> dict[str, Any]:
-    """A conversation in which nothing was said, and that has nothing but what is `known`."""
+    """Returns an expected conversation that has no messages and only the `known` values."""
     return {
         "id": AN_ID,
         "type": "group",

@@ -1,4 +1,4 @@
-"""People who keep talking while the database is ill-treated, and what must be true afterwards."""
+"""People who keep talking while the database has faults, and checks of the result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def becomes_ready(people: People, within: float = PATIENCE_S) -> None:
 
 
 class Stream:
-    """Somebody who keeps talking, with up to 50 messages under way; the answers are kept."""
+    """Sends messages all the time, with up to 50 in flight. The acknowledgements are kept."""
 
     def __init__(self, wire: Wire, talk: Talk) -> None:
         self.wire = wire
@@ -60,7 +60,7 @@ class Stream:
         return [answer["error"]["code"] for answer in done if not answer["ok"]]
 
     async def repeat(self) -> None:
-        """Say again what failed, in order: the first until it is taken, the rest in one breath."""
+        """Repeats failed sends in order: the first until it is accepted, then the rest at once."""
         answers = await asyncio.gather(*self.asked)
         failed = [n for n, answer in enumerate(answers) if not answer or not answer["ok"]]
         async with asyncio.timeout(PATIENCE_S):
@@ -77,13 +77,13 @@ class Stream:
 
 
 class Changer:
-    """Somebody who edits a message again and again, and reacts to it, one after the other."""
+    """Edits a message and reacts to it again and again, one change after the other."""
 
     def __init__(self, wire: Wire, message: Any) -> None:
         self.wire = wire
         self.message = message
         self.texts: list[str] = []
-        """The last one that was acknowledged, and those tried since."""
+        """The last acknowledged text, and those tried since."""
 
     async def run(self) -> None:
         target = {"messageId": self.message["id"]}
@@ -101,7 +101,7 @@ class Changer:
 async def all_is_right(
     listener: Wire, reader: Person, streams: list[Stream], changer: Changer
 ) -> None:
-    """What is stored is what was acknowledged, in order, and the listener heard it once."""
+    """Checks that every acknowledged message is stored, in order, and that the listener received it once."""
     first, *log = whole = await history(reader, streams[0].talk)
     assert [message["seq"] for message in whole] == list(range(1, len(whole) + 1))
     assert rising([message["rev"] for message in log])
@@ -124,7 +124,7 @@ async def all_is_right(
 async def begin(
     people: People,
 ) -> tuple[Talk, Wire, list[Stream], Changer, list[asyncio.Task[None]]]:
-    """Four in a conversation: three talk, one of them on a second device changes; one listens."""
+    """Starts a conversation of four: three talk, one of these also edits from a second device, one listens."""
     alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
     talk = await alice.group(bob, carol, dave)
     listener, *wires = [await Wire.connect(person) for person in (dave, alice, bob, carol, alice)]
@@ -148,7 +148,7 @@ async def end(streams: list[Stream], running: list[asyncio.Task[None]]) -> None:
 async def heard_settles(
     listener: Wire, reader: Person, talk: Talk, within: float = PATIENCE_S
 ) -> None:
-    """Without anybody saying anything more, the listener hears all that is stored."""
+    """Waits until the listener has received every stored message, without any further message."""
     async with asyncio.timeout(within):
         while True:
             stored = [message["id"] for message in await history(reader, talk)]

@@ -1,5 +1,5 @@
-"""Who talks and listens all the while, comes back, and says again what had no answer; and what each of
-them must know in the end."""
+"""Clients that talk and listen all the time, reconnect, and repeat unacknowledged sends, and checks of the
+messages that they have in the end."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from .steady_talk import Talk
 
 
 class Talker:
-    """Somebody who talks and listens over wires, and does what a good client does: comes back, asks
-    for what came meanwhile, and says again, in order, what was not acknowledged."""
+    """Talks and listens like a good client: reconnects, syncs the missed changes, and repeats unacknowledged
+    sends in order."""
 
     def __init__(self, person: Person, talk: Talk, under_way: int) -> None:
         self.person = person
         self.under_way = under_way
-        """How much may be said and not be acknowledged; 0 for who only listens."""
+        """Maximum number of unacknowledged sends; 0: only listens."""
         self.talk = talk
         self.said = 0
         self.open: set[int] = set()
-        """What has been said and not been acknowledged."""
+        """Sends that are not acknowledged yet."""
         self.acked: dict[int, Any] = {}
         self.refused: list[Any] = []
         self.known: dict[str, Any] = {}
         self.heard: list[str] = []
         self.codes: list[int | None] = []
-        """How connections ended."""
+        """The close codes of past connections."""
         self.wire: Wire
         self.wires: list[Wire] = []
-        """All that there were, one after the other."""
+        """All connections, in order."""
         self.stopping = False
         self._rev = 0
-        """All up to here is known."""
+        """All changes up to this `rev` are known."""
         self._synced = False
 
     async def run(self) -> None:
@@ -61,13 +61,13 @@ class Talker:
             self.codes.append(await wire.ended())
 
     async def finish(self) -> list[Any]:
-        """What it knows at last."""
+        """Returns all messages that it has in the end."""
         await self.wire.caught_up()
         self._learn()
         return sorted(self.known.values(), key=lambda message: message["seq"])
 
     def knows(self) -> int:
-        """How many messages it knows by now."""
+        """Returns the number of messages that it has so far."""
         return len(self.known.keys() | {message["id"] for message in self.wire.told("message:new")})
 
     def _learn(self) -> None:
@@ -117,7 +117,7 @@ class Talker:
 
 
 class Patient(Talker):
-    """Repeats what was answered UNAVAILABLE, as it may: two nodes at once in one conversation are busy."""
+    """Also repeats sends that fail with UNAVAILABLE, which two nodes that write to one conversation can cause."""
 
     def _answered(self, number: int, future: asyncio.Future[Answer]) -> None:
         super()._answered(number, future)
@@ -128,8 +128,8 @@ class Patient(Talker):
 
 
 async def all_heard(talkers: list[Talker], log: list[Any]) -> None:
-    """Wherever they were connected: on each connection everything from its beginning to its end, in
-    order, once; and with what they asked for in between it is the whole."""
+    """Checks that each connection received everything from its start to its end, in order, each once. With the
+    syncs in between, every talker has the whole log."""
     for talker in talkers:
         await when(lambda talker=talker: talker.knows() == len(log))
         assert await talker.finish() == log
@@ -148,7 +148,7 @@ def _is_in_or_gone(wire: Wire) -> bool:
 
 
 async def talk_on(browser: Browser, talk: Talk, acked: list[Any], stop: asyncio.Event) -> None:
-    """The official client says one thing after the other, and again when there was no answer."""
+    """Sends one message after the other with the official client, and repeats those without a response."""
     while not stop.is_set():
         number = f"{len(acked)}"
         try:
@@ -158,7 +158,7 @@ async def talk_on(browser: Browser, talk: Talk, acked: list[Any], stop: asyncio.
 
 
 async def everything(browser: Browser, talk: Talk) -> list[Any]:
-    """What a browser knows that has been cut off: what it heard up to the first cut, and a sync."""
+    """Returns the messages of a browser that was cut off: those received before the first cut, and a sync."""
     await browser.caught_up()
     cut = next(n for n, (name, _) in enumerate(browser.heard) if name == "client:disconnect")
     before = [told for name, told in browser.heard[:cut] if name == "message:new"]

@@ -1,4 +1,4 @@
-"""What becomes of a token at the doors."""
+"""Tries a token at the doors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .shapes import error
 
 
 async def tried(server: ChatServer, given: str, scheme: str = "Bearer") -> tuple[int, Any]:
-    """What the token is answered with over REST, which is what a socket is answered with too."""
+    """Returns the response to the token over REST. A socket must get the same result."""
     async with aiohttp.ClientSession() as session:
         status, answer = await ask(
             session,

@@ -1,4 +1,4 @@
-"""People at the playground in a real Chromium: one browser for a run, a profile of its own for each."""
+"""People at the playground in a real Chromium: one browser per run, and a separate profile for each person."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .people import Person
 from .servers import ChatServer
 
 NO_NETWORK = re.compile(r"WebSocket connection to '[^']+' failed|net::ERR_(CONNECTION|EMPTY)")
-"""What Chromium itself says of a server that is not there: no page can keep it from that."""
+"""Messages that Chromium itself logs about a missing server. A page cannot suppress them."""
 QUIET = (
-    # Tests run as root in containers, where its sandbox has no namespaces.
+    # In containers, tests run as root, and the sandbox cannot create namespaces.
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",
@@ -34,7 +34,7 @@ expect.set_options(timeout=PATIENCE_S * 1000)
 
 
 class Visit:
-    """Somebody at a node's playground, who is in its left pane."""
+    """A person at a node's playground, in the left pane."""
 
     def __init__(self, page: Page, server: ChatServer) -> None:
         self.page = page
@@ -50,18 +50,18 @@ class Visit:
         page.on("pageerror", lambda error: self.faults.append(f"thrown: {error}"))
 
     def _console(self, said: ConsoleMessage) -> None:
-        # A breach of the policy is an error there, too.
+        # A violation of the content security policy is an error there, too.
         if said.type in ("error", "warning"):
             self.faults.append(f"{said.type}: {said.text}")
 
     async def come(self, me: str, other: str = "grace") -> Self:
-        """Open the page as these two, and wait for both to be online."""
+        """Opens the page as these two people, and waits until both are online."""
         await self.page.goto(f"{self.server.rest}/playground#{me}+{other}")
         await expect(self.page.locator(".status.online")).to_have_count(2)
         return self
 
     def chip(self, name: str) -> Locator:
-        """Of a conversation, by its whole name."""
+        """Returns the button of a conversation, by its full name."""
         exactly = self.page.locator(".name", has_text=re.compile(f"^{re.escape(name)}$"))
         return self.pane.get_by_role("navigation").get_by_role("button").filter(has=exactly)
 
@@ -78,11 +78,11 @@ class Visit:
         return self.messages.filter(has=self.page.locator(".content", has_text=exactly))
 
     async def sees(self, *texts: str) -> None:
-        """All of these, in this order, and nothing else."""
+        """Waits until exactly these messages are shown, in this order."""
         await expect(self.messages.locator(".content")).to_have_text(list(texts))
 
     async def does(self, what: str, to: str) -> None:
-        """From the menu of a message."""
+        """Chooses an action from the menu of a message."""
         actions = self.message(to).locator(".actions")
         await actions.locator("summary").click()
         await actions.get_by_role("button", name=what, exact=True).click()
@@ -96,7 +96,7 @@ class Visit:
 
 @pytest_asyncio.fixture(scope="session")
 async def chromium() -> AsyncIterator[Browser]:
-    """Debian's: Playwright's own would have to be downloaded from elsewhere."""
+    """Debian's Chromium: Playwright's own would have to be downloaded."""
     program = shutil.which("chromium")
     assert program, "chromium is missing: apt-get install chromium"
     async with async_playwright() as playwright:
@@ -111,7 +111,7 @@ async def chromium() -> AsyncIterator[Browser]:
 async def visit(
     browser: Browser, server: ChatServer, *, network_fails: bool = False, **options: Any
 ) -> AsyncIterator[Visit]:
-    """At the end the console must be without an error, a warning or a breach of the policy."""
+    """Opens a page. At the end its console must have no errors, warnings or policy violations."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800}, **options)
     context.set_default_timeout(PATIENCE_S * 1000)
     visit = Visit(await context.new_page(), server)
@@ -135,7 +135,7 @@ async def visitor(chromium: Browser) -> AsyncIterator[Visitor]:
 
 @pytest_asyncio.fixture
 async def cast() -> AsyncIterator[Cast]:
-    """People of the playground as they ask over REST, at these servers in turn:
+    """People of the playground as REST clients, of these servers in turn:
     `alice, bob = cast(nodes.servers, "alice", "bob")`."""
     async with aiohttp.ClientSession() as session:
         everybody: list[Person] = []
