@@ -218,7 +218,7 @@ async def _relay(settings: Settings, metrics_socket: Path | None) -> None:
 
 
 def _listen(main: Coroutine[None, None, None]) -> None:
-    """Run `main`. If it cannot listen, print advice and exit."""
+    """Runs `main`. If it cannot listen, prints advice and exits."""
     try:
         terminal.run(main)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The settings: read once from the environment, typed and bounded. No other module reads it.
+"""The settings: typed, bounded, and read once. No other module reads the environment.
 
 An invalid value stops the start with a message that names its key.
 """
@@ -79,7 +79,7 @@ class Settings:
     sockets_per_user: int = 20
     """0: no limit."""
     sockets_per_address: int = 0
-    """0: no limit, because a whole office or mobile network can share one address."""
+    """0: no limit. The default, because a whole office or mobile network can share one address."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Proxies whose X-Forwarded-For is trusted."""
     log_level: str = "info"

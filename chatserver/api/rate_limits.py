@@ -39,8 +39,8 @@ class Limits:
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def one_more(self, sockets: int) -> None:
-        """Raises RateLimited if a user with this many sockets may not open another one. By `retryAfter`, the
-        user's dead sockets will have been detected."""
+        """Raises RateLimited if a user with this many sockets may not open another one. After `retryAfter`,
+        the user's dead sockets have been detected."""
         if self._sockets and sockets >= self._sockets:
             raise RateLimited(
                 self._stale_s, f"A user may have at most {self._sockets} connections."

@@ -55,7 +55,7 @@ class Bounds:
         return count <= LINES
 
     def _promise(self) -> None:
-        """Schedule the line that says how many were dropped, in case no other line triggers it."""
+        """Schedules the line that says how many were dropped, in case no other line triggers it."""
         try:
             asyncio.get_running_loop().call_later(SECOND, self._keep)
         except RuntimeError:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 LINKS = 16
-"""Maximum number of links from a commit to other requests of its batch. Without it, a batch of a hundred
+"""Maximum number of links from a commit to other requests of its batch. Without a limit, a batch of a hundred
 would have ten thousand links."""
 
 

@@ -123,7 +123,7 @@ async def exposition(metrics_socket: Path) -> bytes:
 
 
 def _no_other_code() -> list[str]:
-    """Options that keep `-m` from importing a checkout in the current folder, unless we did so ourselves."""
+    """Options that keep `-m` from importing a checkout in the current folder, unless we import from there too."""
     return [] if os.getcwd() in sys.path or "" in sys.path else ["-P"]
 
 

@@ -6,7 +6,7 @@ import gc
 
 
 def settle() -> None:
-    """Exclude the objects loaded at the start from garbage collection, and collect less often.
+    """Excludes the objects loaded at the start from garbage collection, and makes collections rarer.
 
     Messages, packets and events are freed by reference counting. Frequent collections found nothing and
     took 8 % of the server's time under load.

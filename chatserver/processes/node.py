@@ -38,8 +38,8 @@ log = structlog.get_logger(__name__)
 MAX_REQUEST = 4 * 1024 * 1024
 BACKLOG = 4096
 NOTICE = 0.3
-"""The fraction of `drain_s` that load balancers have to learn from /ready that the server is stopping. New
-clients are still accepted then: balancers still send them here, and a refusal would be a visible failure."""
+"""The fraction of `drain_s` in which load balancers learn from /ready that the server is stopping. New clients
+are still accepted then: balancers still send them here, and a refusal would be a visible failure."""
 CONNECT_S = 10.0
 """How long a client may take to authenticate."""
 

@@ -74,7 +74,7 @@ async def delete(chat: Chat, user_id: str, asked: OneConversation) -> Any:
 
 
 async def add(chat: Chat, user_id: str, new: NewParticipants) -> Any:
-    """Add participants. Admins only; to add an admin, owner only. Existing participants keep their role."""
+    """Add participants. Admins only; only the owner can add admins. Existing participants keep their role."""
     return await chat.participants.add(user_id, new)
 
 

@@ -19,7 +19,7 @@ from ..route import Route
 from . import conversations, messages, presence, receipts
 
 ROUTES: Sequence[Route] = [
-    # The order of routes matters: /direct and /private come before those with an id in that place.
+    # /direct and /private come before /{conversationId}, so that they are not taken for ids.
     *conversations.ROUTES,
     *messages.ROUTES,
     *receipts.ROUTES,

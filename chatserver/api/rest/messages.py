@@ -23,13 +23,13 @@ from ..route import Route
 
 
 async def send(chat: Chat, user_id: str, new: NewMessage) -> Any:
-    """Send a message. A repeat with the same `clientMessageId` returns the same message, announced once."""
+    """Send a message. A repeat with the same `clientMessageId` returns the stored message, announced once."""
     outcome = await chat.messages.send(user_id, new)
     return Reply(201 if outcome.entry else 200, outcome.message.json)
 
 
 async def page(chat: Chat, user_id: str, asked: PageOfMessages) -> Any:
-    """Read a page of history in ascending order: the newest, or before or after a message or a `seq`."""
+    """Read a page of history in ascending order: the newest page, or that before or after a message or `seq`."""
     page = await chat.messages.page(user_id, asked)
     return {"items": [message.wire() for message in page.messages], "hasMore": page.has_more}
 

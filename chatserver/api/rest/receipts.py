@@ -21,12 +21,12 @@ async def read_message(chat: Chat, user_id: str, asked: OneMessage) -> Any:
 
 
 async def readers(chat: Chat, user_id: str, asked: OneMessage) -> Any:
-    """List the participants who have read a message, with the times."""
+    """List the participants who have read a message, and when."""
     return await chat.receipts.readers(user_id, asked.message_id)
 
 
 async def read_conversation(chat: Chat, user_id: str, asked: ReadUpTo) -> Any:
-    """Mark all messages up to a given one, or up to the newest, as read."""
+    """Mark all messages up to a given message as read. Default: the newest message."""
     return await chat.receipts.read_conversation(user_id, asked)
 
 

@@ -10,7 +10,7 @@ from ...errors import PayloadTooLarge, ValidationFailed
 
 MAX_PACKET = 64 * 1024
 MAX_FRAME = 256 * 1024
-"""A larger frame closes the connection (1009). A smaller frame with a packet over MAX_PACKET is answered."""
+"""A larger frame closes the connection (1009). A packet over MAX_PACKET in a smaller frame gets an error."""
 
 _NAME = re.compile(rb'\[\s*"([^"\\]{1,100})"')
 

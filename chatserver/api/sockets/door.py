@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 UNKNOWN = Rate(10)
 CONNECT = Rate(20)
-"""More than a user has devices that reconnect when a node restarts."""
+"""Higher than the number of devices with which a user reconnects after a node restarts."""
 KNOWN = 4096
 KNOWN_BYTES = 256
 

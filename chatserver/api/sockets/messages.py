@@ -16,7 +16,7 @@ from .event import ClientEvent
 
 
 def send(chat: Chat, connection: Connection, new: NewMessage) -> Awaitable[Any]:
-    """Send a message. A repeat with the same `clientMessageId` returns the same message, announced once."""
+    """Send a message. A repeat with the same `clientMessageId` returns the stored message, announced once."""
     return chat.messages.begin_send(connection.user_id, new)
 
 

@@ -21,7 +21,7 @@ async def read_message(chat: Chat, connection: Connection, asked: OneMessage) ->
 
 
 async def read_conversation(chat: Chat, connection: Connection, asked: ReadUpTo) -> Any:
-    """Mark all messages up to a given one, or up to the newest, as read."""
+    """Mark all messages up to a given message as read. Default: the newest message."""
     return await chat.receipts.read_conversation(connection.user_id, asked)
 
 
