@@ -1,4 +1,4 @@
-"""People with this project's own JavaScript client, in a Node process each."""
+"""People with this project's own JavaScript client, each in a Node process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ END_S = 5.0
 
 
 def build() -> None:
-    """Compile the client unless that was done since its sources changed; for whoever is first."""
+    """Compiles the client if its sources have changed. Several test processes may call this at the same time."""
     with (CLIENT / "package.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         built = CLIENT / "dist" / "index.js"
@@ -33,7 +33,7 @@ def build() -> None:
 
 
 class No(Exception):
-    """The client said no; `code` is the error's."""
+    """The client reported an error. `code` is the error's code."""
 
     def __init__(self, error: dict[str, str]) -> None:
         super().__init__(error)
@@ -41,7 +41,7 @@ class No(Exception):
 
 
 class Chatter:
-    """Somebody with the client. `tokens` is asked for each token that the client wants."""
+    """A person with the client. `tokens` returns each token that the client requests."""
 
     def __init__(self, person: Person, tokens: Callable[[], str]) -> None:
         self.person = person
@@ -92,7 +92,7 @@ class Chatter:
         return answer
 
     async def do(self, what: str, of: Any = None, *arguments: Any) -> Any:
-        """Call a method of the client, or of a conversation. Raises No."""
+        """Calls a method of the client, or of a conversation. Raises No."""
         async with asyncio.timeout(PATIENCE_S):
             return await self.begin(what, of, list(arguments))
 
@@ -102,7 +102,7 @@ class Chatter:
     async def sees(
         self, at: Any, such: Callable[[Any], bool], *, within: float = PATIENCE_S
     ) -> Any:
-        """What it shows, once it is such."""
+        """Waits until the client's view satisfies `such`, and returns the view."""
         seen = None
         try:
             async with asyncio.timeout(within):
@@ -115,11 +115,11 @@ class Chatter:
             raise AssertionError(f"{self.person.id} sees {seen}, was told {self.told}") from None
 
     async def says(self, conversation: Any, message: Any) -> str:
-        """Send; returns the clientMessageId at once."""
+        """Sends a message. Returns its clientMessageId without waiting for the acknowledgement."""
         return await self.begin("send", conversation, {"message": message})
 
     async def close(self) -> None:
-        """The client is closed, and its process ends by itself: nothing of it goes on."""
+        """Closes the client. Its process must then exit by itself, because nothing of it may keep running."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
@@ -135,7 +135,7 @@ Opener = Callable[..., Awaitable[Chatter]]
 
 @pytest_asyncio.fixture
 async def chatter() -> AsyncIterator[Opener]:
-    """Somebody's client, connected: `await chatter(alice)`. By a line of its own if `url` says so."""
+    """Returns a person's connected client: `await chatter(alice)`. `url` can lead through a proxy."""
     made: list[Chatter] = []
 
     async def open_one(

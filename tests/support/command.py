@@ -1,4 +1,4 @@
-"""The command `chatserver`, run to its end."""
+"""Runs the command `chatserver`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ran:
 
 
 class Running:
-    """A command that goes on: its lines as they come."""
+    """A running command. Its lines are read as they arrive."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -41,7 +41,7 @@ class Running:
         return self.out[-1]
 
     async def says(self, text: str) -> str:
-        """The first line from now on that has this text in it."""
+        """Waits for the next line that contains this text, and returns it."""
         while text not in (line := await self.line()):
             pass
         return line
@@ -63,7 +63,7 @@ class Running:
 
 @asynccontextmanager
 async def begin(*words: str, **env: str) -> AsyncIterator[Running]:
-    """`chatserver WORDS` with no settings but these; killed at the end, should it still run."""
+    """Starts `chatserver WORDS` with only these settings. It is killed at the end if it still runs."""
     process = await _start(words, env)
     try:
         yield Running(process)
@@ -74,7 +74,7 @@ async def begin(*words: str, **env: str) -> AsyncIterator[Running]:
 
 
 async def run(*words: str, **env: str) -> Ran:
-    """Run `chatserver WORDS` with no settings but these."""
+    """Runs `chatserver WORDS` with only these settings."""
     process = await _start(words, env)
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert b"Traceback" not in err, err.decode()
@@ -82,7 +82,7 @@ async def run(*words: str, **env: str) -> Ran:
 
 
 async def run_in_terminal(columns: int, *words: str, **env: str) -> str:
-    """Run `chatserver WORDS` in a terminal of its own: what it writes there, orders and all."""
+    """Runs `chatserver WORDS` in a terminal. Returns its output there, including control sequences."""
     ours, theirs = pty.openpty()
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -91,7 +91,7 @@ async def run_in_terminal(columns: int, *words: str, **env: str) -> str:
         os.close(theirs)
     shown = b""
     with os.fdopen(ours, "rb", buffering=0) as terminal, contextlib.suppress(OSError):
-        # Its end is an error: nobody has the other side open any more.
+        # The end of a terminal is an OSError, when the other side is closed.
         while more := await asyncio.to_thread(terminal.read, 65536):
             shown += more
     assert await asyncio.wait_for(process.wait(), 20) == 0, shown.decode()

@@ -1,4 +1,4 @@
-"""A server with endpoints and no relay: what one would have done is recorded by the part of it that does so."""
+"""A server with endpoints and no relay. Tests record results as a relay would, with the relay's own code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WEEK = timedelta(days=7)
 
 
 class IdleOutbox:
-    """A server with endpoints, without a relay that would empty its outbox, and the database under it."""
+    """A server with endpoints but without a relay that would empty its outbox, and the server's database."""
 
     def __init__(self, server: ChatServer, people: People, mongo: Mongo) -> None:
         self.server = server
@@ -56,7 +56,7 @@ class IdleOutbox:
         return code, error["code"], list(error.get("details", ()))
 
     async def pending(self, name: str) -> list[Pending]:
-        """What is due for an endpoint, in the order of its ids."""
+        """Returns the records that are due for an endpoint, in the order of their ids."""
         found = [
             Pending(collection.name, doc)
             for collection in (self.mongo.log, self.mongo.outbox)
@@ -65,11 +65,11 @@ class IdleOutbox:
         return sorted(found, key=lambda pending: pending.id)
 
     async def due(self, name: str) -> list[str]:
-        """The ids of the events that are due."""
+        """Returns the ids of the events that are due for an endpoint."""
         return [f"evt_{pending.id}" for pending in await self.pending(name)]
 
     async def comes(self, name: str, type_: str) -> None:
-        """An event of this type is due, or will be soon."""
+        """Waits until an event of this type is due."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 if type_ in map(type_of, await self.pending(name)):
@@ -77,7 +77,7 @@ class IdleOutbox:
                 await asyncio.sleep(0.02)
 
     async def deliver(self, name: str) -> list[str]:
-        """All that is due, as a relay would have delivered it."""
+        """Marks all due events as delivered, as a relay would. Returns their ids."""
         due = await self.pending(name)
         await asyncio.gather(
             *[self.results.delivered(name, pending, ends_backoff_of=None) for pending in due]
@@ -85,7 +85,7 @@ class IdleOutbox:
         return [f"evt_{pending.id}" for pending in due]
 
     async def give_up(self, name: str, type_: str, error: str = "answered 410") -> list[str]:
-        """All that is due of a type, as a relay would have given it up."""
+        """Gives up all due events of a type, as a relay would. Returns their ids."""
         due = [pending for pending in await self.pending(name) if type_of(pending) == type_]
         for pending in due:
             await self.results.dead_letter(name, pending, 17, error)
@@ -136,7 +136,7 @@ async def idle_outbox(
 
 @pytest.fixture
 def crm(tmp_path: Path) -> dict[str, str]:
-    """The settings that add an endpoint which hears of new messages only."""
+    """The settings that add an endpoint for new messages only."""
     file = tmp_path / "hooks.toml"
     file.write_text(CRM)
     return {"WEBHOOKS_FILE": str(file)}

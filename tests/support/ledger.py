@@ -1,4 +1,4 @@
-"""What MongoDB holds of a server's webhooks: what was recorded, what is due, and what became of it."""
+"""The state of a server's webhooks in MongoDB: recorded events, due events, back-offs and dead letters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .receiver import Event
 from .servers import ChatServer
 
 IN_LOG = ("message", "edit", "delete", "end", "reaction.added", "reaction.removed")
-"""Kinds of log entries that the Master Service is told of."""
+"""Kinds of log entries that are events for the Master Service."""
 
 
 class Ledger:
@@ -30,7 +30,7 @@ class Ledger:
         self.nodes = database["nodes"]
 
     async def recorded(self) -> dict[str, list[str]]:
-        """The ids of all events by conversation or user, in the order of their records."""
+        """Returns the ids of all events by ordering key, in the order of their records."""
         ids: dict[str, list[str]] = {}
         where = {"kind": {"$in": IN_LOG}}
         async for doc in self.log.find(where, {"conversationId": 1}):
@@ -46,7 +46,7 @@ class Ledger:
         )
 
     async def settled(self, within: float = PATIENCE_S) -> None:
-        """Nothing is due, and no ordering key backs off."""
+        """Waits until nothing is due and no ordering key backs off."""
         end = time.monotonic() + within
         while True:
             due, backoffs = await self.due(), await self.holds.find().to_list()
@@ -56,7 +56,7 @@ class Ledger:
             await asyncio.sleep(0.05)
 
     async def presence(self) -> dict[str, list[str]]:
-        """What is recorded of each user's comings and goings, in order."""
+        """Returns the recorded online and offline events of each user, in order."""
         told: dict[str, list[str]] = {}
         where = {"kind": {"$in": ["user.online", "user.offline"]}}
         async for doc in self.outbox.find(where).sort("_id"):
@@ -64,7 +64,7 @@ class Ledger:
         return told
 
     async def nodes_left(self, number: int, within: float = PATIENCE_S) -> None:
-        """Return when so many nodes have a lease."""
+        """Waits until `number` nodes have a lease."""
         async with asyncio.timeout(within):
             while True:
                 if await self.nodes.count_documents({}) == number:
@@ -72,11 +72,11 @@ class Ledger:
                 await asyncio.sleep(0.1)
 
     async def dead(self) -> dict[str, dict[str, Any]]:
-        """The dead letters by event id."""
+        """Returns the dead letters by event id."""
         return {f"evt_{doc['record']}": doc async for doc in self.deadletters.find()}
 
     async def shares(self) -> list[int]:
-        """How many partitions each relay has that has any, the largest share first."""
+        """Returns the number of partitions of each relay that has any, largest first."""
         owned: dict[str, int] = {}
         async for doc in self.relays.find({"owner": {"$type": "string"}}):
             owned[doc["owner"]] = owned.get(doc["owner"], 0) + 1
@@ -86,11 +86,11 @@ class Ledger:
 @asynccontextmanager
 async def ledger_of(server: ChatServer) -> AsyncIterator[Ledger]:
     url = server.env["MONGO_URL"]
-    # As the server reads: what only the primary has yet is not there.
+    # As the server reads: without data that only the primary has so far.
     async with AsyncMongoClient[dict[str, Any]](url, readConcernLevel="majority") as client:
         yield Ledger(client[server.env["MONGO_DATABASE"]])
 
 
 def ids(by_key: dict[str, list[Event]]) -> dict[str, list[str]]:
-    """The ids of a receiver's events, as `recorded` has them."""
+    """Returns the ids of a receiver's events, in the form of `recorded`."""
     return {key: [event["id"] for event in events] for key, events in by_key.items() if events}

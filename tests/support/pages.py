@@ -1,4 +1,4 @@
-"""The pages of this project, as what can be checked of them: blocks of code, links and headings."""
+"""The pages of this project: their blocks of code, links and headings, for checks."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Block:
 
     @property
     def lines(self) -> list[str]:
-        """Of a shell: without comments and what stands between."""
+        """The lines of a shell block, without comments and empty lines."""
         bare = [re.sub(r"\s+# .*", "", line) for line in self.text.splitlines()]
         return [line for line in bare if line and not line.startswith("#")]
 
 
 @cache
 def tree() -> list[Path]:
-    """Folders and files."""
+    """Returns all folders and files."""
     found = []
     for folder, inner, files in os.walk(ROOT):
         inner[:] = [name for name in inner if name not in NOT_OURS and not name.startswith(".")]
@@ -60,7 +60,7 @@ def block(page: Path | str, first: str) -> Block:
 
 
 def names(page: Path) -> Iterator[str]:
-    """Of files and folders, between backticks."""
+    """Yields the names of files and folders between backticks."""
     kinds = "py|ts|tsx|mjs|css|html|md|svg|json|toml|cfg|conf|yaml|yml|env"
     for span in re.findall(r"`([^`\n]+)`", FENCE.sub("", text(page))):
         if found := re.fullmatch(
@@ -75,7 +75,7 @@ def links(page: Path) -> Iterator[str]:
 
 @cache
 def anchors(page: Path) -> set[str]:
-    """Of the headings, as GitHub makes them."""
+    """Returns the anchors of the headings, as GitHub generates them."""
     found: set[str] = set()
     for heading in re.findall(r"^#+ +(.+?)\s*$", FENCE.sub("", text(page)), re.MULTILINE):
         words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)

@@ -1,4 +1,4 @@
-"""How long the tests wait: for what must happen, and for what a promise says happens in time."""
+"""Waiting times of the tests: for events that must happen, and for promises of a time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 PATIENCE_S = 60.0
-"""The wait for what must happen. Nothing is measured with it: a slow machine only waits longer."""
+"""The wait for an event that must happen. It measures nothing: a slow machine only waits longer."""
 
 
 def slowness() -> float:
-    """How many times longer than on a quiet machine things may take now: at least 1.
+    """Returns the factor by which operations may take longer than on a quiet machine: at least 1.
 
-    A promise of time ("answers within 5 s") is asserted times this. It is the number of processes that
-    want a CPU for each CPU that there is, now or over the last minute.
+    Tests multiply a promised time ("answers within 5 s") by it. It is the number of runnable processes per CPU,
+    now or over the last minute.
     """
     last_minute, _, _, tasks, _ = Path("/proc/loadavg").read_text().split()
     running = int(tasks.split("/")[0])

@@ -1,4 +1,4 @@
-"""The Master Service's end of the webhooks: a real HTTP server that answers as a test tells it to.
+"""A receiver of webhooks, as in the Master Service: a real HTTP server that answers as a test tells it to.
 
 async with Receiver() as receiver:
     receiver.answer = lambda post: 503 if post.attempt == 1 else 200
@@ -31,8 +31,8 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A request as it came. `at`: by the monotonic clock. `connection`: 1 for the first one that was
-    opened, and so on. `attempt`: 1 when this event had not come before."""
+    """A received request. `at`: by the monotonic clock. `connection`: the number of its connection, from 1.
+    `attempt`: the number of this attempt at the event, from 1."""
 
     at: float
     path: str
@@ -51,25 +51,25 @@ class Answer:
 
 
 Misbehaviour = Callable[[web.BaseRequest], Awaitable[None]]
-"""It writes to the request's transport what it likes; the connection is closed after it."""
+"""Writes anything to the request's transport. The connection is closed afterwards."""
 Reply = int | Answer | Misbehaviour
 
 
 class Receiver:
-    """Every request must be signed with `secrets` (all of them, newest first), or the test fails."""
+    """Receives webhooks. Every request must be signed with all `secrets`, newest first, or the test fails."""
 
     def __init__(self, *secrets: str, port: int = 0, keep_alive_s: float = 75) -> None:
         self.secrets = secrets or (WEBHOOK_SECRET,)
         self.port = port
         self.answer: Callable[[Post], Reply] = lambda post: 200
         self.posts: list[Post] = []
-        """All requests in the order in which they came."""
+        """All requests, in the order of arrival."""
         self.events: list[Event] = []
-        """Those that were answered 2xx, each once: the rest are repeats, which a receiver skips."""
+        """The events that were answered 2xx, each once, without the repeats, which a receiver skips."""
         self.by_key: defaultdict[str, list[Event]] = defaultdict(list)
-        """The same per conversation or user, in order."""
+        """The same events by ordering key, in order."""
         self.repeats = 0
-        """How many events came again after they had been answered 2xx."""
+        """The number of events that arrived again after they had been answered 2xx."""
         self.wrong: list[str] = []
         self._attempts: Counter[str] = Counter()
         self._taken: set[str] = set()
@@ -85,7 +85,7 @@ class Receiver:
 
     @property
     def connections(self) -> int:
-        """How many were opened and used."""
+        """The number of connections that were opened and used."""
         return len(self._connections)
 
     def attempts(self, event_id: str) -> list[Post]:
@@ -100,7 +100,7 @@ class Receiver:
         assert not self.wrong, self.wrong[:5]
 
     async def open(self) -> None:
-        """Listen; after a close() on the same port."""
+        """Listens; after a close(), on the same port again."""
         server = web.Server(
             self._take,
             access_log=None,
@@ -113,13 +113,13 @@ class Receiver:
         self.port = self._runner.addresses[0][1]
 
     async def close(self) -> None:
-        """Be away: who connects is refused, and open connections end."""
+        """Stops listening: new connections are refused, and open ones are closed."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
 
     async def until(self, done: Callable[[], bool], *, within: float = PATIENCE_S) -> None:
-        """Wait until something holds; it is looked at after each request that came."""
+        """Waits until `done()` holds. It is checked after each received request."""
         try:
             async with asyncio.timeout(within):
                 while not done():
@@ -188,7 +188,7 @@ class Receiver:
 
 
 def key_of(event: Event) -> str:
-    """What its order counts for: the conversation, or the user of a presence event."""
+    """Returns the ordering key of an event: the conversation, or the user for a presence event."""
     data: dict[str, str] = event["data"]
     if event["type"].startswith("user."):
         return data["userId"]
@@ -207,16 +207,16 @@ def too_many(retry_after: str) -> Answer:
 
 
 async def stall(request: web.BaseRequest) -> None:
-    """Say nothing until the other side hangs up."""
+    """Sends nothing until the other side closes the connection."""
     await asyncio.Event().wait()
 
 
 async def hang_up(request: web.BaseRequest) -> None:
-    """Close at once."""
+    """Closes the connection immediately."""
 
 
 def raw(text: bytes, *, stay: bool = False) -> Misbehaviour:
-    """Write these bytes as they are, and close, or `stay` and say no more."""
+    """Writes these bytes as they are, then closes the connection, or with `stay` keeps it open and silent."""
 
     async def write(request: web.BaseRequest) -> None:
         assert request.transport is not None
@@ -228,7 +228,7 @@ def raw(text: bytes, *, stay: bool = False) -> Misbehaviour:
 
 
 def drip(first: bytes, again: bytes, *, every_s: float) -> Misbehaviour:
-    """One piece, and then another one over and over."""
+    """Sends one piece, and then another one again and again."""
 
     async def write(request: web.BaseRequest) -> None:
         assert request.transport is not None
@@ -241,7 +241,7 @@ def drip(first: bytes, again: bytes, *, every_s: float) -> Misbehaviour:
 
 
 class Flood:
-    """A body of 100 MB, as fast as it is taken. `sent`: how many bytes were."""
+    """Sends a body of 100 MB as fast as it is read. `sent`: the number of bytes sent."""
 
     def __init__(self, status: int = 200) -> None:
         self.status = status

@@ -1,4 +1,4 @@
-"""Servers with a relay beside them: what they log of it, and what they show."""
+"""Log lines and metrics of servers that run a relay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .people import People
 from .servers import ChatServer
 
 NOBODY = "http://127.0.0.1:9/hooks"
-"""Nothing listens there."""
+"""A URL at which nothing listens."""
 Of = Callable[[ChatServer], People]
 
 
@@ -28,12 +28,12 @@ def children(server: ChatServer) -> list[int]:
 
 
 async def metrics(server: ChatServer) -> dict[str, float]:
-    """Every sample by its name and labels; the exposition is one that Prometheus takes."""
+    """Returns every sample by its name and labels. The exposition must be valid for Prometheus."""
     return samples(await scrape(server))
 
 
 async def ready(server: ChatServer, within: float = PATIENCE_S) -> None:
-    """The relay beside the server is at work."""
+    """Waits until the server's relay is ready."""
     end = time.monotonic() + within
     while (await metrics(server)).get("chat_webhook_relay_ready") != 1:
         assert time.monotonic() < end, server.log

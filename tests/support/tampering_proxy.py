@@ -1,4 +1,4 @@
-"""Somebody between a server and its clients, who does to packets what no server may."""
+"""A proxy between a server and its clients that changes packets in ways that no server may."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NEW = '42["message:new"'
 
 
 class Meddler:
-    """Passes on all that is said over WebSocket. Of the first connection, its second and third
-    `message:new` are handed to `fault`, and what that makes of them is passed on."""
+    """Forwards everything over WebSocket. On the first connection, `fault` gets the second and third
+    `message:new`, and its result is forwarded in their place."""
 
     def __init__(self, ws_port: int, fault: Callable[[list[str]], list[str]]) -> None:
         self._behind = f"http://127.0.0.1:{ws_port}"

@@ -1,4 +1,4 @@
-"""A way to nodes through a balancer that finds one which lives, and whose lines can be cut."""
+"""A load balancer that finds a living node, and whose connections can be cut."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .servers import ChatServer
 
 
 class Balancer:
-    """Each connection goes to the next node that takes it; to people it is the server."""
+    """Sends each connection to the next node that accepts it. People use it as their server."""
 
     def __init__(self, servers: Sequence[ChatServer]) -> None:
         self._servers = itertools.cycle(servers)
@@ -26,12 +26,12 @@ class Balancer:
         return f"http://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
-        """All connections at once."""
+        """Cuts all connections at the same time."""
         for writer in self._writers:
             writer.transport.abort()
 
     def silence(self) -> None:
-        """Nothing comes through any more, and nobody is told: the lines of somebody who went away."""
+        """Stops forwarding on all current connections without closing them, as if the peers had vanished."""
         self._silent |= self._writers
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
