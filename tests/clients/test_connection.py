@@ -1,4 +1,4 @@
-"""The project's own JavaScript client: how it comes, stays, and goes."""
+"""The project's own JavaScript client: connecting, reconnecting, and closing."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Starter = Callable[..., Awaitable[ChatServer]]
 PeopleOf = Callable[[ChatServer], People]
 
 
-async def test_a_token_is_renewed_before_it_ends_without_a_break(
+async def test_a_token_is_renewed_before_it_expires_without_a_disconnect(
     people: People, chatter: Opener
 ) -> None:
     alice, bob = people("alice", "bob")
     tokens: list[str] = []
 
     def kept() -> str:
-        """An app that has the same token until it has expired."""
+        """Stands for an app that returns the same token until it has expired."""
         tokens.append(
             tokens[0] if len(tokens) == 1 else token(bob.id, expires_in=2 + 60 * len(tokens))
         )
@@ -34,7 +34,7 @@ async def test_a_token_is_renewed_before_it_ends_without_a_break(
     desk, phone = await asyncio.gather(
         chatter(alice, lambda: token(alice.id, expires_in=2)), chatter(bob, kept)
     )
-    # Away for a moment, and back.
+    # Disconnected for a moment, then online again.
     await phone.sees(None, lambda snapshot: len(phone.states) >= 5)
     assert [
         (state["status"], state["reason"] and state["reason"]["code"]) for state in phone.states
@@ -45,12 +45,12 @@ async def test_a_token_is_renewed_before_it_ends_without_a_break(
         ("connecting", "TOKEN_EXPIRED"),
         ("online", None),
     ]
-    # Two seconds are over when it has asked for the third one.
+    # By its third request for a token, two seconds have passed.
     await desk.sees(None, lambda snapshot: desk.wishes >= 3)
     assert [state["status"] for state in desk.states] == ["connecting", "online"]
 
 
-async def test_who_is_refused_knows_why_and_whether_it_will_be_tried_again(
+async def test_a_refused_client_shows_the_reason_and_the_next_attempt(
     start: Starter, people_of: PeopleOf, chatter: Opener
 ) -> None:
     server = await start(
@@ -67,14 +67,14 @@ async def test_who_is_refused_knows_why_and_whether_it_will_be_tried_again(
     await forged.do("connect")
     await forged.sees(None, lambda snapshot: snapshot["state"] == "online")
 
-    # One too many: it comes as soon as there is room.
+    # One socket too many: it connects as soon as there is room.
     first = await chatter(bob)
     await first.sees(None, lambda snapshot: snapshot["state"] == "online")
     second = await chatter(bob)
     await second.sees(None, lambda snapshot: snapshot["state"] == "refused")
     refused = second.states[-1]
     assert refused["reason"]["code"] == "RATE_LIMITED"
-    # The server asks for three seconds; those who were refused together do not come back together.
+    # The server requests three seconds, and the client adds a random part.
     assert 0 < refused["retryAt"] / 1000 - time.time() < 4
     await first.do("close")
     await second.sees(None, lambda snapshot: snapshot["state"] == "online")
@@ -86,7 +86,7 @@ async def test_who_is_refused_knows_why_and_whether_it_will_be_tried_again(
     assert blocked.states[-1]["reason"]["code"] == "FORBIDDEN"
 
 
-async def test_a_laptop_that_wakes_up_finds_out_at_once_that_its_line_is_dead(
+async def test_a_laptop_that_wakes_up_detects_a_dead_connection_immediately(
     start: Starter, people_of: PeopleOf, chatter: Opener
 ) -> None:
     server = await start()
@@ -103,10 +103,10 @@ async def test_a_laptop_that_wakes_up_finds_out_at_once_that_its_line_is_dead(
         await desk.says(talk, "Good morning")
         seen = await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1, 2, 3, 4])
         assert texts(seen)[3] == "Good morning"
-        # What was meant for the old line is not said to the new one before all else.
+        # A packet for the dead connection is not sent first on the new one.
         assert '"typing:start"' not in server.log
 
-        # Nobody says anything, and the network is said to be back.
+        # The browser reports that the network is back; the user does nothing.
         front.silence()
         await device.say(talk, "line 4")
         await desk.begin("leap", talk, {"ms": 120_000})
@@ -114,9 +114,7 @@ async def test_a_laptop_that_wakes_up_finds_out_at_once_that_its_line_is_dead(
         await desk.sees(talk, lambda snapshot: texts(snapshot)[-1] == "line 4")
 
 
-async def test_whoever_closes_the_client_leaves_nothing_behind_that_runs(
-    people: People, chatter: Opener
-) -> None:
+async def test_a_closed_client_leaves_no_timers(people: People, chatter: Opener) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
 
@@ -130,5 +128,5 @@ async def test_whoever_closes_the_client_leaves_nothing_behind_that_runs(
         await desk.says(talk, "Hello")
         await desk.do("typing", talk)
         await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1])
-        # The list would be asked for again in a minute, and a key was just pressed.
+        # Two timers are pending: the list's retry in a minute, and the stop of the typing indicator.
         await desk.close()

@@ -1,4 +1,4 @@
-"""The project's own JavaScript client, while nodes are killed under it."""
+"""The project's own JavaScript client while its nodes are killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _on_record(seen: Any) -> int:
 async def own_nodes(
     mongo_url: str, redis_url: str, worker: str, tmp_path: Path
 ) -> AsyncIterator[Spread]:
-    """Nodes to kill."""
+    """Nodes that a test may kill."""
     async with spread(mongo_url, redis_url, f"client-{worker}", tmp_path) as running:
         yield running
 
@@ -46,7 +46,7 @@ async def through(person: Person, front: Balancer, group: Any, **options: Any) -
     return chatter
 
 
-async def test_nobody_misses_or_repeats_anything_while_every_node_is_killed(
+async def test_no_message_is_lost_or_doubled_while_every_node_is_killed(
     own_nodes: Spread, front: Balancer, people_of: Any
 ) -> None:
     everybody: People = people_of(own_nodes.servers[0])
@@ -64,7 +64,7 @@ async def test_nobody_misses_or_repeats_anything_while_every_node_is_killed(
         for chatter in chatters:
             part = lines[chatter.person.id][turn * 150 : turn * 150 + 150]
             sends.append(chatter.begin("sendAll", group, {"texts": part}))
-        # All are in the middle of sending and hearing.
+        # All clients are in the middle of sending and receiving.
         enough = turn * 450 + 30
         await chatters[turn].sees(group, lambda seen, enough=enough: _on_record(seen) > enough)
         await server.kill()
@@ -90,7 +90,7 @@ async def test_nobody_misses_or_repeats_anything_while_every_node_is_killed(
     await asyncio.gather(*[chatter.close() for chatter in chatters])
 
 
-async def test_changes_of_any_kind_are_caught_up_with_after_the_line_was_cut(
+async def test_catch_up_after_a_cut_line_includes_changes_of_every_kind(
     own_nodes: Spread, front: Balancer, people_of: Any
 ) -> None:
     alice, bob = people_of(own_nodes.servers[0])("alice", "bob")
@@ -120,7 +120,7 @@ async def test_changes_of_any_kind_are_caught_up_with_after_the_line_was_cut(
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_a_server_that_comes_back_finds_the_client_at_its_door(
+async def test_a_client_reconnects_when_its_server_returns(
     start: Any, people_of: Any, transport: str
 ) -> None:
     server: ChatServer = await start()
@@ -154,7 +154,7 @@ FAULTS: dict[str, Callable[[list[str]], list[str]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_what_no_server_may_do_leaves_the_list_as_it_is_on_record(
+async def test_faults_that_no_server_may_have_leave_the_list_correct(
     people: People, chatter: Opener, fault: Callable[[list[str]], list[str]]
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -170,7 +170,7 @@ async def test_what_no_server_may_do_leaves_the_list_as_it_is_on_record(
         assert texts(seen) == ["line 0", "line 1", "line 2"]
         await desk.sees(talk, lambda snapshot: snapshot["status"] == "live")
         assert await desk.do("wrong", talk) == []
-        # The first connection is the one that is meddled with, and it was good enough.
+        # The client kept the first connection, which is the one with the faults.
         assert [state["status"] for state in desk.states] == ["connecting", "online"]
         await desk.sees(talk, lambda snapshot: snapshot["conversations"][0]["unreadCount"] == 3)
 

@@ -1,4 +1,4 @@
-"""The project's own JavaScript client: the list of conversations, and who is in them."""
+"""The project's own JavaScript client: the list of conversations, and presence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.people import People
 from tests.support.through_balancer import balancer
 
 
-async def test_presence_is_known_of_those_in_an_open_conversation(
+async def test_presence_is_known_for_participants_of_an_open_conversation(
     people: People, chatter: Opener
 ) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
@@ -30,9 +30,7 @@ async def test_presence_is_known_of_those_in_an_open_conversation(
     await desk.sees(group, lambda snapshot: snapshot["presence"][bob.id]["status"] == "online")
 
 
-async def test_the_list_follows_what_happens_to_conversations(
-    people: People, chatter: Opener
-) -> None:
+async def test_the_list_follows_changes_of_conversations(people: People, chatter: Opener) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
     group = await alice.group(bob, name="Lunch")
     device = await alice.connect()
@@ -52,7 +50,7 @@ async def test_the_list_follows_what_happens_to_conversations(
         group["id"],
         other["id"],
     ]
-    # What only the server can count is asked for: a deleted message, a single one that was read.
+    # The client requests the count when only the server knows it: after a deletion, and after a single read message.
     await device.do("message:delete", {"messageId": last["id"]})
     seen = await desk.sees(None, lambda snapshot: snapshot["conversations"][0]["unreadCount"] == 4)
     assert seen["conversations"][0]["lastMessage"]["isDeleted"]
@@ -71,7 +69,7 @@ async def test_the_list_follows_what_happens_to_conversations(
     assert seen["conversations"][0]["unreadCount"] == 3
 
 
-async def test_a_conversation_closes_for_whoever_is_removed_and_opens_again(
+async def test_a_conversation_closes_for_a_removed_user_and_opens_again(
     people: People, chatter: Opener
 ) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
@@ -94,7 +92,7 @@ async def test_a_conversation_closes_for_whoever_is_removed_and_opens_again(
     seen = await phone.sees(group, lambda snapshot: snapshot["status"] == "live")
     assert texts(seen) == ["Bob is here", "Bob is gone"]
 
-    # While away, too.
+    # The same while the client is disconnected.
     await phone.do("close")
     await alice.ask("DELETE", f"/conversations/{group['id']}/participants/{bob.id}")
     await phone.do("connect")
@@ -106,7 +104,7 @@ async def test_a_conversation_closes_for_whoever_is_removed_and_opens_again(
     assert refused.value.code == "NOT_FOUND"
 
 
-async def test_what_nobody_has_open_is_right_again_after_the_line_was_cut(
+async def test_conversations_that_are_not_open_are_correct_after_a_cut_line(
     people: People, chatter: Opener
 ) -> None:
     alice, bob, carol = people("alice", "bob", "carol")
@@ -115,7 +113,7 @@ async def test_what_nobody_has_open_is_right_again_after_the_line_was_cut(
     async with balancer([bob.server]) as front:
         desk = await chatter(bob, url=front.sockets)
         await desk.sees(None, lambda snapshot: len(snapshot["conversations"]) == 2)
-        # Two tabs of one person: what is read in the other one is read here.
+        # Two tabs of one user: a message that is read in one tab is read in the other.
         tab = await opened(await chatter(bob), talk)
         first = await device.say(talk, "one")
         await desk.sees(None, lambda snapshot: snapshot["conversations"][0]["unreadCount"] == 1)

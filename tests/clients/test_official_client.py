@@ -1,4 +1,4 @@
-"""The official JavaScript client: talking, upgrading, coming back by itself, and syncing."""
+"""The official JavaScript client: sending, upgrading, reconnecting by itself, and syncing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PeopleOf = Callable[[ChatServer], People]
 
 
 async def three(people: People) -> tuple[Any, Browser, Browser, Browser]:
-    """A group of three, one with a WebSocket, one that has upgraded to it, and one that polls."""
+    """Returns a group of three clients: one with WebSocket, one that upgraded to it, and one that polls."""
     alice, bob, carol = people("alice", "bob", "carol")
     group = await alice.group(bob, carol)
     desk, phone, poll = await asyncio.gather(
@@ -113,13 +113,13 @@ async def test_a_browser_misses_nothing_while_it_upgrades(people: People) -> Non
     assert heard == (await everything_since_the_start(phone, talk))[heard[0]["seq"] - 1 :]
 
 
-async def test_browsers_come_back_by_themselves_after_a_crash_and_miss_nothing(
+async def test_browsers_reconnect_after_a_crash_and_miss_nothing(
     start: Starter, people_of: PeopleOf
 ) -> None:
     server = await start()
     group, desk, phone, poll = await three(people_of(server))
 
-    # Alice is in the middle of it when the server is killed.
+    # Alice is still sending when the server is killed.
     texts = [f"line {number}" for number in range(1000)]
     sends = [asyncio.ensure_future(desk.say(group, text, clientMessageId=text)) for text in texts]
     await sends[40]
@@ -136,7 +136,7 @@ async def test_browsers_come_back_by_themselves_after_a_crash_and_miss_nothing(
     phone.client.hold()
     poll.client.hold()
     await server.start()
-    # The client repeats what was not answered; nobody else is there yet.
+    # The client repeats unacknowledged sends; the other clients are not connected yet.
     await desk.hears("connected")
     everything = await asyncio.gather(
         *[desk.say(group, text, clientMessageId=text) for text in texts]
@@ -183,12 +183,12 @@ def _seq(message: dict[str, Any]) -> int:
     return int(message["seq"])
 
 
-async def test_a_server_that_stops_sends_its_browsers_away_to_come_back_by_themselves(
+async def test_a_stopping_server_disconnects_browsers_so_that_they_reconnect(
     start: Starter, people_of: PeopleOf
 ) -> None:
     server = await start()
     group, desk, phone, poll = await three(people_of(server))
-    # All that came in before is finished.
+    # The server finishes everything that it accepted before.
     sends = [asyncio.ensure_future(desk.say(group, str(number))) for number in range(100)]
     await sends[0]
     server.signal(signal.SIGTERM)
@@ -213,7 +213,7 @@ async def test_a_server_that_stops_sends_its_browsers_away_to_come_back_by_thems
         )
 
 
-async def test_a_browser_that_is_refused_knows_why_and_stays_away(people: People) -> None:
+async def test_a_refused_browser_gets_the_reason_and_does_not_retry(people: People) -> None:
     alice, bob = people("alice", "bob")
     expired, forged, desk = await asyncio.gather(
         Browser.open(alice, with_token=token(alice.id, expires_in=-5)),

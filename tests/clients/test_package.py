@@ -1,4 +1,4 @@
-"""The package of the project's own JavaScript client, as somebody installs it; and its README, run."""
+"""The npm package of the project's own JavaScript client, installed; and the code of its README, run."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return packed
 
 
-def test_the_package_has_what_is_run_and_what_is_read_and_nothing_else(package: Path) -> None:
+def test_the_package_has_code_types_and_readme_and_nothing_else(package: Path) -> None:
     with tarfile.open(package) as tar:
         names = {name.removeprefix("package/") for name in tar.getnames()}
         member = tar.extractfile("package/package.json")
@@ -94,7 +94,7 @@ def test_the_package_has_what_is_run_and_what_is_read_and_nothing_else(package: 
 
 @asynccontextmanager
 async def back_end(alice: Person) -> AsyncIterator[str]:
-    """What a page has behind it: who is signed in gets a token, and the REST API."""
+    """A back end for the page: it returns Alice's token, and proxies the REST API."""
 
     async def chat_token(_: web.Request) -> web.Response:
         return web.json_response({"token": alice.token})
@@ -118,7 +118,7 @@ async def back_end(alice: Person) -> AsyncIterator[str]:
 
 
 def readme(instead: dict[str, str]) -> dict[str, str]:
-    """Its blocks as modules, with what is somewhere else here."""
+    """Returns its blocks as modules. `instead` replaces addresses and ids by those of the test."""
     text = (CLIENT / "README.md").read_text()
     blocks = re.findall(r"^```tsx?\n(.+?)^```", text, re.M | re.S)
     assert len(blocks) == len(BLOCKS)
@@ -134,13 +134,13 @@ def readme(instead: dict[str, str]) -> dict[str, str]:
     }
 
 
-async def test_what_the_readme_shows_compiles_and_works_where_the_package_is_installed(
+async def test_the_code_of_the_readme_compiles_and_works_with_the_installed_package(
     package: Path, people: People, tmp_path: Path
 ) -> None:
     alice, bob = people("alice", "bob")
     shutil.copytree(APP, tmp_path, dirs_exist_ok=True)
     modules = tmp_path / "node_modules"
-    # What it depends on is there already: nothing has to come over the network.
+    # The dependencies are copied, so that the installation needs no network.
     skip = shutil.ignore_patterns(".*", "typescript", "@typescript")
     shutil.copytree(CLIENT / "node_modules", modules, ignore=skip)
     (tmp_path / "package.json").write_text('{"type": "module"}')

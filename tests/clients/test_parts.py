@@ -1,4 +1,4 @@
-"""The project's own JavaScript client: its parts, with Node's test runner."""
+"""The project's own JavaScript client: runs the tests of its parts with Node's test runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The project's own JavaScript client: what becomes of what is said."""
+"""The project's own JavaScript client: sends, refusals and the outbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Starter = Callable[..., Awaitable[ChatServer]]
 PeopleOf = Callable[[ChatServer], People]
 
 
-async def test_a_refused_message_stays_in_the_list_until_it_is_sent_again_or_given_up(
+async def test_a_refused_message_stays_in_the_list_until_it_is_sent_again_or_discarded(
     people: People, chatter: Opener
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -40,7 +40,7 @@ async def test_a_refused_message_stays_in_the_list_until_it_is_sent_again_or_giv
     assert refused.value.code == "NOT_FOUND"
 
 
-async def test_what_is_said_offline_outlives_the_page_and_is_sent_in_order(
+async def test_offline_messages_survive_the_page_and_are_sent_in_order(
     people: People, chatter: Opener, tmp_path: Path
 ) -> None:
     alice, bob = people("alice", "bob")
@@ -55,7 +55,7 @@ async def test_what_is_said_offline_outlives_the_page_and_is_sent_in_order(
     desk.process.kill()
     await desk.process.wait()
 
-    # Somebody else at the same device sees and sends nothing of it once it is known who it is.
+    # A new client of Alice with the same storage sends the messages.
     phone = await opened(await chatter(bob), talk)
     again = await chatter(alice, file=str(file))
     await opened(again, talk)
@@ -72,7 +72,7 @@ async def test_the_rate_limit_delays_sends_and_keeps_their_order(
     alice, bob = people_of(server)("alice", "bob")
     talk = await alice.direct(bob)
     desk = await opened(await chatter(alice), talk)
-    # Another device has used up what she may say at once, however slow this machine is.
+    # Another device has used up her burst, however slow this machine is.
     phone, elsewhere = await Wire.connect(alice), await alice.group(bob)
     sending = [
         await phone.ask("message:send", {"conversationId": elsewhere["id"], "content": "Hello"})
@@ -88,19 +88,17 @@ async def test_the_rate_limit_delays_sends_and_keeps_their_order(
     assert server.log.count('"RATE_LIMITED"') > before > 0
 
 
-async def test_what_is_too_long_for_a_packet_fails_and_breaks_nothing(
-    people: People, chatter: Opener
-) -> None:
+async def test_a_message_too_long_for_a_packet_fails_alone(people: People, chatter: Opener) -> None:
     alice, bob = people("alice", "bob")
     talk = await alice.direct(bob)
     desk = await opened(await chatter(alice), talk)
-    # The server would close the connection over it, and over the next one, too.
+    # If it were sent, the server would close the connection, again with each repeat.
     await desk.says(talk, "x" * 300_000)
     await desk.says(talk, "Shorter")
     seen = await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1, None])
     failed = seen["messages"][1]
     assert (failed["state"], failed["error"]["code"]) == ("failed", "PAYLOAD_TOO_LARGE")
-    # As the server counts, in bytes: this goes to it, and it is the one that says no.
+    # 60,000 bytes: short enough for a packet, so the client sends it, and the server refuses it.
     await desk.says(talk, "€" * 20_000)
     seen = await desk.sees(
         talk,

@@ -1,4 +1,4 @@
-"""The project's own JavaScript client: what two people see in it."""
+"""The project's own JavaScript client: what two users see."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_two_people_talk(people: People, chatter: Opener, options: dict[st
     desk, phone = await asyncio.gather(chatter(alice, **options), chatter(bob, **options))
     await asyncio.gather(opened(desk, talk), opened(phone, talk))
 
-    # It is in the list at once, and stays the same line when it is acknowledged.
+    # The message is in the list immediately, and keeps its key when it is acknowledged.
     await desk.do("record", talk)
     await desk.says(talk, "Hello, Bob")
     seen = await desk.sees(talk, lambda snapshot: seqs(snapshot) == [1])
@@ -76,7 +76,7 @@ def _told_all(seen: Any) -> bool:
     return bool(seen["messages"][0]["reactions"]) and bool(seen["marks"])
 
 
-async def test_typing_is_told_once_for_many_keys_and_ends_by_itself(
+async def test_typing_is_sent_once_for_many_keys_and_stops_by_itself(
     start: Starter, people_of: PeopleOf, chatter: Opener
 ) -> None:
     server = await start(TYPING_TIMEOUT_S="6")
@@ -89,7 +89,7 @@ async def test_typing_is_told_once_for_many_keys_and_ends_by_itself(
     assert (await phone.sees(talk, lambda snapshot: snapshot["typing"] == [alice.id]))[
         "recording"
     ] == []
-    # By the client, four seconds after the last key; the server would wait for six after what it was told.
+    # The client stops it four seconds after the last key. The server alone would wait six seconds after the start.
     await phone.sees(talk, lambda snapshot: snapshot["typing"] == [])
     assert server.log.count('"typing:start"') == 1
     assert server.log.count('"typing:stop"') == 1

@@ -1,4 +1,4 @@
-"""The examples of a Master Service, in Node and in Python, as they are: run against a real server."""
+"""The examples of a Master Service, in Node and in Python, run unchanged against a real server."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class MasterService:
         await self._reader
 
     async def prints(self, word: str, times: int = 1) -> list[str]:
-        """The lines with this word, when there are so many."""
+        """Waits for this number of lines with the word, and returns them."""
         async with asyncio.timeout(PATIENCE_S):
             while len(found := [line for line in self.lines if word in line]) < times:
                 self._news.clear()
@@ -99,7 +99,7 @@ async def master(start: Any, request: pytest.FixtureRequest) -> AsyncIterator[Ma
 
 @pytest_asyncio.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    # Cookies of an address are not kept otherwise.
+    # Otherwise cookies from an IP address are not kept.
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         yield session
 
@@ -122,7 +122,7 @@ async def sign_in(master: MasterService, user: str, password: str) -> aiohttp.Cl
     return session
 
 
-async def test_its_users_chat_through_it_and_it_hears_of_it(master: MasterService) -> None:
+async def test_users_chat_through_it_and_it_receives_the_webhooks(master: MasterService) -> None:
     alice = await sign_in(master, "alice", "wonderland")
     bob = await sign_in(master, "bob", "builder")
     async with alice, bob:
@@ -155,7 +155,7 @@ async def test_its_users_chat_through_it_and_it_hears_of_it(master: MasterServic
     await master.prints("message.created", 2)
 
 
-async def test_whoever_is_not_signed_in_gets_nothing(
+async def test_users_who_are_not_signed_in_get_nothing(
     master: MasterService, http: aiohttp.ClientSession
 ) -> None:
     for credentials in (
@@ -171,7 +171,7 @@ async def test_whoever_is_not_signed_in_gets_nothing(
                 assert answer.status == 401
 
 
-async def test_nobody_gets_further_than_their_own_chat(master: MasterService) -> None:
+async def test_users_reach_only_their_own_chat(master: MasterService) -> None:
     stolen = {"X-Internal-Secret": INTERNAL_SECRET, "X-User-Id": "bob"}
     async with await sign_in(master, "alice", "wonderland") as alice:
         status, talk = await ask(
@@ -190,7 +190,7 @@ async def test_nobody_gets_further_than_their_own_chat(master: MasterService) ->
                 assert answer.status == 404, path
 
 
-async def test_a_webhook_is_taken_once_and_only_when_it_is_genuine(
+async def test_a_webhook_is_processed_once_and_only_if_it_is_genuine(
     master: MasterService, http: aiohttp.ClientSession
 ) -> None:
     body = json.dumps({"id": "evt_1", "type": "user.online", "data": {"name": "Zoë"}}).encode()
@@ -218,7 +218,7 @@ async def test_a_webhook_is_taken_once_and_only_when_it_is_genuine(
     assert await master.prints("evt_1") == ["user.online evt_1"]
 
 
-async def test_what_the_docs_say_to_try_works(master: MasterService, tmp_path: Path) -> None:
+async def test_the_curl_commands_of_the_page_work(master: MasterService, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "master-service.md").read_text()
     (block,) = re.findall(r"^```sh\n(curl .*?)^```$", text, re.DOTALL | re.MULTILINE)
     answers = []
@@ -236,7 +236,7 @@ async def test_what_the_docs_say_to_try_works(master: MasterService, tmp_path: P
 
 BROWSER = """
 const ask = globalThis.fetch;
-// A browser knows where the page is from, and sends its cookie.
+// A browser resolves paths against the page's origin, and sends its cookie.
 globalThis.fetch = (path) => ask("%s" + path, { headers: { cookie: "%s" } });
 import { io } from "socket.io-client";
 %s
@@ -247,7 +247,7 @@ socket.on("connected", ({ userId }) => {
 """
 
 
-async def test_the_lines_for_browsers_connect(master: MasterService) -> None:
+async def test_the_code_for_browsers_connects(master: MasterService) -> None:
     text = (ROOT / "docs" / "master-service.md").read_text()
     (block,) = re.findall(r"^```js\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     async with await sign_in(master, "alice", "wonderland") as alice:

@@ -1,4 +1,4 @@
-"""docs/migrating.md: what it says of the old and the new calls, and the import of an old chat, run."""
+"""docs/migrating.md: checks its tables of old and new calls, and runs the import of an old chat."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def at(minute: int) -> datetime:
 
 
 async def bring(server: ChatServer, url: str, database: str) -> tuple[int, str]:
-    """As the page says."""
+    """Runs the import with the command of the page."""
     line = block("docs/migrating.md", "set -a && . ./secrets.env").lines[1]
     words = {
         "OLD_MONGO_URL=mongodb://127.0.0.1:27017 ": f"OLD_MONGO_URL='{url}' ",
@@ -61,7 +61,7 @@ async def bring(server: ChatServer, url: str, database: str) -> tuple[int, str]:
     return process.returncode or 0, out.decode()
 
 
-async def test_an_old_chat_is_brought_and_nothing_is_doubled(
+async def test_an_old_chat_is_imported_without_duplicates(
     server: ChatServer, mongo_url: str, people_of: Of
 ) -> None:
     people = people_of(server)
@@ -75,7 +75,7 @@ async def test_an_old_chat_is_brought_and_nothing_is_doubled(
         old.conversations.insert_many(
             [
                 {"_id": pair, "members": [alice, bob]},
-                # Dora has left, and is in what was said.
+                # Dora has left, but has messages.
                 {"_id": group, "name": "Lunch", "members": [alice, bob, carol]},
             ]
         )
@@ -127,7 +127,7 @@ async def test_an_old_chat_is_brought_and_nothing_is_doubled(
     (thumbs,) = noon["reactions"]
     assert {*thumbs["userIds"]} == {str(carol), str(alice)}
     assert noon["metadata"] == {"sentAt": "2024-01-15T10:02:00.000+00:00"}
-    # Alice had read up to Dora's; nobody else has read anything.
+    # Alice had read up to Dora's message; the others have read nothing.
     unread = {who: (await ask(who, "/conversations"))["items"] for who in (alice, bob)}
     assert {
         conversation["type"]: conversation["unreadCount"] for conversation in unread[alice]
@@ -137,20 +137,20 @@ async def test_an_old_chat_is_brought_and_nothing_is_doubled(
         "direct": 0,
     }
 
-    # Nothing can be brought of somebody who is blocked.
+    # The data of a blocked user cannot be imported.
     await people.master("POST", "/users/sync", {"externalUserId": str(bob), "status": "blocked"})
     status, _ = await people.master("GET", "/conversations", **{"X-User-Id": str(bob)})
     assert status == 403
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the table below a heading of the page."""
+    """Returns the cells of the table below a heading of the page."""
     _, _, rest = text("docs/migrating.md").partition(f"\n{heading}\n")
     rows = re.findall(r"^\| (.*) \|$", rest.split("\n#")[0], re.MULTILINE)
     return [re.split(r" \| ", row) for row in rows][1:]
 
 
-def test_the_new_calls_are_awaited_as_the_page_says() -> None:
+def test_new_calls_are_awaited_as_on_the_page() -> None:
     kinds: dict[str, Any] = {
         "c": AsyncCollection,
         "client": AsyncMongoClient,
@@ -168,7 +168,7 @@ def test_the_new_calls_are_awaited_as_the_page_says() -> None:
     assert isinstance(gridfs.AsyncGridFSBucket, type)
 
 
-def test_redis_is_as_the_page_says() -> None:
+def test_redis_py_has_the_calls_and_defaults_of_the_page() -> None:
     new = " ".join(row[1] for row in table("## aioredis to redis-py"))
     assert re.findall(r"r\.(\w+)", new) == ["aclose"]
     for name in ("aclose", "pubsub", "pipeline", "lock"):
@@ -178,14 +178,14 @@ def test_redis_is_as_the_page_says() -> None:
     assert options["socket_timeout"].default == 5
 
 
-async def test_a_client_of_engineio_3_is_answered_400(server: ChatServer) -> None:
+async def test_a_client_of_engineio_3_gets_400(server: ChatServer) -> None:
     async with aiohttp.ClientSession() as http:
         url = f"{server.sockets}/socket.io/?EIO=3&transport=polling"
         async with http.get(url) as answer:
             assert answer.status == 400
 
 
-async def test_the_calls_and_events_that_it_names_are_there() -> None:
+async def test_named_calls_and_events_exist() -> None:
     page = text("docs/migrating.md")
     documented = text("docs/protocol.md")
     events = {*re.findall(r"\b((?:message|messages|conversation|typing|user):\w+)", page)}
@@ -196,7 +196,7 @@ async def test_the_calls_and_events_that_it_names_are_there() -> None:
         assert path.replace("{id}", "{messageId}") in documented, path
 
 
-def test_the_lines_for_several_nodes_are_a_server() -> None:
+def test_the_code_for_several_nodes_makes_a_server() -> None:
     names: dict[str, Any] = {}
     exec(block("docs/migrating.md", "# nodes.py").text, names)  # noqa: S102
     assert isinstance(names["sio"], socketio.AsyncServer)

@@ -1,4 +1,4 @@
-"""What the pages show is run: each block of code has something that runs it; and links lead somewhere."""
+"""Every block of code on a page is run by a test or a script, and every link has a target."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.support.pages import Block, anchors, block, blocks, links, names, pag
 from tests.support.servers import ROOT
 
 TRYOUT = "scripts/tryout"
-"""Each line of the block is one of its."""
+"""The script runs each line of the block."""
 BENCH = "--help of scripts/bench"
-"""It takes too long to be run: the scenarios and options are those that there are."""
+"""The block would take too long to run. A test checks that its scenarios and options exist."""
 COMMANDS = "--help of chatserver"
-"""The command is run in its own tests: the options are those that there are."""
+"""Other tests run the command. A test here checks that the options exist."""
 HERE = "documents/test_pages.py::"
 MASTER = "documents/test_master_service.py::"
 MIGRATING = "documents/test_migrating.py::"
 SIGNING = "outbox/test_signing.py::"
 README = "documents/test_readme.py::"
-CLIENT = "clients/test_*.py::test_what_the_readme_shows"
+CLIENT = "clients/test_*.py::test_the_code_of_the_readme"
 SECRETS = 'for key in AUTH_JWT_SECRET INTERNAL_API_SECRET WEBHOOK_SECRET; do echo "$key=$(openssl rand -base64 48)"; done > secrets.env'
 
 RUN: Mapping[str, Mapping[str, str]] = {
@@ -48,58 +48,58 @@ RUN: Mapping[str, Mapping[str, str]] = {
     },
     "chatserver/realtime/README.md": {
         "from aiohttp import web": "realtime/test_server.py::test_the_example_of_the_readme_works",
-        "from chatserver.realtime.bus import Bus": f"{README}test_the_lines_for_the_bus_say_something",
+        "from chatserver.realtime.bus import Bus": f"{README}test_the_code_for_the_bus_publishes_a_message",
     },
     "chatserver/realtime/redis_manager/README.md": {
         "from chatserver.realtime import RealtimeServer": f"{README}"
-        "test_the_lines_for_several_nodes_make_a_server_that_is_joined",
+        "test_the_code_for_several_nodes_makes_a_connected_server",
     },
     "clients/js/README.md": {block.first: CLIENT for block in blocks("clients/js/README.md")},
     "docs/benchmarks.md": {block.first: BENCH for block in blocks("docs/benchmarks.md")},
     "docs/commands.md": {
         "chatserver demo": COMMANDS,
         "chatserver tail --conversation 6920306ab1f24f6f9a4c1d55 --user alice": COMMANDS,
-        "09:30:00  alice           #12  Hello, Bob!": f"{README}test_tail_prints_what_is_shown",
+        "09:30:00  alice           #12  Hello, Bob!": f"{README}test_tail_prints_the_shown_lines",
         "chatserver load --users 200 --conversations 20 --rate 100 --seconds 30": COMMANDS,
-        "ms        p50   p95    p99    max   count": f"{README}test_load_prints_what_is_shown",
+        "ms        p50   p95    p99    max   count": f"{README}test_load_prints_the_shown_lines",
     },
     "docs/design.md": {
         "   browsers, phones (Socket.IO)          Master Service (HTTP)": f"{HERE}"
-        "test_the_drawing_has_the_packages_that_there_are",
+        "test_the_packages_of_the_drawing_exist",
     },
     "docs/master-service.md": {
-        "# from examples/proxy-python/server.py": f"{HERE}test_the_excerpt_is_of_the_example",
+        "# from examples/proxy-python/server.py": f"{HERE}test_the_excerpt_equals_the_example",
         SECRETS: TRYOUT,
         "set -a && . ./secrets.env && node examples/proxy-node/server.mjs": TRYOUT,
         """curl -c jar -d '{"user": "alice", "password": "wonderland"}' http://127.0.0.1:8080/login""": (
-            f"{MASTER}test_what_the_docs_say_to_try_works"
+            f"{MASTER}test_the_curl_commands_of_the_page_work"
         ),
         'const chatToken = async () => (await fetch("/chat-token")).json();': (
-            f"{MASTER}test_the_lines_for_browsers_connect"
+            f"{MASTER}test_the_code_for_browsers_connects"
         ),
     },
     "docs/migrating.md": {
-        "# nodes.py": f"{MIGRATING}test_the_lines_for_several_nodes_are_a_server",
-        "set -a && . ./secrets.env": f"{MIGRATING}test_an_old_chat_is_brought_and_nothing_is_doubled",
+        "# nodes.py": f"{MIGRATING}test_the_code_for_several_nodes_makes_a_server",
+        "set -a && . ./secrets.env": f"{MIGRATING}test_an_old_chat_is_imported_without_duplicates",
     },
     "docs/operations.md": {
         'mongodump --uri="$MONGO_URL" --oplog --gzip --archive=chat.gz': "faults/test_restore.py::"
         "test_a_restored_server_continues_from_its_backup",
-        "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": f"{HERE}test_what_is_set_can_be_set",
+        "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": f"{HERE}test_every_shown_setting_exists",
     },
     "docs/performance.md": {block.first: BENCH for block in blocks("docs/performance.md")},
     "docs/protocol.md": {
-        "// connect.mjs": f"{README}test_the_lines_of_the_protocol_connect_and_come_back",
+        "// connect.mjs": f"{README}test_the_code_of_the_protocol_connects_and_reconnects",
         "{id, conversationId, seq, rev, senderId, content, attachments, replyTo, mentions, metadata,": (
-            f"{HERE}test_shapes_have_the_keys_that_are_answered"
+            f"{HERE}test_shapes_have_the_keys_of_the_responses"
         ),
-        "// follow.mjs": f"{README}test_whoever_follows_as_the_protocol_says_has_what_there_is",
+        "// follow.mjs": f"{README}test_the_follower_of_the_protocol_has_everything",
         "{id, type: direct|group|channel, name, avatarUrl, metadata, createdBy, createdAt, updatedAt,": (
-            f"{HERE}test_shapes_have_the_keys_that_are_answered"
+            f"{HERE}test_shapes_have_the_keys_of_the_responses"
         ),
     },
     "docs/webhooks.md": {
-        "POST /hooks/chat HTTP/1.1": f"{HERE}test_a_webhook_has_the_headers_that_are_shown",
+        "POST /hooks/chat HTTP/1.1": f"{HERE}test_a_webhook_has_the_shown_headers",
         "# with_chatserver.py": SIGNING,
         "# without_chatserver.py": SIGNING,
         "// verify.mjs": SIGNING,
@@ -111,7 +111,7 @@ RUN: Mapping[str, Mapping[str, str]] = {
 
 
 @pytest.mark.parametrize("page", sorted({str(path) for path in pages() if blocks(path)} | {*RUN}))
-def test_each_block_says_what_runs_it(page: str) -> None:
+def test_each_block_has_a_runner(page: str) -> None:
     assert sorted(block.first for block in blocks(page)) == sorted(RUN.get(page, {}))
 
 
@@ -124,7 +124,7 @@ def run_by(runner: str) -> list[tuple[str, Block]]:
     ]
 
 
-def test_a_test_that_is_to_run_a_block_reads_its_page() -> None:
+def test_each_runner_exists_and_reads_its_page() -> None:
     for page, table in RUN.items():
         for runner in {*table.values()} - {TRYOUT, BENCH, COMMANDS}:
             file, _, name = runner.partition("::")
@@ -133,11 +133,11 @@ def test_a_test_that_is_to_run_a_block_reads_its_page() -> None:
             assert re.search(rf"^(?:async )?def {name}", source, re.MULTILINE), runner
 
 
-def test_tryout_follows_each_line() -> None:
+def test_tryout_runs_each_line() -> None:
     tried = {*re.findall(r"(?:line|begin|here|in|\\\n) +'(.+?)'", text(TRYOUT))}
-    # What follows the others cannot follow itself; all of it is what CI does.
+    # The README's last commands include scripts/tryout, which cannot run itself. CI runs these commands.
     tried |= {*re.findall(r"^\./scripts/\w+$", text(".ci/run"), re.MULTILINE)}
-    # Docker is not had where tests run: operations/test_compose.py looks at all that it is given.
+    # The tests have no Docker; operations/test_compose.py checks the files that it would use.
     tried.add("docker compose up --build")
     shown = [line for _, block in run_by(TRYOUT) for line in block.lines]
     assert len(shown) > 15
@@ -148,7 +148,7 @@ def test_tryout_follows_each_line() -> None:
 
 
 def shown_commands() -> Iterator[list[str]]:
-    """Every `chatserver …` that a page shows, in a block or within a sentence."""
+    """Yields every `chatserver …` command of a page, in a block or in a sentence."""
     for page in pages():
         said = text(page)
         inline = re.findall(r"`((?:\.venv/bin/)?chatserver [^`]+)`", said)
@@ -160,7 +160,7 @@ def shown_commands() -> Iterator[list[str]]:
                 yield found[1].split()
 
 
-def test_every_command_that_is_shown_has_the_options_that_it_is_shown_with() -> None:
+def test_every_shown_command_has_the_shown_options() -> None:
     top = typer.main.get_command(commands)
     seen = 0
     for words in shown_commands():
@@ -176,7 +176,7 @@ def test_every_command_that_is_shown_has_the_options_that_it_is_shown_with() -> 
     assert seen > 25
 
 
-async def test_every_benchmark_that_is_shown_has_its_scenarios_and_options() -> None:
+async def test_every_shown_benchmark_has_the_shown_scenarios_and_options() -> None:
     ran = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmark", "--help"),
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'scripts'}", "COLUMNS": "1000"},
@@ -195,7 +195,7 @@ async def test_every_benchmark_that_is_shown_has_its_scenarios_and_options() -> 
     assert len([command for found in shown for command in found]) > 25
 
 
-def test_what_is_set_can_be_set() -> None:
+def test_every_shown_setting_exists() -> None:
     known = {*re.findall(r"^#([A-Z_]+)=", text("config/example.env"), re.MULTILINE)}
     for page in ("docs/operations.md", "README.md", "docs/master-service.md"):
         for listing in blocks(page):
@@ -203,17 +203,17 @@ def test_what_is_set_can_be_set() -> None:
                 assert key in known or key.startswith("OTEL_TRACES_SAMPLER") or key == "TOKEN", key
 
 
-# --- What is no program -------------------------------------------------------------------------
+# --- Blocks that are not programs ---------------------------------------------------------------
 
 
 def keys(shape: str) -> set[str]:
-    """Of `{id, type: a|b, items: [{userId}]}`: those outside of any inner braces."""
+    """Returns the outer keys of a shape: of `{id, type: a|b, items: [{userId}]}`, id, type and items."""
     while (flat := re.sub(r"\[?\{[^{}]*\}\]?", "", shape[1:-1])) != shape[1:-1]:
         shape = f"{{{flat}}}"
     return {pair.split(":")[0].strip() for pair in shape.strip()[1:-1].split(",")}
 
 
-def test_shapes_have_the_keys_that_are_answered() -> None:
+def test_shapes_have_the_keys_of_the_responses() -> None:
     page = "docs/protocol.md"
     message, conversation = (block for block in blocks(page) if block.text.startswith("{id"))
     assert keys(message.text.strip()) == {
@@ -223,7 +223,7 @@ def test_shapes_have_the_keys_that_are_answered() -> None:
     assert keys(conversation.text.strip()) == answered - {"unreadCount"}
 
 
-def test_a_webhook_has_the_headers_that_are_shown() -> None:
+def test_a_webhook_has_the_shown_headers() -> None:
     shown = blocks("docs/webhooks.md")[0].text
     sent = text("chatserver/outbox/sinks/webhook.py") + text("chatserver/outbox/signing.py")
     names = re.findall(r"^([\w-]+): ", shown, re.MULTILINE)
@@ -231,7 +231,7 @@ def test_a_webhook_has_the_headers_that_are_shown() -> None:
     assert all(f'"{name}"' in sent for name in names), names
 
 
-def test_the_drawing_has_the_packages_that_there_are() -> None:
+def test_the_packages_of_the_drawing_exist() -> None:
     drawn = re.findall(
         r"([\w/]+)/", block("docs/design.md", next(iter(RUN["docs/design.md"]))).text
     )
@@ -239,7 +239,7 @@ def test_the_drawing_has_the_packages_that_there_are() -> None:
     assert all((ROOT / "chatserver" / folder / "__init__.py").exists() for folder in drawn)
 
 
-def test_the_excerpt_is_of_the_example() -> None:
+def test_the_excerpt_equals_the_example() -> None:
     excerpt = block("docs/master-service.md", "# from examples/proxy-python/server.py").text
     example = text("examples/proxy-python/server.py")
     parts = excerpt.split("\n", 1)[1].strip().split("\n\n\n")
@@ -247,7 +247,7 @@ def test_the_excerpt_is_of_the_example() -> None:
     assert all(f"\n{part}\n" in example for part in parts)
 
 
-def test_the_figures_of_the_readme_are_those_of_the_docs() -> None:
+def test_the_figures_of_the_readme_are_in_the_docs() -> None:
     _, _, rest = text("README.md").partition("\n## Figures\n")
     rows = [line for line in rest.split("\n## ")[0].splitlines() if line.startswith("| ")][1:]
     documented = text("docs/performance.md") + text("docs/benchmarks.md")
@@ -269,7 +269,7 @@ def test_the_figures_of_the_readme_are_those_of_the_docs() -> None:
 
 
 @pytest.mark.parametrize("page", pages(), ids=str)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for link in links(page):
         if re.match(r"https?://|mailto:", link):
             continue
@@ -281,9 +281,9 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target.relative_to(ROOT)), link
 
 
-def test_files_that_are_named_are_there() -> None:
+def test_named_files_exist() -> None:
     ends = {"/".join(path.parts[-n:]) for path in tree() for n in range(1, len(path.parts) + 1)}
-    # Written where somebody begins, not here.
+    # Created by the user, so not in the repository.
     ends |= {"secrets.env", "DATA_DIR/secrets.json", "config/webhooks.toml"}
     seen = {(page, name) for page in pages() for name in names(page)}
     assert len(seen) > 80

@@ -1,5 +1,5 @@
-"""What README.md and docs/*.md show, as it stands there: programs in JavaScript and Python against a real
-server, and what the commands print."""
+"""Runs the JavaScript and Python programs of README.md and docs/*.md against a real server, and checks the printed
+examples of the commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROTOCOL = "docs/protocol.md"
 
 @pytest_asyncio.fixture
 async def folder(tmp_path: Path) -> Path:
-    """With the packages that the README has installed."""
+    """A folder with the packages that the README installs."""
     await asyncio.to_thread(build)
     (tmp_path / "node_modules" / "@chatserver").mkdir(parents=True)
     (tmp_path / "node_modules" / "@chatserver" / "client").symlink_to(CLIENT)
@@ -44,7 +44,7 @@ async def folder(tmp_path: Path) -> Path:
 
 
 def here(shown: Block, server: ChatServer, **words: str) -> str:
-    """The block, for this server."""
+    """Returns the block with the addresses of this server."""
     words = {"http://127.0.0.1:3000": server.rest, "http://127.0.0.1:3001": server.sockets} | words
     code = shown.text
     for word, other in words.items():
@@ -78,13 +78,13 @@ async def test_each_client_of_the_readme_sends_a_message(
         assert f"stored as number {number}" in said
         told = {"own": "Hello, Bob (pending)", "official": f"{alice.id} says Hello, Bob"}[name]
         assert told in "\n".join(said)
-        if name == "official":  # what is told comes before the acknowledgement
+        if name == "official":  # the event comes before the acknowledgement
             assert said == [told, f"stored as number {number}"]
     (talk,) = (await bob.ask("GET", "/conversations"))["items"]
     assert (talk["lastMessage"]["senderId"], talk["unreadCount"]) == (alice.id, 2)
 
 
-async def test_the_lines_of_the_protocol_connect_and_come_back(
+async def test_the_code_of_the_protocol_connects_and_reconnects(
     server: ChatServer, people_of: Of, folder: Path
 ) -> None:
     alice, bob = people_of(server)("alice", "bob")
@@ -111,7 +111,7 @@ createInterface({ input: process.stdin }).on("close", () => process.exit());
 """
 
 
-async def test_whoever_follows_as_the_protocol_says_has_what_there_is(
+async def test_the_follower_of_the_protocol_has_everything(
     server: ChatServer, people_of: Of, folder: Path
 ) -> None:
     alice, bob = people_of(server)("alice", "bob")
@@ -168,7 +168,7 @@ async def test_whoever_follows_as_the_protocol_says_has_what_there_is(
                 for message in messages
             ]
 
-        # The position alone, as a list that begins with its newest page takes it.
+        # Only the position, as a client reads it before the newest page.
         end = {"conversationId": talk["id"], "afterRev": 2**53 - 1}
         position = await desk.do("messages:sync", end)
         assert (position["messages"], position["hasMore"]) == ([], False)
@@ -183,7 +183,7 @@ async def test_whoever_follows_as_the_protocol_says_has_what_there_is(
         way.cut()
 
 
-async def test_the_lines_for_several_nodes_make_a_server_that_is_joined(redis_url: str) -> None:
+async def test_the_code_for_several_nodes_makes_a_connected_server(redis_url: str) -> None:
     shown = block(
         "chatserver/realtime/redis_manager/README.md",
         "from chatserver.realtime import RealtimeServer",
@@ -200,12 +200,12 @@ async def test_the_lines_for_several_nodes_make_a_server_that_is_joined(redis_ur
         await manager.close()
 
 
-async def test_the_lines_for_the_bus_say_something(redis_url: str) -> None:
+async def test_the_code_for_the_bus_publishes_a_message(redis_url: str) -> None:
     shown = block("chatserver/realtime/README.md", "from chatserver.realtime.bus import Bus")
     code = shown.text.replace("redis://redis:6379", redis_url)
     head, _, body = code.partition("\n\n")
     program = f"{head}\nasync def main(deliver, catch_up, say_so):\n{textwrap.indent(body, '    ')}"
-    # What a test is told is told to it alone.
+    # A channel of its own, so that parallel tests do not receive each other's messages.
     program = f"{program}\n    return bus\n".replace("r:lobby", f"r:{os.urandom(4).hex()}")
     names: dict[str, Any] = {}
     exec(program, names)  # noqa: S102
@@ -219,12 +219,12 @@ async def test_the_lines_for_the_bus_say_something(redis_url: str) -> None:
 
 
 def bare(text: str) -> list[str]:
-    """The words of each line, and no figures."""
+    """Returns the words of each line, with figures as 0."""
     lines = [re.sub(r"[\d.,]*\d", "0", line).split() for line in text.strip().splitlines()]
     return [" ".join(words) for words in lines]
 
 
-async def test_load_prints_what_is_shown(server: ChatServer) -> None:
+async def test_load_prints_the_shown_lines(server: ChatServer) -> None:
     shown = block("docs/commands.md", "ms        p50   p95    p99    max   count")
     options = ("--users", "4", "--conversations", "2", "--rate", "20", "--seconds", "0.5")
     ran = await run("load", *options, **server.env)
@@ -232,7 +232,7 @@ async def test_load_prints_what_is_shown(server: ChatServer) -> None:
     assert bare(ran.out)[-len(bare(shown.text)) :] == bare(shown.text)
 
 
-def test_tail_prints_what_is_shown() -> None:
+def test_tail_prints_the_shown_lines() -> None:
     shown = block("docs/commands.md", "09:30:00  alice           #12  Hello, Bob!").text
     began = datetime.now().astimezone().replace(hour=9, minute=30, second=0, microsecond=0)
 

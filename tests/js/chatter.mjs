@@ -1,15 +1,15 @@
 // node chatter.mjs OPTIONS
 //
-// Somebody with this project's own client (clients/js), led line by line. In: {"id", "do", "of"?, "with"?}
-// calls a method of the client, or of the conversation `of`, and {"token"} answers a wish for one. Out:
-// {"answer", "data"} or {"answer", "error"}; {"wish": "token"}; {"state"} for each state of the
-// connection; {"told"} for each error beside any call. `look` is everything that the client shows.
+// A user with this project's own client (clients/js), controlled line by line. In: {"id", "do", "of"?, "with"?} calls
+// a method of the client, or of the conversation `of`; {"token"} answers a request for a token. Out: {"answer", "data"}
+// or {"answer", "error"}; {"wish": "token"}; {"state"} for each state of the connection; {"told"} for each error that
+// belongs to no call. `look` returns everything that the client shows.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { ChatClient } from "../../clients/js/dist/index.js";
 
-// What a page has: a client hears of the network there, and of being looked at.
+// Stands in for a page, whose events tell the client about the network.
 const page = new EventTarget();
 Object.assign(globalThis, {
   addEventListener: page.addEventListener.bind(page),
@@ -37,7 +37,7 @@ const chat = new ChatClient({
 const histories = new Map();
 const wrong = new Map();
 const own = {
-  // What every snapshot of the conversation had, as [key, state] of each message: for what was seen between.
+  // Records every snapshot of the conversation, as [key, seq, state] of each message, to check intermediate states.
   record: ({ id }) => {
     const conversation = chat.conversation(id);
     histories.set(id, []);
@@ -45,7 +45,7 @@ const own = {
       histories.get(id).push(conversation.snapshot().messages.map(({ key, seq, state }) => [key, seq, state])),
     );
   },
-  // From now on no snapshot may have a message twice, or one in the wrong place, or leave one out.
+  // Reports, from now on, every snapshot with a doubled, misplaced or missing message.
   watch: ({ id }) => {
     const conversation = chat.conversation(id);
     wrong.set(id, []);
@@ -60,14 +60,14 @@ const own = {
     });
   },
   wrong: ({ id }) => wrong.get(id),
-  // What a laptop does that wakes up: the time has gone on, and no timer has.
+  // A laptop that wakes up: the time has advanced, but no timer has.
   leap: ({ ms }) => {
     const { now } = Date;
     Date.now = () => now() + ms;
   },
   online: () => page.dispatchEvent(new Event("online")),
   recorded: ({ id }) => histories.get(id),
-  // One after the other, as fast as they come; answers when all are acknowledged.
+  // Sends all texts without waiting; answers when all are acknowledged.
   sendAll: ({ id, texts }) =>
     Promise.all(texts.map((text) => chat.conversation(id).send(text).sent)).then((all) => all.length),
   send: ({ id, message }) => chat.conversation(id).send(message).clientMessageId,
@@ -105,5 +105,5 @@ orders.on("line", (line) => {
     (error) => tell({ answer: order.id, error: { code: error.code ?? "none", message: String(error) } }),
   );
 });
-// Nothing of the client goes on then, and the process ends.
+// The client then has no timers left, so the process exits.
 orders.on("close", () => chat.close());

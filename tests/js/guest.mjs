@@ -1,7 +1,7 @@
 // node guest.mjs URL TRANSPORT...
 //
-// A guest with the official client at the echo application (tests/support/echo.py). Enters two namespaces,
-// is refused a third, and has everything echoed; prints what it saw as one JSON object.
+// A guest with the official client at the echo application (tests/support/echo.py). Connects to two namespaces, is
+// refused by a third, and has everything echoed. Prints the results as one JSON object.
 
 import { Manager } from "socket.io-client";
 

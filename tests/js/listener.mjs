@@ -1,7 +1,7 @@
 // node listener.mjs URL NAME COUNT TRANSPORT...
 //
-// Somebody with the official client at the application of tests/chat/test_order_mix.py: does COUNT things, fifty
-// at a time, and prints all that it heard until "end", in order, as a JSON list of lines.
+// A user with the official client at the application of tests/chat/test_order_mix.py. Does COUNT things, fifty at a
+// time, and prints everything that it received until "end", in order, as a JSON list of lines.
 
 import { io } from "socket.io-client";
 

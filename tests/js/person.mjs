@@ -1,10 +1,10 @@
 // node person.mjs URL TOKEN [TRANSPORT...]
 //
-// A person with the official client, led line by line. In: {"emit", "data", "id"?} (with an id it
-// asks for an answer), {"connect"}, {"disconnect"}; the end of the input is the end of the person.
-// Out: {"heard", "data"} for every event, and for what the client itself has to tell, as
-// "client:open" and "client:upgrade" (the transport), "client:session" (its id), "client:connect",
-// "client:disconnect" and "client:refused"; {"answer", "data"} or {"answer", "error"} for what was asked.
+// A user with the official client, controlled line by line. In: {"emit", "data", "id"?} (with an id it requests an
+// acknowledgement), {"connect"}, {"disconnect"}; at the end of the input the process exits. Out: {"heard", "data"} for
+// every event, and for reports of the client itself: "client:open" and "client:upgrade" (the transport),
+// "client:session" (its id), "client:connect", "client:disconnect" and "client:refused"; {"answer", "data"} or
+// {"answer", "error"} for each acknowledgement.
 
 import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
@@ -31,7 +31,7 @@ socket.io.on("open", () => {
 socket.on("connect", () => hear("client:connect", socket.id));
 socket.on("disconnect", (reason) => hear("client:disconnect", reason));
 socket.on("connect_error", ({ message, data = null }) => {
-  // One that the server refused is not active: the client does not try again by itself.
+  // If the server refused it, the socket is not active: the client does not retry by itself.
   if (!socket.active) hear("client:refused", { message, data });
 });
 

@@ -1,4 +1,4 @@
-// What an app has besides the client.
+// The parts of an app besides the client.
 
 export const url = process.argv[2]!;
 export const userId = process.argv[3]!;

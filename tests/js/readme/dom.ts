@@ -1,4 +1,4 @@
-// As much of a page as the README's has: three elements, what is written to them, and a form to send.
+// As much of a page as the README's code needs: three elements, their contents, and a form.
 
 class Part {
   textContent = "";

@@ -1,4 +1,4 @@
-// node main.js SOCKETS USER TOKEN: does what the README shows, in its order, and prints what came of it.
+// node main.js SOCKETS USER TOKEN: runs the code of the README, in its order, and prints the results.
 
 import { parts } from "./dom.js";
 import { banners } from "./app.js";
@@ -29,7 +29,7 @@ await until(() => chat.conversations.snapshot().length === 2 && parts.ol.shown.l
 chat.close();
 chat.connect();
 await until(() => banners.includes("hidden") && conversation.snapshot().status === "live");
-await until(() => chat.presence.snapshot().size > 0); // asked again after the connect, beside the rest
+await until(() => chat.presence.snapshot().size > 0); // requested again after the connect, in parallel
 lasting.conversation(conversation.id).send("Kept");
 await new Promise((wake) => setTimeout(wake));
 const seen = {
