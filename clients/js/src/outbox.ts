@@ -149,7 +149,7 @@ export class Outbox {
 
 const discarded = (): ChatError => new ChatError("CONFLICT", "The message was discarded.");
 
-/** By getRandomValues: randomUUID is not there on pages without TLS. */
+/** Uses getRandomValues, because pages without TLS have no randomUUID. */
 function newId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

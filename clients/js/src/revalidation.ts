@@ -7,13 +7,13 @@ const EACH_MS = 5;
 
 interface Wait {
   timer?: ReturnType<typeof setTimeout>;
-  /** The conversation was scheduled again while the server was asked. */
+  /** The conversation was scheduled again during the request. */
   again: boolean;
 }
 
 /**
  * Conversations whose state only the server knows. The events that cause this come in bursts, and to all
- * participants at once: a burst causes one request, and the more participants there are, the longer the time over
+ * participants at the same time: a burst causes one request, and the more participants, the longer the time over
  * which their requests are spread. A conversation that never settles is requested more and more rarely.
  */
 export class Revalidation {
