@@ -17,7 +17,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
 STOP_S = 20
 UTIME, STIME, RSS = 11, 12, 21
-"""Fields of /proc/PID/stat (proc(5)), counted from the one after the name."""
+"""Fields of /proc/PID/stat (proc(5)), counted from the field after the name."""
 
 
 class Process:
@@ -106,7 +106,7 @@ def until(ready: Callable[[], bool], process: Process) -> None:
 def _stats(pids: Iterable[int]) -> Iterator[list[str]]:
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
-            # The name is in parentheses, and may itself contain some, so split at the last one.
+            # The name is in parentheses and can contain parentheses, so split at the last one.
             yield Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 

@@ -19,7 +19,7 @@ from tests.support.servers import ChatServer
 async def test_only_clients_that_answer_stay(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """Silent clients are disconnected, whatever they are silent about. Well-behaved clients stay."""
+    """Silent clients are disconnected, whichever reply they leave out. Well-behaved clients stay."""
     server = await start(PING_INTERVAL_S="2", PING_TIMEOUT_S="1", PRESENCE_GRACE_S="0")
     people = people_of(server)
     bob, deaf, mute, poller, half, still = people("bob", "deaf", "mute", "poller", "half", "still")
