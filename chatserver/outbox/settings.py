@@ -112,7 +112,7 @@ def _check_url(url: Any, *, allow_link_local: bool) -> None:
     if url is None:
         raise BadEndpoint("is missing.")
     if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
-        raise BadEndpoint("must begin with http:// or https://.")
+        raise BadEndpoint("must start with http:// or https://.")
     if len(url) > MAX_URL or not url.isprintable() or " " in url or "\\" in url:
         raise BadEndpoint(f"must be at most {MAX_URL} characters, without spaces or backslashes.")
     try:

@@ -327,4 +327,4 @@ async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
     ran = await run(
         "tail", "--conversation", "x", "--user", "y", "--url", "chat:3000", **server.env
     )
-    assert (ran.code, ran.err) == (2, "'chat:3000' must begin with http:// or https://.\n")
+    assert (ran.code, ran.err) == (2, "'chat:3000' must start with http:// or https://.\n")

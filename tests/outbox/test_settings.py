@@ -105,8 +105,8 @@ def test_the_repr_of_the_settings_shows_no_secret(settings) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("ftp://a.example/x", "must begin with http:// or https://"),
-        ("a.example/x", "must begin with http:// or https://"),
+        ("ftp://a.example/x", "must start with http:// or https://"),
+        ("a.example/x", "must start with http:// or https://"),
         ("http://", "must contain a host"),
         ("http:///hooks", "must contain a host"),
         ("https://user:the-password@/hooks", "must contain a host"),
@@ -162,7 +162,7 @@ def test_a_link_local_address_can_be_allowed(settings) -> None:
         (CRM + 'colour = "red"', "[crm] colour: unknown field; the fields are url, secret"),
         (CRM + "[crm.more]\n", "[crm] more: unknown field"),
         (f'[crm]\nsecret = "{SECRET}"', "[crm] url: is missing"),
-        (CRM.replace('"https://crm.example/chat"', "7"), "[crm] url: must begin with http://"),
+        (CRM.replace('"https://crm.example/chat"', "7"), "[crm] url: must start with http://"),
         ('[crm]\nurl = "https://a.example"', "[crm] secret: is missing"),
         (CRM.replace(f'"{SECRET}"', "[]"), "[crm] secret: must be a non-empty string"),
         (CRM.replace(f'"{SECRET}"', '" "'), "[crm] secret: must be a non-empty string"),

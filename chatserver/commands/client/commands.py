@@ -49,7 +49,7 @@ class Target:
         settings = terminal.settings()
         for address in (*([url] if url else []), *(ws_urls or [])):
             if urlsplit(address).scheme not in ("http", "https"):
-                terminal.fail(f"{address!r} must begin with http:// or https://.", terminal.MISUSED)
+                terminal.fail(f"{address!r} must start with http:// or https://.", terminal.MISUSED)
         return cls(
             (url or development.address(settings.host, settings.port)).rstrip("/"),
             ws_urls or [development.address(settings.host, settings.ws_port)],

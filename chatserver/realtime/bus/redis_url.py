@@ -60,7 +60,7 @@ class Address:
         kind = "unix" if scheme.lower() == "unix" else SCHEMES.get(plain)
         if not separator or kind is None:
             raise BadAddress(
-                "Must begin with redis://, rediss://, valkey://, valkeys://, unix:// or redis+sentinel://."
+                "Must start with redis://, rediss://, valkey://, valkeys://, unix:// or redis+sentinel://."
             )
         try:
             asked = None
