@@ -204,7 +204,7 @@ async def test_a_frozen_node_wakes_up_without_ghosts(
         await becomes(ledger, stays, [*ONCE, *ONCE])
         await ledger.nodes_left(2)
         assert await online(ledger, below=len(everyone)) == len([alice, moves, *back])
-    assert "begins anew" in frozen.log
+    assert "starting a new one" in frozen.log
 
 
 async def test_users_who_move_away_from_a_stopping_node_stay_online(
