@@ -13,7 +13,7 @@ from marshmallow import fields, validate
 from typescript import MODULE, module
 
 from chatserver import errors
-from chatserver.api.internal.door import ROUTES as INTERNAL
+from chatserver.api.operations.table import FOR_USERS, INTERNAL
 from chatserver.api.rate_limits import Rate
 from chatserver.api.reference.asyncapi import asyncapi, events
 from chatserver.api.reference.openapi import openapi
@@ -21,7 +21,6 @@ from chatserver.api.requests.fields import Emoji, Id, Metadata, Text
 from chatserver.api.requests.parse import Request
 from chatserver.api.requests.webhooks import EndpointName, EventType, Flag, Moment
 from chatserver.api.responses.response import Answer
-from chatserver.api.rest.door import ROUTES as REST
 from chatserver.api.sockets.server_events import SERVER_EVENTS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -126,8 +125,8 @@ def tables() -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{event.name}` | {payload(event.request)} | {answer(event.answers)} | {rate(event.limit)} |"
-        for event in events()
+        f"| `{event.name}` | {payload(operation.request)} | {answer(operation.answers)} | {rate(event.limit)} |"
+        for event, operation in events()
     ]
     lines += ["\n### Server to client\n", "| event | payload | sent to |", "|---|---|---|"]
     lines += [
@@ -139,9 +138,10 @@ def tables() -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{route.method} {route.path}` | {payload(route.request)} | {answer(route.answers, route.known)} "
-        f"| {rate(route.limit)} |"
-        for route in REST
+        f"| `{route.method} {route.path}` | {payload(operation.request)} "
+        f"| {answer(operation.answers, route.known)} | {rate(route.limit)} |"
+        for operation in FOR_USERS
+        if (route := operation.route)
     ]
     lines += [
         "\n### Internal API, on `PORT`\n",
@@ -149,8 +149,10 @@ def tables() -> str:
         "|---|---|---|",
     ]
     lines += [
-        f"| `{route.method} {route.path}` | {payload(route.request)} | {answer(route.answers, route.known)} |"
-        for route in INTERNAL
+        f"| `{route.method} {route.path}` | {payload(operation.request)} "
+        f"| {answer(operation.answers, route.known)} |"
+        for operation in INTERNAL
+        if (route := operation.route)
     ]
     lines += ["\n### Errors\n", "| code | status | meaning |", "|---|---|---|"]
     kinds = sorted(errors.ChatError.__subclasses__(), key=lambda kind: kind.status)

@@ -16,8 +16,9 @@ from ...errors import (
 )
 from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens
-from ..sockets.client_events import rows
-from ..sockets.event import ClientEvent
+from ..operations.operation import Event, Operation
+from ..responses.response import NothingResponse
+from ..sockets.client_events import socket_operations
 from ..sockets.server_events import SERVER_EVENTS, ServerEvent
 from ..sockets.token_expiry import Expiry
 from .json_schema import Document, Shapes
@@ -40,20 +41,24 @@ ALWAYS = (ValidationFailed, PayloadTooLarge, RateLimited, Internal, Unavailable)
 """Errors that every event can return."""
 
 
-def events() -> list[ClientEvent]:
-    """Returns the rows of client events, for a server without sockets."""
+def events() -> list[tuple[Event, Operation]]:
+    """Returns the operations that have an event, without a server."""
     nothing: Any = None
     rooms = Rooms(nothing)
-    return rows(rooms, Tokens(()), Expiry(rooms))
+    return [
+        (operation.event, operation)
+        for operation in socket_operations(rooms, Tokens(()), Expiry(rooms))
+        if operation.event is not None
+    ]
 
 
 def asyncapi() -> Document:
     shapes = Shapes()
     messages: Document = {}
     operations: Document = {}
-    for event in events():
-        messages |= _sent(shapes, event)
-        operations[_key("send", event.name)] = _sending(event)
+    for event, operation in events():
+        messages |= _sent(shapes, event, operation)
+        operations[_key("send", event.name)] = _sending(event, operation)
     for server_event in SERVER_EVENTS:
         key = _key("hear", server_event.name)
         messages[key] = _received(shapes, server_event)
@@ -106,11 +111,11 @@ def asyncapi() -> Document:
     }
 
 
-def _sent(shapes: Shapes, event: ClientEvent) -> Document:
+def _sent(shapes: Shapes, event: Event, operation: Operation) -> Document:
     """Returns the messages of an event and its acknowledgement."""
-    kind = event.request
+    kind = operation.request
     payload = shapes.keep(kind.__name__, shapes.request(kind))
-    data = shapes.answer(event.answers)
+    data = shapes.answer(operation.answers or NothingResponse)
     whole = "SendMessage to" if kind.__name__ == "SendMessage" else kind.__name__
     return {
         _key("send", event.name): {
@@ -127,7 +132,7 @@ def _sent(shapes: Shapes, event: ClientEvent) -> Document:
                     _object(ok={"type": "boolean", "const": True}, data=data),
                     _object(
                         ok={"type": "boolean", "const": False},
-                        error={"oneOf": [shapes.error(error) for error in refusals(event)]},
+                        error={"oneOf": [shapes.error(error) for error in refusals(operation)]},
                     ),
                 ]
             },
@@ -136,17 +141,17 @@ def _sent(shapes: Shapes, event: ClientEvent) -> Document:
     }
 
 
-def refusals(event: ClientEvent) -> Sequence[type[ChatError]]:
-    return sorted({*ALWAYS, *event.refuses}, key=lambda kind: (kind.status, kind.code))
+def refusals(operation: Operation) -> Sequence[type[ChatError]]:
+    return sorted({*ALWAYS, *operation.refuses}, key=lambda kind: (kind.status, kind.code))
 
 
-def _sending(event: ClientEvent) -> Document:
+def _sending(event: Event, operation: Operation) -> Document:
     key = _key("send", event.name)
     made: Document = {
         "action": "receive",
         "channel": {"$ref": "#/channels/chat"},
         "title": event.name,
-        "summary": " ".join((event.handler.__doc__ or "").split()),
+        "summary": " ".join((operation.handler.__doc__ or "").split()),
         **rate(event.limit),
         "messages": [_on_channel(key)],
         "reply": {

@@ -17,11 +17,10 @@ from ...errors import (
 )
 from ...outbox.event import TYPES
 from ..http import REQUEST_ID
-from ..internal.door import ROUTES as INTERNAL
+from ..operations.operation import Operation, Route
+from ..operations.table import FOR_USERS, INTERNAL
 from ..rate_limits import Rate
 from ..requests.parse import Request
-from ..rest.door import ROUTES as REST
-from ..route import Route
 from .errors import refusals
 from .json_schema import Document, Shapes
 from .probes import probes
@@ -40,7 +39,7 @@ in the log and in the traces.
 """
 
 ANYWHERE = (Unauthenticated, ValidationFailed, PayloadTooLarge, Internal, Unavailable)
-FOR_USERS = (*ANYWHERE, TokenExpired, Forbidden, RateLimited)
+TO_USERS = (*ANYWHERE, TokenExpired, Forbidden, RateLimited)
 """Errors that every route for users can return: an invalid token, a blocked user, a rate limit."""
 
 TAGS = {
@@ -96,12 +95,14 @@ def openapi() -> Document:
     shapes = Shapes()
     responses: Document = {}
     paths: dict[str, Document] = {}
-    table = [*((row, True) for row in REST), *((row, False) for row in INTERNAL)]
-    for row, for_users in table:
-        operation = _operation(shapes, row, for_users=for_users)
-        refuses = (*(FOR_USERS if for_users else ANYWHERE), *row.refuses)
-        operation["responses"] |= refusals(shapes, responses, refuses, FOLLOWING)
-        paths.setdefault(row.path, {})[row.method.lower()] = operation
+    for operation in (*FOR_USERS, *INTERNAL):
+        if (route := operation.route) is None:
+            continue
+        for_users = operation not in INTERNAL
+        made = _operation(shapes, operation, route, for_users=for_users)
+        refuses = (*(TO_USERS if for_users else ANYWHERE), *operation.refuses)
+        made["responses"] |= refusals(shapes, responses, refuses, FOLLOWING)
+        paths.setdefault(route.path, {})[route.method.lower()] = made
     paths |= probes(shapes)
     webhooks = {kind: {"post": webhook(shapes, kind)} for kind in TYPES}
     return {
@@ -127,24 +128,22 @@ def openapi() -> Document:
     }
 
 
-def _operation(shapes: Shapes, row: Route, *, for_users: bool) -> Document:
+def _operation(shapes: Shapes, row: Operation, route: Route, *, for_users: bool) -> Document:
     """Returns an operation without its errors. `for_users`: True for REST, False for the internal API."""
-    noun = row.handler.__module__.rpartition(".")[2]
-    tag = noun if for_users else "internal"
     made: Document = {
-        "tags": [tag],
-        "operationId": f"{tag}_{row.handler.__name__}",
+        "tags": [row.topic],
+        "operationId": row.name.replace(".", "_"),
         "summary": _sentence(row.handler.__doc__),
         "security": [{"secret": []}],
     }
     if for_users:
         made["security"] = [{"token": []}, {"secret": [], "user": []}]
-        made |= rate(row.limit)
-    inside, outside = _split(row)
-    made["parameters"] = [*(_parameter(shapes, row, name) for name in outside), FOLLOWED]
+        made |= rate(route.limit)
+    inside, outside = _split(row, route)
+    made["parameters"] = [*(_parameter(shapes, row, route, name) for name in outside), FOLLOWED]
     if inside:
-        made["requestBody"] = _body(shapes, row.request, inside, row.max_body)
-    made["responses"] = _successes(shapes, row)
+        made["requestBody"] = _body(shapes, row.request, inside, route.max_body)
+    made["responses"] = _successes(shapes, row, route)
     return made
 
 
@@ -156,20 +155,20 @@ def rate(limit: Rate) -> Document:
     }
 
 
-def _split(row: Route) -> tuple[list[str], list[str]]:
+def _split(row: Operation, route: Route) -> tuple[list[str], list[str]]:
     """Returns the keys of a payload that are in the body, and the keys in the path or the query."""
     keys = [field.data_key or "" for field in row.request().fields.values()]
-    in_path = re.findall(r"\{(\w+)\}", row.path)
+    in_path = re.findall(r"\{(\w+)\}", route.path)
     rest = [key for key in keys if key not in in_path]
-    if row.method in ("GET", "DELETE"):
+    if route.method in ("GET", "DELETE"):
         return [], in_path + rest
     return rest, in_path
 
 
-def _parameter(shapes: Shapes, row: Route, name: str) -> Document:
+def _parameter(shapes: Shapes, row: Operation, route: Route, name: str) -> Document:
     whole = shapes.request(row.request, [name])
     schema = whole["properties"][name]
-    in_path = f"{{{name}}}" in row.path
+    in_path = f"{{{name}}}" in route.path
     made: Document = {
         "name": name,
         "in": "path" if in_path else "query",
@@ -192,8 +191,8 @@ def _body(shapes: Shapes, kind: type[Request], names: list[str], max_body: int) 
     }
 
 
-def _successes(shapes: Shapes, row: Route) -> Document:
-    meanings = {"200": row.known, "201": "Created."} if row.known else {"200": "Done."}
+def _successes(shapes: Shapes, row: Operation, route: Route) -> Document:
+    meanings = {"200": route.known, "201": "Created."} if route.known else {"200": "Done."}
     if row.answers is None:
         return {"204": {"description": "Done.", "headers": FOLLOWING}}
     content = shapes.json(shapes.answer(row.answers))

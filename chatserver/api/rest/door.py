@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -11,22 +11,13 @@ from ...chat.chat import Chat
 from ...errors import Unauthenticated, ValidationFailed
 from ...observability.metrics import Metrics
 from ..auth import Tokens, same_secret
-from ..http import HEADER_SECRET, answer, pattern, read
+from ..http import HEADER_SECRET, answer, read
+from ..operations.http_routes import Handler, add_routes, reply
+from ..operations.operation import Caller, Operation, Route
+from ..operations.table import FOR_USERS
 from ..rate_limits import Limits
 from ..requests.fields import MAX_ID
 from ..requests.parse import ids_of
-from ..route import Route
-from . import conversations, messages, presence, receipts
-
-ROUTES: Sequence[Route] = [
-    # /direct and /private come before /{conversationId}, so that they are not taken for ids.
-    *conversations.ROUTES,
-    *messages.ROUTES,
-    *receipts.ROUTES,
-    *presence.ROUTES,
-]
-
-Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class RestDoor:
@@ -45,13 +36,9 @@ class RestDoor:
         self._internal_secrets = internal_secrets
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        for route in ROUTES:
-            router.add_route(route.method, pattern(route.path), self._handler(route))
-        self._metrics.expect("rest", (f"{route.method} {route.path}" for route in ROUTES))
+        add_routes(router, self._metrics, "rest", FOR_USERS, self._handler)
 
-    def _handler(self, route: Route) -> Handler:
-        name = f"{route.method} {route.path}"
-
+    def _handler(self, operation: Operation, route: Route, name: str) -> Handler:
         async def handle(request: web.Request) -> web.Response:
             ids: dict[str, Any] = {}
 
@@ -59,9 +46,9 @@ class RestDoor:
                 user_id = ids["user"] = await self._caller(request)
                 if HEADER_SECRET not in request.headers:
                     self._limits.spend(user_id, name, route.limit)
-                asked = await read(request, route.request, route.max_body)
+                asked = await read(request, operation.request, route.max_body)
                 ids.update(ids_of(asked))
-                return await route.handler(self._chat, user_id, asked)
+                return reply(operation, await operation.run(self._chat, Caller(user_id), asked))
 
             return await answer(request, self._metrics, "rest", name, work, ids)
 

@@ -21,8 +21,7 @@ from ..error_mapping import HANDLER_S, refusal
 from ..rate_limits import Limits, Rate
 from ..requests.parse import parse
 from . import decoding
-from .client_events import rows
-from .event import ClientEvent
+from .client_events import ClientEvent, client_events
 from .event_queue import EventQueue
 from .responder import Call, Responder
 from .token_expiry import Expiry
@@ -71,9 +70,7 @@ class Door:
         self._responder = Responder(chat, metrics, tracing)
         self._known: dict[bytes, tuple[ClientEvent, Any]] = {}
         """Parsed recurring events, by their text: each client sends its typing events again and again."""
-        self.events: Mapping[str, ClientEvent] = {
-            row.name: row for row in rows(rooms, tokens, self._expiry)
-        }
+        self.events: Mapping[str, ClientEvent] = client_events(rooms, tokens, self._expiry)
         metrics.expect("socket", ["connect", *self.events])
 
     # --- connecting and disconnecting -----------------------------------------------------------

@@ -88,7 +88,7 @@ class EventQueue:
         if (error := done.exception()) is not None:
             self._responder.fail(self._connection, call, error)
         else:
-            self._responder.answer(self._connection, call, done.result().message.json)
+            self._responder.answer(self._connection, call, done.result())
         if self._backlog:
             self._go_on()
 
@@ -110,8 +110,7 @@ class EventQueue:
             if isinstance(result, asyncio.Future):
                 self._launch(call, result)
                 return
-            data = getattr(getattr(result, "message", None), "json", result)
-            self._responder.answer(self._connection, call, data)
+            self._responder.answer(self._connection, call, result)
             await self._let_read()
         finally:
             self._busy = False

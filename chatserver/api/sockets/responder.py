@@ -16,7 +16,7 @@ from ...observability.spans import Span, set_current_span, traced
 from ...realtime import Connection
 from ..error_mapping import refusal
 from ..requests.parse import ids_of, printable
-from .event import ClientEvent
+from .client_events import ClientEvent
 
 if TYPE_CHECKING:
     from ...observability.tracing import Tracing
@@ -61,7 +61,9 @@ class Responder:
             set_current_span(call.span)
         return call.event.handler(self._chat, connection, call.request)
 
-    def answer(self, connection: Connection, call: Call, data: Any) -> None:
+    def answer(self, connection: Connection, call: Call, result: Any) -> None:
+        """Sends the response that is made of the handler's result."""
+        data = call.event.data(result)
         if call.packet_id is not None:
             connection.ack(call.packet_id, {"ok": True, "data": data})
         elif call.event.reply:

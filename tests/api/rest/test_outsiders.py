@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from chatserver.api.auth import Tokens
-from chatserver.api.internal.door import ROUTES as INTERNAL_ROUTES
-from chatserver.api.rest.door import ROUTES
-from chatserver.api.sockets.client_events import rows
+from chatserver.api.operations.table import FOR_USERS
+from chatserver.api.operations.table import INTERNAL as FOR_MASTER
+from chatserver.api.sockets.client_events import client_events
 from chatserver.api.sockets.token_expiry import Expiry
 from chatserver.realtime.rooms.rooms import Rooms
 from tests.support.people import People, Person
@@ -25,15 +25,15 @@ TOLD = [event for event in EVENTS if event.fields and event.name != "auth:refres
 
 def test_the_tables_of_these_tests_have_every_endpoint_and_every_event() -> None:
     assert {endpoint.name.replace(" ", " /api") for endpoint in ENDPOINTS} == {
-        f"{route.method} {route.path}" for route in ROUTES
+        f"{route.method} {route.path}" for operation in FOR_USERS if (route := operation.route)
     }
     assert {endpoint.name.replace(" ", " /api") for endpoint in INTERNAL} == {
-        f"{route.method} {route.path}" for route in INTERNAL_ROUTES
+        f"{route.method} {route.path}" for operation in FOR_MASTER if (route := operation.route)
     }
     no_record: Any = None
     rooms = Rooms(no_record)
-    events = rows(rooms, Tokens(()), Expiry(rooms))
-    assert {event.name for event in EVENTS} == {event.name for event in events}
+    events = client_events(rooms, Tokens(()), Expiry(rooms))
+    assert {event.name for event in EVENTS} == {*events}
 
 
 async def answered(person: Person, endpoint: Endpoint, scene: Scene, **ids: str) -> Any:

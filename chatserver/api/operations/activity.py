@@ -1,4 +1,5 @@
-"""Events about the user's activity: typing, recording, being active."""
+"""Operations on the user's activity: typing, recording, being active. They concern one socket, so only sockets
+have them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from ..requests.conversations import OfConversation
 from ..requests.users import EmptyPayload, NoPayload
 from ..responses.response import NothingResponse
 from ..responses.users import Now
-from .event import ClientEvent, Handler
+from .operation import Event, Handler, Operation
 
 
 def _starting(kind: Kind) -> Handler:
@@ -55,21 +56,38 @@ def ping(chat: Chat, connection: Connection, _: EmptyPayload) -> Any:
     return {"timestamp": iso(now())}
 
 
-_GONE = (NotFound,)
+_ONLY = "An indicator belongs to the socket that shows it, and ends with it."
+_SOCKET = "It is about the socket itself."
 
-EVENTS = [
-    ClientEvent(
-        "typing:start", OfConversation, _starting("typing"), Rate(10), NothingResponse, _GONE
+OPERATIONS = (
+    *(
+        Operation(
+            f"activity.{verb}_{kind}",
+            OfConversation,
+            handler,
+            NothingResponse,
+            event=Event(f"{kind}:{verb}", Rate(10)),
+            only=_ONLY,
+            refuses=(NotFound,),
+            announces=(f"user:{kind}",),
+        )
+        for kind in ("typing", "recording")
+        for verb, handler in (("start", _starting(kind)), ("stop", _stopping(kind)))
     ),
-    ClientEvent(
-        "typing:stop", OfConversation, _stopping("typing"), Rate(10), NothingResponse, _GONE
+    Operation(
+        "activity.keep_active",
+        NoPayload,
+        keep_active,
+        Now,
+        event=Event("activity:ping", Rate(5)),
+        only=_SOCKET,
     ),
-    ClientEvent(
-        "recording:start", OfConversation, _starting("recording"), Rate(10), NothingResponse, _GONE
+    Operation(
+        "activity.ping",
+        NoPayload,
+        ping,
+        Now,
+        event=Event("ping", Rate(10), reply="pong"),
+        only=_SOCKET,
     ),
-    ClientEvent(
-        "recording:stop", OfConversation, _stopping("recording"), Rate(10), NothingResponse, _GONE
-    ),
-    ClientEvent("activity:ping", NoPayload, keep_active, Rate(5), Now),
-    ClientEvent("ping", NoPayload, ping, Rate(10), Now, reply="pong"),
-]
+)

@@ -1,4 +1,4 @@
-"""Events about the socket itself: its rooms and its token."""
+"""Operations on the socket itself: its rooms and its token. They need parts of the socket door."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ...errors import Forbidden, NotFound, TokenExpired, Unauthenticated
 from ...realtime import Connection
 from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens
+from ..operations.operation import Event, Operation
 from ..rate_limits import Rate
 from ..requests.conversations import OfConversation
 from ..requests.users import FreshToken, RefreshToken
 from ..responses.conversations import OneRoom
 from ..responses.users import FreshUntil
-from .event import ClientEvent
 from .token_expiry import Expiry
 
 
-def events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[ClientEvent]:
+def operations(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Operation]:
     def join(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
         """Receive the events of a conversation again, after `room:leave`."""
         if not rooms.hosts(connection.user_id, asked.conversation_id):
@@ -43,15 +43,33 @@ def events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[ClientEvent]:
         expiry.set(connection, identity.expires_at)
         return {"expiresAt": iso(from_unix(identity.expires_at))}
 
+    only = "It is about the socket itself."
     return [
-        ClientEvent("room:join", OfConversation, join, Rate(50), OneRoom, (NotFound,)),
-        ClientEvent("room:leave", OfConversation, leave, Rate(50), OneRoom, (NotFound,)),
-        ClientEvent(
-            "auth:refresh",
+        Operation(
+            "connection.join",
+            OfConversation,
+            join,
+            OneRoom,
+            event=Event("room:join", Rate(50)),
+            only=only,
+            refuses=(NotFound,),
+        ),
+        Operation(
+            "connection.leave",
+            OfConversation,
+            leave,
+            OneRoom,
+            event=Event("room:leave", Rate(50)),
+            only=only,
+            refuses=(NotFound,),
+        ),
+        Operation(
+            "connection.refresh",
             RefreshToken,
             refresh,
-            Rate(5, per=10),
             FreshUntil,
-            (Unauthenticated, TokenExpired, Forbidden),
+            event=Event("auth:refresh", Rate(5, per=10)),
+            only=only,
+            refuses=(Unauthenticated, TokenExpired, Forbidden),
         ),
     ]

@@ -1,0 +1,1 @@
+"""Every operation that a caller can request, declared once for all doors."""

@@ -1,0 +1,107 @@
+"""The declaration of an operation. Doors, documents and clients are made from it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ...chat.chat import Chat
+from ...errors import ChatError
+from ..http import MAX_BODY
+from ..rate_limits import Rate
+from ..requests.parse import Request
+from ..responses.response import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The user who requests an operation. On a socket the Connection takes this place."""
+
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The response of an operation that creates something, or finds it: over HTTP the status is 201 or 200."""
+
+    data: Any
+    is_new: bool
+
+
+Handler = Callable[[Chat, Any, Any], Any]
+"""Called with the Chat, the caller and the parsed payload. Returns the response, a Made, or an awaitable of one.
+
+The caller has `user_id`; in an operation that only sockets have, it is the Connection. The internal API has no
+caller (None).
+
+A handler that is not a coroutine function has its place in the order as soon as it is called. If it returns a
+future, the next event of a socket does not wait for it. So a client can have many sends in flight.
+
+The docstring is the summary in the API reference.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The Socket.IO event of an operation."""
+
+    name: str
+    limit: Rate
+    reply: str | None = None
+    """The event that carries the response if the client gave no callback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The HTTP route of an operation. Parameters in the path and in the query are parts of the payload, like
+    the keys of the body."""
+
+    method: str
+    path: str
+    limit: Rate = Rate(50)
+    """Per user. Requests of the Master Service have no rate limit."""
+    max_body: int = MAX_BODY
+    """Bytes."""
+    known: str = ""
+    """The meaning of status 200, if the operation can also return 201. Empty: it always returns 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    name: str
+    """`topic.verb`. The topic groups operations in the API reference."""
+    request: type[Request]
+    handler: Handler
+    answers: type[Answer] | None
+    """The shape of the response; None: no content (204 over HTTP)."""
+    event: Event | None = None
+    route: Route | None = None
+    only: str = ""
+    """The reason why the operation exists at one door only."""
+    refuses: tuple[type[ChatError], ...] = ()
+    """The errors beside those that every operation of its doors can return."""
+    announces: tuple[str, ...] = ()
+    """The events that sockets receive because of it."""
+    webhooks: tuple[str, ...] = ()
+    """The types of webhook events that it causes."""
+    present: Callable[[Any], Any] | None = None
+    """Makes the response of the handler's result, when the result is not the response itself."""
+
+    def __post_init__(self) -> None:
+        if bool(self.only) == bool(self.event and self.route):
+            raise ValueError(f"{self.name}: an operation at one door needs a reason, at both none")
+
+    @property
+    def topic(self) -> str:
+        return self.name.partition(".")[0]
+
+    async def run(self, chat: Chat, caller: Caller | None, request: Any) -> Any:
+        """Calls the handler, and returns the response when there is one. Raises ChatError."""
+        result = self.handler(chat, caller, request)
+        while inspect.isawaitable(
+            result
+        ):  # a send first has its place in the order, then its result
+            result = await result
+        return self.present(result) if self.present is not None else result
