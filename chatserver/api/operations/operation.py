@@ -97,6 +97,16 @@ class Operation:
     def topic(self) -> str:
         return self.name.partition(".")[0]
 
+    @property
+    def effects(self) -> str:
+        """The events that it causes, as a sentence for the documents. Empty if there are none."""
+        told = [
+            f"{what} {', '.join(f'`{name}`' for name in names)}"
+            for what, names in (("sockets receive", self.announces), ("webhooks", self.webhooks))
+            if names
+        ]
+        return f"Causes: {'; '.join(told)}." if told else ""
+
     async def run(self, chat: Chat, caller: Caller | None, request: Any) -> Any:
         """Calls the handler, and returns the response when there is one. Raises ChatError."""
         result = self.handler(chat, caller, request)

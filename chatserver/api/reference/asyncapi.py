@@ -159,6 +159,8 @@ def _sending(event: Event, operation: Operation) -> Document:
             "messages": [_on_channel(_key("ack", event.name))],
         },
     }
+    if operation.effects:
+        made["description"] += f" {operation.effects}"
     if event.reply:
         made["description"] += f" Without a callback, the reply is the event `{event.reply}`."
     return made

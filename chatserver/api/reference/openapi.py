@@ -139,6 +139,8 @@ def _operation(shapes: Shapes, row: Operation, route: Route, *, for_users: bool)
     if for_users:
         made["security"] = [{"token": []}, {"secret": [], "user": []}]
         made |= rate(route.limit)
+    if row.effects:
+        made["description"] = " ".join([*filter(None, [made.get("description")]), row.effects])
     inside, outside = _split(row, route)
     made["parameters"] = [*(_parameter(shapes, row, route, name) for name in outside), FOLLOWED]
     if inside:
