@@ -10,7 +10,7 @@ from tests.support.conversation_copy import CHANGES, Copy
 from tests.support.people import People
 from tests.support.raw import Answer, Wire, history, rising
 
-IN_FLIGHT = 40
+IN_FLIGHT = 15
 """Unanswered sends per person. With more, a slow machine takes longer than the server's own deadline."""
 
 
