@@ -110,8 +110,7 @@ class Operation:
     async def run(self, chat: Chat, caller: Caller | None, request: Any) -> Any:
         """Calls the handler, and returns the response when there is one. Raises ChatError."""
         result = self.handler(chat, caller, request)
-        while inspect.isawaitable(
-            result
-        ):  # a send first has its place in the order, then its result
+        # Twice for a send: the first result is a future, which has its place in the order.
+        while inspect.isawaitable(result):
             result = await result
         return self.present(result) if self.present is not None else result

@@ -45,11 +45,7 @@ def events() -> list[tuple[Event, Operation]]:
     """Returns the operations that have an event, without a server."""
     nothing: Any = None
     rooms = Rooms(nothing)
-    return [
-        (operation.event, operation)
-        for operation in socket_operations(rooms, Tokens(()), Expiry(rooms))
-        if operation.event is not None
-    ]
+    return socket_operations(rooms, Tokens(()), Expiry(rooms))
 
 
 def asyncapi() -> Document:

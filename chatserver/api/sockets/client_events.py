@@ -8,7 +8,7 @@ from typing import Any
 
 from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens
-from ..operations.operation import Handler, Made, Operation
+from ..operations.operation import Event, Handler, Made, Operation
 from ..operations.table import FOR_USERS
 from ..rate_limits import Rate
 from ..requests.parse import Request
@@ -18,7 +18,7 @@ from .token_expiry import Expiry
 
 @dataclass(frozen=True, slots=True)
 class ClientEvent:
-    """What the socket door needs of an operation for each packet."""
+    """An operation in the form in which the socket door uses it for each packet."""
 
     name: str
     request: type[Request]
@@ -36,18 +36,18 @@ class ClientEvent:
         return response.data if type(response) is Made else response
 
 
-def socket_operations(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Operation]:
+def socket_operations(
+    rooms: Rooms, tokens: Tokens, expiry: Expiry
+) -> list[tuple[Event, Operation]]:
+    """Returns the operations that have an event, each with it."""
     every = [*FOR_USERS, *operations(rooms, tokens, expiry)]
-    return [operation for operation in every if operation.event is not None]
+    return [(event, operation) for operation in every if (event := operation.event) is not None]
 
 
 def client_events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> dict[str, ClientEvent]:
     """Returns the events by name."""
-    events: dict[str, ClientEvent] = {}
-    for operation in socket_operations(rooms, tokens, expiry):
-        event = operation.event
-        assert event is not None  # noqa: S101
-        events[event.name] = ClientEvent(
+    return {
+        event.name: ClientEvent(
             event.name,
             operation.request,
             operation.handler,
@@ -56,4 +56,5 @@ def client_events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> dict[str, Cli
             inspect.iscoroutinefunction(operation.handler),
             operation,
         )
-    return events
+        for event, operation in socket_operations(rooms, tokens, expiry)
+    }

@@ -24,7 +24,7 @@ NOT_CAUSED = {"connected", "error", "user:online", "user:offline"}
 def every() -> list[Operation]:
     no_log: Any = None
     rooms = Rooms(no_log)
-    of_sockets = socket_operations(rooms, Tokens(()), Expiry(rooms))
+    of_sockets = [operation for _, operation in socket_operations(rooms, Tokens(()), Expiry(rooms))]
     return [
         *FOR_USERS,
         *INTERNAL,
