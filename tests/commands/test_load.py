@@ -257,7 +257,7 @@ def test_percentiles_are_accurate_to_1_percent() -> None:
 
 def test_new_late_and_duplicate_messages_are_told_apart() -> None:
     tally, received = Tally(), ReceivedMessages(10)
-    assert [received.take(seq, tally) for seq in (11, 12, 14, 13, 13, 16, 9)] == [
+    assert [received.hear(seq, tally) for seq in (11, 12, 14, 13, 13, 16, 9)] == [
         *(True, True, True, True, False, True, False)
     ]
     assert (tally.twice, tally.out_of_order) == (2, 1)
@@ -270,3 +270,24 @@ def test_users_are_divided_evenly() -> None:
     dealt = Counter(person for n in range(4) for person in plan.members_of(n))
     assert set(dealt.values()) == {2}
     assert all(len(set(plan.members_of(n))) == 5 for n in range(4))
+
+
+def test_an_event_may_repeat_a_page_but_no_other_event() -> None:
+    tally, received = Tally(), ReceivedMessages(4)
+    received.connected()
+    assert [received.read(seq, tally) for seq in (5, 6, 7)] == [True] * 3
+    # 5 was announced before this connection; 6 and 7 are announced after the page was read.
+    assert [received.hear(seq, tally) for seq in (6, 7, 8)] == [False, False, True]
+    assert (tally.twice, tally.out_of_order) == (0, 0)
+    assert not received.hear(8, tally)
+    assert not received.hear(7, tally)
+    assert not received.read(6, tally)
+    assert tally.twice == 3
+    assert received.hear(10, tally)
+    assert received.lacks(upto=11) == 2
+    assert received.hear(9, tally)
+    assert (tally.twice, tally.out_of_order) == (3, 1)
+    # A new connection starts after the last message that was received.
+    received.connected()
+    assert received.hear(11, tally)
+    assert (tally.twice, received.lacks(upto=11)) == (3, 0)

@@ -17,29 +17,50 @@ PAGE = 200
 
 
 class ReceivedMessages:
-    """The messages of a conversation that a user has received: all up to `seq` except `missing`."""
+    """The messages of a conversation that a user has received: all up to `seq` except `missing`.
+
+    A page of a sync may run ahead of the events of the same connection, so an event may repeat a page.
+    It may not repeat an event, nor a page another page.
+    """
 
     def __init__(self, seq: int) -> None:
         self.base = self.seq = seq
         self.missing: set[int] = set()
+        self._live = 0
+        """The `seq` of the last event of this connection."""
 
-    def take(self, seq: int, tally: Tally) -> bool:
-        """Count a delivery. Returns False if it is a duplicate."""
-        if seq == self.seq + 1:
-            self.seq = seq
-        elif seq > self.seq:
-            self.missing.update(range(self.seq + 1, seq))
-            self.seq = seq
-        elif seq in self.missing:
-            self.missing.remove(seq)
-            tally.out_of_order += 1
-        else:
-            tally.twice += 1
+    def connected(self) -> None:
+        self._live = 0
+
+    def read(self, seq: int, tally: Tally) -> bool:
+        """Count a message of a page. Returns False if it is a duplicate."""
+        if seq > self.seq:
+            self._advance(seq)
+            return True
+        return self._late(seq, tally)
+
+    def hear(self, seq: int, tally: Tally) -> bool:
+        """Count an event. Returns False if it is a duplicate, or repeats a page."""
+        repeats_page = self._live < seq <= self.seq and seq not in self.missing
+        self._live = max(self._live, seq)
+        if repeats_page:
             return False
-        return True
+        return self.read(seq, tally)
 
     def lacks(self, upto: int) -> int:
         return max(0, upto - self.seq) + len(self.missing)
+
+    def _advance(self, seq: int) -> None:
+        self.missing.update(range(self.seq + 1, seq))
+        self.seq = seq
+
+    def _late(self, seq: int, tally: Tally) -> bool:
+        if seq in self.missing:
+            self.missing.remove(seq)
+            tally.out_of_order += 1
+            return True
+        tally.twice += 1
+        return False
 
 
 class LoadUser:
@@ -124,6 +145,7 @@ class LoadUser:
 
     async def _catch_up(self, socket: Socket) -> None:
         for conversation, received in self.received.items():
+            received.connected()
             more = True
             while more:
                 asked = {"conversationId": conversation, "afterSeq": received.seq, "limit": PAGE}
@@ -134,28 +156,31 @@ class LoadUser:
                     self._tally.errors[f"sync: {refused.code}"] += 1
                     raise ConnectionLost from None
                 for message in page["messages"]:
-                    self._take(message)
+                    if received.read(message["seq"], self._tally):
+                        self._delivered(message)
                 more = page["hasMore"]
         held, self._held = self._held or [], None
         for message in held:
-            if message["seq"] > self.received[message["conversationId"]].seq:
-                self._take(message)
+            self._message(message)
 
     def _hear(self, event: str, data: Any) -> None:
         if event == "message:new" and data["conversationId"] in self.received:
             if self._held is None:
-                self._take(data)
+                self._message(data)
             else:
                 self._held.append(data)
         elif event == "error":
             self._tally.errors[data["code"]] += 1
 
-    def _take(self, message: Any) -> None:
-        if self.received[message["conversationId"]].take(message["seq"], self._tally):
-            self._tally.delivered += 1
-            due = self._started(message["clientMessageId"])
-            if due is not None:
-                self._tally.delivery.add(time.perf_counter() - due)
+    def _message(self, message: Any) -> None:
+        if self.received[message["conversationId"]].hear(message["seq"], self._tally):
+            self._delivered(message)
+
+    def _delivered(self, message: Any) -> None:
+        self._tally.delivered += 1
+        due = self._started(message["clientMessageId"])
+        if due is not None:
+            self._tally.delivery.add(time.perf_counter() - due)
 
 
 def lacking(users: Sequence[LoadUser], targets: Mapping[str, int]) -> int:
