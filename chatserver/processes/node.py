@@ -21,12 +21,12 @@ from ..api.playground.origin import origins
 from ..api.rate_limits import Limits
 from ..api.reference import door as docs
 from ..api.rest.door import RestDoor
-from ..api.sockets.decoding import MAX_FRAME, MAX_PACKET
+from ..api.sockets.connection import MAX_FRAME, MAX_PACKET
 from ..api.sockets.door import Door
 from ..mongo import Mongo, Operations
 from ..observability.metrics import Metrics
 from ..outbox.metrics import WaitingMetrics
-from ..realtime import RealtimeServer, attach_dispatcher
+from ..realtime import RealtimeServer, attach_acceptor
 from ..settings import Settings
 from . import chat_core, gc_tuning
 from .child import Child
@@ -90,7 +90,7 @@ async def serve(
         door = Door(chat, rooms, tokens, limits, metrics, tracing)
         stack.push_async_callback(door.close)
         sockets = _sockets(settings, transports=["websocket"] if metrics_socket else None)
-        attach_dispatcher(sockets, door)
+        attach_acceptor(sockets, door)
         watch_sockets(metrics, sockets.eio)
         operations.watch(metrics)
         stack.callback(watch_process(metrics, "chat").close)

@@ -7,16 +7,16 @@ that is overridden here. See README.md.
 from typing import Any
 
 from .engine.engine import EngineServer
-from .server.fast_path import Connection, Dispatcher, Refused, attach_dispatcher
+from .server.fast_path import Acceptor, Connection, Refused, attach_acceptor
 from .server.server import RealtimeServer
 
 __all__ = [
+    "Acceptor",
     "Connection",
-    "Dispatcher",
     "EngineServer",
     "RealtimeServer",
     "Refused",
-    "attach_dispatcher",
+    "attach_acceptor",
 ]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens
-from ..operations.operation import Event, Handler, Made, Operation
+from ..operations.operation import Event, Handler, Operation
 from ..operations.table import FOR_USERS
 from ..rate_limits import Rate
 from ..requests.parse import Request
@@ -18,22 +19,16 @@ from .token_expiry import Expiry
 
 @dataclass(frozen=True, slots=True)
 class ClientEvent:
-    """An operation in the form in which the socket door uses it for each packet."""
+    """An operation in the form in which it is used for each packet."""
 
     name: str
     request: type[Request]
     handler: Handler
+    present: Callable[[Any], Any] | None
     limit: Rate
     reply: str | None
     takes_turn: bool
     """True if the handler is a coroutine function: it starts when all earlier events have ended."""
-    operation: Operation
-
-    def data(self, result: Any) -> Any:
-        """Returns the `data` of the acknowledgement for a handler's result."""
-        present = self.operation.present
-        response = present(result) if present is not None else result
-        return response.data if type(response) is Made else response
 
 
 def socket_operations(
@@ -51,10 +46,10 @@ def client_events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> dict[str, Cli
             event.name,
             operation.request,
             operation.handler,
+            operation.present,
             event.limit,
             event.reply,
             inspect.iscoroutinefunction(operation.handler),
-            operation,
         )
         for event, operation in socket_operations(rooms, tokens, expiry)
     }

@@ -1,9 +1,9 @@
-"""A fast path through a RealtimeServer: one namespace, whose events a dispatcher gets as they are parsed."""
+"""A fast path through a RealtimeServer: one namespace, whose clients get their events as they are parsed."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import socketio
 
@@ -19,9 +19,12 @@ _BINARY = re.compile(rb"[56]\d{1,3}-(\d{0,15})(?=\[)")
 
 
 class Connection:
-    """A client in the one namespace. The dispatcher may store an object of its own in `of`."""
+    """A client in the one namespace. An application derives a class from it, which handles the client's events.
 
-    __slots__ = ("environ", "of", "rooms", "session", "sid", "user_id")
+    Its methods must not wait.
+    """
+
+    __slots__ = ("rooms", "session", "sid", "user_id")
 
     def __init__(self, session: Session, sid: str, user_id: str) -> None:
         self.session = session
@@ -29,7 +32,15 @@ class Connection:
         self.user_id = user_id
         self.rooms: set[str] = set()
         """The rooms whose packets the client receives."""
-        self.of: Any = None
+
+    def event(self, text: bytes, packet_id: int | None) -> None:
+        """An event arrived. `text` starts like a JSON array and is not checked further. If there is a
+        `packet_id`, `ack` must be called with it."""
+        raise NotImplementedError
+
+    def binary(self, text: bytes, packet_id: int | None) -> None:
+        """An event with attachments arrived. The attachments are discarded."""
+        raise NotImplementedError
 
     def emit(self, name: str, data: Any) -> None:
         self.session.emit(event(name, data))
@@ -37,36 +48,27 @@ class Connection:
     def ack(self, packet_id: int, data: Any) -> None:
         self.session.emit(ack(packet_id, data))
 
-    def pause(self, paused: bool) -> None:
-        self.session.pause(paused)
+
+C = TypeVar("C", bound=Connection)
 
 
-class Dispatcher(Protocol):
-    """Handles the clients and events of a server. Only `connecting` may wait."""
+class Acceptor(Protocol[C]):
+    """Accepts the clients of a server. Only `connecting` may wait."""
 
-    async def connecting(
-        self, session: Session, sid: str, environ: dict[str, Any], auth: Any
-    ) -> Connection:
+    async def connecting(self, session: Session, sid: str, environ: dict[str, Any], auth: Any) -> C:
         """Accept a client. Raises Refused."""
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: C) -> None:
         """The client has been accepted, and its CONNECT is sent."""
 
-    def event(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
-        """An event arrived. `text` starts like a JSON array and is not checked further. If there is a
-        `packet_id`, the dispatcher must call Connection.ack with it."""
-
-    def binary(self, connection: Connection, text: bytes, packet_id: int | None) -> None:
-        """An event with attachments arrived. The attachments are discarded."""
-
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: C) -> None:
         """The client has disconnected."""
 
 
-def attach_dispatcher(server: RealtimeServer, dispatcher: Dispatcher) -> None:
-    """Pass the events of the server's one namespace to the dispatcher as they are parsed, without a task, a
-    queue, or decoding."""
-    fast_path = _FastPath(server, dispatcher)
+def attach_acceptor(server: RealtimeServer, acceptor: Acceptor[C]) -> None:
+    """Accept the clients of the server's one namespace with `acceptor`. Their events go to their connections as
+    they are parsed, without a task, a queue, or decoding."""
+    fast_path = _FastPath(server, acceptor)
     server.eio.deliver = fast_path.deliver
     server.eio.deliver_binary = fast_path.ignore
     server.admitted = fast_path.admitted
@@ -74,14 +76,14 @@ def attach_dispatcher(server: RealtimeServer, dispatcher: Dispatcher) -> None:
     server.on("disconnect", fast_path.disconnect)
 
 
-class _FastPath:
-    """The functions that attach_dispatcher puts into a server."""
+class _FastPath(Generic[C]):
+    """The functions that attach_acceptor puts into a server."""
 
-    def __init__(self, server: RealtimeServer, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, server: RealtimeServer, acceptor: Acceptor[C]) -> None:
+        self._acceptor = acceptor
         self._manager = server.manager
         self._eio = server.eio
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[str, C] = {}
 
     def deliver(self, session: Session, body: bytes) -> None:
         """Handle one Socket.IO packet. Raises Malformed."""
@@ -91,9 +93,7 @@ class _FastPath:
                 raise Malformed()
             if (connection := session.connection) is not None:
                 digits = found.group(1)
-                self._dispatcher.event(
-                    connection, body[found.end() :], int(digits) if digits else None
-                )
+                connection.event(body[found.end() :], int(digits) if digits else None)
             elif not session.introduced:
                 raise Malformed()
         elif kind == b"0" or kind == b"1":
@@ -107,9 +107,7 @@ class _FastPath:
                 raise Malformed()
             if (connection := session.connection) is not None:
                 digits = found.group(1)
-                self._dispatcher.binary(
-                    connection, body[found.end() :], int(digits) if digits else None
-                )
+                connection.binary(body[found.end() :], int(digits) if digits else None)
         elif kind != b"3":  # acknowledgements are ignored: the fast path never requests any
             raise Malformed()
 
@@ -120,15 +118,15 @@ class _FastPath:
         session = self._eio.sockets.get(self._manager.eio_sid_from_sid(sid, "/"))
         if session is None:
             raise Refused("gone")
-        connection = await self._dispatcher.connecting(session, sid, environ, auth)
+        connection = await self._acceptor.connecting(session, sid, environ, auth)
         # The environ is kept as long as the client, and the request is its largest part.
         environ.pop("aiohttp.request", None)
         self._connections[sid] = session.connection = connection
 
     def admitted(self, session: Session, sid: str, namespace: str) -> None:
-        self._dispatcher.connected(self._connections[sid])
+        self._acceptor.connected(self._connections[sid])
 
     async def disconnect(self, sid: str, reason: str) -> None:
         if (connection := self._connections.pop(sid, None)) is not None:
             connection.session.connection = None
-            self._dispatcher.disconnected(connection)
+            self._acceptor.disconnected(connection)
