@@ -33,7 +33,7 @@ def watch_sockets(metrics: Families, engine: EngineServer) -> None:
         lambda: engine.spared,
     )
     delivery = Histogram()
-    engine.delivered = delivery.observe
+    engine.turn.delivered = delivery.observe
     metrics.histogram(
         "chat_delivery_seconds",
         "Time from a commit on this node, or from receiving one of another node, to the write to a socket.",

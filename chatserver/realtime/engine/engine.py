@@ -8,7 +8,6 @@ system call), _ok and _bad_request (which make the response).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -23,10 +22,10 @@ from .end_reasons import DRAIN, TOO_SLOW
 from .heartbeat import Heartbeat
 from .packet import Malformed
 from .session import Session
+from .websocket import Turn
 
 UPGRADE_S = 10.0
 UNSENT_LIMIT = 1024 * 1024
-APART_S = 0.005
 LEAVE_S = 10.0
 """How long disconnect handlers may take when the application shuts down."""
 
@@ -70,15 +69,11 @@ class EngineServer(engineio.AsyncServer):
         self.deliver_binary: Callable[[Session, bytes], None] = self._hold_bytes
         """Gets each binary message, under the same conditions."""
         self._last_words: dict[str, list[engine_packet.Packet]] = {}
-        self.delivered: Callable[[float, int], None] = lambda seconds, sessions: None
-        """Called when all packets of a turn of the event loop are written, with the seconds since the first
-        of them was sent and the number of sessions."""
+        self.turn = Turn()
         self.closings: dict[str, int] = {TOO_SLOW: 0}
         """The number of ended sessions by reason. The reason that operators watch for starts at 0."""
         self.spared = 0
         """The number of volatile packets that were dropped for sessions that read slowly."""
-        self._dirty: list[Session] = []
-        self._said_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._endings: set[asyncio.Task[None]] = set()
         """The tasks that close sessions."""
@@ -110,28 +105,6 @@ class EngineServer(engineio.AsyncServer):
         session.hold(bytes(data))
 
     # --- output -------------------------------------------------------------------------------------
-
-    def flush_later(self, session: Session) -> None:
-        """Write the session's packets at the end of this turn of the event loop."""
-        if not self._dirty:
-            self._said_at = time.perf_counter()
-            self._loop.call_soon(self._flush)
-        self._dirty.append(session)
-
-    def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        for session in dirty:
-            session.flush()
-        self.delivered(time.perf_counter() - self._said_at, len(dirty))
-
-    def write_apart(self, session: Session) -> None:
-        """Write the session's packets now, and later packets not before APART_S have passed. A client that
-        listens for one message at a time would miss a second one in the same read."""
-        session.flush()
-        if session in self._dirty:
-            self._dirty.remove(session)
-        session.hold_back()
-        self._loop.call_later(APART_S, session.flush)
 
     def drop(self, session: Session, reason: str, *, abort: bool = True) -> None:
         """End a session without waiting."""
@@ -264,7 +237,7 @@ class EngineServer(engineio.AsyncServer):
 
     def _run_in(self, loop: asyncio.AbstractEventLoop) -> None:
         if getattr(self, "_loop", None) is not loop:
-            self._loop = loop
+            self._loop = self.turn.loop = loop
             self.heartbeat.start()
 
     def _cookies(self, sid: str) -> list[tuple[str, str]]:

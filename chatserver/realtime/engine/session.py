@@ -56,7 +56,6 @@ class Session(AsyncSocket):
         self.silent_since = 0.0
         """When the oldest unanswered ping was sent; 0 if there is none."""
         self.beat: PingedTogether | None = None
-        self._out: list[bytes] = []
         self._polling = Polling()
         self._probed = False
         self._receive_queue: ReceiveQueue | None = None
@@ -68,11 +67,11 @@ class Session(AsyncSocket):
         closes the session."""
         if self.closed or self.closing:
             return
-        if self.upgraded:
-            if packet.volatile and self.websocket and self._is_behind(self.websocket):
+        if self.upgraded and self.websocket is not None:
+            if packet.volatile and self.websocket.is_behind(SOFT_BYTES):
                 self.server.spared += 1
             else:
-                self._write(packet.frame)
+                self.websocket.send(packet.frame)
             return
         if self._polling.unsent > (SOFT_BYTES if packet.volatile else self.server.unsent_limit):
             if packet.volatile:
@@ -82,40 +81,14 @@ class Session(AsyncSocket):
             return
         self._polling.put(packet.polled, len(packet.payload))
 
-    def _is_behind(self, websocket: WebSocket) -> bool:
-        return websocket.congested and websocket.unsent > SOFT_BYTES
-
     async def drained(self) -> None:
         """Return when the client has read most of its unsent data, or is disconnected. A client that requests
         a lot is then served as fast as it reads, and not closed for being slow."""
-        while self._unsent > SOFT_BYTES and not self.closed and not self.closing:
-            if self.upgraded and self.websocket is not None:
-                self.flush()
-                await self.websocket.drained()
-            else:
-                await self._polling.taken()
-
-    @property
-    def _unsent(self) -> int:
-        if not self.upgraded:
-            return self._polling.unsent
-        return sum(map(len, self._out)) + (self.websocket.unsent if self.websocket else 0)
-
-    def _write(self, data: bytes) -> None:
-        if not self._out:
-            self.server.flush_later(self)
-        self._out.append(data)
-
-    def hold_back(self) -> None:
-        """Write nothing until the next `flush`."""
-        self._out.append(b"")
-
-    def flush(self) -> None:
-        out = self._out
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        if self.websocket is not None:
-            self.websocket.write(data)
+        while not self.closed and not self.closing:
+            websocket = self.websocket if self.upgraded else None
+            if (websocket or self._polling).unsent <= SOFT_BYTES:
+                return
+            await (websocket.drained() if websocket is not None else self._polling.taken())
 
     async def send(self, pkt: engine.Packet) -> None:
         if pkt.packet_type == engine.MESSAGE:
@@ -128,7 +101,7 @@ class Session(AsyncSocket):
 
     def _say(self, pkt: engine.Packet) -> None:
         if self.upgraded and self.websocket is not None:
-            self._write(frame(pkt.encode().encode()))
+            self.websocket.send(frame(pkt.encode().encode()))
         else:
             self._polling.put(pkt)
 
@@ -261,7 +234,10 @@ class Session(AsyncSocket):
         request = environ["aiohttp.request"]
         response = WebSocketResponse()
         websocket = self.websocket = WebSocket(
-            self, self.server.unsent_limit, self.server.max_http_buffer_size
+            self,
+            self.server.turn,
+            self.server.unsent_limit,
+            self.server.max_http_buffer_size,
         )
         try:
             await response.prepare(request)
@@ -280,7 +256,7 @@ class Session(AsyncSocket):
             )
         else:
             self.connected = self.upgraded = True
-            self._take_queue()
+            self._take_queue(websocket)
         websocket.take_over(request.protocol)
         return response
 
@@ -304,7 +280,7 @@ class Session(AsyncSocket):
             self._probed = False
             self.upgraded = True
             self.websocket.take = self.received
-            self._take_queue()
+            self._take_queue(self.websocket)
             self._polling.release()
         else:
             raise Malformed()
@@ -313,12 +289,12 @@ class Session(AsyncSocket):
         if not self.upgraded:
             websocket.end(WSCloseCode.POLICY_VIOLATION, "upgrade timed out")
 
-    def _take_queue(self) -> None:
+    def _take_queue(self, websocket: WebSocket) -> None:
         for pkt in self._polling.take():
             if pkt.binary:
-                self._write(Packet(pkt.data, binary=True).frame)
+                websocket.send(Packet(pkt.data, binary=True).frame)
             elif pkt is not NOOP:
-                self._write(frame(pkt.encode().encode()))
+                websocket.send(frame(pkt.encode().encode()))
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -328,8 +304,8 @@ class Session(AsyncSocket):
     def ping(self, now: float) -> None:
         if not self.silent_since:
             self.silent_since = now
-        if self.upgraded:
-            self._write(PING_FRAME)
+        if self.upgraded and self.websocket is not None:
+            self.websocket.send(PING_FRAME)
         elif not self.closing:
             self._polling.put(PING)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
@@ -22,6 +23,7 @@ PORTION_BYTES = 1024
 TURN_S = 0.002
 """How long handling the input of one client may take in one turn of the event loop. A single read may have
 ten thousand small events, and all other clients would wait for the last of them."""
+APART_S = 0.005
 
 
 class WebSocketSession(Protocol):
@@ -33,8 +35,37 @@ class WebSocketSession(Protocol):
     def received(self, data: bytes) -> None: ...
     def received_binary(self, data: bytes) -> None: ...
     def probed(self, data: bytes) -> None: ...
-    def flush(self) -> None: ...
     def websocket_lost(self) -> None: ...
+
+
+class Turn:
+    """The WebSockets that have something to write at the end of this turn of the event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    # Stored, because on Python 3.11 each get_running_loop() is a system call.
+
+    def __init__(self) -> None:
+        self.delivered: Callable[[float, int], None] = lambda seconds, websockets: None
+        """Called when all packets of a turn are written, with the seconds since the first of them was sent and
+        the number of WebSockets."""
+        self._websockets: list[WebSocket] = []
+        self._began = 0.0
+
+    def add(self, websocket: WebSocket) -> None:
+        if not self._websockets:
+            self._began = time.perf_counter()
+            self.loop.call_soon(self._end)
+        self._websockets.append(websocket)
+
+    def discard(self, websocket: WebSocket) -> None:
+        if websocket in self._websockets:
+            self._websockets.remove(websocket)
+
+    def _end(self) -> None:
+        websockets, self._websockets = self._websockets, []
+        for websocket in websockets:
+            websocket.flush()
+        self.delivered(time.perf_counter() - self._began, len(websockets))
 
 
 class WebSocket(asyncio.Protocol):
@@ -46,19 +77,26 @@ class WebSocket(asyncio.Protocol):
         "_goes_on",
         "_limit",
         "_lost",
+        "_out",
         "_parser",
         "_paused",
         "_rest",
         "_session",
         "_transport",
+        "_turn",
         "congested",
         "take",
     )
 
-    def __init__(self, session: WebSocketSession, unsent_limit: int, max_message: int) -> None:
+    def __init__(
+        self, session: WebSocketSession, turn: Turn, unsent_limit: int, max_message: int
+    ) -> None:
         self._session = session
+        self._turn = turn
         self._transport: asyncio.Transport | None = None
         self._limit = unsent_limit
+        self._out: list[bytes] = []
+        """Frames to write at the end of the turn."""
         self.congested = False
         """True while the transport's write buffer is past its high-water mark."""
         self._drained: asyncio.Future[None] | None = None
@@ -149,11 +187,20 @@ class WebSocket(asyncio.Protocol):
 
     @property
     def unsent(self) -> int:
+        return sum(map(len, self._out)) + self._buffered
+
+    @property
+    def _buffered(self) -> int:
         transport = self._transport
         return transport.get_write_buffer_size() if transport is not None else 0
 
+    def is_behind(self, limit: int) -> bool:
+        """True if the client reads slowly, and more than `limit` bytes are unsent."""
+        return self.congested and self._buffered > limit
+
     async def drained(self) -> None:
         """Return when the client has read most of the unsent data, or is disconnected."""
+        self.flush()
         if not self.congested or self._lost:
             await asyncio.sleep(0)
             return
@@ -165,6 +212,26 @@ class WebSocket(asyncio.Protocol):
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.set_result(None)
+
+    def send(self, data: bytes) -> None:
+        """Write a frame at the end of this turn of the event loop."""
+        if not self._out:
+            self._turn.add(self)
+        self._out.append(data)
+
+    def flush(self) -> None:
+        out = self._out
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self.write(data)
+
+    def flush_apart(self) -> None:
+        """Write all frames now, and later frames not before APART_S have passed. A client that listens for one
+        message at a time would miss a second one in the same read."""
+        self.flush()
+        self._turn.discard(self)
+        self._out.append(b"")
+        self._turn.loop.call_later(APART_S, self.flush)
 
     def write(self, data: bytes) -> None:
         transport = self._transport
@@ -180,7 +247,7 @@ class WebSocket(asyncio.Protocol):
     def end(self, code: int, reason: str) -> None:
         """Close with a WebSocket close frame; the client sees `code` and `reason`."""
         if not self._ended:
-            self._session.flush()
+            self.flush()
             self._finish(code, reason)
 
     def _finish(self, code: int, reason: str) -> None:

@@ -92,8 +92,8 @@ class Clients(socketio.AsyncManager):
         session = self.server.eio.sockets.get(self.eio_sid_from_sid(sid, namespace))
         held = self._held.pop(sid, ())
         if session is not None and held:
-            if session.upgraded:
-                self.server.eio.write_apart(session)
+            if session.upgraded and session.websocket is not None:
+                session.websocket.flush_apart()
             for packet in held:
                 session.emit(packet)
         return sid
