@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic
 
 from ..clock import iso
-from ..realtime.rooms.update import RoomUpdate
 from .log.entry import Entry
 from .message import Message
+from .outside import Announcer, RoomUpdate, Update
 from .recency import Recency
-from .rooms import ConversationRooms
+from .signals import Hidden
 
 View = Mapping[str, Any]
 
 
-class Announcements:
-    """Announces entries that were just committed here to their conversations."""
+class Announcements(Generic[Update]):
+    """Announces what was just committed here to its conversation."""
 
-    def __init__(self, rooms: ConversationRooms, recency: Recency) -> None:
+    def __init__(self, rooms: Announcer[Update], recency: Recency) -> None:
         self._rooms = rooms
+        self._new_update = rooms.new_update
         self._recency = recency
+
+    def created(self, view: View, user_ids: Iterable[str]) -> None:
+        """Announce a new conversation to its participants."""
+        update = self._new_update()
+        update.admit(user_ids)
+        update.emit("conversation:new", view)
+        self._rooms.tell(view["id"], 0, update)
+        # Other users may have sent messages already.
+        if view["lastRev"]:
+            self._rooms.behind(view["id"], 0, 1)
 
     def tell(self, entry: Entry) -> None:
         conversation_id = entry.doc["conversationId"]
-        update = RoomUpdate()
+        update = self._new_update()
         describe(update, entry)
         seq = 0
         if entry.doc["kind"] == "message":
@@ -97,7 +108,7 @@ def _change(update: RoomUpdate, entry: Entry, message: Message) -> None:
         update.emit("message:deleted", payload)
     elif kind == "hide":
         payload |= {"deletedAt": iso(doc["at"]), "scope": "self", "rev": entry.rev}
-        update.signal("hidden", [doc["hiddenFor"], doc["conversationId"]])
+        update.signal(Hidden(doc["hiddenFor"], doc["conversationId"]))
         update.emit_to(doc["hiddenFor"], "message:deleted", payload)
     else:
         payload |= {

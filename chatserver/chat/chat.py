@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..outbox.admin.admin import OutboxAdmin
 from .conversations import Conversations
 from .membership import Members
 from .messages import Messages
@@ -27,4 +26,3 @@ class Chat:
     receipts: Receipts
     presence: Presence
     activity: Activity
-    webhooks: OutboxAdmin

@@ -11,15 +11,15 @@ from .. import json_codec
 from ..clock import now
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id, page_cursor
-from ..outbox.outbox import Outbox, OutboxRecord
-from ..realtime.rooms.update import RoomUpdate
+from ..outbox.event import OutboxRecord
+from .announcements import Announcements
 from .deletion import ConversationDeletion
 from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Members
+from .outside import Outbox
 from .participants import Participants, participant
 from .recency import Recency
-from .rooms import ConversationRooms
 from .users import Users
 from .views import Views, new_view
 
@@ -76,7 +76,7 @@ class Conversations:
         users: Users,
         views: Views,
         recency: Recency,
-        rooms: ConversationRooms,
+        announcements: Announcements[Any],
     ) -> None:
         self._mongo = mongo
         self._log = log
@@ -87,7 +87,7 @@ class Conversations:
         self._users = users
         self._views = views
         self._recency = recency
-        self._rooms = rooms
+        self._announcements = announcements
 
     # --- create and read ------------------------------------------------------------------------
 
@@ -185,13 +185,7 @@ class Conversations:
                 ) from None
             return Created(existing, is_new=False)
         view = await self._views.conversation(conversation_id)
-        update = RoomUpdate()
-        update.admit([creator_id, *others])
-        update.emit("conversation:new", view)
-        self._rooms.tell(conversation_id, 0, update)
-        # Other users may have sent messages already.
-        if view["lastRev"]:
-            self._rooms.behind(conversation_id, 0, 1)
+        self._announcements.created(view, [creator_id, *others])
         await self._participants.without_deleted(conversation_id, [creator_id, *others])
         return Created(view, is_new=True)
 

@@ -12,7 +12,7 @@ from ..clock import now
 from ..mongo import DEAD_RETENTION_S, RETENTION_S, Mongo, PyMongoError, Session, is_down
 from .log.entry import ConversationChange
 from .log.log import Log
-from .rooms import ConversationRooms
+from .outside import ConversationRooms
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Literal
 
 from ..errors import Forbidden, NotFound
 from ..mongo import Document, Mongo
-from .rooms import ConversationRooms
+from .outside import ConversationRooms
+from .signals import Hidden
 
 Role = Literal["owner", "admin", "member"]
 RANK: dict[str, int] = {"member": 0, "admin": 1, "owner": 2}
@@ -69,7 +70,7 @@ class Members:
         self._mongo = mongo
         self._rooms = rooms
         self._hiders: dict[str, set[str]] = {}
-        rooms.on("hidden", self._has_hidden)
+        rooms.on(Hidden, self._has_hidden)
 
     def known(self, user_id: str, conversation_id: str) -> bool:
         """True if the user has a socket in the room, so that membership need not be read."""
@@ -94,11 +95,10 @@ class Members:
             return conversation_id in self._hiders.get(user_id, ())
         return (await self.require(user_id, conversation_id)).hides
 
-    def _has_hidden(self, signal: list[str]) -> None:
-        user_id, conversation_id = signal
-        if not self._rooms.sockets_of(user_id):
+    def _has_hidden(self, hidden: Hidden) -> None:
+        if not self._rooms.sockets_of(hidden.user_id):
             return  # `arrive` reads it when the user connects.
-        self._hiders.setdefault(user_id, set()).add(conversation_id)
+        self._hiders.setdefault(hidden.user_id, set()).add(hidden.conversation_id)
 
     async def note_hiding(self, member: Member) -> None:
         await self._mongo.participants.update_one(

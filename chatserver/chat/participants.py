@@ -11,12 +11,12 @@ from typing import Any
 from ..clock import iso, now
 from ..errors import Conflict, Forbidden, NotFound
 from ..mongo import Document, Mongo, Session
-from ..outbox.outbox import Outbox, OutboxRecord
+from ..outbox.event import OutboxRecord
 from .deletion import ConversationDeletion
 from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Member, Members, member_id
-from .rooms import ConversationRooms
+from .outside import ConversationRooms, Outbox
 from .users import Users
 from .views import Views, participant_view
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 from ..clock import stamp
 from ..errors import NotFound
-from ..realtime.expiry_queue import ExpiryQueue
-from .rooms import ConversationRooms
+from .outside import ConversationRooms, Expiry
+from .signals import Indicator, IndicatorChanged
 
-Kind = Literal["typing", "recording"]
-_Key = tuple[str, str, Kind]
-TICK_S = 0.001
-"""How late an activity may time out. Event loops round their timers, and a timer that fires too early
-would fire again and again."""
+_Key = tuple[str, str, Indicator]
+"""Conversation, user, indicator."""
+Device = Any
+"""A socket of this node, or the id of another node."""
 
 
 class Activity:
@@ -26,34 +26,41 @@ class Activity:
     node is one device of the user. It signals each start, and without a new signal the device times out.
     """
 
-    def __init__(self, rooms: ConversationRooms, *, node: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        rooms: ConversationRooms,
+        expiry: Callable[[Callable[[tuple[_Key, Device]], None]], Expiry[tuple[_Key, Device]]],
+        *,
+        node: str,
+    ) -> None:
+        """`expiry(timed_out)` returns the timers of the devices."""
         self._rooms = rooms
         self._node = node
-        self._active: dict[_Key, set[Any]] = {}
-        """The active devices: sockets of this node, and ids of other nodes."""
-        self._of_device: dict[Any, set[_Key]] = {}
-        self._expiry = ExpiryQueue(timeout_s, self._timed_out, slack_s=TICK_S)
-        rooms.on("activity", self._on_remote_activity)
+        self._active: dict[_Key, set[Device]] = {}
+        """The active devices."""
+        self._of_device: dict[Device, set[_Key]] = {}
+        self._expiry = expiry(self._timed_out)
+        rooms.on(IndicatorChanged, self._on_remote_activity)
 
-    def start(self, socket: Any, user_id: str, conversation_id: str, kind: Kind) -> None:
+    def start(self, socket: Any, user_id: str, conversation_id: str, indicator: Indicator) -> None:
         """`socket` is the sender, which does not receive the event. Raises NotFound for a non-member."""
         if not self._rooms.hosts(user_id, conversation_id):
             raise NotFound()
-        key: _Key = (conversation_id, user_id, kind)
+        key = (conversation_id, user_id, indicator)
         self._begin(key, socket)
         self._signal(key, active=True)
 
-    def stop(self, socket: Any, user_id: str, conversation_id: str, kind: Kind) -> None:
+    def stop(self, socket: Any, user_id: str, conversation_id: str, indicator: Indicator) -> None:
         if not self._rooms.hosts(user_id, conversation_id):
             raise NotFound()
-        self._end((conversation_id, user_id, kind), socket)
+        self._end((conversation_id, user_id, indicator), socket)
 
     def gone(self, socket: Any) -> None:
         """The socket has disconnected. Its activities stop."""
         for key in tuple(self._of_device.get(socket, ())):
             self._end(key, socket)
 
-    def _begin(self, key: _Key, device: Any) -> None:
+    def _begin(self, key: _Key, device: Device) -> None:
         if key not in self._active:
             self._active[key] = set()
             self._tell(key, device, active=True)
@@ -61,14 +68,14 @@ class Activity:
         self._of_device.setdefault(device, set()).add(key)
         self._expiry.keep((key, device))
 
-    def _end(self, key: _Key, device: Any) -> None:
+    def _end(self, key: _Key, device: Device) -> None:
         if self._expiry.discard((key, device)):
             self._ended(key, device)
 
-    def _timed_out(self, activity: tuple[_Key, Any]) -> None:
+    def _timed_out(self, activity: tuple[_Key, Device]) -> None:
         self._ended(*activity)
 
-    def _ended(self, key: _Key, device: Any) -> None:
+    def _ended(self, key: _Key, device: Device) -> None:
         keys = self._of_device[device]
         keys.discard(key)
         if not keys:
@@ -84,25 +91,24 @@ class Activity:
     # --- other nodes ----------------------------------------------------------------------------
 
     def _signal(self, key: _Key, *, active: bool) -> None:
-        self._rooms.signal("activity", [self._node, *key, active], room=key[0])
+        self._rooms.signal(IndicatorChanged(self._node, *key, active), room=key[0])
 
-    def _on_remote_activity(self, signal: list[Any]) -> None:
-        node, conversation_id, user_id, kind, active = signal
-        key: _Key = (conversation_id, user_id, kind)
-        if active:
-            self._begin(key, node)
+    def _on_remote_activity(self, changed: IndicatorChanged) -> None:
+        key = (changed.conversation_id, changed.user_id, changed.indicator)
+        if changed.active:
+            self._begin(key, changed.node)
         else:
-            self._end(key, node)
+            self._end(key, changed.node)
 
-    def _tell(self, key: _Key, device: Any, *, active: bool) -> None:
-        conversation_id, user_id, kind = key
+    def _tell(self, key: _Key, device: Device, *, active: bool) -> None:
+        conversation_id, user_id, indicator = key
         self._rooms.emit_volatile(
             conversation_id,
-            f"user:{kind}",
+            f"user:{indicator}",
             {
                 "conversationId": conversation_id,
                 "userId": user_id,
-                "type": kind,
+                "type": indicator,
                 "isActive": active,
                 "timestamp": stamp(),
             },

@@ -7,21 +7,29 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import starmap
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from .. import json_codec
 from ..clock import iso, now
 from ..errors import Forbidden, NotFound, Unauthenticated, ValidationFailed
 from ..mongo import Document, Mongo
-from .rooms import ConversationRooms
+from .outside import ConversationRooms
+from .signals import ShutOut
+
+
+class UserChanges(TypedDict, total=False):
+    """Only the fields that were given."""
+
+    name: str | None
+    avatar_url: str | None
+    status: Literal["active", "blocked"]
+    metadata: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class UserSync:
-    """`changes` has only the fields that were given, out of name, avatar_url, status and metadata."""
-
     user_id: str
-    changes: Mapping[str, Any]
+    changes: UserChanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class Users:
         self._admitted: OrderedDict[str, None] = OrderedDict()
         self._shut_outs = 0
         self.left: Callable[[str], Awaitable[None]]
-        rooms.on("shut out", self._shut)
+        rooms.on(ShutOut, self._shut)
 
     async def admit(self, user_id: str, name: str | None) -> None:
         """Check the user of a valid token. An unknown user is created.
@@ -176,12 +184,12 @@ class Users:
 
         Several syncs of one user are merged into one write, with the same result as one after another.
         """
-        changes: dict[str, dict[str, Any]] = {}
+        changes: dict[str, UserChanges] = {}
         for sync in syncs:
             changes.setdefault(sync.user_id, {}).update(sync.changes)
         at_once = asyncio.Semaphore(SYNCS_AT_ONCE)
 
-        async def sync_one(user_id: str, changes: Mapping[str, Any]) -> bool:
+        async def sync_one(user_id: str, changes: UserChanges) -> bool:
             async with at_once:
                 return await self._sync(UserSync(user_id, changes))
 
@@ -208,17 +216,17 @@ class Users:
             {"_id": {"$in": user_ids}, "status": {"$ne": "active"}}, {"status": 1}
         )
         async for doc in cursor:
-            self._shut([doc["_id"], f"This user is {doc['status']}."])
+            self._shut(ShutOut(doc["_id"], f"This user is {doc['status']}."))
 
     async def _shut_out(self, user_id: str, why: str) -> None:
-        self._shut([user_id, why])
-        await self._rooms.signalled("shut out", [user_id, why])
+        shut_out = ShutOut(user_id, why)
+        self._shut(shut_out)
+        await self._rooms.signalled(shut_out)
 
-    def _shut(self, signal: list[str]) -> None:
-        user_id, why = signal
+    def _shut(self, shut_out: ShutOut) -> None:
         self._shut_outs += 1
-        self._admitted.pop(user_id, None)
-        self._rooms.disconnect(user_id, Forbidden(why))
+        self._admitted.pop(shut_out.user_id, None)
+        self._rooms.disconnect(shut_out.user_id, Forbidden(shut_out.why))
 
 
 def _view(doc: Document) -> Mapping[str, Any]:

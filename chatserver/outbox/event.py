@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,6 +59,43 @@ class Event:
         return json_codec.encode(
             {"id": self.id, "type": self.type, "timestamp": iso(self.at), "data": self.data}
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRecord:
+    id: str
+    type: str
+    ordering_key: str
+    key: str
+    """The id of the conversation or the user."""
+    at: datetime
+    data: Mapping[str, Any]
+
+    @classmethod
+    def of_conversation(
+        cls,
+        event_type: str,
+        conversation_id: str,
+        position: tuple[int, int],
+        at: datetime,
+        data: Mapping[str, Any],
+    ) -> OutboxRecord:
+        """`position`: the offset of the change in the log, and a number that grows with each event.
+
+        The transaction of the change reads both, so of two events the later one has the higher position.
+        """
+        offset, number = position
+        record_id = f"{conversation_id}-{offset:08x}.{number:08x}"
+        return cls(record_id, event_type, conversation_id, conversation_id, at, data)
+
+    @classmethod
+    def of_user(
+        cls, event_type: str, user_id: str, number: int, at: datetime, data: Mapping[str, Any]
+    ) -> OutboxRecord:
+        """`number` grows with each event of this user."""
+        # A user id may contain any character; an ordering key becomes part of ids and headers.
+        ordering_key = hashlib.blake2b(user_id.encode(), digest_size=12).hexdigest()
+        return cls(f"{ordering_key}-{number:08x}", event_type, ordering_key, user_id, at, data)
 
 
 def event_id(record_id: str) -> str:

@@ -28,15 +28,20 @@ from ..chat.typing_indicators import Activity
 from ..chat.users import Users
 from ..chat.views import Views
 from ..mongo import Mongo
-from ..observability.metrics import Metrics
-from ..outbox.admin.admin import OutboxAdmin
+from ..observability.metrics import Histogram, Metrics
 from ..outbox.endpoints import Routes
 from ..outbox.outbox import Outbox
 from ..realtime.bus import Bus
 from ..realtime.cluster import Cluster
+from ..realtime.expiry_queue import ExpiryQueue
 from ..realtime.rooms.rooms import Rooms
+from ..realtime.rooms.update import RoomUpdate
 from ..settings import Settings
 from .instrumentation import watch_bus, watch_rooms
+
+TICK_S = 0.001
+"""How late an indicator of typing may time out. Event loops round their timers, and a timer that fires too early
+would fire again and again."""
 
 
 async def build(
@@ -46,35 +51,24 @@ async def build(
 
     With REDIS_URL this process joins the other nodes.
     """
-    nodes = Nodes(mongo, node, grace_s=settings.presence_grace_s)
-    # Closed after the bus: when the lease ends, other nodes catch up on what the bus could not publish.
-    stack.push_async_callback(nodes.close)
     recency = Recency(mongo)
-    stack.push_async_callback(recency.close)
-    await recency.repair()
     unread = Unread(mongo)
     views = Views(mongo, unread)
-    log_reader = LogReader(mongo, views, recency)
+    log_reader = LogReader(mongo, views, recency, RoomUpdate)
     cluster = Cluster(log_reader, node) if settings.redis_url else None
     rooms = cluster or Rooms(log_reader)
+    nodes = Nodes(mongo, rooms, node, grace_s=settings.presence_grace_s)
+    # Closed after the bus: when the lease ends, other nodes catch up on what the bus could not publish.
+    stack.push_async_callback(nodes.close)
+    stack.push_async_callback(recency.close)
+    await recency.repair()
     stack.push_async_callback(rooms.sequencer.close)
     # Closed after the log, so that its last commits are published.
-    bus = _bus(stack, cluster, settings, metrics) if cluster else None
+    bus = _bus(stack, cluster, nodes, settings, metrics) if cluster else None
     members = Members(mongo, rooms)
     routes = Routes(settings.webhooks)
-    changes = Log(
-        mongo,
-        Announcements(rooms, recency).tell,
-        rooms.behind,
-        lambda conversation_id, signal: rooms.signal(
-            "turns",
-            [conversation_id, signal],
-            room=conversation_id if signal == "lost" else None,
-        ),
-        lambda: rooms.in_sync,
-        routes,
-    )
-    rooms.on("turns", lambda signal: changes.on_signal(*signal))
+    announcements = Announcements(rooms, recency)
+    changes = Log(mongo, rooms, announcements.tell, routes)
     stack.push_async_callback(changes.close)
 
     outbox = Outbox(mongo, routes)
@@ -84,7 +78,16 @@ async def build(
     participants = Participants(mongo, changes, outbox, members, users, views, deletion, rooms)
     users.left = participants.leave_all
     conversations = Conversations(
-        mongo, changes, outbox, members, participants, deletion, users, views, recency, rooms
+        mongo,
+        changes,
+        outbox,
+        members,
+        participants,
+        deletion,
+        users,
+        views,
+        recency,
+        announcements,
     )
     messages = Messages(mongo, changes, members, max_chars=settings.message_max_chars)
     presence = Presence(
@@ -94,19 +97,17 @@ async def build(
         Transitions(mongo, outbox, members, rooms),
         grace_s=settings.presence_grace_s,
     )
-    nodes.inherit, nodes.begun = presence.take_over, presence.begun
     stack.push_async_callback(presence.close)
-    await nodes.start()
+    await nodes.start(presence)
     for watched in (changes, nodes):
         watched.watch(metrics)
     watch_rooms(metrics, rooms)
     if cluster and bus:
-        cluster.on_remote_message = changes.on_remote_message
-        cluster.catch_up_memberships = MembershipCatchUp(
-            mongo, log_reader, users, views, cluster
-        ).run
-        cluster.catch_up_notices = NoticeCatchUp(mongo, members, cluster).run
-        await _join(stack, cluster, bus, nodes)
+        memberships = MembershipCatchUp(mongo, log_reader, users, views, cluster)
+        notices = NoticeCatchUp(mongo, members, cluster)
+        keeping_up = asyncio.create_task(cluster.keep_up(memberships.run, notices.run))
+        stack.push_async_callback(tasks.end, keeping_up)
+        await bus.start()
     return rooms, Chat(
         users=users,
         members=members,
@@ -116,34 +117,32 @@ async def build(
         reactions=Reactions(changes, members, messages),
         receipts=Receipts(mongo, changes, members, unread, rooms),
         presence=presence,
-        activity=Activity(rooms, node=node, timeout_s=settings.typing_timeout_s),
-        webhooks=OutboxAdmin(mongo, settings.webhooks),
+        activity=Activity(
+            rooms,
+            lambda timed_out: ExpiryQueue(settings.typing_timeout_s, timed_out, slack_s=TICK_S),
+            node=node,
+        ),
     )
 
 
-def _bus(stack: AsyncExitStack, cluster: Cluster, settings: Settings, metrics: Metrics) -> Bus:
+def _bus(
+    stack: AsyncExitStack, cluster: Cluster, nodes: Nodes, settings: Settings, metrics: Metrics
+) -> Bus:
+    def lost() -> None:
+        # The next heartbeat says that this node is cut off.
+        nodes.hurry()
+        cluster.lost()
+
+    round_trip = Histogram()
     bus = Bus(
         settings.redis_url,
         prefix=settings.redis_prefix,
         deliver=cluster.receiver.receive,
         missed=cluster.missed,
-        lost=cluster.lost,
+        lost=lost,
+        went_round=round_trip.observe,
     )
     stack.push_async_callback(bus.close)
     cluster.connect(bus)
-    watch_bus(metrics, bus, cluster)
+    watch_bus(metrics, bus, cluster, round_trip)
     return bus
-
-
-async def _join(stack: AsyncExitStack, cluster: Cluster, bus: Bus, nodes: Nodes) -> None:
-    """Joins the other nodes.
-
-    Leases make up for lost announcements: when a node's lease ends, or says that the node is cut off from
-    the bus, the other nodes catch up on the changes that it could not announce.
-    """
-    nodes.on_gone(lambda _: cluster.missed())
-    nodes.unheard = cluster.missed
-    nodes.cut_off = lambda: not bus.up
-    cluster.on_lost = nodes.hurry
-    stack.push_async_callback(tasks.end, asyncio.create_task(cluster.keep_up()))
-    await bus.start()

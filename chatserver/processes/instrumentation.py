@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..observability.tracing import Tracing
 
 
-def watch_sockets(metrics: Families, engine: EngineServer) -> None:
+def watch_sockets(metrics: Families, engine: EngineServer, delivery: Histogram) -> None:
     metrics.gauges(
         "chat_connections", "Connected sockets, by transport.", "transport", engine.by_transport
     )
@@ -32,8 +32,6 @@ def watch_sockets(metrics: Families, engine: EngineServer) -> None:
         "Typing and presence events that were not sent to slow sockets.",
         lambda: engine.spared,
     )
-    delivery = Histogram()
-    engine.turn.delivered = delivery.observe
     metrics.histogram(
         "chat_delivery_seconds",
         "Time from a commit on this node, or from receiving one of another node, to the write to a socket.",
@@ -58,15 +56,13 @@ def watch_rooms(metrics: Families, rooms: Rooms) -> None:
     )
 
 
-def watch_bus(metrics: Families, bus: Bus, cluster: Cluster) -> None:
+def watch_bus(metrics: Families, bus: Bus, cluster: Cluster, round_trip: Histogram) -> None:
     bus.watch(metrics.gauge, metrics.counter)
     metrics.gauge(
         "chat_catching_up",
         "1 while this node catches up on changes that it may have missed.",
         lambda: float(not cluster.in_sync),
     )
-    round_trip = Histogram()
-    bus.went_round = round_trip.observe
     metrics.histogram(
         "chat_bus_round_trip_seconds",
         "Time from publishing a message to receiving it, through Redis and back to this node.",

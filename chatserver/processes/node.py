@@ -24,7 +24,8 @@ from ..api.rest.door import RestDoor
 from ..api.sockets.connection import MAX_FRAME, MAX_PACKET
 from ..api.sockets.door import Door
 from ..mongo import Mongo, Operations
-from ..observability.metrics import Metrics
+from ..observability.metrics import Histogram, Metrics
+from ..outbox.admin.admin import OutboxAdmin
 from ..outbox.metrics import WaitingMetrics
 from ..realtime import RealtimeServer, attach_acceptor
 from ..settings import Settings
@@ -89,9 +90,10 @@ async def serve(
         )
         door = Door(chat, rooms, tokens, limits, metrics, tracing)
         stack.push_async_callback(door.close)
-        sockets = _sockets(settings, transports=["websocket"] if metrics_socket else None)
+        delivery = Histogram()
+        sockets = _sockets(settings, delivery, transports=["websocket"] if metrics_socket else None)
         attach_acceptor(sockets, door)
-        watch_sockets(metrics, sockets.eio)
+        watch_sockets(metrics, sockets.eio, delivery)
         operations.watch(metrics)
         stack.callback(watch_process(metrics, "chat").close)
 
@@ -108,7 +110,8 @@ async def serve(
         if tracing:
             private[TRACING] = tracing
         RestDoor(chat, tokens, limits, metrics, settings.internal_api_secret).add_to(private.router)
-        InternalDoor(chat, metrics, settings.internal_api_secret).add_to(private.router)
+        outbox = OutboxAdmin(mongo, settings.webhooks)
+        InternalDoor(chat, outbox, metrics, settings.internal_api_secret).add_to(private.router)
         health.add_private_to(private.router)
         if settings.docs:
             docs.add_to(private.router)
@@ -141,7 +144,9 @@ async def serve(
         await asyncio.Event().wait()
 
 
-def _sockets(settings: Settings, *, transports: list[str] | None) -> RealtimeServer:
+def _sockets(
+    settings: Settings, delivery: Histogram, *, transports: list[str] | None
+) -> RealtimeServer:
     return RealtimeServer(
         cors_allowed_origins=origins(settings),
         ping_interval=settings.ping_interval_s,
@@ -152,6 +157,7 @@ def _sockets(settings: Settings, *, transports: list[str] | None) -> RealtimeSer
         sessions_per_address=settings.sockets_per_address,
         trusted_proxies=settings.trusted_proxies,
         node=settings.node_name,
+        delivered=delivery.observe,
         transports=transports,
         http_compression=False,
     )

@@ -12,9 +12,7 @@ import pytest_asyncio
 from chatserver.realtime import Connection
 from chatserver.realtime.cluster import Cluster
 from chatserver.realtime.engine.packet import Packet
-from chatserver.realtime.rooms import sequencer
 from chatserver.realtime.rooms.rooms import Arrival
-from chatserver.realtime.rooms.sequencer import Unreadable
 from chatserver.realtime.rooms.update import RoomUpdate
 
 from .raw import when
@@ -32,8 +30,14 @@ class FakeSession:
         self.received.append(packet.payload.decode())
 
 
+class Unreadable(Exception):
+    """The log is away."""
+
+
 class InMemoryLog:
     """The log of one room."""
+
+    unreadable = Unreadable
 
     def __init__(self) -> None:
         self.changes: list[RoomUpdate] = []
@@ -54,12 +58,12 @@ class InMemoryLog:
         self.before_answering()
         return found
 
-    async def after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
+    async def after(self, room: str, offset: int, limit: int) -> list[tuple[int, RoomUpdate]]:
         self.readings += 1
         await asyncio.sleep(0)
         if self.away:
             raise Unreadable
-        return list(enumerate(self.changes, 1))[offset:][: sequencer.PAGE]
+        return list(enumerate(self.changes, 1))[offset:][:limit]
 
 
 class InMemoryBus:
@@ -129,22 +133,22 @@ class Simulation:
     def node(self, name: str) -> Cluster:
         node, end = Cluster(self.log, name * 16), BusOfNode(self.bus)
         end.node = node
-        node.on_remote_message = lambda room, offset, seq: None
-        node.catch_up_memberships = self._look
-        node.catch_up_notices = self._catch_up_notices
         self.bus.nodes.append(node)
         self.bus.ends.append(end)
         node.connect(end)
         return node
 
-    async def _look(self, seconds: float) -> None:
+    async def look(self, seconds: float) -> None:
         self.looked += 1
 
-    async def _catch_up_notices(self, seconds: float, caught_up_at: float) -> None:
+    async def _notices(self, seconds: float, caught_up_at: float) -> bool:
         """There are no notices."""
+        return True
 
     async def keep_up(self, *nodes: Cluster) -> None:
-        self.keeping += [asyncio.create_task(node.keep_up()) for node in nodes]
+        self.keeping += [
+            asyncio.create_task(node.keep_up(self.look, self._notices)) for node in nodes
+        ]
         await when(lambda: all(node.in_sync for node in nodes))
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...chat.chat import Chat
 from ...chat.conversations import OneConversation
-from ...chat.typing_indicators import Kind
+from ...chat.signals import Indicator
 from ...clock import iso, now
 from ...errors import NotFound
 from ...realtime import Connection
@@ -19,7 +19,7 @@ from ..responses.users import Now
 from .operation import Event, Handler, Operation
 
 
-def _starting(kind: Kind) -> Handler:
+def _starting(kind: Indicator) -> Handler:
     def start(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
         """Show the indicator to the conversation. It ends by itself 6 s after the last start."""
         if chat.members.known(connection.user_id, asked.conversation_id):
@@ -36,7 +36,7 @@ def _starting(kind: Kind) -> Handler:
     return start
 
 
-def _stopping(kind: Kind) -> Handler:
+def _stopping(kind: Indicator) -> Handler:
     def stop(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
         """Hide the indicator."""
         chat.activity.stop(connection, connection.user_id, asked.conversation_id, kind)

@@ -1,4 +1,4 @@
-"""Operations of the Master Service itself: its users, and the administration of webhooks."""
+"""Operations of the Master Service on its users."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from typing import Any
 
 from ...chat.chat import Chat
 from ...chat.users import OneUser, UserSync
-from ...errors import ChatError, Conflict, NotFound
-from ...outbox.admin.admin import OneEndpoint, PageOfDeadLetters
-from ...outbox.admin.search import Selection
+from ...errors import ChatError, NotFound
 from ..requests.parse import parse
-from ..requests.users import EmptyPayload, NoPayload, OfExternalUser, SyncUser, SyncUsers, UserBatch
-from ..requests.webhooks import ListDeadLetters, OfEndpoint, Replay
+from ..requests.users import OfExternalUser, SyncUser, SyncUsers, UserBatch
 from ..responses import users
-from ..responses.webhooks import DeadLetterPage, Dropped, ReplayedResponse, WebhookStatus
 from .operation import Made, Operation, Route
 
 MAX_BATCH_BODY = 4 * 1024 * 1024
@@ -49,31 +45,8 @@ async def delete(chat: Chat, _: None, user: OneUser) -> None:
     await chat.users.delete(user.user_id)
 
 
-async def webhooks(chat: Chat, _: None, __: EmptyPayload) -> Any:
-    """Show each endpoint's pending events, failing keys and dead letters, and the running relays."""
-    return await chat.webhooks.status()
-
-
-async def dead(chat: Chat, _: None, asked: PageOfDeadLetters) -> Any:
-    """List the dead letters, newest first."""
-    items, cursor = await chat.webhooks.dead_letters(asked)
-    return {"items": items, "nextCursor": cursor}
-
-
-async def replay(chat: Chat, _: None, selection: Selection) -> Any:
-    """Replay events: those with the given ids, or all that match every other field."""
-    done = await chat.webhooks.replays.replay(selection)
-    return {"replayed": done.replayed, "gone": done.gone, "nextCursor": done.cursor}
-
-
-async def forget(chat: Chat, _: None, named: OneEndpoint) -> Any:
-    """Drop everything stored for an endpoint that is no longer configured."""
-    dropped, more = await chat.webhooks.forget(named.endpoint)
-    return {"dropped": dropped, "more": more}
-
-
 _USER = "/api/users/{externalUserId}"
-_ONLY = "It is for the Master Service, which has no socket."
+ONLY = "It is for the Master Service, which has no socket."
 
 OPERATIONS = (
     Operation(
@@ -82,7 +55,7 @@ OPERATIONS = (
         sync,
         users.User,
         route=Route("POST", "/api/users/sync", known="The user existed."),
-        only=_ONLY,
+        only=ONLY,
     ),
     Operation(
         "internal.sync_all",
@@ -90,7 +63,7 @@ OPERATIONS = (
         sync_all,
         users.BatchReport,
         route=Route("POST", "/api/users/sync/batch", max_body=MAX_BATCH_BODY),
-        only=_ONLY,
+        only=ONLY,
     ),
     Operation(
         "internal.get",
@@ -98,7 +71,7 @@ OPERATIONS = (
         get,
         users.User,
         route=Route("GET", _USER),
-        only=_ONLY,
+        only=ONLY,
         refuses=(NotFound,),
     ),
     Operation(
@@ -107,43 +80,9 @@ OPERATIONS = (
         delete,
         None,
         route=Route("DELETE", _USER),
-        only=_ONLY,
+        only=ONLY,
         refuses=(NotFound,),
         announces=("conversation:removed", "participant:removed"),
         webhooks=("participant.removed",),
-    ),
-    Operation(
-        "internal.webhooks",
-        NoPayload,
-        webhooks,
-        WebhookStatus,
-        route=Route("GET", "/api/webhooks"),
-        only=_ONLY,
-    ),
-    Operation(
-        "internal.dead",
-        ListDeadLetters,
-        dead,
-        DeadLetterPage,
-        route=Route("GET", "/api/webhooks/dead"),
-        only=_ONLY,
-    ),
-    Operation(
-        "internal.replay",
-        Replay,
-        replay,
-        ReplayedResponse,
-        route=Route("POST", "/api/webhooks/replay"),
-        only=_ONLY,
-        refuses=(NotFound,),
-    ),
-    Operation(
-        "internal.forget",
-        OfEndpoint,
-        forget,
-        Dropped,
-        route=Route("DELETE", "/api/webhooks/{endpoint}"),
-        only=_ONLY,
-        refuses=(NotFound, Conflict),
     ),
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...chat.chat import Chat
 from ...errors import ChatError
+from ...outbox.admin.admin import OutboxAdmin
 from ..http import MAX_BODY
 from ..rate_limits import Rate
 from ..requests.parse import Request
@@ -30,8 +31,10 @@ class Made:
     is_new: bool
 
 
-Handler = Callable[[Chat, Any, Any], Any]
-"""Called with the Chat, the caller and the parsed payload. Returns the response, a Made, or an awaitable of one.
+Part = Chat | OutboxAdmin
+Handler = Callable[[Any, Any, Any], Any]
+"""Called with the Part that the operation works on, the caller and the parsed payload. Returns the response, a Made,
+or an awaitable of one.
 
 The caller has `user_id`; in an operation that only sockets have, it is the Connection. The internal API has no
 caller (None).
@@ -107,9 +110,9 @@ class Operation:
         ]
         return f"Causes: {'; '.join(told)}." if told else ""
 
-    async def run(self, chat: Chat, caller: Caller | None, request: Any) -> Any:
+    async def run(self, part: Part, caller: Caller | None, request: Any) -> Any:
         """Calls the handler, and returns the response when there is one. Raises ChatError."""
-        result = self.handler(chat, caller, request)
+        result = self.handler(part, caller, request)
         # Twice for a send: the first result is a future, which has its place in the order.
         while inspect.isawaitable(result):
             result = await result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import activity, conversations, internal, messages, presence, receipts
+from . import activity, conversations, internal, messages, presence, receipts, webhooks
 from .operation import Operation
 
 FOR_USERS: Sequence[Operation] = (
@@ -14,5 +14,5 @@ FOR_USERS: Sequence[Operation] = (
     *presence.OPERATIONS,
     *activity.OPERATIONS,
 )
-INTERNAL: Sequence[Operation] = internal.OPERATIONS
+INTERNAL: Sequence[Operation] = (*internal.OPERATIONS, *webhooks.OPERATIONS)
 """Operations of the Master Service itself, which need the internal secret."""

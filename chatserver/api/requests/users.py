@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from marshmallow import fields, post_load, validate
 
-from ...chat.users import OneUser, UserSync
+from ...chat.users import OneUser, UserChanges, UserSync
 from .conversations import OtherUsers
 from .fields import Id, ListField, Metadata, Text, WebUrl, id_list, name_field
 from .parse import Request
@@ -23,7 +23,7 @@ class SyncUser(Request):
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> Any:
-        return UserSync(data.pop("external_user_id"), data)
+        return UserSync(data.pop("external_user_id"), cast(UserChanges, data))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,67 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Generic
 
 from ...errors import NotFound
 from ...mongo import DatabaseUnavailable, Document, Mongo, deadline
-from ...realtime.rooms.sequencer import PAGE, Unreadable
-from ...realtime.rooms.update import RoomUpdate
 from ..announcements import describe
 from ..log.entry import Entry
 from ..log.position import MAX_OFFSET
 from ..message import Message, entry_id, offset_of
+from ..outside import Update
 from ..recency import Recency
 from ..views import LAST_ENTRY, Views
 
+PAGE = 500
+"""Conversations in one read of positions."""
 
-class LogReader:
-    """The log as the sequencer of rooms reads it (`realtime.rooms.sequencer.LogSource`)."""
 
-    def __init__(self, mongo: Mongo, views: Views, recency: Recency) -> None:
+class LogReader(Generic[Update]):
+    """The log as the rooms read it. Its methods raise `unreadable` if the log cannot be read now."""
+
+    unreadable = DatabaseUnavailable
+
+    def __init__(
+        self, mongo: Mongo, views: Views, recency: Recency, new_update: Callable[[], Update]
+    ) -> None:
         self._mongo = mongo
         self._views = views
         self._recency = recency
+        self._new_update = new_update
 
-    async def after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
-        """Returns the changes after `offset`, in order, at most PAGE of them. Raises Unreadable.
+    async def after(self, room: str, offset: int, limit: int) -> list[tuple[int, Update]]:
+        """Returns the first `limit` changes after `offset`, in order.
 
         A message has its current content, but the rev with which it was sent. Edits, reactions and deletions
         of a message that is itself returned are already in its content, so their updates are empty.
         """
-        try:
-            async with deadline():
-                return await self._after(room, offset)
-        except DatabaseUnavailable as error:
-            raise Unreadable from error
+        async with deadline():
+            return await self._after(room, offset, limit)
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
-        """Returns the latest offset of each conversation. Deleted conversations are left out.
-
-        Raises Unreadable.
-        """
+        """Returns the latest offset of each conversation. Deleted conversations are left out."""
         wanted = list(rooms)
         found: dict[str, int] = {}
-        try:
-            for at in range(0, len(wanted), PAGE):
-                async with deadline():
-                    cursor = await self._mongo.conversations.aggregate(
-                        [
-                            {"$match": {"_id": {"$in": wanted[at : at + PAGE]}}},
-                            {"$project": {"_id": 1}},
-                            LAST_ENTRY,
-                        ]
-                    )
-                    async for doc in cursor:
-                        latest = doc["latest"]
-                        found[doc["_id"]] = offset_of(latest[0]["_id"]) if latest else 0
-        except DatabaseUnavailable as error:
-            raise Unreadable from error
+        for at in range(0, len(wanted), PAGE):
+            async with deadline():
+                cursor = await self._mongo.conversations.aggregate(
+                    [
+                        {"$match": {"_id": {"$in": wanted[at : at + PAGE]}}},
+                        {"$project": {"_id": 1}},
+                        LAST_ENTRY,
+                    ]
+                )
+                async for doc in cursor:
+                    latest = doc["latest"]
+                    found[doc["_id"]] = offset_of(latest[0]["_id"]) if latest else 0
         return found
 
-    async def _after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
+    async def _after(self, room: str, offset: int, limit: int) -> list[tuple[int, Update]]:
         span = {"$gt": entry_id(room, offset), "$lte": entry_id(room, MAX_OFFSET)}
-        cursor = self._mongo.log.find({"_id": span}).sort("_id", 1).limit(PAGE)
+        cursor = self._mongo.log.find({"_id": span}).sort("_id", 1).limit(limit)
         docs = [doc async for doc in cursor]
         targets = {doc["messageId"] for doc in docs if "messageId" in doc}
         messages = {
@@ -74,8 +73,8 @@ class LogReader:
 
     async def _update_of(
         self, doc: Document, messages: dict[str, Message], sent: set[str]
-    ) -> RoomUpdate:
-        update = RoomUpdate()
+    ) -> Update:
+        update = self._new_update()
         kind = doc["kind"]
         if kind == "message":
             self._recency.touch(doc["conversationId"], doc["at"])

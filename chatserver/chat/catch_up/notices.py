@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
-from ...mongo import DatabaseUnavailable, Document, Mongo, deadline
-from ...realtime.rooms.sequencer import Unreadable
+from ...mongo import Document, Mongo, deadline
 from ..membership import Members
+from ..outside import LocalRooms
 from ..presence.transitions import announced
 from ..read_state.receipts import announcement
 
 PAGE = 200
 """Users or receipts in one read: each page is delivered before the next one is read."""
 ROOMS = 1000
-
-
-class LocalRooms(Protocol):
-    """The rooms that this node follows, and the notices that they have received (see Cluster)."""
-
-    def followed(self) -> list[str]: ...
-    def caught_up(self, room: str) -> bool: ...
-    def was_delivered(self, notice: str) -> bool: ...
-    def knows(self, user_id: str, number: int) -> bool: ...
-    def deliver_missed_notice(
-        self, room: str, event: str, payload: Any, *, notice: str
-    ) -> None: ...
-    def deliver_state(
-        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
-    ) -> None: ...
 
 
 class NoticeCatchUp:
@@ -44,26 +28,22 @@ class NoticeCatchUp:
         self._members = members
         self._local_rooms = local_rooms
 
-    async def run(self, seconds: float, caught_up_at: float) -> None:
+    async def run(self, seconds: float, caught_up_at: float) -> bool:
         """Deliver the missed notices of the last `seconds`.
 
-        `caught_up_at`: the time.monotonic() at which the rooms had caught up. Raises Unreadable, also if a
-        notice must wait for a room that has not caught up.
+        `caught_up_at`: the time.monotonic() at which the rooms had caught up. Returns False if a notice must
+        wait for a room that has not caught up. Raises DatabaseUnavailable.
         """
-        try:
-            async with deadline():
-                now = await self._mongo.now()
-            # Later notices wait for the next run: a user may have been removed before they were made.
-            until = now - timedelta(seconds=time.monotonic() - caught_up_at)
-            within = {"$gte": now - timedelta(seconds=seconds), "$lte": until}
-            rooms = self._local_rooms.followed()
-            complete = await self._presence(within, set(rooms))
-            for n in range(0, len(rooms), ROOMS):
-                complete &= await self._reading(within, rooms[n : n + ROOMS])
-        except DatabaseUnavailable as error:
-            raise Unreadable from error
-        if not complete:
-            raise Unreadable
+        async with deadline():
+            now = await self._mongo.now()
+        # Later notices wait for the next run: a user may have been removed before they were made.
+        until = now - timedelta(seconds=time.monotonic() - caught_up_at)
+        within = {"$gte": now - timedelta(seconds=seconds), "$lte": until}
+        rooms = self._local_rooms.followed()
+        complete = await self._presence(within, set(rooms))
+        for n in range(0, len(rooms), ROOMS):
+            complete &= await self._reading(within, rooms[n : n + ROOMS])
+        return complete
 
     async def _presence(self, within: Document, followed: set[str]) -> bool:
         """Returns True if all missed notices were delivered."""

@@ -18,9 +18,9 @@ from ...mongo import (
     replace_one,
 )
 from ...observability.spans import ChangeTrace, set_current_span
-from ...outbox.endpoints import Routes
 from ...outbox.event import TYPE_OF_ENTRY
 from ..message import Message, entry_id
+from ..outside import Routes
 from .contention import Contention
 from .entry import Entry, Outcome
 from .position import Position

@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Literal
 
+from ..outside import ConversationRooms
+from ..signals import TakesTurns, Turn
 from .position import Position
 from .tail import ConversationTail
 
@@ -32,28 +33,21 @@ YIELD_S = 0.3
 MAX_REMOTE_SEQS = 1000
 """Offsets of other nodes' messages that are remembered during a batch, per conversation."""
 
-Signal = Literal["lost", "first", "done"]
-"""A node's signal: it has lost a race; it asks to go first; it is done. `lost` goes to the nodes that
-receive the conversation's messages; the other two go to all nodes."""
-
 
 class Contention:
     """Decides when this node pauses between batches, and what it does after a lost race.
 
-    `send_signal(conversation, signal)` sends to the other nodes. `in_sync()` is true while this node
-    receives everything that they send. `resume(tail)` is called when a pause is over.
+    `resume(tail)` is called when a pause is over.
     """
 
     def __init__(
         self,
         position: Position,
-        send_signal: Callable[[str, Signal], None],
-        in_sync: Callable[[], bool],
+        rooms: ConversationRooms,
         resume: Callable[[ConversationTail], None],
     ) -> None:
         self._position = position
-        self._send_signal = send_signal
-        self._in_sync = in_sync
+        self._rooms = rooms
         self._resume = resume
         self._loop = asyncio.get_running_loop()
         self._pauses: dict[ConversationTail, asyncio.TimerHandle] = {}
@@ -67,7 +61,7 @@ class Contention:
         """A batch of the tail is finished. Pauses if another node should have a turn."""
         if tail.urgent:
             tail.urgent = False
-            self._send_signal(tail.id, "done")
+            self._signal(tail, "done")
         received = self._advance(tail)
         if self._closed:
             return
@@ -77,7 +71,7 @@ class Contention:
             return
         elif tail.contended:
             self._pause(tail, PAUSE_S, self._end_contention)
-        elif not self._in_sync():
+        elif not self._rooms.in_sync:
             # No other node could signal that it lost a race.
             self._pause(tail, random.uniform(0, PAUSE_S), self._end_contention)
 
@@ -89,15 +83,15 @@ class Contention:
         tail.contended = True
         self.lost_races += 1
         if (attempt + 1) % URGENT:
-            self._send_signal(tail.id, "lost")
+            self._signal(tail, "lost")
         else:
             tail.urgent = True
-            self._send_signal(tail.id, "first")
+            self._signal(tail, "first")
         if not tail.urgent and (left := self._yields_for(tail)) > 0:
             await self._wait_for_message(tail, left)
         if self._advance(tail):
             return set()
-        if self._in_sync():
+        if self._rooms.in_sync:
             await self._wait_for_message(tail, RECEIVE_WAIT_S)
             if self._advance(tail):
                 return set()
@@ -113,16 +107,20 @@ class Contention:
         finally:
             tail.remote_message = None
 
-    def on_signal(self, tail: ConversationTail, signal: Signal) -> None:
+    def _signal(self, tail: ConversationTail, turn: Turn) -> None:
+        """`lost` is for the nodes that receive the conversation's messages; the others are for all nodes."""
+        self._rooms.signal(TakesTurns(tail.id, turn), room=tail.id if turn == "lost" else None)
+
+    def on_signal(self, tail: ConversationTail, turn: Turn) -> None:
         """Another node has sent a signal about this conversation."""
-        if signal == "done":
+        if turn == "done":
             tail.yields_until = 0.0
             self._wake(tail)
             if tail in self._pauses:
                 self._end(tail)
             return
         tail.contended = True
-        if signal == "first" and not self._closed:
+        if turn == "first" and not self._closed:
             tail.yields_until = self._loop.time() + YIELD_S
             # A tail that is ready already waits for a writer: a pause would be too late.
             if not tail.busy and not tail.ready:

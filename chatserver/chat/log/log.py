@@ -22,11 +22,12 @@ from ...mongo import (
     is_down,
 )
 from ...observability.metrics import Families
-from ...outbox.endpoints import Routes
 from ..message import conversation_of
+from ..outside import ConversationRooms, Routes
+from ..signals import TakesTurns
 from .batch_metrics import BatchMetrics
 from .changes import Changes
-from .contention import Contention, Signal
+from .contention import Contention
 from .entry import Change, ConversationChange, Entry, Outcome
 from .position import Position
 from .sends import Sends
@@ -52,21 +53,18 @@ class Log:
     """Appends changes and announces them.
 
     `announce` is called once for each entry that was committed here, right after the commit, in order
-    per conversation. `behind`: see Position. `send_signal` and `in_sync`: see Contention. `routes`: the
-    webhook endpoints to which an entry is due.
+    per conversation. `routes`: the webhook endpoints to which an entry is due.
     """
 
     def __init__(
         self,
         mongo: Mongo,
+        rooms: ConversationRooms,
         announce: Callable[[Entry], None],
-        behind: Callable[[str, int, int], None],
-        send_signal: Callable[[str, Signal], None],
-        in_sync: Callable[[], bool],
         routes: Routes,
     ) -> None:
-        self._position = Position(mongo, announce, behind)
-        self._contention = Contention(self._position, send_signal, in_sync, self._wake)
+        self._position = Position(mongo, announce, rooms.behind)
+        self._contention = Contention(self._position, rooms, self._wake)
         self._sends = Sends(mongo, self._position, self._contention, routes)
         self._changes = Changes(mongo, self._position, self._contention, routes)
         # Kept: on Python 3.11 each get_running_loop() is a system call.
@@ -82,6 +80,8 @@ class Log:
         self._settling: set[asyncio.Task[None]] = set()
         self._pending: dict[tuple[str, str, str], asyncio.Future[Outcome]] = {}
         self._batch_metrics = BatchMetrics()
+        rooms.on(TakesTurns, self._on_signal)
+        rooms.on_remote_message(self._on_remote_message)
 
     # --- appending ------------------------------------------------------------------------------
 
@@ -128,15 +128,14 @@ class Log:
         self._enqueue(conversation_id, ConversationChangeOp(actor_id, transaction, future))
         return future
 
-    def on_remote_message(self, conversation_id: str, offset: int, seq: int) -> None:
+    def _on_remote_message(self, conversation_id: str, offset: int, seq: int) -> None:
         """Another node has committed a message. The next batch here need not read it."""
         if (tail := self._tails.get(conversation_id)) is not None:
             self._contention.on_remote_message(tail, offset, seq)
 
-    def on_signal(self, conversation_id: str, signal: Signal) -> None:
-        """Another node has sent a signal about this conversation (see Contention)."""
-        if (tail := self._tails.get(conversation_id)) is not None:
-            self._contention.on_signal(tail, signal)
+    def _on_signal(self, signal: TakesTurns) -> None:
+        if (tail := self._tails.get(signal.conversation_id)) is not None:
+            self._contention.on_signal(tail, signal.turn)
 
     async def position(self, conversation_id: str) -> tuple[int, int]:
         """Returns (lastSeq, lastRev) from the database."""

@@ -20,8 +20,8 @@ from ...mongo import (
     duplicate_of,
     is_down,
 )
-from ...outbox.endpoints import Routes
 from ..message import Message, entry_id
+from ..outside import Routes
 from .contention import Contention
 from .entry import Entry, Outcome
 from .position import Position

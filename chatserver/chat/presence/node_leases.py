@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 import structlog
 
@@ -17,6 +18,7 @@ from ...clock import EPOCH
 from ...mongo import DatabaseUnavailable, Mongo, PyMongoError, Session, deadline
 from ...mongo.lease import ALIVE, Lease, after
 from ...observability.metrics import Families
+from ..outside import ClusterState
 
 log = structlog.get_logger(__name__)
 
@@ -47,29 +49,36 @@ class EndedLease:
     """The time of its last heartbeat."""
 
 
+class Records(Protocol):
+    """What is recorded under leases (see Presence)."""
+
+    async def take_over(self, ended: EndedLease, guard: LeaseGuard) -> None:
+        """Take over the records of an ended lease. It may be called again for the same lease, on any node, until
+        it has returned once."""
+
+    def begun(self) -> None:
+        """This node has started a lease other than its first."""
+
+
 class Nodes:
     """This node among the nodes that share the database.
 
     A lease that ran out is never renewed, because other nodes may have acted on its end. A node that was
     frozen, or could not reach the database, starts a new lease.
 
-    Exactly one node takes over the records of an ended lease: it calls `inherit(ended, guard)`. It does so
-    `restart_grace_s` after the last heartbeat of that lease. It also waits as long after the start of its
-    own lease: users could not reconnect while no node was running. `inherit` may be called again for the
-    same lease, on any node, until it has returned once.
+    Exactly one node takes over the records of an ended lease. It does so `restart_grace_s` after the last
+    heartbeat of that lease. It also waits as long after the start of its own lease: users could not
+    reconnect while no node was running.
 
-    `begun()` is called when this node has started a lease other than its first.
+    Leases make up for lost announcements: when a node's lease ends, or says that the node is cut off from
+    the others, the other nodes catch up on the changes that it could not announce.
     """
 
-    inherit: Callable[[EndedLease, LeaseGuard], Awaitable[None]]
-    begun: Callable[[], None]
-    cut_off: Callable[[], bool] = staticmethod(lambda: False)
-    """Returns True while this node cannot send messages to the other nodes."""
-    unheard: Callable[[], None] = staticmethod(lambda: None)
-    """Called with each heartbeat while another node is cut off."""
-
-    def __init__(self, mongo: Mongo, node_id: str, *, grace_s: float) -> None:
+    def __init__(
+        self, mongo: Mongo, cluster: ClusterState, node_id: str, *, grace_s: float
+    ) -> None:
         self._mongo = mongo
+        self._cluster = cluster
         self._node_id = node_id
         self.restart_grace_s = max(grace_s, RESTART_GRACE_S)
         back_by = after(self.restart_grace_s)
@@ -81,7 +90,7 @@ class Nodes:
         self._renewed_at = time.monotonic()
         self._alive: dict[str, str] = {}
         """The node of each lease that was alive at the last heartbeat."""
-        self._gone: list[Callable[[str], None]] = []
+        self._records: Records
         self._hurry = asyncio.Event()
         self._beating: asyncio.Task[None] | None = None
         self._inheriting: asyncio.Task[None] | None = None
@@ -113,13 +122,6 @@ class Nodes:
             lambda: max(0, self._term - 1),
         )
 
-    def on_gone(self, tell: Callable[[str], None]) -> None:
-        """Call `tell(node_id)` when another node has stopped or lost its lease.
-
-        Every node notices this. The other node may be back already, or come back later, like a new node.
-        """
-        self._gone.append(tell)
-
     def hurry(self) -> None:
         """Send the next heartbeat now."""
         self._hurry.set()
@@ -130,7 +132,8 @@ class Nodes:
             self._hurry.set()
             raise LeaseLost
 
-    async def start(self) -> None:
+    async def start(self, records: Records) -> None:
+        self._records = records
         async with deadline():
             await self._begin()
         self._beating = asyncio.get_running_loop().create_task(self._beat())
@@ -170,10 +173,10 @@ class Nodes:
         self._begun_at = self._renewed_at = time.monotonic()
 
     async def _look(self) -> None:
-        if not await self._lease.renew(self.lease, say={"cutOff": self.cut_off()}):
+        if not await self._lease.renew(self.lease, say={"cutOff": self._cluster.cut_off}):
             log.warning("the node's lease ran out, starting a new one", lease=self.lease)
             await self._begin()
-            self.begun()
+            self._records.begun()
         self._renewed_at = time.monotonic()
         alive: dict[str, str] = {}
         due: list[EndedLease] = []
@@ -196,7 +199,7 @@ class Nodes:
             if doc["stopped"]:
                 stopped.add(doc["_id"])
         if unheard:
-            self.unheard()
+            self._cluster.missed()
         before, self._alive = self._alive, alive
         for lease, node in before.items():
             if lease in alive or node == self._node_id:
@@ -205,8 +208,8 @@ class Nodes:
                 log.info("a node has stopped", node=node)
             else:
                 log.warning("a node has lost its lease", node=node)
-            for tell in self._gone:
-                tell(node)
+            # It may be back already, or come back later, like a new node.
+            self._cluster.missed()
         if time.monotonic() - self._begun_at < self.restart_grace_s:
             return
         if due and (self._inheriting is None or self._inheriting.done()):
@@ -222,7 +225,9 @@ class Nodes:
                 async with deadline():
                     if not await self._claim(ended.lease, claimant):
                         continue
-                await self.inherit(ended, partial(self._guard_claim, ended.lease, claimant))
+                await self._records.take_over(
+                    ended, partial(self._guard_claim, ended.lease, claimant)
+                )
                 async with deadline():
                     await self._mongo.nodes.delete_one({"_id": ended.lease, "claimant": claimant})
             except LeaseLost:

@@ -13,9 +13,9 @@ from typing import Any
 
 from ...clock import iso, now
 from ...mongo import Document, Mongo, Session
-from ...outbox.outbox import Outbox, OutboxRecord
+from ...outbox.event import OutboxRecord
 from ..membership import Members
-from ..rooms import ConversationRooms
+from ..outside import ConversationRooms, Outbox
 from .node_leases import LeaseGuard
 
 BATCH = 250

@@ -20,7 +20,7 @@ from ...mongo import AFTER, Document, Mongo, Session
 from ..log.log import Log
 from ..membership import Members, member_id
 from ..message import Message, conversation_of, entry_id, offset_of
-from ..rooms import ConversationRooms
+from ..outside import ConversationRooms
 from .ranges import Range, ReadSet
 from .unread import Unread, read_set
 

@@ -43,12 +43,15 @@ class Bus:
         deliver: Callable[[str, bytes], None],
         missed: Callable[[], None],
         lost: Callable[[], None],
+        went_round: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         """`deliver(channel, message)` is called in the event loop, in order of arrival.
 
         `missed()` is called when this node may have missed messages on any channel: each time the bus comes
         up, the first time included, and when another node could not publish for a while. `lost()` is called
-        when the bus goes down.
+        when the bus goes down. `went_round` is called twice a second with the seconds that a message from this
+        node to itself took. A message to another node takes as long, and measuring that would need
+        synchronised clocks.
 
         Redis does not separate channels by database, so the URL's database becomes part of the prefix.
         Requires a running event loop. Raises BadAddress.
@@ -61,9 +64,6 @@ class Bus:
         """Messages published while the bus was down, or without a reply when it went down."""
         self.joined = 0
         """How often the bus came up."""
-        self.went_round: Callable[[float], None] = lambda seconds: None
-        """Called twice a second with the seconds that a message from this node to itself took. A message to
-        another node takes as long, and measuring that would need synchronised clocks."""
         self.trouble = "not tried yet"
         """Why the bus is down; empty while it is up."""
         self._address = Address.parse(url)
@@ -71,6 +71,7 @@ class Bus:
         self._deliver = deliver
         self._missed = missed
         self._lost = lost
+        self._went_round = went_round
         self._id = secrets.token_hex(8)
         self._all = self._name("bus:all")
         self._own = self._name(f"bus:{self._id}")
@@ -212,7 +213,7 @@ class Bus:
         """Connect, and return when the connection has ended: True if it lasted longer than STEADY_S."""
         loop = asyncio.get_running_loop()
         pair = self._pair = ConnectionPair(
-            self._address, self._channels, self._message, self._broken, self._rounded
+            self._address, self._channels, self._message, self._broken, self._went_round
         )
         since = math.inf
         reason = ""
@@ -247,9 +248,6 @@ class Bus:
         if self._owing:
             pair.publisher.publish(self._all, self._id.encode(), self._paid)
         self._tell(self._missed)
-
-    def _rounded(self, seconds: float) -> None:
-        self.went_round(seconds)
 
     def _paid(self, receivers: int) -> None:
         self._owing = False

@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from ..rooms.sequencer import Unreadable
-
 log = structlog.get_logger(__name__)
 
 POLL_S = 1.0
@@ -32,14 +30,9 @@ LATE_S = 10.0
 
 
 class CatchUp:
-    """Calls `look(seconds)` when the node may have missed something.
+    """Decides when to look for what the node may have missed. `up()` returns True while the bus is up."""
 
-    `look` reads what was stored in the last `seconds`, and may raise Unreadable. `up()` returns True while the
-    bus is up.
-    """
-
-    def __init__(self, look: Callable[[float], Awaitable[None]], up: Callable[[], bool]) -> None:
-        self._look = look
+    def __init__(self, up: Callable[[], bool]) -> None:
         self._up = up
         self._missed = asyncio.Event()
         self._caught_up = False
@@ -63,16 +56,21 @@ class CatchUp:
         self._caught_up = False
         self._missed.set()
 
-    async def run(self, missed: Callable[[], None]) -> None:
-        """Catch up whenever something may have been missed, until cancelled. `missed()` is called when this
-        process stalled."""
+    async def run(
+        self, look: Callable[[float], Awaitable[bool]], missed: Callable[[], None]
+    ) -> None:
+        """Catch up whenever something may have been missed, until cancelled.
+
+        `look(seconds)` reads what was stored in the last `seconds`, and returns False if it could not read all.
+        `missed()` is called when this process stalled.
+        """
         beating = asyncio.create_task(self._beat(missed))
         try:
             while True:
                 await self._missed.wait()
                 self._missed.clear()
                 began = time.monotonic()
-                read = await self._try_to_look(began - self._complete_until + LATE_S)
+                read = await self._try(look, began - self._complete_until + LATE_S)
                 if read:
                     self._complete_until = max(self._complete_until, began)
                 # Catch-up takes at most about a fifth of the time, however often something is missed.
@@ -87,15 +85,12 @@ class CatchUp:
         finally:
             beating.cancel()
 
-    async def _try_to_look(self, seconds: float) -> bool:
+    async def _try(self, look: Callable[[float], Awaitable[bool]], seconds: float) -> bool:
         try:
-            await self._look(seconds)
-        except Unreadable:
-            return False
+            return await look(seconds)
         except Exception:  # the next catch-up tries again
             log.exception("the catch-up failed")
             return False
-        return True
 
     def _stood_still(self) -> bool:
         return time.monotonic() - self._beat_at > BEAT_S + STALLED_S

@@ -19,7 +19,7 @@ from ..bus.subscriptions import KEEP_FOR_S, Subscriptions, settled
 from ..engine.packet import Packet, event
 from ..rooms.rooms import Arrival, Rooms
 from ..rooms.sequencer import LogSource
-from ..rooms.update import RoomUpdate
+from ..rooms.update import RoomUpdate, Signal
 from ..server.fast_path import Connection
 from . import messages
 from .catch_up import CatchUp
@@ -35,22 +35,7 @@ published to all nodes."""
 
 
 class Cluster(Rooms):
-    """Rooms across all nodes. `node` is 16 hexadecimal characters that identify this run of this process.
-
-    `on_remote_message(room, offset, seq)` is called for each message that another node committed to a room
-    that this node follows.
-
-    A catch-up first calls `catch_up_memberships(seconds)`, which reads from the database what changed for users
-    in the last `seconds`. It then calls `catch_up_notices(seconds, caught_up_at)`, which reads the notices of
-    that time. When it is called, each room for which `caught_up(room)` is true has applied everything that the log
-    had at `caught_up_at` (monotonic clock). Both may raise Unreadable.
-    """
-
-    on_remote_message: Callable[[str, int, int], None]
-    catch_up_memberships: Callable[[float], Awaitable[None]]
-    catch_up_notices: Callable[[float, float], Awaitable[None]]
-    on_lost: Callable[[], None] = staticmethod(lambda: None)
-    """Called when the bus goes down, which cuts this node off from the others."""
+    """Rooms across all nodes. `node` is 16 hexadecimal characters that identify this run of this process."""
 
     def __init__(self, source: LogSource, node: str) -> None:
         self._confirmations = Confirmations(node)
@@ -58,7 +43,7 @@ class Cluster(Rooms):
         self._caught_up = CaughtUp()
         self._notices = SeenNotices()
         self._states = LatestStates()
-        self._catch_up = CatchUp(self._look, lambda: self._bus.up)
+        self._catch_up = CatchUp(lambda: self._bus.up)
         self._source = source
         self._node = node
         self._me = node.encode()
@@ -89,12 +74,34 @@ class Cluster(Rooms):
     def in_sync(self) -> bool:
         return self._catch_up.in_sync
 
-    async def keep_up(self) -> None:
-        """Catch up whenever this node may have missed something, until cancelled."""
-        await self._catch_up.run(self.missed)
+    @property
+    def cut_off(self) -> bool:
+        return not self._bus.up
+
+    async def keep_up(
+        self,
+        memberships: Callable[[float], Awaitable[None]],
+        notices: Callable[[float, float], Awaitable[bool]],
+    ) -> None:
+        """Catch up whenever this node may have missed something, until cancelled.
+
+        A catch-up first calls `memberships(seconds)`, which reads from the database what changed for users in the
+        last `seconds`. It then calls `notices(seconds, caught_up_at)`, which reads the notices of that time, and
+        returns False if one must wait. When it is called, each room for which `caught_up(room)` is true has
+        applied everything that the log had at `caught_up_at` (monotonic clock). Both may raise the error of the
+        LogSource.
+        """
+
+        async def look(seconds: float) -> bool:
+            try:
+                await memberships(seconds)
+                return await notices(seconds, await self._catch_up_rooms())
+            except self._source.unreadable:
+                return False
+
+        await self._catch_up.run(look, self.missed)
 
     def missed(self) -> None:
-        """Request a catch-up: this node may have missed something."""
         for arrivals in self._arrivals.values():
             for arrival in arrivals:
                 arrival.complete = False
@@ -102,12 +109,11 @@ class Cluster(Rooms):
 
     def lost(self) -> None:
         """Called when the bus goes down: this node can neither receive nor publish."""
-        self.on_lost()
         self._confirmations.fail_all()
         self.missed()
 
-    async def _look(self, seconds: float) -> None:
-        await self.catch_up_memberships(seconds)
+    async def _catch_up_rooms(self) -> float:
+        """Have the rooms read what they lack. Returns the time of which they have everything."""
         rooms, caught_up_at = self.sequencer.rooms(), time.monotonic()
         positions = await self._source.positions(rooms)
         behind: dict[str, int] = {}
@@ -118,9 +124,9 @@ class Cluster(Rooms):
                 self.sequencer.look(room, offset or 0)
                 if offset is not None:
                     behind[room] = offset
-        # First the rooms, so that removed users have left them before notices are delivered.
+        # Removed users must have left the rooms before notices are delivered.
         await self._caught_up.settled(behind)
-        await self.catch_up_notices(seconds, caught_up_at)
+        return caught_up_at
 
     def _has_reached(self, room: str, offset: int) -> None:
         self._caught_up.reached(room, offset)
@@ -303,13 +309,16 @@ class Cluster(Rooms):
         """Deliver a notice that the catch-up found, unless it was delivered here already. It is volatile."""
         self.deliver_notice(room, notice, event(name, payload, volatile=True))
 
-    def signal(self, name: str, data: Any, *, room: str | None) -> None:
-        channel = ALL if room is None else of_room(room)
-        self._bus.publish(channel, messages.encode_signal(self._me, name, data))
+    def on_remote_message(self, handler: Callable[[str, int, int], None]) -> None:
+        self.receiver.on_message = handler
 
-    async def signalled(self, name: str, data: Any) -> None:
+    def signal(self, signal: Signal, *, room: str | None) -> None:
+        channel = ALL if room is None else of_room(room)
+        self._bus.publish(channel, messages.encode_signal(self._me, signal.kind, signal.data()))
+
+    async def signalled(self, signal: Signal) -> None:
         def encode(number: int) -> bytes:
-            return messages.encode_signal(self._me, name, data, number)
+            return messages.encode_signal(self._me, signal.kind, signal.data(), number)
 
         await asyncio.wait([self._confirmations.request(self._bus, ALL, encode)])
 

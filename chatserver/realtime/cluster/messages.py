@@ -10,7 +10,7 @@ RoomUpdate encodes them; packets are the bytes that sockets receive.
 | `s` | `r:<room>` | offset, update | any other update; a request if it moves users |
 | `u` | `u:<user>`, `all` | room, new line, offset, update | an update for nodes that may not follow the room |
 | `e` | `r:<room>` | notice, new line, packet | a notice, which has an id and no offset |
-| `g` | `r:<room>`, `all` | name and data, as JSON | a signal for handlers; may be a request on `all` |
+| `g` | `r:<room>`, `all` | kind and data, as JSON | a signal for handlers; may be a request on `all` |
 | `p` | `all` | JSON: a list of rooms, event, payload, user and number | events about users, for their contacts |
 | `y` | `n:<node>` | number | acknowledges the request with this number |
 
@@ -94,13 +94,13 @@ def decode_event(message: bytes) -> tuple[str, Packet]:
     return notice.decode(), Packet(packet)
 
 
-def encode_signal(node: bytes, name: str, data: Any, request: int = 0) -> bytes:
-    return b"g%b%08x%b" % (node, request, orjson.dumps([name, data]))
+def encode_signal(node: bytes, kind: str, data: list[Any], request: int = 0) -> bytes:
+    return b"g%b%08x%b" % (node, request, orjson.dumps([kind, data]))
 
 
-def decode_signal(message: bytes) -> tuple[str, Any]:
-    name, data = orjson.loads(message[_BODY:])
-    return name, data
+def decode_signal(message: bytes) -> tuple[str, list[Any]]:
+    kind, data = orjson.loads(message[_BODY:])
+    return kind, data
 
 
 def encode_contact_events(node: bytes, events: list[ContactEvent]) -> bytes:

@@ -24,14 +24,13 @@ class ReceivingRooms(Protocol):
     """The rooms of this node, to which messages are applied (see Cluster)."""
 
     sequencer: Sequencer
-    on_remote_message: Callable[[str, int, int], None]
 
     def apply_for_users(self, room: str, offset: int, update: RoomUpdate) -> None: ...
     def deliver_notice(self, room: str, notice: str, packet: Packet) -> None: ...
     def deliver_state(
         self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None: ...
-    def handle(self, name: str, data: Any) -> None: ...
+    def handle(self, kind: str, data: list[Any]) -> None: ...
     def reached(self, room: str, offset: int) -> bool | None: ...
     def missed(self) -> None: ...
 
@@ -45,6 +44,8 @@ class ClusterReceiver:
         self._me = node.encode()
         self._confirmations = confirmations
         self._log_again_at = 0.0
+        self.on_message: Callable[[str, int, int], None] = lambda room, offset, seq: None
+        """See Rooms.on_remote_message."""
         self._kinds: dict[bytes, Callable[[str, bytes], None]] = {
             b"m": self._packet,
             b"s": self._update,
@@ -73,7 +74,7 @@ class ClusterReceiver:
         room = channel[SUBJECT]
         offset, seq, packet = messages.decode_packet(message)
         if seq:
-            self._rooms.on_remote_message(room, offset, seq)
+            self.on_message(room, offset, seq)
         if room in self._sequencer:
             self._sequencer.offer(room, offset, RoomUpdate.of_packet(packet))
 

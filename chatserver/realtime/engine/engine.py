@@ -39,7 +39,9 @@ class EngineServer(engineio.AsyncServer):
     `sessions_per_address`: the most sessions that a client address may have at a time, or 0 for no limit;
     `trusted_proxies`: the networks of proxies whose X-Forwarded-For is trusted for the client's address;
     `node`: session ids start with this and a dot, so that a load balancer can send all requests of a session
-    to its node.
+    to its node;
+    `delivered`: called when all packets of a turn of the event loop are written, with the seconds since the first
+    of them was sent and the number of sessions.
     """
 
     sockets: dict[str, Session]
@@ -53,6 +55,7 @@ class EngineServer(engineio.AsyncServer):
         sessions_per_address: int = 0,
         trusted_proxies: Iterable[Network] = (),
         node: str = "",
+        delivered: Callable[[float, int], None] = lambda seconds, sessions: None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -69,7 +72,7 @@ class EngineServer(engineio.AsyncServer):
         self.deliver_binary: Callable[[Session, bytes], None] = self._hold_bytes
         """Gets each binary message, under the same conditions."""
         self._last_words: dict[str, list[engine_packet.Packet]] = {}
-        self.turn = Turn()
+        self.turn = Turn(delivered)
         self.closings: dict[str, int] = {TOO_SLOW: 0}
         """The number of ended sessions by reason. The reason that operators watch for starts at 0."""
         self.spared = 0

@@ -44,10 +44,10 @@ class Turn:
     loop: asyncio.AbstractEventLoop
     # Stored, because on Python 3.11 each get_running_loop() is a system call.
 
-    def __init__(self) -> None:
-        self.delivered: Callable[[float, int], None] = lambda seconds, websockets: None
-        """Called when all packets of a turn are written, with the seconds since the first of them was sent and
-        the number of WebSockets."""
+    def __init__(self, delivered: Callable[[float, int], None]) -> None:
+        """`delivered` is called when all packets of a turn are written, with the seconds since the first of them
+        was sent and the number of WebSockets."""
+        self._delivered = delivered
         self._websockets: list[WebSocket] = []
         self._began = 0.0
 
@@ -65,7 +65,7 @@ class Turn:
         websockets, self._websockets = self._websockets, []
         for websocket in websockets:
             websocket.flush()
-        self.delivered(time.perf_counter() - self._began, len(websockets))
+        self._delivered(time.perf_counter() - self._began, len(websockets))
 
 
 class WebSocket(asyncio.Protocol):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 from ..engine.packet import Packet, event
 from ..server.fast_path import Connection
 from .sequencer import LogSource, Sequencer
-from .update import RoomUpdate
+from .update import RoomUpdate, Signal
 
 _DISCONNECT = Packet(b"1")
+
+S = TypeVar("S", bound=Signal)
 
 
 class Reason(Protocol):
@@ -57,12 +60,28 @@ class Rooms:
         self._arrivals: dict[str, list[Arrival]] = {}
         self._members: dict[str, int] = {}
         """By room: the number of members who are connected here."""
-        self._handlers: dict[str, Callable[[Any], None]] = {}
+        self._handlers: dict[str, Callable[[list[Any]], None]] = {}
+
+    new_update = RoomUpdate
+
+    # --- the other nodes, of which there are none here ------------------------------------------
 
     @property
     def in_sync(self) -> bool:
         """True if this node knows everything that happened on the other nodes."""
         return True
+
+    @property
+    def cut_off(self) -> bool:
+        """True while this node cannot send messages to the other nodes."""
+        return False
+
+    def missed(self) -> None:
+        """Request a catch-up: this node may have missed something."""
+
+    def on_remote_message(self, handler: Callable[[str, int, int], None]) -> None:
+        """Call `handler(room, offset, seq)` for each message that another node has committed to a room that this
+        node follows."""
 
     # --- users connect and disconnect -----------------------------------------------------------
 
@@ -200,6 +219,16 @@ class Rooms:
         """The number of rooms that have members connected here."""
         return len(self._members)
 
+    @contextmanager
+    def watching(self, user_ids: Iterable[str]) -> Iterator[Mapping[str, Arrival]]:
+        """Collect, for each user, the changes of the user's memberships that are applied in the `with` block."""
+        arrivals = {user_id: self.arriving(user_id) for user_id in user_ids}
+        try:
+            yield arrivals
+        finally:
+            for user_id, arrival in arrivals.items():
+                self.abort_arrival(user_id, arrival)
+
     def user_ids(self) -> list[str]:
         """Returns the users who are connected or connecting here."""
         return list({**self._sockets, **self._arrivals})
@@ -239,18 +268,18 @@ class Rooms:
     async def confirmed(self, room: str, offset: int) -> None:
         """Return when all nodes that follow the room have applied `offset`, or after a second."""
 
-    def on(self, name: str, handler: Callable[[Any], None]) -> None:
-        """Register the handler for signals of this name, which arrive in updates and from other nodes."""
-        self._handlers[name] = handler
+    def on(self, kind: type[S], handler: Callable[[S], None]) -> None:
+        """Register the handler for signals of this kind, which arrive in updates and from other nodes."""
+        self._handlers[kind.kind] = lambda data: handler(kind.of(data))
 
-    def handle(self, name: str, data: Any) -> None:
-        if (handler := self._handlers.get(name)) is not None:
+    def handle(self, kind: str, data: list[Any]) -> None:
+        if (handler := self._handlers.get(kind)) is not None:
             handler(data)
 
-    def signal(self, name: str, data: Any, *, room: str | None) -> None:
+    def signal(self, signal: Signal, *, room: str | None) -> None:
         """Call the handlers on the other nodes that follow the room, or on all other nodes if it is None."""
 
-    async def signalled(self, name: str, data: Any) -> None:
+    async def signalled(self, signal: Signal) -> None:
         """Call the handlers on all other nodes. Return when they have run, or after a second."""
 
     def deliver(self, room: str, packet: Packet) -> None:

@@ -22,7 +22,7 @@ REORDER_WAIT_S = 0.05
 """How long a gap may last before the log is read. Updates that overtake each other are milliseconds apart."""
 RETRY_S = 0.5
 PAGE = 500
-"""The most updates that one read returns."""
+"""Updates in one read of the log."""
 MAX_EMPTY_READS = 9
 """Reads that may fail to find an announced update. The pause doubles after each of them, to about 25 s in
 all. If the next read also fails to find it, the announcement is discarded: it was wrong, or the database
@@ -34,15 +34,15 @@ READERS = 32
 class LogSource(Protocol):
     """Reads the log of rooms."""
 
+    @property
+    def unreadable(self) -> type[Exception]:
+        """The error that the methods raise if the log cannot be read now."""
+
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
-        """Returns the last offset of each room, without the rooms that were deleted. Raises Unreadable."""
+        """Returns the last offset of each room, without the rooms that were deleted."""
 
-    async def after(self, room: str, offset: int) -> list[tuple[int, RoomUpdate]]:
-        """Returns the first PAGE updates with a higher offset, in order. Raises Unreadable."""
-
-
-class Unreadable(Exception):
-    """The log cannot be read now."""
+    async def after(self, room: str, offset: int, limit: int) -> list[tuple[int, RoomUpdate]]:
+        """Returns the first `limit` updates with a higher offset, in order."""
 
 
 class _Sequence:
@@ -221,7 +221,7 @@ class Sequencer:
                 async with self._readers:
                     sequence.again = False
                     self.readings += 1
-                    found = await self._source.after(room, sequence.last)
+                    found = await self._source.after(room, sequence.last, PAGE)
                 for offset, update in found:
                     if offset > sequence.last and self._sequences.get(room) is sequence:
                         self._apply(room, sequence, offset, update)
@@ -232,7 +232,7 @@ class Sequencer:
                 # A short page is enough: in a busy room every read finds something.
                 if len(found) < PAGE and not sequence.again:
                     break
-        except Unreadable:
+        except self._source.unreadable:
             pause = RETRY_S * random.uniform(0.5, 1)
         except Exception:  # the room skips the gap and continues with the next update
             log.exception("a gap could not be filled", room=room, after=sequence.last)

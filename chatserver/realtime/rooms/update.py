@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import orjson
 
@@ -18,7 +18,20 @@ class RoomState(Protocol):
     def admit(self, room: str, user_ids: Iterable[str]) -> None: ...
     def expel(self, room: str, user_ids: Iterable[str]) -> None: ...
     def empty(self, room: str) -> list[str]: ...
-    def handle(self, name: str, data: Any) -> None: ...
+    def handle(self, kind: str, data: list[Any]) -> None: ...
+
+
+class Signal(Protocol):
+    """A message for the handler of its kind."""
+
+    kind: ClassVar[str]
+
+    def data(self) -> list[Any]:
+        """Returns the fields, as JSON can express them."""
+
+    @classmethod
+    def of(cls, data: list[Any]) -> Self:
+        """Returns the signal that `data` was made of."""
 
 
 class PendingChanges(Protocol):
@@ -57,9 +70,9 @@ class RoomUpdate:
         """Remove all members from the room, then send an event to every socket of each of them."""
         self._effects.append(("dissolve", None, event(name, payload)))
 
-    def signal(self, name: str, data: Any) -> None:
-        """Call the handler of this name on every node that applies the update."""
-        self._effects.append(("signal", [name, data], None))
+    def signal(self, signal: Signal) -> None:
+        """Call the handler of the signal's kind on every node that applies the update."""
+        self._effects.append(("signal", [signal.kind, signal.data()], None))
 
     @property
     def only(self) -> Packet | None:

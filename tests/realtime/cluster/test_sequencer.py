@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from chatserver.chat.signals import Hidden
 from chatserver.realtime.cluster import catch_up
 from chatserver.realtime.rooms import sequencer
 from chatserver.realtime.rooms.update import RoomUpdate
@@ -20,12 +21,12 @@ async def test_an_update_that_fails_does_not_stop_its_room(simulation: Simulatio
     simulation.log.commit(joins("bob"))
     bob = await come(here, "bob", TALK)
 
-    def fail(data: Any) -> None:
+    def fail(hidden: Hidden) -> None:
         raise ValueError("bad")
 
-    here.on("bad", fail)
+    here.on(Hidden, fail)
     bad = RoomUpdate()
-    bad.signal("bad", None)
+    bad.signal(Hidden("bob", TALK))
     with capture_logs() as logs:
         for update in (said("1"), bad, said("2")):
             there.tell(TALK, simulation.log.commit(update), update)
@@ -122,7 +123,7 @@ async def test_an_error_while_reading_delivers_nothing_twice(simulation: Simulat
     simulation.log.commit(said("old"))
     bob = await come(here, "bob", TALK)
 
-    async def broken(room: str, offset: int) -> Any:
+    async def broken(room: str, offset: int, limit: int) -> Any:
         raise KeyError("messageId")
 
     sound, simulation.log.after = simulation.log.after, broken  # type: ignore[method-assign]
@@ -146,7 +147,7 @@ async def test_an_error_in_a_catch_up_does_not_stop_later_ones(
         if faults:
             raise faults.pop()
 
-    node.catch_up_memberships = look
+    simulation.look = look  # type: ignore[method-assign]
     with capture_logs():
         await simulation.keep_up(node)
     assert faults == []
@@ -166,7 +167,7 @@ async def test_the_pause_after_a_slow_catch_up_is_bounded(
             ended.append(asyncio.get_running_loop().time())
             raise TimeoutError
 
-    node.catch_up_memberships = look
+    simulation.look = look  # type: ignore[method-assign]
     with capture_logs():
         await simulation.keep_up(node)
     assert asyncio.get_running_loop().time() - ended[0] < 1
