@@ -16,7 +16,7 @@ from typing import Any
 from environs import Env, EnvError, validate
 
 from .outbox import settings as webhook_settings
-from .outbox.endpoints import Endpoint
+from .outbox.endpoints import Endpoint, SinkOptions
 
 MIN_SECRET_BYTES = 32
 """A key for HMAC-SHA256 must be at least as long as the hash (RFC 7518, section 3.2)."""
@@ -55,13 +55,10 @@ class Settings:
     """The endpoints in WEBHOOKS_FILE."""
     webhook_relay: bool = True
     """True if `serve` starts a relay."""
-    webhook_timeout_s: float = 10.0
-    webhook_concurrency: int = 64
-    """Maximum number of concurrent requests, per endpoint."""
+    webhook_options: SinkOptions = field(default_factory=SinkOptions)
     webhook_retry_first_s: float = 1.0
     webhook_retry_max_s: float = 3600.0
     webhook_give_up_s: float = 24 * 3600.0
-    webhook_allow_link_local: bool = False
 
     mongo_url: str = field(default="", repr=False)
     """Empty: an embedded MongoDB that stores its data in `data_dir`."""
@@ -114,8 +111,12 @@ class Settings:
         """All endpoints. The endpoint of WEBHOOK_URL is called "default"."""
         if not self.webhook_url:
             return self.webhook_endpoints
-        name = webhook_settings.DEFAULT
-        default = Endpoint(name=name, url=self.webhook_url, secrets=self.webhook_secret)
+        default = Endpoint(
+            name=webhook_settings.DEFAULT,
+            url=self.webhook_url,
+            secrets=self.webhook_secret,
+            options=self.webhook_options,
+        )
         return (default, *self.webhook_endpoints)
 
     @classmethod

@@ -15,7 +15,7 @@ from aiohttp import ClientError, web
 
 from .. import json_codec
 from ..mongo import Mongo, PyMongoError
-from .http import listen
+from .http import errors, listen
 from .responses.health import Alive, NotReady, Ready
 from .responses.response import Answer
 
@@ -49,11 +49,16 @@ class Health:
     def drain(self) -> None:
         self._draining = True
 
-    async def listen(self, stack: AsyncExitStack, metrics_socket: Path) -> None:
-        """Serves all probes on a Unix socket, to the parent of this process."""
-        app = web.Application()
+    async def listen(self, stack: AsyncExitStack, at: Path | tuple[str, int]) -> None:
+        """Serves all probes: on a Unix socket, to the parent of this process; or on a host and port."""
+        app = web.Application(middlewares=[errors])
         self.add_private_to(app.router)
-        await listen(stack, app, partial(web.UnixSite, path=metrics_socket), shutdown_timeout=1.0)
+        site: Callable[[web.AppRunner], web.BaseSite]
+        if isinstance(at, Path):
+            site = partial(web.UnixSite, path=at)
+        else:
+            site = partial(web.TCPSite, host=at[0], port=at[1])
+        await listen(stack, app, site, shutdown_timeout=1.0)
 
     def add_public_to(self, router: web.UrlDispatcher) -> None:
         self._add(router, [probe for probe in PROBES if probe.public])

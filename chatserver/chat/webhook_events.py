@@ -43,6 +43,7 @@ class WebhookEvents:
         return Event(
             event_id(entry["_id"]),
             TYPE_OF_ENTRY[kind],
+            entry["conversationId"],
             entry["at"],
             json_codec.Json(json_codec.encode(data)),
             entry.get("trace", ""),

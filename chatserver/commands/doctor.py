@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from pymongo.errors import InvalidURI, PyMongoError
 from ..development import address, keep_secrets
 from ..mongo.embedded import url_of
 from ..mongo.mongod import EmbeddedFailed, find_mongod, mongod_version
-from ..outbox.admin.admin import shown
-from ..outbox.endpoints import Endpoint
-from ..outbox.sinks.ssrf_guard import refusal
+from ..outbox.endpoints import Endpoint, shown
+from ..outbox.sinks.registry import build
+from ..outbox.sinks.sink import Unreachable
 from ..realtime.bus import ask
 from ..settings import BadSettings, Settings
 
@@ -44,9 +43,7 @@ async def examine() -> list[Finding]:
     findings += [finding async for finding in _database(settings)]
     if settings.redis_url:
         findings.append(await _redis(settings))
-    findings += await asyncio.gather(
-        *[_webhook(settings, endpoint) for endpoint in settings.webhooks]
-    )
+    findings += await asyncio.gather(*map(_sink, settings.webhooks))
     for key, port in {"PORT": settings.port, "WS_PORT": settings.ws_port}.items():
         findings.append(await _port(key, settings.host, port))
     return findings
@@ -125,40 +122,21 @@ async def _redis(settings: Settings) -> Finding:
     return Finding("redis", detail, problem=True)
 
 
-async def _webhook(settings: Settings, endpoint: Endpoint) -> Finding:
-    """Check that the endpoint accepts connections. Nothing is posted to it."""
-    subject = f"webhook {endpoint.name}"
-    parts = urlsplit(endpoint.url)
-    tls = ssl.create_default_context() if parts.scheme.lower() == "https" else None
-    host, port = parts.hostname or "", parts.port or (443 if tls else 80)
-    where = shown(endpoint.url)
+async def _sink(endpoint: Endpoint) -> Finding:
+    """Check that the endpoint accepts connections. No event is sent to it."""
+    sink = build(endpoint)
+    subject = f"{sink.kind} {endpoint.name}"
     try:
         async with asyncio.timeout(PATIENCE_S):
-            found = await asyncio.get_running_loop().getaddrinfo(
-                host, port, type=socket.SOCK_STREAM
-            )
-            refused = next((why for entry in found if (why := refusal(str(entry[4][0])))), None)
-            if refused and not settings.webhook_allow_link_local:
-                detail = (
-                    f"the address of its host {host} is {refused}: nothing is sent there. "
-                    "Set WEBHOOK_ALLOW_LINK_LOCAL=true if that is intended."
-                )
-                return Finding(subject, detail, problem=True)
-            _, writer = await asyncio.open_connection(host, port, ssl=tls)
-            writer.close()
-    except socket.gaierror:
-        return Finding(subject, f"{where}: the DNS has no host {host}.", problem=True)
-    except ssl.SSLError as error:
-        detail = f"{where}: TLS failed ({getattr(error, 'verify_message', '') or error.reason})."
-        return Finding(subject, detail, problem=True)
+            return Finding(subject, await sink.probe())
+    except Unreachable as error:
+        return Finding(subject, str(error), problem=True)
     except TimeoutError:
+        where = shown(endpoint.url)
         detail = f"{where}: no answer within {PATIENCE_S:.0f} s: check its firewall, and that it is running."
         return Finding(subject, detail, problem=True)
-    except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        detail = f"{where}: no connection ({reason}): check that it is running."
-        return Finding(subject, detail, problem=True)
-    return Finding(subject, f"{where} accepts connections")
+    finally:
+        await sink.close()
 
 
 async def _port(key: str, host: str, port: int) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from .event import TYPES
 
@@ -13,8 +14,25 @@ PARTITIONS = 16
 time. The number cannot change while events are due: keys would move to other partitions."""
 
 
+class BadEndpoint(Exception):
+    """An endpoint is configured wrongly. The message says how, and contains no secret."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkOptions:
+    """What the settings say to the sinks of all endpoints. A sink uses what applies to it."""
+
+    timeout_s: float = 10.0
+    """The limit for one attempt."""
+    concurrency: int = 64
+    """Attempts at the same time, per endpoint."""
+    allow_link_local: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
+    """A destination of events. Its URL's scheme selects the sink (sinks/registry.py)."""
+
     name: str
     """Lower-case letters, digits and `-`. It is stored with each due event."""
     url: str = field(repr=False)
@@ -23,6 +41,14 @@ class Endpoint:
     """Newest first. Each signs every request, so that a secret can be rotated."""
     types: frozenset[str] = frozenset(TYPES)
     """The event types that it receives."""
+    options: SinkOptions = SinkOptions()
+
+
+def shown(url: str) -> str:
+    """The URL without the parts that may be secret: user, password and query."""
+    parts = urlsplit(url)
+    hosts = parts.netloc.rpartition("@")[2].lower()
+    return f"{parts.scheme}://{hosts}{parts.path}"
 
 
 def slot_of(endpoint_name: str, partition: int) -> str:

@@ -1,4 +1,4 @@
-"""Events, as webhooks deliver them to the Master Service."""
+"""Events, as sinks deliver them to the Master Service."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ class Event:
 
     id: str
     type: str
+    key: str
+    """The id of the conversation or the user. Events with the same key are sent in order."""
     at: datetime
     data: json_codec.Json
     traceparent: str = ""
@@ -49,6 +51,7 @@ class Event:
         return cls(
             event_id(doc["_id"]),
             doc["kind"],
+            doc["key"],
             doc["at"],
             json_codec.Json(doc["data"]),
             doc.get("trace", ""),

@@ -7,23 +7,19 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from environs import Env, EnvError, validate
 
-from .endpoints import Endpoint
+from .endpoints import BadEndpoint, Endpoint, SinkOptions
 from .event import TYPES
-from .sinks.ssrf_guard import refusal_of_host
+from .sinks.registry import sink_of
+from .sinks.sink import Sink
 
 DEFAULT = "default"
 """The name of WEBHOOK_URL's endpoint."""
 NAME = re.compile(r"[a-z0-9-]{1,32}")
 FIELDS = ("url", "secret", "types")
 MAX_URL = 2048
-
-
-class BadEndpoint(Exception):
-    """An endpoint is configured wrongly. The message says how, and contains no secret."""
 
 
 def read(env: Env, *, min_secret_bytes: int) -> dict[str, Any]:
@@ -37,8 +33,11 @@ def read(env: Env, *, min_secret_bytes: int) -> dict[str, Any]:
     values: dict[str, Any] = {
         "webhook_url": env.str("WEBHOOK_URL", "").strip(),
         "webhook_relay": env.str("WEBHOOK_RELAY", "on", validate=on_or_off) == "on",
-        "webhook_timeout_s": seconds("WEBHOOK_TIMEOUT_S", 10.0, validate=validate.Range(0.1, 60)),
-        "webhook_concurrency": env.int("WEBHOOK_CONCURRENCY", 64, validate=validate.Range(1, 1000)),
+        "webhook_options": SinkOptions(
+            timeout_s=seconds("WEBHOOK_TIMEOUT_S", 10.0, validate=validate.Range(0.1, 60)),
+            concurrency=env.int("WEBHOOK_CONCURRENCY", 64, validate=validate.Range(1, 1000)),
+            allow_link_local=env.bool("WEBHOOK_ALLOW_LINK_LOCAL", False),
+        ),
         "webhook_retry_first_s": seconds(
             "WEBHOOK_RETRY_FIRST_S", 1.0, validate=validate.Range(0.01, 3600)
         ),
@@ -48,19 +47,18 @@ def read(env: Env, *, min_secret_bytes: int) -> dict[str, Any]:
         "webhook_give_up_s": seconds(
             "WEBHOOK_GIVE_UP_S", day, validate=validate.Range(0.1, 30 * day)
         ),
-        "webhook_allow_link_local": env.bool("WEBHOOK_ALLOW_LINK_LOCAL", False),
     }
     if values["webhook_retry_max_s"] < values["webhook_retry_first_s"]:
         raise EnvError("WEBHOOK_RETRY_MAX_S is less than WEBHOOK_RETRY_FIRST_S.")
-    allow = values["webhook_allow_link_local"]
+    options = values["webhook_options"]
     if values["webhook_url"]:
         try:
-            _check_url(values["webhook_url"], allow_link_local=allow)
+            _sink(values["webhook_url"], options)
         except BadEndpoint as wrong:
             raise EnvError(f"WEBHOOK_URL: {wrong}") from None
     file = env.str("WEBHOOKS_FILE", "").strip()
     values["webhook_endpoints"] = tuple(
-        _endpoint(file, name, table, min_secret_bytes=min_secret_bytes, allow_link_local=allow)
+        _endpoint(file, name, table, options, min_secret_bytes=min_secret_bytes)
         for name, table in (_tables(Path(file)) if file else {}).items()
     )
     if values["webhook_url"] and any(
@@ -85,7 +83,7 @@ def _tables(path: Path) -> Mapping[str, Any]:
 
 
 def _endpoint(
-    file: str, name: str, table: Any, *, min_secret_bytes: int, allow_link_local: bool
+    file: str, name: str, table: Any, options: SinkOptions, *, min_secret_bytes: int
 ) -> Endpoint:
     where = f"WEBHOOKS_FILE {file}: [{name}]"
     if not isinstance(table, dict):
@@ -98,34 +96,26 @@ def _endpoint(
         raise EnvError(f"{where} {unknown[0]}: unknown field; the fields are {', '.join(FIELDS)}.")
     field = "url"
     try:
-        _check_url(table.get("url"), allow_link_local=allow_link_local)
+        sink = _sink(table.get("url"), options)
         field = "secret"
-        secrets = _secrets(table.get("secret"), min_secret_bytes)
+        asked = sink.needs_secret or "secret" in table
+        secrets = _secrets(table.get("secret"), min_secret_bytes) if asked else ()
         field = "types"
         types = _types(table["types"]) if "types" in table else frozenset(TYPES)
     except BadEndpoint as wrong:
         raise EnvError(f"{where} {field}: {wrong}") from None
-    return Endpoint(name=name, url=table["url"], secrets=secrets, types=types)
+    return Endpoint(name=name, url=table["url"], secrets=secrets, types=types, options=options)
 
 
-def _check_url(url: Any, *, allow_link_local: bool) -> None:
+def _sink(url: Any, options: SinkOptions) -> type[Sink]:
+    """The sink of a valid URL."""
     if url is None:
         raise BadEndpoint("is missing.")
-    if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
-        raise BadEndpoint("must start with http:// or https://.")
+    sink = sink_of(url if isinstance(url, str) else "")
     if len(url) > MAX_URL or not url.isprintable() or " " in url or "\\" in url:
         raise BadEndpoint(f"must be at most {MAX_URL} characters, without spaces or backslashes.")
-    try:
-        host, port = urlsplit(url).hostname or "", urlsplit(url).port
-        host.encode("idna")
-    except ValueError:
-        raise BadEndpoint("its host or port is not valid.") from None
-    if not host or port == 0:
-        raise BadEndpoint("must contain a host, and its port must not be 0.")
-    if not allow_link_local and (why := refusal_of_host(host)):
-        raise BadEndpoint(
-            f"its host is {why}: events are not sent there unless WEBHOOK_ALLOW_LINK_LOCAL is true."
-        )
+    sink.check(url, options)
+    return sink
 
 
 def _secrets(given: Any, min_bytes: int) -> tuple[str, ...]:

@@ -1,25 +1,22 @@
-"""The composition root of the relay, the process that delivers webhooks: a child of the server, or alone."""
+"""The composition root of the relay, the process that delivers events: a child of the server, or alone."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import structlog
-from aiohttp import web
 
 from .. import tasks
 from ..api.health import Health
-from ..api.http import errors, listen
 from ..chat.webhook_events import WebhookEvents
 from ..mongo import Mongo
 from ..outbox.metrics import RELAY, RelayMetrics
 from ..outbox.relay.deliveries import Retry
 from ..outbox.relay.relay import Relay
-from ..outbox.sinks.webhook import Webhook
+from ..outbox.sinks.registry import build
 from ..settings import Settings
 from . import gc_tuning
 from .instrumentation import begin_tracing, watch_process
@@ -42,20 +39,10 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
         stack.push_async_callback(mongo.close)
         await mongo.start()
 
-        sinks: dict[str, Webhook] = {}
-        for endpoint in settings.webhooks:
-            sinks[endpoint.name] = Webhook(
-                endpoint,
-                timeout_s=settings.webhook_timeout_s,
-                concurrency=settings.webhook_concurrency,
-                allow_link_local=settings.webhook_allow_link_local,
-                tracing=tracing,
-            )
-            stack.push_async_callback(sinks[endpoint.name].close)
+        sinks = {endpoint.name: build(endpoint) for endpoint in settings.webhooks}
         metrics = RelayMetrics(list(sinks))
         relaying = Relay(
             mongo,
-            settings.webhooks,
             sinks,
             WebhookEvents(mongo).event,
             Retry(
@@ -63,8 +50,8 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
                 max_s=settings.webhook_retry_max_s,
                 give_up_s=settings.webhook_give_up_s,
             ),
-            concurrency=settings.webhook_concurrency,
             observe=metrics.observe,
+            tracing=tracing,
         )
         metrics.watch(
             lambda: {delivery.name: delivery.in_flight for delivery in relaying.deliveries},
@@ -73,15 +60,7 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
         )
         stack.callback(watch_process(metrics, RELAY).close)
         health = Health(mongo, [metrics.exposition], {"relay": lambda: relaying.healthy})
-        app = web.Application(middlewares=[errors])
-        health.add_private_to(app.router)
-        if metrics_socket:
-            await listen(
-                stack, app, partial(web.UnixSite, path=metrics_socket), shutdown_timeout=1.0
-            )
-        else:
-            site = partial(web.TCPSite, host=settings.host, port=settings.port)
-            await listen(stack, app, site, shutdown_timeout=1.0)
+        await health.listen(stack, metrics_socket or (settings.host, settings.port))
 
         running = asyncio.create_task(relaying.run())
         stack.push_async_callback(_finish, relaying, running)

@@ -69,21 +69,21 @@ async def test_any_other_answer_is_a_failure_and_the_next_event_is_sent(
 ) -> None:
     receiver.answer = lambda post: reply if post.event["data"]["seq"] == 1 else 200
     began = time.monotonic()
-    assert await webhook.deliver(event(1)) == Delivery("failed", detail)
+    assert await webhook.post(event(1)) == Delivery("failed", detail)
     assert time.monotonic() - began < 2.5 * slowness()
     assert len(receiver.posts) == 1
-    assert await webhook.deliver(event(2)) == Delivery("delivered")
+    assert await webhook.post(event(2)) == Delivery("delivered")
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 async def test_any_2xx_is_delivery(receiver: Receiver, webhook: Webhook, status: int) -> None:
     receiver.answer = lambda post: status
-    assert await webhook.deliver(event()) == Delivery("delivered")
+    assert await webhook.post(event()) == Delivery("delivered")
 
 
 async def test_410_gives_the_event_up(receiver: Receiver, webhook: Webhook) -> None:
     receiver.answer = lambda post: 410
-    assert await webhook.deliver(event()) == Delivery(
+    assert await webhook.post(event()) == Delivery(
         "gone", "answered 410: it does not want this event"
     )
 
@@ -94,7 +94,7 @@ async def test_a_redirect_is_not_followed(
 ) -> None:
     async with Receiver() as elsewhere:
         receiver.answer = lambda post: redirect_to(elsewhere.url, status)
-        assert await webhook.deliver(event()) == Delivery(
+        assert await webhook.post(event()) == Delivery(
             "failed", f"answered {status}: redirects are not followed"
         )
         assert not elsewhere.posts
@@ -126,13 +126,13 @@ async def test_retry_after_is_respected_within_bounds(
     receiver: Receiver, webhook: Webhook, asked: str, least: float, most: float
 ) -> None:
     receiver.answer = lambda post: too_many_requests(asked)
-    answer = await webhook.deliver(event())
+    answer = await webhook.post(event())
     assert answer.detail == "answered 429"
     assert least <= answer.retry_after_s <= most
     receiver.answer = lambda post: Answer(503, {"Retry-After": asked})
-    assert least <= (await webhook.deliver(event())).retry_after_s <= most
+    assert least <= (await webhook.post(event())).retry_after_s <= most
     receiver.answer = lambda post: Answer(500, {"Retry-After": asked})
-    assert (await webhook.deliver(event())).retry_after_s == 0
+    assert (await webhook.post(event())).retry_after_s == 0
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(200, "delivered"), (500, "failed")])
@@ -142,13 +142,13 @@ async def test_a_long_body_is_not_read(
     flood = Flood(status)
     receiver.answer = lambda post: flood
     began = time.monotonic()
-    assert (await webhook.deliver(event())).outcome == outcome
+    assert (await webhook.post(event())).outcome == outcome
     assert time.monotonic() - began < 0.5 * slowness()
     await asyncio.sleep(0.3)
     # The rest stayed unread in the sockets' buffers.
     assert flood.sent < 20 * 2**20
     receiver.answer = lambda post: 200
-    assert await webhook.deliver(event()) == Delivery("delivered")
+    assert await webhook.post(event()) == Delivery("delivered")
     assert receiver.connections == 2
 
 
@@ -168,8 +168,8 @@ async def test_a_2xx_is_delivery_even_if_its_body_breaks_off(
 ) -> None:
     receiver.answer = lambda post: reply
     began = time.monotonic()
-    assert await webhook.deliver(event()) == Delivery("delivered")
+    assert await webhook.post(event()) == Delivery("delivered")
     assert time.monotonic() - began < 1.5 * slowness()
     receiver.answer = lambda post: 200
-    assert await webhook.deliver(event()) == Delivery("delivered")
+    assert await webhook.post(event()) == Delivery("delivered")
     assert len(receiver.posts) == 2

@@ -11,6 +11,8 @@ import pytest
 
 from chatserver import __version__
 from chatserver.outbox.event import Event
+from chatserver.outbox.relay.batches import Batches
+from chatserver.outbox.relay.key_queue import KeyQueue
 from chatserver.outbox.sinks.sink import Delivery
 from chatserver.outbox.sinks.webhook import Webhook
 from tests.support.one_event import event, posting
@@ -23,7 +25,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 async def test_an_event_is_posted_with_its_headers(receiver: Receiver, webhook: Webhook) -> None:
-    assert await webhook.deliver(event()) == Delivery("delivered")
+    assert await webhook.post(event()) == Delivery("delivered")
     (post,) = receiver.posts
     assert post.event == {
         "id": "evt_c1-00000001",
@@ -49,7 +51,7 @@ async def test_an_event_is_posted_with_its_headers(receiver: Receiver, webhook: 
 async def test_both_secrets_sign_during_a_rotation() -> None:
     secrets = ("new-secret", "old-secret")
     async with Receiver(*secrets) as receiver, posting(receiver.url, secrets=secrets) as webhook:
-        assert await webhook.deliver(event()) == Delivery("delivered")
+        assert await webhook.post(event()) == Delivery("delivered")
 
 
 async def test_each_attempt_is_signed_anew_under_the_same_id(
@@ -57,9 +59,9 @@ async def test_each_attempt_is_signed_anew_under_the_same_id(
 ) -> None:
     receiver.answer = lambda post: 503 if post.attempt == 1 else 200
     began = time.time()
-    assert (await webhook.deliver(event())).outcome == "failed"
+    assert (await webhook.post(event())).outcome == "failed"
     monkeypatch.setattr("chatserver.outbox.sinks.webhook.time.time", lambda: began + 5)
-    assert (await webhook.deliver(event())).outcome == "delivered"
+    assert (await webhook.post(event())).outcome == "delivered"
     first, second = receiver.attempts(event().id)
     assert f"t={int(began + 5)}," in second.headers["X-Webhook-Signature"]
     assert first.headers["X-Webhook-Signature"] != second.headers["X-Webhook-Signature"]
@@ -69,9 +71,9 @@ async def test_each_attempt_is_signed_anew_under_the_same_id(
 async def test_connections_are_reused_and_limited(receiver: Receiver, webhook: Webhook) -> None:
     receiver.answer = lambda post: Answer(200, body=b"thank you")
     for number in range(1, 21):
-        assert (await webhook.deliver(event(number))).outcome == "delivered"
+        assert (await webhook.post(event(number))).outcome == "delivered"
     assert receiver.connections == 1
-    await asyncio.gather(*[webhook.deliver(event(number)) for number in range(21, 101)])
+    await asyncio.gather(*[webhook.post(event(number)) for number in range(21, 101)])
     assert len(receiver.events) == 100
     assert 1 < receiver.connections <= 4
 
@@ -79,7 +81,7 @@ async def test_connections_are_reused_and_limited(receiver: Receiver, webhook: W
 async def test_a_user_and_password_in_the_url_are_sent_as_a_header(receiver: Receiver) -> None:
     url = receiver.url.replace("http://", "http://master:pass%20word@") + "?from=chat"
     async with posting(url) as webhook:
-        assert await webhook.deliver(event()) == Delivery("delivered")
+        assert await webhook.post(event()) == Delivery("delivered")
     (post,) = receiver.posts
     assert post.headers["Authorization"] == "Basic bWFzdGVyOnBhc3Mgd29yZA=="
     assert post.path == "/webhooks?from=chat"
@@ -88,7 +90,7 @@ async def test_a_user_and_password_in_the_url_are_sent_as_a_header(receiver: Rec
 async def test_cookies_are_not_sent_back(receiver: Receiver, webhook: Webhook) -> None:
     receiver.answer = lambda post: Answer(200, {"Set-Cookie": "a=b"})
     for number in range(1, 3):
-        await webhook.deliver(event(number))
+        await webhook.post(event(number))
     assert all("Cookie" not in post.headers for post in receiver.posts)
 
 
@@ -97,7 +99,7 @@ async def test_a_proxy_of_the_environment_is_not_used(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     async with posting(receiver.url) as webhook:
-        assert await webhook.deliver(event()) == Delivery("delivered")
+        assert await webhook.post(event()) == Delivery("delivered")
 
 
 async def test_a_request_on_a_closed_connection_is_sent_again_immediately(
@@ -107,28 +109,28 @@ async def test_a_request_on_a_closed_connection_is_sent_again_immediately(
         return hang_up if post.connection == 1 and post.event["data"]["seq"] == 2 else 200
 
     receiver.answer = close_when_reused
-    assert await webhook.deliver(event(1)) == Delivery("delivered")
-    assert await webhook.deliver(event(2)) == Delivery("delivered")
+    assert await webhook.post(event(1)) == Delivery("delivered")
+    assert await webhook.post(event(2)) == Delivery("delivered")
     assert [post.connection for post in receiver.attempts(event(2).id)] == [1, 2]
 
 
 async def test_a_receiver_that_always_hangs_up_gets_a_limited_number_of_requests(
     receiver: Receiver, webhook: Webhook
 ) -> None:
-    await webhook.deliver(event(1))
+    await webhook.post(event(1))
     receiver.answer = lambda post: hang_up
-    assert await webhook.deliver(event(2)) == Delivery(
+    assert await webhook.post(event(2)) == Delivery(
         "failed", "closed the connection without an answer"
     )
     assert len(receiver.attempts(event(2).id)) == 2
 
 
 async def test_a_receiver_that_restarts_loses_nothing(receiver: Receiver, webhook: Webhook) -> None:
-    await asyncio.gather(*[webhook.deliver(event(number)) for number in range(1, 8)])
+    await asyncio.gather(*[webhook.post(event(number)) for number in range(1, 8)])
     await receiver.close()
-    assert await webhook.deliver(event(8)) == Delivery("failed", "refused the connection")
+    assert await webhook.post(event(8)) == Delivery("failed", "refused the connection")
     await receiver.open()
-    assert await webhook.deliver(event(8)) == Delivery("delivered")
+    assert await webhook.post(event(8)) == Delivery("delivered")
     assert [event["data"]["seq"] for event in receiver.events][-1] == 8
 
 
@@ -142,9 +144,7 @@ async def test_connecting_is_part_of_the_timeout() -> None:
             connection.connect_ex(("127.0.0.1", port))
         async with posting(f"http://127.0.0.1:{port}/", timeout_s=0.5) as webhook:
             began = time.monotonic()
-            assert await webhook.deliver(event()) == Delivery(
-                "failed", "did not answer within 0.5 s"
-            )
+            assert await webhook.post(event()) == Delivery("failed", "did not answer within 0.5 s")
             assert time.monotonic() - began < 1 * slowness()
         for connection in crowd:
             connection.close()
@@ -156,16 +156,16 @@ async def test_waiting_for_a_connection_is_part_of_the_timeout(
     receiver.answer = lambda post: stall
     async with posting(receiver.url, concurrency=1, timeout_s=0.5) as webhook:
         began = time.monotonic()
-        outcomes = await asyncio.gather(*[webhook.deliver(event(number)) for number in range(1, 4)])
+        outcomes = await asyncio.gather(*[webhook.post(event(number)) for number in range(1, 4)])
         assert {delivery.outcome for delivery in outcomes} == {"failed"}
         assert time.monotonic() - began < 1 * slowness()
         receiver.answer = lambda post: 200
-        assert await webhook.deliver(event()) == Delivery("delivered")
+        assert await webhook.post(event()) == Delivery("delivered")
 
 
 async def test_cancelling_ends_the_request(receiver: Receiver, webhook: Webhook) -> None:
     receiver.answer = lambda post: stall
-    task = asyncio.create_task(webhook.deliver(event()))
+    task = asyncio.create_task(webhook.post(event()))
     await receiver.until(lambda: len(receiver.posts) == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -181,15 +181,16 @@ async def test_cancelling_ends_the_request(receiver: Receiver, webhook: Webhook)
 )
 async def test_an_invalid_url_gives_the_event_up(url: str) -> None:
     async with posting(url) as webhook:
-        assert await webhook.deliver(event()) == Delivery("gone", "its URL is not valid")
+        assert await webhook.post(event()) == Delivery("gone", "its URL is not valid")
 
 
 async def test_an_event_that_cannot_be_encoded_fails_and_the_log_does_not_show_the_url(
     webhook: Webhook, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = Event("evt_1", "message.created", event().at, {1, 2})  # type: ignore[arg-type]
-    answer = await webhook.deliver(broken)
-    assert answer == Delivery("failed", "request failed: TypeError")
+    broken = Event("evt_1", "message.created", "c1", event().at, {1, 2})  # type: ignore[arg-type]
+    batches = Batches("default", webhook, lambda queue: True, lambda *_: None, None)
+    answer = await batches.deliver(KeyQueue("c1", behind=False), [broken])
+    assert answer == [Delivery("failed", "request failed: TypeError")]
     logged = capsys.readouterr().out
     assert "evt_1" in logged
     assert str(receiver.port) not in logged

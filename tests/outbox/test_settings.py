@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from chatserver.commands import doctor
+from chatserver.outbox.endpoints import SinkOptions, shown
 from chatserver.outbox.event import TYPES
+from chatserver.outbox.sinks.registry import SINKS, Registered, build
 from chatserver.settings import BadSettings, Settings
+from tests.support.batch_sink import BatchSink
 from tests.support.command import run
 from tests.support.servers import ROOT, free_port
 
@@ -49,9 +55,10 @@ def refused(settings, file: str | bytes | None = None, **env: str) -> str:
 def test_without_settings_there_is_no_endpoint(settings) -> None:
     read = settings()
     assert read.webhooks == ()
-    assert (read.webhook_relay, read.webhook_timeout_s, read.webhook_concurrency) == (True, 10, 64)
+    options = SinkOptions(timeout_s=10, concurrency=64, allow_link_local=False)
+    assert (read.webhook_relay, read.webhook_options) == (True, options)
     assert (read.webhook_retry_first_s, read.webhook_retry_max_s) == (1, 3600)
-    assert (read.webhook_give_up_s, read.webhook_allow_link_local) == (86_400, False)
+    assert read.webhook_give_up_s == 86_400
 
 
 def test_the_url_alone_is_an_endpoint_for_every_type(settings) -> None:
@@ -135,6 +142,42 @@ def test_an_unusable_url_is_refused(settings, url: str, words: str) -> None:
     assert "hooks.toml: [crm] url: " in sentence
     assert words in sentence
     assert "the-password" not in sentence
+
+
+QUEUE = '[queue]\nurl = "batch://user:the-password@one:9092,two:9092/events"\n'
+
+
+@pytest.fixture
+def batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheme `batch://` exists."""
+    monkeypatch.setitem(SINKS, "batch", Registered(lambda: BatchSink))
+
+
+@pytest.mark.usefixtures("batch")
+def test_a_registered_scheme_is_accepted_and_checked_by_its_sink(settings) -> None:
+    (queue,) = settings(QUEUE).webhooks
+    assert (queue.url.partition(":")[0], queue.secrets) == ("batch", ())
+    assert isinstance(build(queue), BatchSink)
+    assert build(replace(queue, url=queue.url.upper())), "a scheme in capitals is the same"
+    assert shown(queue.url) == "batch://one:9092,two:9092/events"
+    (signed,) = settings(QUEUE + f'secret = "{SECRET}"').webhooks
+    assert signed.secrets == (SECRET,)
+    sentence = refused(settings, QUEUE.replace("one:9092", "nowhere"))
+    assert sentence.endswith("hooks.toml: [queue] url: its broker is nowhere.")
+    assert "must start with http://, https:// or batch://." in refused(
+        settings, QUEUE.replace("batch:", "ftp:")
+    )
+
+
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = Registered(lambda: import_module("no_such_client.sink").Sink, extra="batch")
+    monkeypatch.setitem(SINKS, "batch", registered)
+    assert refused(settings, QUEUE).endswith(
+        "hooks.toml: [queue] url: needs no_such_client, which is not installed: "
+        "pip install 'chatserver[batch]'."
+    )
 
 
 def test_a_link_local_address_can_be_allowed(settings) -> None:
@@ -284,6 +327,36 @@ async def test_the_doctor_connects_to_every_endpoint(tmp_path: Path) -> None:
     assert "PROBLEM  webhook plain: " in found[3]
     for secret in ("the-password", "the-key", SECRET):
         assert secret not in ran.out + ran.err
+
+
+async def test_the_doctor_refuses_an_unknown_scheme(tmp_path: Path) -> None:
+    url = "kafka://user:the-password@broker:9092/"
+    ran = await run("doctor", WEBHOOK_URL=url, DATA_DIR=str(tmp_path), PORT="0", WS_PORT="0")
+    assert ran.code == 1
+    sentence = "settings: WEBHOOK_URL: must start with http:// or https://."
+    assert f"PROBLEM  {sentence}" in ran.out
+    assert "the-password" not in ran.out + ran.err
+
+
+@pytest.mark.usefixtures("batch")
+async def test_the_doctor_asks_the_sink_of_every_endpoint(
+    settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_answer(sink: BatchSink) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    def found() -> doctor.Finding:
+        return next(finding for finding in findings if finding.subject == "queue queue")
+
+    settings(QUEUE, PORT="0", WS_PORT="0")
+    findings = await doctor.examine()
+    assert found() == doctor.Finding("queue queue", "is not checked")
+    monkeypatch.setattr(doctor, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(BatchSink, "probe", no_answer)
+    findings = await doctor.examine()
+    assert found().problem
+    assert found().detail.startswith("batch://one:9092,two:9092/events: no answer within")
 
 
 async def test_the_doctor_names_a_refused_address(tmp_path: Path) -> None:

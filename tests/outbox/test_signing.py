@@ -262,6 +262,6 @@ async def test_the_node_receiver_of_the_page_tells_genuine_from_forged(
         assert await answers("v2=x, " + sign(BODY, [OTHER, OLD], now - 290)) == 204
     # Only one event was accepted, once.
     async with posting(url, secrets=(SECRET,)) as webhook:
-        assert (await webhook.deliver(event())).outcome == "delivered"
+        assert (await webhook.post(event())).outcome == "delivered"
     assert await printed.readline() == b"user.online evt_1\n"
     assert await printed.readline() == f"message.created {event().id}\n".encode()

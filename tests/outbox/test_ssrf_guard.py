@@ -126,19 +126,19 @@ async def test_nothing_is_posted_to_a_refused_address(
     literal = f"[{address}]" if ":" in address else address
     for host in (literal, "rebound"):
         async with posting(f"http://{host}:{receiver.port}/") as webhook:
-            assert await webhook.deliver(event()) == Delivery("failed", detail)
+            assert await webhook.post(event()) == Delivery("failed", detail)
     assert not receiver.posts
 
 
 async def test_a_name_is_checked_at_each_connect(receiver: Receiver, names: Names) -> None:
     names(master=["127.0.0.1"])
     async with posting(f"http://master:{receiver.port}/") as webhook:
-        assert await webhook.deliver(event(1)) == Delivery("delivered")
+        assert await webhook.post(event(1)) == Delivery("delivered")
         await receiver.close()
         names(master=["169.254.169.254"])
         # aiohttp caches the addresses of a name for 10 s.
         webhook._session.connector.clear_dns_cache()  # type: ignore[union-attr]
-        assert await webhook.deliver(event(2)) == Delivery(
+        assert await webhook.post(event(2)) == Delivery(
             "failed", "its address is a cloud's metadata service"
         )
 
@@ -148,20 +148,20 @@ async def test_only_the_allowed_addresses_of_a_name_are_used(
 ) -> None:
     names(both=["169.254.169.254", "127.0.0.1"], none=["169.254.169.254", "fe80::1"])
     async with posting(f"http://both:{receiver.port}/") as webhook:
-        assert await webhook.deliver(event()) == Delivery("delivered")
+        assert await webhook.post(event()) == Delivery("delivered")
     async with posting(f"http://none:{receiver.port}/") as webhook:
-        assert (await webhook.deliver(event())).outcome == "failed"
+        assert (await webhook.post(event())).outcome == "failed"
     assert len(receiver.posts) == 1
 
 
 async def test_an_unknown_name_fails(names: Names) -> None:
     names(nobody=[])
     async with posting("http://nobody/") as webhook:
-        assert await webhook.deliver(event()) == Delivery("failed", "no such host")
+        assert await webhook.post(event()) == Delivery("failed", "no such host")
 
 
 async def test_an_operator_can_allow_refused_addresses(receiver: Receiver) -> None:
     # On Linux 0.0.0.0 is this machine.
     url = receiver.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104
     async with posting(url, allow_link_local=True) as webhook:
-        assert await webhook.deliver(event()) == Delivery("delivered")
+        assert await webhook.post(event()) == Delivery("delivered")

@@ -67,7 +67,7 @@ async def https_url(certificate: Path) -> AsyncIterator[str]:
 
 async def test_an_untrusted_certificate_is_refused(https_url: str) -> None:
     async with posting(https_url) as webhook:
-        assert await webhook.deliver(event()) == Delivery(
+        assert await webhook.post(event()) == Delivery(
             "failed", "TLS: its certificate is refused: it is self-signed"
         )
 
@@ -79,7 +79,7 @@ from tests.support.one_event import event, posting
 
 async def main():
     async with posting({https_url!r}) as webhook:
-        print(await webhook.deliver(event()))
+        print(await webhook.post(event()))
 
 asyncio.run(main())
 """
@@ -95,7 +95,7 @@ asyncio.run(main())
 
 async def test_https_to_a_plain_http_server_fails(receiver: Receiver) -> None:
     async with posting(receiver.url.replace("http", "https", 1)) as webhook:
-        answer = await webhook.deliver(event())
+        answer = await webhook.post(event())
     assert answer.outcome == "failed"
     assert answer.detail.startswith("TLS failed: ")
     assert "127.0.0.1" not in answer.detail

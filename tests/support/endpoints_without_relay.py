@@ -80,7 +80,7 @@ class IdleOutbox:
         """Marks all due events as delivered, as a relay would. Returns their ids."""
         due = await self.pending(name)
         await asyncio.gather(
-            *[self.results.delivered(name, pending, ends_backoff_of=None) for pending in due]
+            *[self.results.delivered(name, [pending], ends_backoff_of=None) for pending in due]
         )
         return [f"evt_{pending.id}" for pending in due]
 

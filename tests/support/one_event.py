@@ -10,7 +10,7 @@ from typing import Any
 import pytest_asyncio
 
 from chatserver.chat.message import Message
-from chatserver.outbox.endpoints import Endpoint
+from chatserver.outbox.endpoints import Endpoint, SinkOptions
 from chatserver.outbox.event import Event
 from chatserver.outbox.sinks.webhook import Webhook
 
@@ -32,14 +32,15 @@ def event(number: int = 1) -> Event:
             "updatedAt": at,
         }
     )
-    return Event(f"evt_{message.id}", "message.created", at, message.json)
+    return Event(f"evt_{message.id}", "message.created", "c1", at, message.json)
 
 
 @asynccontextmanager
 async def posting(url: str, **settings: Any) -> AsyncIterator[Webhook]:
     secrets = settings.pop("secrets", (WEBHOOK_SECRET,))
-    settings = {"timeout_s": 2, "concurrency": 4, "allow_link_local": False} | settings
-    webhook = Webhook(Endpoint(name="default", url=url, secrets=secrets), **settings)
+    settings = {"timeout_s": 2, "concurrency": 4} | settings
+    options = SinkOptions(**settings)
+    webhook = Webhook(Endpoint(name="default", url=url, secrets=secrets, options=options))
     try:
         yield webhook
     finally:

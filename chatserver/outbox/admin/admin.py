@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from ...clock import iso, now
 from ...errors import Conflict, NotFound
 from ...mongo import RETENTION_S, Collection, Document, Mongo, page_cursor
-from ..endpoints import Endpoint, slots_of
+from ..endpoints import Endpoint, shown, slots_of
 from ..event import event_id
 from .backlog import COUNT_LIMIT, Backlog
 from .replay import Replays
@@ -169,14 +168,6 @@ class OutboxAdmin:
         if ids := [doc["_id"] async for doc in found]:
             await self._mongo.remove(collection.name, ids)
         return len(ids)
-
-
-def shown(url: str) -> str:
-    """The URL without the parts that may be secret: user, password and query."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
 def _failing(backoff: Document) -> Mapping[str, Any]:

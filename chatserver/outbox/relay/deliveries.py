@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,16 +17,24 @@ from ...mongo import DatabaseUnavailable, Document, Mongo, PyMongoError, deadlin
 from ..event import Event
 from ..pending import Pending, due_for_key
 from ..sinks.sink import Delivery, Sink
+from .batches import Batches, Observe
 from .key_queue import KeyQueue
 from .key_queues import AHEAD, KeyQueues
-from .partition_leases import Leases
+from .partition_leases import LEASE_S, TICK_S, Leases
 from .results import Backoff, Results
+
+if TYPE_CHECKING:
+    from ...observability.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
 QUEUES_PER_DELIVERY = 4
-"""Queues at work for each possible delivery in flight. While one queue sends, others read their events or wait
+"""Queues at work for each event that may be in flight. While one queue sends, others read their events or wait
 for their results to be stored."""
+FINISH_S = LEASE_S - TICK_S
+"""The time that `close` gives events in flight: a lease lasts at least this long without a heartbeat."""
+CLOSE_S = 2.0
+"""The time that a sink has to close, or to end what was cancelled."""
 ALL_FAIL = 10
 """After this many failures in a row, of any keys, the endpoint itself is taken to be down."""
 
@@ -48,10 +57,11 @@ class Retry:
 
 
 class Deliveries:
-    """Sends an event when the delivery of the previous event of its ordering key is durably recorded.
+    """Sends an event when the delivery of the previous event of its ordering key is durably recorded. A sink that
+    keeps order gets successive events of a key in one batch.
 
-    At most `concurrency` events are in flight. A crash repeats at most one event per key, and at most
-    QUEUES_PER_DELIVERY * `concurrency` in all: those in flight or not yet recorded.
+    A crash repeats at most one event or one such batch per key, and at most QUEUES_PER_DELIVERY times the
+    events that the sink takes at a time: those in flight or not yet recorded.
 
     An event is given up at its first failure more than `retry.give_up_s` after it happened or after its
     key started to fail, whichever is later. The outcome `gone` gives it up immediately.
@@ -67,8 +77,8 @@ class Deliveries:
         describe: Callable[[Document], Awaitable[Event]],
         retry: Retry,
         *,
-        concurrency: int,
-        observe: Callable[[str, str, float, float], None],
+        observe: Observe,
+        tracing: Tracing | None,
     ) -> None:
         self.name = name
         self._sink = sink
@@ -77,9 +87,10 @@ class Deliveries:
         self._results = results
         self._describe = describe
         self._retry = retry
-        self._concurrency = concurrency
-        self._sending = asyncio.Semaphore(concurrency)
-        """Limits the events in flight."""
+        self._batches = Batches(name, sink, self._is_ours, observe, tracing)
+        self._max_run = sink.max_batch if sink.keeps_order else 1
+        """The number of successive events of a key that may be in one batch."""
+        self._max_at_work = QUEUES_PER_DELIVERY * sink.concurrency * sink.max_batch
         self._observe = observe
         self._loop = asyncio.get_running_loop()
         self.queues = KeyQueues(self.pump)
@@ -117,19 +128,32 @@ class Deliveries:
     def in_flight(self) -> int:
         return len(self._at_work)
 
-    async def stop(self) -> None:
-        """Start no new delivery. Returns when those in progress are finished and recorded."""
+    async def close(self) -> None:
+        """Start no new delivery, finish and record those in progress, and close the sink."""
         self._stopping = True
         self.queues.close()
         if self._at_work:
-            await asyncio.wait(self._at_work)
+            _, late = await asyncio.wait(self._at_work, timeout=FINISH_S)
+            if late:
+                log.warning(
+                    "the next relay repeats the deliveries that are still in flight",
+                    endpoint=self.name,
+                )
+                for task in late:
+                    task.cancel()
+                await asyncio.wait(late, timeout=CLOSE_S)
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._sink.close()
+        except Exception as error:  # the other endpoints' partitions must be given up all the same
+            log.error("a sink did not close", endpoint=self.name, error=type(error).__name__)
 
     # --- sending --------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Start work on the next queues, while fewer than QUEUES_PER_DELIVERY * `concurrency` are at work."""
+        """Start work on the next queues, while there is room for more."""
         while (
-            len(self._at_work) < QUEUES_PER_DELIVERY * self._concurrency
+            len(self._at_work) < self._max_at_work
             and self._leases.valid
             and not self._stopping
             and (queue := self.queues.next())
@@ -151,7 +175,7 @@ class Deliveries:
                     await self._results.backoff_over(self.name, queue.ordering_key)
                     queue.succeeded()
                 return
-            if not await self._send(queue, self.queues.head(queue)):
+            if not await self._send(queue):
                 return
 
     def _is_ours(self, queue: KeyQueue) -> bool:
@@ -177,36 +201,64 @@ class Deliveries:
         if len(found) >= limit:
             queue.behind = True
 
-    async def _send(self, queue: KeyQueue, pending: Pending) -> bool:
-        """Send the head of a queue once. Returns True if the queue may continue."""
-        try:
-            event = await self._event(pending)
-        except DatabaseUnavailable:
-            self.queues.put_back(queue, pending)
-            await asyncio.sleep(1.0)
+    async def _send(self, queue: KeyQueue) -> bool:
+        """Send the next events of a queue once. Returns True if the queue may continue."""
+        run = await self._next_events(queue)
+        if not run:
             return True
-        except PyMongoError:
-            # The database refused the query, which says nothing about the record.
-            raise
-        except Exception:  # a bad record must not block the events behind it
-            log.exception("a record cannot be turned into an event", record=pending.id)
-            await self._dead_letter(queue, pending, "The record cannot be read.")
-            return True
-        async with self._sending:
-            if not self._is_ours(queue):
-                self.queues.forget(queue)
+        deliveries = await self._batches.deliver(queue, [event for _, event in run])
+        if deliveries is None:
+            self.queues.forget(queue)
+            return False
+        delivered: list[Pending] = []
+        for delivery in deliveries:
+            pending, _ = run.popleft()
+            if delivery.outcome == "delivered":
+                delivered.append(pending)
+                continue
+            await self._delivered(queue, delivered)
+            delivered = []
+            if not await self._given_up(queue, pending, delivery):
                 return False
-            began = time.perf_counter()
-            delivery = await self._sink.deliver(event)
-            since = (now() - pending.at).total_seconds()
-            self._observe(self.name, delivery.outcome, time.perf_counter() - began, since)
-        if delivery.outcome == "delivered":
+            if delivery.outcome == "failed" and run:
+                # Those behind it were not sent, so they are read again. If they were, they must come after it.
+                self.queues.forget(queue)
+                return True
+        await self._delivered(queue, delivered)
+        return True
+
+    async def _next_events(self, queue: KeyQueue) -> deque[tuple[Pending, Event]]:
+        """Take the next events of a queue. Empty if the first one cannot be read now, or never."""
+        run: deque[tuple[Pending, Event]] = deque()
+        while queue.events and len(run) < self._max_run:
+            pending = self.queues.head(queue)
+            try:
+                run.append((pending, await self._event(pending)))
+            except Exception as error:
+                if run:  # these are sent first; then it is read again
+                    self.queues.forget(queue)
+                elif isinstance(error, DatabaseUnavailable):
+                    self.queues.put_back(queue, pending)
+                    await asyncio.sleep(1.0)
+                elif isinstance(error, PyMongoError):
+                    # The database refused the query, which says nothing about the record.
+                    raise
+                else:  # a bad record must not block the events behind it
+                    log.exception("a record cannot be turned into an event", record=pending.id)
+                    await self._dead_letter(queue, pending, "The record cannot be read.")
+                break
+        return run
+
+    async def _delivered(self, queue: KeyQueue, delivered: Sequence[Pending]) -> None:
+        if delivered:
             await self._results.delivered(
-                self.name, pending, ends_backoff_of=queue.ordering_key if queue.since else None
+                self.name, delivered, ends_backoff_of=queue.ordering_key if queue.since else None
             )
             queue.succeeded()
             self._succeeded()
-            return True
+
+    async def _given_up(self, queue: KeyQueue, pending: Pending, delivery: Delivery) -> bool:
+        """Give up an event that was not delivered (True), or let its key back off (False)."""
         self._failures += 1
         queue.attempts += 1
         queue.backoff_attempts += 1

@@ -10,62 +10,65 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from ... import tasks
 from ...mongo import Document, Mongo, PyMongoError
-from ..endpoints import Endpoint, slot_of
+from ..endpoints import slot_of
 from ..event import Event
 from ..pending import WAKEUP_ID, Pending, keys_due, ordering_key_of
 from ..sinks.sink import Sink
+from .batches import Observe
 from .deliveries import Deliveries, Retry
-from .partition_leases import LEASE_S, TICK_S, Leases
+from .partition_leases import Leases
 from .results import Backoff, Results
+
+if TYPE_CHECKING:
+    from ...observability.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
 SCAN_EVERY_S = 60.0
 ROOM_AGAIN_S = 1.0
 """Seconds until the next scan when there was no room for all queues."""
-FINISH_S = LEASE_S - TICK_S
-"""The time that `close` gives events in flight: a lease lasts at least this long without a heartbeat."""
 
 
 class Relay:
-    """`observe(endpoint, outcome, seconds, since)` is called for each attempt with its outcome (delivered,
+    """`sinks`: by the names of their endpoints.
+
+    `observe(endpoint, outcome, seconds, since)` is called for each attempt with its outcome (delivered,
     failed, gone), its duration and the time since the change. It is called with `dead` when an event is
     given up."""
 
     def __init__(
         self,
         mongo: Mongo,
-        endpoints: Sequence[Endpoint],
         sinks: Mapping[str, Sink],
         describe: Callable[[Document], Awaitable[Event]],
         retry: Retry,
         *,
-        concurrency: int,
-        observe: Callable[[str, str, float, float], None],
+        observe: Observe,
+        tracing: Tracing | None = None,
     ) -> None:
         self._mongo = mongo
         self._leases = Leases(mongo, self._leases_checked, self._is_quiet)
         self._results = Results(mongo)
         self.deliveries = [
             Deliveries(
-                endpoint.name,
-                sinks[endpoint.name],
+                name,
+                sink,
                 mongo,
                 self._leases,
                 self._results,
                 describe,
                 retry,
-                concurrency=concurrency,
                 observe=observe,
+                tracing=tracing,
             )
-            for endpoint in endpoints
+            for name, sink in sinks.items()
         ]
         self._of_slot: dict[str, Deliveries] = {}
         self._term = self._leases.term
@@ -90,12 +93,8 @@ class Relay:
             tasks.create_task(self._serve_terms())
 
     async def close(self) -> None:
-        """Call after `run`. Waits up to FINISH_S for events in flight, then gives up the partitions."""
-        try:
-            async with asyncio.timeout(FINISH_S):
-                await asyncio.gather(*(deliveries.stop() for deliveries in self.deliveries))
-        except TimeoutError:
-            log.warning("the next relay repeats the deliveries that are still in flight")
+        """Call after `run`. Waits for events in flight and closes the sinks, then gives up the partitions."""
+        await asyncio.gather(*(deliveries.close() for deliveries in self.deliveries))
         if self._leases.valid:
             with contextlib.suppress(PyMongoError):
                 await self._leases.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -98,10 +99,11 @@ class Results:
         self._writing: asyncio.Task[None] | None = None
 
     async def delivered(
-        self, endpoint: str, pending: Pending, *, ends_backoff_of: str | None
+        self, endpoint: str, delivered: Iterable[Pending], *, ends_backoff_of: str | None
     ) -> None:
         """`ends_backoff_of`: the ordering key, if it has a stored back-off."""
-        self._next.done.setdefault((pending.collection, endpoint), []).append(pending.id)
+        for pending in delivered:
+            self._next.done.setdefault((pending.collection, endpoint), []).append(pending.id)
         if ends_backoff_of is not None:
             self._next.backoffs[backoff_id(endpoint, ends_backoff_of)] = None
         await self._write()

@@ -1,4 +1,4 @@
-"""Posts events to an endpoint over persistent connections."""
+"""The sink of `http://` and `https://`: posts events to an endpoint over persistent connections."""
 
 from __future__ import annotations
 
@@ -6,32 +6,27 @@ import asyncio
 import os
 import re
 import socket
+import ssl
 import time
-import traceback
 from base64 import b64encode
+from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
-import structlog
 from multidict import istr
 from yarl import URL
 
 from ... import __version__
-from ..endpoints import Endpoint
+from ..endpoints import BadEndpoint, Endpoint, SinkOptions, shown
 from ..event import Event
 from ..signing import sign
 from .error_text import error_text
-from .sink import Delivery
-from .ssrf_guard import AddressInfo, guarded_socket, plain_socket
-
-if TYPE_CHECKING:
-    from ...observability.tracing import Tracing
-
-log = structlog.get_logger(__name__)
+from .sink import Delivery, Sink, Unreachable
+from .ssrf_guard import AddressInfo, guarded_socket, plain_socket, refusal, refusal_of_host
 
 MAX_RETRY_AFTER_S = 3600.0
 REST_BYTES = 1024
@@ -59,31 +54,97 @@ class _Attempt:
 _attempt: ContextVar[_Attempt] = ContextVar("attempt")
 
 
-class Webhook:
-    """The sink of one endpoint. Create it inside a running event loop.
+class Webhook(Sink):
+    """Posts one event per request.
 
-    `timeout_s`: the limit for one attempt, until the response headers have arrived. It includes the wait
-    for a free connection. `concurrency`: the maximum number of connections.
+    `timeout_s` is the limit until the response headers have arrived. It includes the wait for a free
+    connection. `concurrency` is the maximum number of connections.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        timeout_s: float,
-        concurrency: int,
-        allow_link_local: bool,
-        tracing: Tracing | None = None,
-    ) -> None:
-        self._tracing = tracing
-        self._name = endpoint.name
-        self._secrets = endpoint.secrets
-        self._timeout_s = timeout_s
-        self._guard = plain_socket if allow_link_local else guarded_socket
-        self._url, authorization = _without_password(endpoint.url)
+    kind = "webhook"
+    needs_secret = True
+    limit_s = None  # `post` has its own
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        options = endpoint.options
+        self.concurrency = options.concurrency
+        self._endpoint = endpoint
+        self._timeout_s = options.timeout_s
+        self._guard = plain_socket if options.allow_link_local else guarded_socket
+        self._url, self._authorization = _without_password(endpoint.url)
+        self._session: aiohttp.ClientSession | None = None
+
+    @staticmethod
+    def check(url: str, options: SinkOptions) -> None:
+        try:
+            host, port = urlsplit(url).hostname or "", urlsplit(url).port
+            host.encode("idna")
+        except ValueError:
+            raise BadEndpoint("its host or port is not valid.") from None
+        if not host or port == 0:
+            raise BadEndpoint("must contain a host, and its port must not be 0.")
+        if not options.allow_link_local and (why := refusal_of_host(host)):
+            raise BadEndpoint(
+                f"its host is {why}: events are not sent there unless WEBHOOK_ALLOW_LINK_LOCAL is true."
+            )
+
+    async def deliver(self, events: Sequence[Event]) -> Sequence[Delivery]:
+        return [await self.post(event) for event in events]
+
+    async def post(self, event: Event) -> Delivery:
+        """Make one attempt. Raises CancelledError, and an error if the event cannot be encoded."""
+        if self._url is None:
+            return Delivery("gone", "its URL is not valid")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._request(self._url, event)
+            if response.connection is not None:
+                await self._read_rest(response)
+            return _delivery(response)
+        except TimeoutError:
+            return Delivery("failed", f"did not answer within {self._timeout_s:g} s")
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+            return Delivery("gone", "its URL is not valid")
+        except (aiohttp.ClientError, OSError) as error:
+            return Delivery("failed", error_text(error))
+
+    async def probe(self) -> str:
+        url = urlsplit(self._endpoint.url)
+        tls = ssl.create_default_context() if url.scheme.lower() == "https" else None
+        host, port = url.hostname or "", url.port or (443 if tls else 80)
+        where = shown(self._endpoint.url)
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+            refused = next((why for entry in found if (why := refusal(str(entry[4][0])))), None)
+            if refused and not self._endpoint.options.allow_link_local:
+                raise Unreachable(
+                    f"the address of its host {host} is {refused}: nothing is sent there. "
+                    "Set WEBHOOK_ALLOW_LINK_LOCAL=true if that is intended."
+                )
+            _, writer = await asyncio.open_connection(host, port, ssl=tls)
+            writer.close()
+        except socket.gaierror:
+            raise Unreachable(f"{where}: the DNS has no host {host}.") from None
+        except ssl.SSLError as error:
+            reason = getattr(error, "verify_message", "") or error.reason
+            raise Unreachable(f"{where}: TLS failed ({reason}).") from None
+        except OSError as error:
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            raise Unreachable(
+                f"{where}: no connection ({reason}): check that it is running."
+            ) from None
+        return f"{where} accepts connections"
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=concurrency,
+                limit=self.concurrency,
                 keepalive_timeout=IDLE_S,
                 resolver=aiohttp.ThreadedResolver(),
                 socket_factory=self._new_socket,
@@ -92,7 +153,7 @@ class Webhook:
                 "Content-Type": "application/json",
                 "Accept-Encoding": "identity",
                 "User-Agent": f"chatserver/{__version__}",
-                **authorization,
+                **self._authorization,
             },
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(),
@@ -103,51 +164,10 @@ class Webhook:
             max_field_size=4096,
             max_headers=64,
         )
+        return self._session
 
-    async def deliver(self, event: Event) -> Delivery:
-        """Make one attempt. Raises only CancelledError."""
-        if self._tracing is None or not event.traceparent:
-            return await self._attempt(event)
-        about = {"chat.endpoint": self._name, "chat.event.id": event.id}
-        span = self._tracing.leaves(f"webhook {event.type}", event.traceparent, about)
-        if span is None:
-            return await self._attempt(event)
-        delivery = await self._attempt(replace(event, traceparent=span.traceparent))
-        code = "OK" if delivery.outcome == "delivered" else delivery.outcome
-        span.end(code, {"chat.says": delivery.detail})
-        return delivery
-
-    async def _attempt(self, event: Event) -> Delivery:
-        try:
-            if self._url is None:
-                return Delivery("gone", "its URL is not valid")
-            async with asyncio.timeout(self._timeout_s):
-                response = await self._post(self._url, event)
-            if response.connection is not None:
-                await self._read_rest(response)
-            return _delivery(response)
-        except TimeoutError:
-            return Delivery("failed", f"did not answer within {self._timeout_s:g} s")
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-            return Delivery("gone", "its URL is not valid")
-        except (aiohttp.ClientError, OSError) as error:
-            return Delivery("failed", error_text(error))
-        except Exception as error:  # one event must not stop the delivery of the others
-            # The text of the error may contain the URL.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            log.error(
-                "an event cannot be posted",
-                endpoint=self._name,
-                event_id=event.id,
-                error=type(error).__name__,
-                where=f"{os.path.basename(place.filename)}:{place.lineno}",
-            )
-            return Delivery("failed", f"request failed: {type(error).__name__}")
-
-    async def close(self) -> None:
-        await self._session.close()
-
-    async def _post(self, url: URL, event: Event) -> aiohttp.ClientResponse:
+    async def _request(self, url: URL, event: Event) -> aiohttp.ClientResponse:
+        session = self._session or self._open()
         body = event.body()
         for left in reversed(range(STALE_TRIES)):
             attempt = _Attempt()
@@ -155,14 +175,12 @@ class Webhook:
             headers = {
                 EVENT: event.type,
                 ID: event.id,
-                SIGNATURE: sign(body, self._secrets, int(time.time())),
+                SIGNATURE: sign(body, self._endpoint.secrets, int(time.time())),
             }
             if event.traceparent:
                 headers[TRACEPARENT] = event.traceparent
             try:
-                return await self._session.post(
-                    url, data=body, headers=headers, allow_redirects=False
-                )
+                return await session.post(url, data=body, headers=headers, allow_redirects=False)
             except aiohttp.ClientConnectorError:
                 raise
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
