@@ -8,6 +8,7 @@ from .conversations import Conversations
 from .membership import Members
 from .messages import Messages
 from .participants import Participants
+from .personal_data import PersonalData
 from .presence.presence import Presence
 from .reactions import Reactions
 from .read_state.receipts import Receipts
@@ -18,6 +19,7 @@ from .users import Users
 @dataclass(frozen=True, slots=True)
 class Chat:
     users: Users
+    personal_data: PersonalData
     members: Members
     conversations: Conversations
     participants: Participants

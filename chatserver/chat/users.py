@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any, Literal, TypedDict
@@ -50,10 +50,7 @@ class SyncedUser:
 
 
 class Users:
-    """Admits, creates, syncs and deletes users.
-
-    `left(user_id)` is called for a deleted user, and removes the user from every conversation.
-    """
+    """Admits, creates, syncs and deletes users."""
 
     def __init__(self, mongo: Mongo, rooms: ConversationRooms, *, require_known: bool) -> None:
         self._mongo = mongo
@@ -61,7 +58,6 @@ class Users:
         self._require_known = require_known
         self._admitted: OrderedDict[str, None] = OrderedDict()
         self._shut_outs = 0
-        self.left: Callable[[str], Awaitable[None]]
         rooms.on(ShutOut, self._shut)
 
     async def admit(self, user_id: str, name: str | None) -> None:
@@ -138,7 +134,7 @@ class Users:
         doc = await self._mongo.users.find_one({"_id": user_id})
         if doc is None:
             raise NotFound()
-        return _view(doc)
+        return user_view(doc)
 
     async def sync(self, sync: UserSync) -> SyncedUser:
         """Create or update a user. Fields that are not given stay as they are.
@@ -195,18 +191,14 @@ class Users:
 
         return sum(await asyncio.gather(*starmap(sync_one, changes.items())))
 
-    async def delete(self, user_id: str) -> None:
-        """Mark a user as deleted, close the user's sockets, and remove the user from all conversations.
-
-        May be repeated: a repeat finishes a deletion that was interrupted.
-        """
+    async def mark_deleted(self, user_id: str) -> None:
+        """Refuse the user from now on, and close the user's sockets. Raises NotFound."""
         found = await self._mongo.users.update_one(
             {"_id": user_id}, {"$set": {"status": "deleted", "updatedAt": now()}}
         )
         if not found.matched_count:
             raise NotFound()
         await self._shut_out(user_id, "This user was deleted.")
-        await self.left(user_id)
 
     async def shut_out_inactive(self, user_ids: list[str]) -> None:
         """Disconnect the users who were blocked or deleted while this node missed the signals."""
@@ -229,7 +221,7 @@ class Users:
         self._rooms.disconnect(shut_out.user_id, Forbidden(shut_out.why))
 
 
-def _view(doc: Document) -> Mapping[str, Any]:
+def user_view(doc: Document) -> Mapping[str, Any]:
     metadata = doc.get("metadata")
     seen = doc.get("lastSeenAt")
     return {

@@ -17,6 +17,7 @@ from ..chat.log.log import Log
 from ..chat.membership import Members
 from ..chat.messages import Messages
 from ..chat.participants import Participants
+from ..chat.personal_data import PersonalData
 from ..chat.presence.node_leases import Nodes
 from ..chat.presence.presence import Presence
 from ..chat.presence.transitions import Transitions
@@ -76,7 +77,6 @@ async def build(
     deletion = ConversationDeletion(mongo, changes, rooms)
     stack.push_async_callback(deletion.close)
     participants = Participants(mongo, changes, outbox, members, users, views, deletion, rooms)
-    users.left = participants.leave_all
     conversations = Conversations(
         mongo,
         changes,
@@ -110,6 +110,7 @@ async def build(
         await bus.start()
     return rooms, Chat(
         users=users,
+        personal_data=PersonalData(mongo, users, participants),
         members=members,
         conversations=conversations,
         participants=participants,

@@ -42,7 +42,7 @@ async def get(chat: Chat, _: None, user: OneUser) -> Any:
 
 async def delete(chat: Chat, _: None, user: OneUser) -> None:
     """Delete a user: tokens are refused, sockets closed, conversations left. Messages stay."""
-    await chat.users.delete(user.user_id)
+    await chat.personal_data.delete_user(user.user_id)
 
 
 _USER = "/api/users/{externalUserId}"
