@@ -12,6 +12,7 @@ from ..clock import now
 from ..errors import Conflict, ValidationFailed
 from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id, page_cursor
 from ..outbox.event import OutboxRecord
+from . import policy
 from .announcements import Announcements
 from .deletion import ConversationDeletion
 from .log.entry import ConversationChange
@@ -226,7 +227,8 @@ class Conversations:
     # --- change ---------------------------------------------------------------------------------
 
     async def edit(self, actor_id: str, edit: ConversationEdit) -> Mapping[str, Any]:
-        (await self._members.require(actor_id, edit.conversation_id)).need("admin")
+        conversation_id = edit.conversation_id
+        await self._members.present(actor_id, conversation_id)
         names = {"name": "name", "avatar_url": "avatarUrl", "metadata": "metadata"}
         changes = {names[key]: value for key, value in edit.changes.items()}
         if "metadata" in changes:
@@ -234,21 +236,28 @@ class Conversations:
         at = now()
 
         async def transaction(session: Session, offset: int) -> ConversationChange:
+            actor = await self._members.require(actor_id, conversation_id, session=session)
+            policy.require(actor, "manageChannels")
             await self._mongo.conversations.update_one(
-                {"_id": edit.conversation_id},
-                {"$set": {**changes, "updatedAt": at}},
-                session=session,
+                {"_id": conversation_id}, {"$set": {**changes, "updatedAt": at}}, session=session
             )
-            view = await self._views.conversation(edit.conversation_id, session=session)
+            view = await self._views.conversation(conversation_id, session=session)
             return ConversationChange("conversation", at, {}, view)
 
-        await self._log.change_conversation(edit.conversation_id, actor_id, transaction)
-        return await self._views.conversation(edit.conversation_id)
+        await self._log.change_conversation(conversation_id, actor_id, transaction)
+        return await self._views.conversation(conversation_id)
 
     async def delete(self, actor_id: str, conversation_id: str) -> None:
         """Delete a conversation and its contents for everyone."""
-        (await self._members.require(actor_id, conversation_id)).need("owner")
-        await self._deletion.delete(actor_id, conversation_id)
+        await self._members.present(actor_id, conversation_id)
+
+        async def transaction(session: Session, offset: int) -> ConversationChange:
+            actor = await self._members.require(actor_id, conversation_id, session=session)
+            policy.require(actor, "deleteConversation")
+            return await self._deletion.delete(conversation_id, session)
+
+        offset = await self._log.change_conversation(conversation_id, actor_id, transaction)
+        await self._deletion.deleted(conversation_id, offset or 0)
 
 
 def _without(user_id: str, user_ids: Iterable[str]) -> list[str]:

@@ -11,7 +11,6 @@ from .. import tasks
 from ..clock import now
 from ..mongo import DEAD_RETENTION_S, RETENTION_S, Mongo, PyMongoError, Session, is_down
 from .log.entry import ConversationChange
-from .log.log import Log
 from .outside import ConversationRooms
 
 log = structlog.get_logger(__name__)
@@ -24,33 +23,29 @@ CLEAR_EVERY_S = 600.0
 class ConversationDeletion:
     """Deletes conversations, and clears their entries and receipts once no delivery needs them."""
 
-    def __init__(self, mongo: Mongo, log: Log, rooms: ConversationRooms) -> None:
+    def __init__(self, mongo: Mongo, rooms: ConversationRooms) -> None:
         self._mongo = mongo
-        self._log = log
         self._rooms = rooms
         self._ended = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._keep_clearing())
 
-    async def delete(self, actor_id: str, conversation_id: str) -> None:
-        """Delete a conversation and announce that to its participants.
+    async def delete(self, conversation_id: str, session: Session) -> ConversationChange:
+        """Delete a conversation, as the change that a transaction of the log makes."""
+        await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)
+        await self._mongo.participants.delete_many(
+            {"conversationId": conversation_id}, session=session
+        )
+        # In the same transaction, so that it is cleared later even if this process dies.
+        await self._mongo.ended.insert_one({"_id": conversation_id, "at": now()}, session=session)
+        return ConversationChange("end", now(), {})
 
-        Returns when every node has taken them out of the room, or after one second.
+    async def deleted(self, conversation_id: str, offset: int) -> None:
+        """The deletion has been committed, at this offset.
+
+        Returns when every node has taken the participants out of the room, or after one second.
         """
-
-        async def transaction(session: Session, offset: int) -> ConversationChange:
-            await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)
-            await self._mongo.participants.delete_many(
-                {"conversationId": conversation_id}, session=session
-            )
-            # In the same transaction, so that it is cleared later even if this process dies.
-            await self._mongo.ended.insert_one(
-                {"_id": conversation_id, "at": now()}, session=session
-            )
-            return ConversationChange("end", now(), {})
-
-        offset = await self._log.change_conversation(conversation_id, actor_id, transaction)
         self._ended.set()
-        await self._rooms.confirmed(conversation_id, offset or 0)
+        await self._rooms.confirmed(conversation_id, offset)
 
     async def close(self) -> None:
         await tasks.end(self._task)

@@ -1,21 +1,23 @@
 """Membership: the participants of a conversation and their roles.
 
 Authorisation means loading the member. A non-member gets NotFound for the conversation and everything
-in it.
+in it. What a member may do beyond reading and writing is decided by `policy.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from ..errors import Forbidden, NotFound
-from ..mongo import Document, Mongo
+from ..errors import NotFound
+from ..mongo import Document, Mongo, Session
 from .outside import ConversationRooms
 from .signals import Hidden
 
 Role = Literal["owner", "admin", "member"]
-RANK: dict[str, int] = {"member": 0, "admin": 1, "owner": 2}
+ROLES: tuple[Role, ...] = get_args(Role)
+"""The roles as they are stored and sent. `policy.py` says what each may do."""
 
 
 def member_id(conversation_id: str, user_id: str) -> str:
@@ -47,16 +49,12 @@ class Member:
         """True if the user has hidden messages of the conversation for themselves."""
         return bool(self.doc.get("hides"))
 
-    @property
-    def moderates(self) -> bool:
-        return self.role != "member"
 
-    def need(self, role: Role) -> None:
-        """Raises Forbidden if the member's role is lower, or in a direct conversation, which has no roles."""
-        if self.direct:
-            raise Forbidden("A direct conversation cannot be changed.")
-        if RANK[self.role] < RANK[role]:
-            raise Forbidden(f"This needs the role {role}.")
+class Roster(dict[str, Member]):
+    """Participants of a conversation, by user id. Every other user is NotFound."""
+
+    def __missing__(self, user_id: str) -> Member:
+        raise NotFound()
 
 
 class Members:
@@ -76,13 +74,30 @@ class Members:
         """True if the user has a socket in the room, so that membership need not be read."""
         return self._rooms.in_sync and self._rooms.hosts(user_id, conversation_id)
 
-    async def require(self, user_id: str, conversation_id: str) -> Member:
-        """Returns the member. Raises NotFound."""
-        doc = await self._mongo.participants.find_one({"_id": member_id(conversation_id, user_id)})
+    async def require(
+        self, user_id: str, conversation_id: str, *, session: Session | None = None
+    ) -> Member:
+        """Returns the member, as seen by the session's transaction. Raises NotFound."""
+        doc = await self._mongo.participants.find_one(
+            {"_id": member_id(conversation_id, user_id)}, session=session
+        )
         # Attack: user "b" names the conversation "c:a" in order to pass for user "a:b" of "c".
         if doc is None or doc["userId"] != user_id:
             raise NotFound()
         return Member(doc)
+
+    async def roster(
+        self, conversation_id: str, session: Session, user_ids: Sequence[str] | None = None
+    ) -> Roster:
+        """Returns those of the users who participate, or by default all in the order of joining."""
+        if user_ids is None:
+            found = self._mongo.participants.find(
+                {"conversationId": conversation_id}, session=session
+            ).sort([("joinedAt", 1), ("userId", 1)])
+        else:
+            ids = [member_id(conversation_id, user_id) for user_id in user_ids]
+            found = self._mongo.participants.find({"_id": {"$in": ids}}, session=session)
+        return Roster({doc["userId"]: Member(doc) async for doc in found})
 
     async def present(self, user_id: str, conversation_id: str) -> None:
         """Raises NotFound unless the user participates."""

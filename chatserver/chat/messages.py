@@ -12,7 +12,8 @@ from .. import json_codec
 from ..clock import iso
 from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
 from ..mongo import Document, Mongo
-from .log.entry import Applied, Outcome
+from . import policy
+from .log.entry import Applied, LoadMember, Outcome
 from .log.log import Log
 from .membership import Member, Members
 from .message import Message, conversation_of
@@ -139,7 +140,7 @@ class Messages:
     async def edit(self, actor_id: str, edit: MessageEdit) -> Message:
         """Change the text of the actor's own message."""
         self._check_text(edit.content, empty_ok=True)
-        await self._members.require(actor_id, conversation_of(edit.message_id))
+        await self._members.present(actor_id, conversation_of(edit.message_id))
         return (
             await self._log.change(actor_id, _Edit(edit.message_id, actor_id, edit.content))
         ).message
@@ -149,11 +150,13 @@ class Messages:
 
         A repeated deletion changes nothing and is not announced.
         """
-        member = await self._members.require(actor_id, conversation_of(deletion.message_id))
+        conversation_id = conversation_of(deletion.message_id)
         if deletion.scope == "self":
+            member = await self._members.require(actor_id, conversation_id)
             left = await self._hide(member, deletion.message_id)
         else:
-            change = _Delete(deletion.message_id, member)
+            await self._members.present(actor_id, conversation_id)
+            change = _Delete(deletion.message_id, actor_id)
             left = (await self._log.change(actor_id, change)).message
         return {
             "messageId": left.id,
@@ -324,7 +327,7 @@ class _Edit:
     actor_id: str
     content: str
 
-    def apply(self, message: Message, at: datetime) -> Applied | None:
+    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
         if message.sender_id != self.actor_id:
             raise Forbidden("Only the sender can edit a message.")
         if message.deleted_at:
@@ -339,10 +342,12 @@ class _Edit:
 @dataclass(frozen=True, slots=True)
 class _Delete:
     message_id: str
-    actor: Member
+    actor_id: str
 
-    def apply(self, message: Message, at: datetime) -> Applied | None:
-        if message.sender_id != self.actor.user_id and not self.actor.moderates:
+    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
+        if message.sender_id != self.actor_id and not policy.allows(
+            await member(self.actor_id), "manageMessages"
+        ):
             raise Forbidden("Only the sender or an admin can delete a message for everyone.")
         if message.deleted_at:
             return None
@@ -354,7 +359,7 @@ class _Hide:
     message_id: str
     user_id: str
 
-    def apply(self, message: Message, at: datetime) -> Applied | None:
+    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
         if message.deleted_at:
             return None
         fields: dict[str, Any] = {

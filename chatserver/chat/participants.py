@@ -12,11 +12,13 @@ from ..clock import iso, now
 from ..errors import Conflict, Forbidden, NotFound
 from ..mongo import Document, Mongo, Session
 from ..outbox.event import OutboxRecord
+from . import policy
 from .deletion import ConversationDeletion
 from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Member, Members, member_id
 from .outside import ConversationRooms, Outbox
+from .policy import Permission
 from .users import Users
 from .views import Views, participant_view
 
@@ -44,9 +46,9 @@ class OneParticipant:
 class Participants:
     """Adds and removes participants, and changes their roles.
 
-    A change is a log entry, stored in one transaction with its outbox events. Every such transaction also
-    writes the conversation's document, so that two concurrent changes conflict and cannot both act on the
-    same earlier state.
+    A change is a log entry, stored in one transaction with its outbox events. The transaction loads the
+    members and asks the policy. Its offset is that of no other entry, so of two concurrent changes the later
+    one sees what the earlier one has done.
     """
 
     def __init__(
@@ -72,11 +74,12 @@ class Participants:
     async def add(self, actor_id: str, new: NewParticipants) -> Mapping[str, Any]:
         """Add users. Users who already participate stay as they are."""
         conversation_id = new.conversation_id
-        actor = await self._members.require(actor_id, conversation_id)
-        actor.need("owner" if new.role == "admin" else "admin")
+        needed: Permission = "createInvites" if new.role == "member" else "manageRoles"
+        # The transaction decides. But no unknown user is created for an actor who may not add anybody.
+        policy.require(await self._members.require(actor_id, conversation_id), needed)
         user_ids = list(dict.fromkeys(new.user_ids))
         await self._users.need(user_ids, "userIds")
-        return await self.join(actor_id, conversation_id, user_ids, new.role)
+        return await self.join(actor_id, conversation_id, user_ids, new.role, needed=needed)
 
     async def join(
         self,
@@ -85,20 +88,18 @@ class Participants:
         user_ids: list[str],
         role: str,
         *,
+        needed: Permission | None = None,
         direct: bool = False,
     ) -> Mapping[str, Any]:
+        """`needed`: the permission that the actor needs. Without one, the actor need not participate."""
         at = now()
         added: list[str] = []
 
         async def transaction(session: Session, offset: int) -> ConversationChange | None:
-            present = {
-                doc["userId"]
-                async for doc in self._mongo.participants.find(
-                    {"_id": {"$in": [member_id(conversation_id, user_id) for user_id in user_ids]}},
-                    session=session,
-                )
-            }
-            added[:] = [user_id for user_id in user_ids if user_id not in present]
+            roster = await self._members.roster(conversation_id, session, [actor_id, *user_ids])
+            if needed:
+                policy.require(roster[actor_id], needed)
+            added[:] = [user_id for user_id in user_ids if user_id not in roster]
             if not added:
                 return None
             number = await self._touch(conversation_id, at, session, events=len(added))
@@ -132,14 +133,7 @@ class Participants:
         When the owner leaves, the admin who joined first becomes the owner, or else the member who joined
         first. When the last participant leaves, the conversation is deleted.
         """
-        actor = await self._members.require(actor_id, conversation_id)
-        if actor.direct:
-            raise Forbidden("A direct conversation cannot be left.")
-        if user_id != actor_id:
-            actor.need("admin")
-            target = await self._members.require(user_id, conversation_id)
-            if target.role == "owner" or (target.role == "admin" and actor.role != "owner"):
-                raise Forbidden("Your role does not allow you to remove this participant.")
+        await self._members.present(actor_id, conversation_id)
         await self._take_out(actor_id, conversation_id, user_id)
 
     async def leave_all(self, user_id: str) -> None:
@@ -150,35 +144,36 @@ class Participants:
     async def _put_out(self, conversation_id: str, user_id: str) -> None:
         # The user may be out already: removed by another user, or by a concurrent deletion.
         with suppress(NotFound):
-            await self._take_out(user_id, conversation_id, user_id)
+            await self._take_out(user_id, conversation_id, user_id, deleted=True)
 
-    async def _take_out(self, actor_id: str, conversation_id: str, user_id: str) -> None:
+    async def _take_out(
+        self, actor_id: str, conversation_id: str, user_id: str, *, deleted: bool = False
+    ) -> None:
+        """`deleted`: the user was deleted, and so leaves even direct conversations."""
         at = now()
         last = False
 
-        async def transaction(session: Session, offset: int) -> ConversationChange | None:
+        async def transaction(session: Session, offset: int) -> ConversationChange:
             nonlocal last
-            members = [
-                Member(doc)
-                async for doc in self._mongo.participants.find(
-                    {"conversationId": conversation_id}, session=session
-                ).sort([("joinedAt", 1), ("userId", 1)])
-            ]
-            leaving = next((member for member in members if member.user_id == user_id), None)
-            if leaving is None:
-                raise NotFound()
-            rest = [member for member in members if member is not leaving]
-            if last := not rest:
-                return None
+            roster = await self._members.roster(conversation_id, session)
+            actor = roster[actor_id]
+            if actor.direct and not deleted:
+                raise Forbidden("A direct conversation cannot be left.")
+            if user_id != actor_id:
+                policy.require(actor, "kickMembers")
+                if not policy.outranks(actor, roster[user_id]):
+                    raise Forbidden("Your role does not allow you to remove this participant.")
+            leaving = roster.pop(user_id)
+            if last := not roster:
+                return await self._deletion.delete(conversation_id, session)
             number = await self._touch(conversation_id, at, session, events=1)
             await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)
             fields: dict[str, Any] = {"removed": [user_id]}
             view = None
             if leaving.role == "owner":
-                heir = next((member for member in rest if member.role == "admin"), rest[0])
-                await self._mongo.participants.update_one(
-                    {"_id": heir.doc["_id"]}, {"$set": {"role": "owner"}}, session=session
-                )
+                # The first in the order of joining, among those of the highest rank.
+                heir = max(roster.values(), key=policy.rank)
+                await self._give_role(heir, "owner", session)
                 fields["roles"] = True
                 view = await self._views.conversation(conversation_id, session=session)
             payload = {**_who(conversation_id, user_id, at), "removedBy": actor_id}
@@ -189,43 +184,44 @@ class Participants:
 
         offset = await self._log.change_conversation(conversation_id, actor_id, transaction)
         if last:
-            await self._deletion.delete(actor_id, conversation_id)
-        elif offset is not None:
+            await self._deletion.deleted(conversation_id, offset or 0)
+        else:
             # The caller's reply means that the removed user receives nothing more, on any node.
-            await self._rooms.confirmed(conversation_id, offset)
+            await self._rooms.confirmed(conversation_id, offset or 0)
 
     async def change_role(self, actor_id: str, change: RoleChange) -> Mapping[str, Any]:
         """Change the role of a participant. Making another user the owner makes the actor an admin."""
-        actor = await self._members.require(actor_id, change.conversation_id)
-        actor.need("owner")
-        target = await self._members.require(change.user_id, change.conversation_id)
-        if target.user_id == actor_id:
-            if change.role == "owner":
-                return participant_view(target.doc)
-            raise Conflict("Make someone else the owner first.")
-
+        conversation_id, user_id = change.conversation_id, change.user_id
+        await self._members.present(actor_id, conversation_id)
         at = now()
+        changed: Document = {}
 
-        async def transaction(session: Session, offset: int) -> ConversationChange:
-            await self._touch(change.conversation_id, at, session)
-            # Only while the actor is still the owner: of two concurrent changes, the later is refused.
-            mine = await self._mongo.participants.update_one(
-                {"_id": actor.doc["_id"], "role": "owner"},
-                {"$set": {"role": "admin" if change.role == "owner" else "owner"}},
-                session=session,
-            )
-            if not mine.matched_count:
+        async def transaction(session: Session, offset: int) -> ConversationChange | None:
+            roster = await self._members.roster(conversation_id, session, [actor_id, user_id])
+            actor = roster[actor_id]
+            policy.require(actor, "manageRoles")
+            target = roster[user_id]
+            changed.update(target.doc, role=change.role)
+            if user_id == actor_id:
+                if change.role == actor.role:
+                    return None
+                raise Conflict("Make someone else the owner first.")
+            if not policy.outranks(actor, target):
                 raise Forbidden()
-            theirs = await self._mongo.participants.update_one(
-                {"_id": target.doc["_id"]}, {"$set": {"role": change.role}}, session=session
-            )
-            if not theirs.matched_count:
-                raise NotFound()
-            view = await self._views.conversation(change.conversation_id, session=session)
+            await self._touch(conversation_id, at, session)
+            if change.role == "owner":
+                await self._give_role(actor, "admin", session)
+            await self._give_role(target, change.role, session)
+            view = await self._views.conversation(conversation_id, session=session)
             return ConversationChange("members", at, {"roles": True}, view)
 
-        await self._log.change_conversation(change.conversation_id, actor_id, transaction)
-        return participant_view({**target.doc, "role": change.role})
+        await self._log.change_conversation(conversation_id, actor_id, transaction)
+        return participant_view(changed)
+
+    async def _give_role(self, member: Member, role: str, session: Session) -> None:
+        await self._mongo.participants.update_one(
+            {"_id": member.doc["_id"]}, {"$set": {"role": role}}, session=session
+        )
 
     async def _touch(
         self, conversation_id: str, at: datetime, session: Session, *, events: int = 0

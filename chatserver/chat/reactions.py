@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import Conflict
-from .log.entry import Applied
+from .log.entry import Applied, LoadMember
 from .log.log import Log
 from .membership import Members
 from .message import Message, conversation_of, reactions_wire
@@ -66,7 +66,7 @@ class _Add:
     user_id: str
     emoji: str
 
-    def apply(self, message: Message, at: datetime) -> Applied | None:
+    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
         if message.deleted_at:
             raise Conflict("The message was deleted.")
         users = message.reacted(self.emoji)
@@ -93,7 +93,7 @@ class _Remove:
     user_id: str
     emoji: str
 
-    def apply(self, message: Message, at: datetime) -> Applied | None:
+    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
         users = message.reacted(self.emoji)
         if self.user_id not in users:
             return None

@@ -69,12 +69,12 @@ async def build(
     members = Members(mongo, rooms)
     routes = Routes(settings.webhooks)
     announcements = Announcements(rooms, recency)
-    changes = Log(mongo, rooms, announcements.tell, routes)
+    changes = Log(mongo, rooms, members, announcements.tell, routes)
     stack.push_async_callback(changes.close)
 
     outbox = Outbox(mongo, routes)
     users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
-    deletion = ConversationDeletion(mongo, changes, rooms)
+    deletion = ConversationDeletion(mongo, rooms)
     stack.push_async_callback(deletion.close)
     participants = Participants(mongo, changes, outbox, members, users, views, deletion, rooms)
     conversations = Conversations(

@@ -14,6 +14,7 @@ from ...chat.conversations import (
     OneConversation,
     PageOfConversations,
 )
+from ...chat.membership import ROLES
 from ...chat.participants import NewParticipants, OneParticipant, RoleChange
 from .fields import MAX_PAGE, MAX_PARTICIPANTS, Id, Metadata, Text, WebUrl, id_list, name_field
 from .parse import Request
@@ -73,14 +74,14 @@ class AddParticipants(Request):
     makes = NewParticipants
     conversation_id = Id(required=True)
     user_ids = id_list(MAX_PARTICIPANTS, minimum=1, required=True)
-    role = Text(validate=validate.OneOf(["admin", "member"]))
+    role = Text(validate=validate.OneOf([role for role in ROLES if role != "owner"]))
 
 
 class ChangeRole(Request):
     makes = RoleChange
     conversation_id = Id(required=True)
     user_id = Id(required=True)
-    role = Text(required=True, validate=validate.OneOf(["owner", "admin", "member"]))
+    role = Text(required=True, validate=validate.OneOf(ROLES))
 
 
 class OfParticipant(Request):

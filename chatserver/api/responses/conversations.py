@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields
 
+from ...chat.membership import ROLES
 from ..requests.fields import Id, Metadata, WebUrl, name_field
 from .messages import MessageResponse
 from .response import Answer, Time, each, number, one_of
@@ -11,7 +12,7 @@ from .response import Answer, Time, each, number, one_of
 
 class Participant(Answer):
     user_id = Id()
-    role = one_of("owner", "admin", "member")
+    role = one_of(*ROLES)
     joined_at = Time()
     last_read_seq = number()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from marshmallow import fields
 
+from ...chat.membership import ROLES
 from ...outbox.event import TYPES
 from ..requests.fields import Id, Text
 from ..requests.webhooks import EndpointName
@@ -29,7 +30,7 @@ class ConversationDeleted(Answer):
 
 
 class ParticipantAdded(ParticipantChanged):
-    role = one_of("owner", "admin", "member")
+    role = one_of(*ROLES)
 
 
 class ParticipantRemoved(ParticipantChanged):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import count
 
@@ -19,6 +19,7 @@ from ...mongo import (
 )
 from ...observability.spans import ChangeTrace, set_current_span
 from ...outbox.event import TYPE_OF_ENTRY
+from ..membership import Member, Members, Roster
 from ..message import Message, entry_id
 from ..outside import Routes
 from .contention import Contention
@@ -31,9 +32,15 @@ class Changes:
     """Commits changes of messages, and of the conversations themselves."""
 
     def __init__(
-        self, mongo: Mongo, position: Position, contention: Contention, routes: Routes
+        self,
+        mongo: Mongo,
+        members: Members,
+        position: Position,
+        contention: Contention,
+        routes: Routes,
     ) -> None:
         self._mongo = mongo
+        self._members = members
         self._position = position
         self._contention = contention
         self._routes = routes
@@ -84,13 +91,20 @@ class Changes:
         entries: list[Entry] = []
         answers: list[Outcome | ChatError] = []
         hidden: set[tuple[str, str]] = set()
+        roster = Roster()
+
+        async def member(user_id: str) -> Member:
+            if user_id not in roster:
+                roster[user_id] = await self._members.require(user_id, tail.id, session=session)
+            return roster[user_id]
+
         for op in ops:
             message = messages.get(op.change.message_id)
             if message is None:
                 answers.append(NotFound())
                 continue
             try:
-                applied = op.change.apply(message, at)
+                applied = await op.change.apply(message, at, member)
             except ChatError as refusal:
                 answers.append(refusal)
                 continue
@@ -147,13 +161,13 @@ class Changes:
 
     async def change_conversation(self, tail: ConversationTail, op: ConversationChangeOp) -> None:
         """Commit a change of the conversation itself."""
-        removed: Collection[str] = ()
         # Until now the current span, if any, was that of the request which woke the log.
         set_current_span(op.trace.of if op.trace is not None else None)
         for attempt in range(ATTEMPTS):
             if not tail.known:
                 await self._position.locate([tail])
-            if not living(tail, [op], removed):
+            # Whether the actor participates is decided in the transaction, as is everything else.
+            if not living(tail, [op], removed=()):
                 return
             try:
                 entry = await self._mongo.transaction(
@@ -163,7 +177,7 @@ class Changes:
                 refuse(op, refusal)
                 return
             except DuplicateKeyError:
-                removed = await self._contention.lost_race(tail, attempt)
+                await self._contention.lost_race(tail, attempt)
                 continue
             if entry is not None:
                 self._position.committed(tail, entry)

@@ -75,11 +75,8 @@ class Contention:
             # No other node could signal that it lost a race.
             self._pause(tail, random.uniform(0, PAUSE_S), self._end_contention)
 
-    async def lost_race(self, tail: ConversationTail, attempt: int) -> set[str]:
-        """Another node has taken the offset. Learn what it wrote, and return the users whom it removed.
-
-        Messages that arrive without a gap remove no user, so the result is then empty.
-        """
+    async def lost_race(self, tail: ConversationTail, attempt: int) -> None:
+        """Another node has taken the offset. Learn what it wrote."""
         tail.contended = True
         self.lost_races += 1
         if (attempt + 1) % URGENT:
@@ -90,14 +87,14 @@ class Contention:
         if not tail.urgent and (left := self._yields_for(tail)) > 0:
             await self._wait_for_message(tail, left)
         if self._advance(tail):
-            return set()
+            return
         if self._rooms.in_sync:
             await self._wait_for_message(tail, RECEIVE_WAIT_S)
             if self._advance(tail):
-                return set()
+                return
         elif attempt:
             await asyncio.sleep(random.random() * 0.001 * 2 ** min(attempt, 3))
-        return await self._position.catch_up(tail)
+        await self._position.catch_up(tail)
 
     async def _wait_for_message(self, tail: ConversationTail, seconds: float) -> None:
         """Wait until another node's message or signal `done` arrives, for `seconds` at most."""

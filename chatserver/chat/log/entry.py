@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from ...mongo import Document
 from ...observability.spans import ChangeTrace
+from ..membership import Member
 from ..message import Message, offset_of
 
 
@@ -64,14 +65,19 @@ class ConversationChange:
     """The conversation after the change."""
 
 
+LoadMember = Callable[[str], Awaitable[Member]]
+"""Loads a participant, by user id, as of the transaction of the change. Raises NotFound."""
+
+
 class Change(Protocol):
     """A change of one message."""
 
     @property
     def message_id(self) -> str: ...
 
-    def apply(self, message: Message, at: datetime) -> Applied | None:
+    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
         """Returns the result of the change, or None if nothing changes. Raises ChatError to refuse.
 
-        It may run several times, and must depend only on its arguments.
+        It may run several times, and must depend only on its arguments. A change that needs a permission
+        loads its actor with `member` and asks the policy.
         """

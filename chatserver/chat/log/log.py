@@ -22,6 +22,7 @@ from ...mongo import (
     is_down,
 )
 from ...observability.metrics import Families
+from ..membership import Members
 from ..message import conversation_of
 from ..outside import ConversationRooms, Routes
 from ..signals import TakesTurns
@@ -60,13 +61,14 @@ class Log:
         self,
         mongo: Mongo,
         rooms: ConversationRooms,
+        members: Members,
         announce: Callable[[Entry], None],
         routes: Routes,
     ) -> None:
         self._position = Position(mongo, announce, rooms.behind)
         self._contention = Contention(self._position, rooms, self._wake)
         self._sends = Sends(mongo, self._position, self._contention, routes)
-        self._changes = Changes(mongo, self._position, self._contention, routes)
+        self._changes = Changes(mongo, members, self._position, self._contention, routes)
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop = asyncio.get_running_loop()
         self._tails: OrderedDict[str, ConversationTail] = OrderedDict()

@@ -17,12 +17,13 @@ from .tail import ENDED, ConversationTail
 log = structlog.get_logger(__name__)
 
 MAX_OFFSET = 0xFFFFFFFF
+_FIELDS = {"kind": 1, "lastSeq": 1, "lastRev": 1, "at": 1, "added": 1, "removed": 1}
 
 
 async def last_entry(
     mongo: Mongo, conversation_id: str, session: Session | None = None
 ) -> Document | None:
-    """Returns id, kind, lastSeq and lastRev of the latest entry of a conversation, or None."""
+    """Returns the latest entry of a conversation, without any content, or None."""
     return await mongo.log.find_one(
         {
             "_id": {
@@ -30,7 +31,7 @@ async def last_entry(
                 "$lte": entry_id(conversation_id, MAX_OFFSET),
             }
         },
-        {"lastSeq": 1, "lastRev": 1, "kind": 1},
+        _FIELDS,
         sort=[("_id", -1)],
         session=session,
     )
@@ -83,26 +84,22 @@ class Position:
         else:
             _set(tail, doc)
 
-    async def catch_up(self, tail: ConversationTail) -> set[str]:
-        """Read the entries beyond the tail. Returns the users whom they removed."""
+    async def catch_up(self, tail: ConversationTail) -> None:
+        """Read the entries beyond the tail."""
         before = tail.offset
-        removed: set[str] = set()
         cursor = self._mongo.log.find(
             {"_id": {"$gt": entry_id(tail.id, before), "$lte": entry_id(tail.id, MAX_OFFSET)}},
-            {"kind": 1, "lastSeq": 1, "lastRev": 1, "added": 1, "removed": 1},
+            _FIELDS,
         ).sort("_id", 1)
         async for doc in cursor:
-            removed.difference_update(doc.get("added", ()))
-            removed.update(doc.get("removed", ()))
             _set(tail, doc)
             if doc["kind"] == "end":
                 self._behind(tail.id, before, tail.offset)
                 tail.offset = ENDED
-                return removed
+                return
         if tail.offset > before:
             self._behind(tail.id, before, tail.offset)
         tail.seen_at = time.monotonic()
-        return removed
 
     async def make_sure(self, tail: ConversationTail) -> None:
         """Find out, once and for all, whether a write without an answer was stored.

@@ -137,7 +137,7 @@ def take(queue: deque[Op], kind: type[Any], limit: int) -> list[Any]:
 
 
 def living(
-    tail: ConversationTail, ops: list[Any], removed: Collection[str] | None = None
+    tail: ConversationTail, ops: list[Any], *, removed: Collection[str] | None = None
 ) -> list[Any]:
     """Returns the ops that can still be committed. Ops whose caller has given up are left out.
 

@@ -1,0 +1,97 @@
+"""A proxy between a node and MongoDB. It can hold one command, so that a test decides what happens meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from typing import Self
+
+from pymongo.uri_parser import parse_uri
+
+from .patience import PATIENCE_S
+
+_COMMAND_AT = 16 + 4 + 1 + 4
+"""A message is a header, flags, the kind of its first section, and a BSON document that begins with its length.
+The first field of the document names the command and the collection."""
+
+
+class Hold:
+    """The next such command. It reaches MongoDB when the test releases it."""
+
+    def __init__(self, command: str, collection: str) -> None:
+        value = collection.encode() + b"\0"
+        self.begins = b"\x02" + command.encode() + b"\0" + struct.pack("<i", len(value)) + value
+        self._arrived = asyncio.Event()
+        self._released = asyncio.Event()
+
+    async def arrived(self) -> None:
+        """Waits until the node has sent the command."""
+        await asyncio.wait_for(self._arrived.wait(), PATIENCE_S)
+
+    def release(self) -> None:
+        self._released.set()
+
+    async def keep(self) -> None:
+        self._arrived.set()
+        await self._released.wait()
+
+
+class DatabaseProxy:
+    def __init__(self, mongo_url: str) -> None:
+        ((self._host, self._port),) = parse_uri(mongo_url)["nodelist"]
+        self._hold: Hold | None = None
+        self._links: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for link in self._links:
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
+    @property
+    def url(self) -> str:
+        port = self._server.sockets[0].getsockname()[1]
+        return f"mongodb://127.0.0.1:{port}/?directConnection=true"
+
+    def hold(self, command: str, collection: str) -> Hold:
+        self._hold = Hold(command, collection)
+        return self._hold
+
+    async def _connected(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        link = asyncio.current_task()
+        assert link is not None
+        self._links.add(link)
+        link.add_done_callback(self._links.discard)
+        replies, database = await asyncio.open_connection(self._host, self._port)
+        down = asyncio.create_task(self._down(replies, back))
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    await self._pass_on(client, database)
+        finally:
+            down.cancel()
+            for end in (back, database):
+                end.close()
+
+    async def _pass_on(self, client: asyncio.StreamReader, database: asyncio.StreamWriter) -> None:
+        size = await client.readexactly(4)
+        message = size + await client.readexactly(struct.unpack("<i", size)[0] - 4)
+        hold = self._hold
+        if hold is not None and message.startswith(hold.begins, _COMMAND_AT):
+            self._hold = None
+            await hold.keep()
+        database.write(message)
+        await database.drain()
+
+    @staticmethod
+    async def _down(replies: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await replies.read(65536):
+                back.write(data)
+                await back.drain()
+        back.close()
