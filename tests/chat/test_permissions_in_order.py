@@ -155,6 +155,8 @@ async def react(bob: Person, talk: Any, message: Any) -> tuple[int, Any]:
     [
         # The node knows the end of the log, and writes at an offset that the removal takes.
         ("insert", "log"),
+        # The node writes in this conversation for the first time, and is about to read the end of the log.
+        ("find", "log"),
     ],
 )
 async def test_a_change_that_waits_while_its_user_is_removed_is_refused(
@@ -187,6 +189,18 @@ async def test_a_change_that_waits_while_its_user_is_removed_is_refused(
     assert (await state(alice, talk))[1:] == ({alice.id: "owner"}, [*messages, last])
     if phone is not None:
         assert await phone.hears("conversation:removed") == {"conversationId": talk["id"]}
+
+
+async def test_a_member_who_was_added_again_writes_through_a_node_that_is_new_to_the_conversation(
+    two: Nodes, people: People
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.group(bob)
+    path = f"/conversations/{talk['id']}"
+    await alice.ask("DELETE", f"{path}/participants/{bob.id}")
+    await alice.ask("POST", f"{path}/participants", {"userIds": [bob.id]})
+    sent = await bob.at(two.far).ask("POST", f"{path}/messages", {"content": "Back"})
+    assert (await state(alice, talk))[2] == [sent]
 
 
 async def test_a_request_behind_the_removal_of_its_user_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import structlog
 
@@ -17,6 +18,9 @@ from .tail import ENDED, ConversationTail
 log = structlog.get_logger(__name__)
 
 MAX_OFFSET = 0xFFFFFFFF
+RECENT = timedelta(seconds=10)
+"""A change is committed at most 4.5 s, the time limit of a request, after its caller's membership was checked.
+The time in an entry is at most as long before its commit. The rest is for clocks that differ."""
 _FIELDS = {"kind": 1, "lastSeq": 1, "lastRev": 1, "at": 1, "added": 1, "removed": 1}
 
 
@@ -76,13 +80,28 @@ class Position:
         tail.seen_at = time.monotonic()
 
     async def _find(self, tail: ConversationTail) -> None:
-        doc = await last_entry(self._mongo, tail.id)
-        if doc is None:
+        last = await last_entry(self._mongo, tail.id)
+        if last is None:
             tail.seq, tail.rev, tail.offset = 0, 0, 0
-        elif doc["kind"] == "end":
+        elif last["kind"] == "end":
             tail.offset = ENDED
         else:
-            _set(tail, doc)
+            # The changes that wait were checked a moment ago: since then their users may have been removed.
+            for doc in reversed([last, *await self._recent(tail, last)]):
+                _set(tail, doc)
+
+    async def _recent(self, tail: ConversationTail, last: Document) -> list[Document]:
+        """Returns the recent entries before the last one, the latest first."""
+        since = now() - RECENT
+        recent: list[Document] = []
+        if last["at"] > since:
+            where = {"_id": {"$gt": entry_id(tail.id, 0), "$lt": last["_id"]}}
+            async with self._mongo.log.find(where, _FIELDS).sort("_id", -1) as cursor:
+                async for doc in cursor:
+                    if doc["at"] < since:
+                        break
+                    recent.append(doc)
+        return recent
 
     async def catch_up(self, tail: ConversationTail) -> None:
         """Read the entries beyond the tail."""
