@@ -364,6 +364,18 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "graph",
+                "Entries in memory",
+                "short",
+                [("sum by (instance, store) (chat_memory_entries{%})", "{{instance}} {{store}}")],
+            ),
+            (
+                "graph",
+                "Entries in memory, as a share of their bound",
+                "percentunit",
+                [("max by (store) (chat_memory_entries{%} / chat_memory_bound{%})", "{{store}}")],
+            ),
+            (
+                "graph",
                 "Open files, as a share of the limit",
                 "percentunit",
                 [("process_open_fds{%} / process_max_fds{%}", "{{instance}} {{worker}}")],

@@ -15,6 +15,7 @@ import jwt
 import structlog
 
 from ..errors import TokenExpired, Unauthenticated, Unavailable
+from ..observability.metrics import Families
 from .requests.fields import MAX_ID, MAX_NAME
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,9 @@ class Tokens:
         self._verified: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
         self._jwks = _KeySet(jwks_url) if jwks_url else None
 
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("verified tokens", lambda: len(self._verified), VERIFIED)
+
     async def verify(self, token: str) -> Identity:
         """Returns the caller's identity. Raises Unauthenticated and TokenExpired, and Unavailable if the key
         set cannot be fetched.
@@ -71,10 +75,12 @@ class Tokens:
         if known is not None and time.time() < known[1]:
             return known[0]
         identity = await self._verify(token)
-        until = min(identity.expires_at, time.time() + VERIFIED_S)
-        self._verified[token] = (identity, until)
-        if len(self._verified) > VERIFIED:
-            self._verified.popitem(last=False)
+        at = time.time()
+        verified = self._verified
+        verified[token] = (identity, min(identity.expires_at, at + VERIFIED_S))
+        verified.move_to_end(token)
+        while verified and (len(verified) > VERIFIED or next(iter(verified.values()))[1] < at):
+            verified.popitem(last=False)
         return identity
 
     async def _verify(self, token: str) -> Identity:

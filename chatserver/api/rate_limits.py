@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from ..errors import RateLimited
+from ..observability.metrics import Families
 
 BUCKETS = 100_000
 
@@ -37,6 +38,9 @@ class Limits:
         self._sockets = sockets
         self._stale_s = stale_s
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("rate limits", lambda: len(self._buckets), BUCKETS)
 
     def one_more(self, sockets: int) -> None:
         """Raises RateLimited if a user with this many sockets may not open another one. After `retryAfter`,

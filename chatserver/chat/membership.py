@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from ..errors import NotFound
 from ..mongo import Document, Mongo, Session
+from ..observability.metrics import Families
 from .outside import ConversationRooms
 from .signals import Hidden
 
@@ -68,7 +69,12 @@ class Members:
         self._mongo = mongo
         self._rooms = rooms
         self._hiders: dict[str, set[str]] = {}
+        """The conversations in which users who are connected here have hidden messages."""
         rooms.on(Hidden, self._has_hidden)
+        rooms.on_departure(lambda user_id: self._hiders.pop(user_id, None))
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("users who hide messages", lambda: len(self._hiders), None)
 
     def known(self, user_id: str, conversation_id: str) -> bool:
         """True if the user has a socket in the room, so that membership need not be read."""

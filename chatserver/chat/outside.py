@@ -104,6 +104,10 @@ class ConversationRooms(ClusterState, Protocol):
     def sockets_of(self, user_id: str) -> int:
         """Returns how many sockets a user has on this node, including those that are connecting."""
 
+    def on_departure(self, handler: Callable[[str], object]) -> None:
+        """Call `handler(user_id)` when the last of the user's sockets on this node is gone, connecting ones
+        included."""
+
     def rooms_of(self, user_id: str) -> Iterable[str]:
         """Returns the rooms of a user who is connected here."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..clock import stamp
 from ..errors import NotFound
+from ..observability.metrics import Families
 from .outside import ConversationRooms, Expiry
 from .signals import Indicator, IndicatorChanged
 
@@ -41,6 +42,9 @@ class Activity:
         self._of_device: dict[Device, set[_Key]] = {}
         self._expiry = expiry(self._timed_out)
         rooms.on(IndicatorChanged, self._on_remote_activity)
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("typing", lambda: len(self._active) + len(self._of_device), None)
 
     def start(self, socket: Any, user_id: str, conversation_id: str, indicator: Indicator) -> None:
         """`socket` is the sender, which does not receive the event. Raises NotFound for a non-member."""

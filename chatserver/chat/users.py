@@ -13,6 +13,7 @@ from .. import json_codec
 from ..clock import iso, now
 from ..errors import Forbidden, NotFound, Unauthenticated, ValidationFailed
 from ..mongo import Document, Mongo
+from ..observability.metrics import Families
 from .outside import ConversationRooms
 from .signals import ShutOut
 
@@ -59,6 +60,9 @@ class Users:
         self._admitted: OrderedDict[str, None] = OrderedDict()
         self._shut_outs = 0
         rooms.on(ShutOut, self._shut)
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("admitted users", lambda: len(self._admitted), ADMITTED)
 
     async def admit(self, user_id: str, name: str | None) -> None:
         """Check the user of a valid token. An unknown user is created.

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from .. import tasks
+from ..observability.metrics import Families
 from . import CLOSE_S, DatabaseUnavailable, Mongo, deadline
 
 
@@ -29,6 +30,10 @@ class LatestDates:
         self._dirty: dict[str, datetime] = {}
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+
+    def watch(self, metrics: Families) -> None:
+        store = f"{self._collection} with a new {self._field}"
+        metrics.memory(store, lambda: len(self._dirty), None)
 
     def touch(self, doc_id: str, at: datetime) -> None:
         self._dirty[doc_id] = at

@@ -67,8 +67,21 @@ class Families:
     def __init__(self, process: str = "") -> None:
         self._registry = CollectorRegistry()
         self._families: list[Callable[[], Metric]] = []
+        self._stores: dict[str, tuple[Number, float | None]] = {}
         self._registry.register(self)
         ProcessCollector(process, registry=self._registry)
+        self.gauges(
+            f"{process or 'chat'}_memory_entries",
+            "Entries in memory, by store.",
+            "store",
+            lambda: {store: read() for store, (read, _) in self._stores.items()},
+        )
+        self.gauges(
+            f"{process or 'chat'}_memory_bound",
+            "The most entries that a store can have, if that is a fixed number.",
+            "store",
+            lambda: {store: at_most for store, (_, at_most) in self._stores.items() if at_most},
+        )
 
     def gauge(self, name: str, what: str, read: Number) -> None:
         """A value that goes up and down."""
@@ -102,6 +115,13 @@ class Families:
             return made
 
         self._families.append(family)
+
+    def memory(self, store: str, entries: Number, at_most: float | None) -> None:
+        """Register what lives in memory as long as the process: the number of its entries, and their bound.
+
+        `at_most` None: an entry ends with a socket, with a room or after a time. docs/operations.md says which.
+        """
+        self._stores[store] = entries, at_most
 
     def collect(self) -> Iterable[Metric]:
         return [family() for family in self._families]

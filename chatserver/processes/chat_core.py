@@ -99,8 +99,13 @@ async def build(
     )
     stack.push_async_callback(presence.close)
     await nodes.start(presence)
-    for watched in (changes, nodes):
-        watched.watch(metrics)
+    activity = Activity(
+        rooms,
+        lambda timed_out: ExpiryQueue(settings.typing_timeout_s, timed_out, slack_s=TICK_S),
+        node=node,
+    )
+    for part in (recency, members, changes, users, nodes, presence, activity):
+        part.watch(metrics)
     watch_rooms(metrics, rooms)
     if cluster and bus:
         memberships = MembershipCatchUp(mongo, log_reader, users, views, cluster)
@@ -118,11 +123,7 @@ async def build(
         reactions=Reactions(changes, members, messages),
         receipts=Receipts(mongo, changes, members, unread, rooms),
         presence=presence,
-        activity=Activity(
-            rooms,
-            lambda timed_out: ExpiryQueue(settings.typing_timeout_s, timed_out, slack_s=TICK_S),
-            node=node,
-        ),
+        activity=activity,
     )
 
 

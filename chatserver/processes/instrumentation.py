@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..observability.loop_lag import Lag
 from ..observability.metrics import Families, Histogram
+from ..realtime import RealtimeServer
 from ..realtime.bus import Bus
 from ..realtime.cluster import Cluster
-from ..realtime.engine.engine import EngineServer
 from ..realtime.rooms.rooms import Rooms
 from ..settings import Settings
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..observability.tracing import Tracing
 
 
-def watch_sockets(metrics: Families, engine: EngineServer, delivery: Histogram) -> None:
+def watch_sockets(metrics: Families, server: RealtimeServer, delivery: Histogram) -> None:
+    engine = server.eio
+    server.watch(metrics.memory)
     metrics.gauges(
         "chat_connections", "Connected sockets, by transport.", "transport", engine.by_transport
     )
@@ -40,6 +42,7 @@ def watch_sockets(metrics: Families, engine: EngineServer, delivery: Histogram) 
 
 
 def watch_rooms(metrics: Families, rooms: Rooms) -> None:
+    rooms.watch(metrics.memory)
     metrics.gauge("chat_users", "Users connected to this node.", lambda: rooms.users)
     metrics.gauge(
         "chat_rooms", "Conversations with members connected to this node.", lambda: rooms.hosted
@@ -57,7 +60,7 @@ def watch_rooms(metrics: Families, rooms: Rooms) -> None:
 
 
 def watch_bus(metrics: Families, bus: Bus, cluster: Cluster, round_trip: Histogram) -> None:
-    bus.watch(metrics.gauge, metrics.counter)
+    bus.watch(metrics.gauge, metrics.counter, metrics.memory)
     metrics.gauge(
         "chat_catching_up",
         "1 while this node catches up on changes that it may have missed.",

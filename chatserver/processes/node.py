@@ -88,12 +88,14 @@ async def serve(
             sockets=settings.sockets_per_user,
             stale_s=settings.ping_interval_s + settings.ping_timeout_s,
         )
+        tokens.watch(metrics)
+        limits.watch(metrics)
         door = Door(chat, rooms, tokens, limits, metrics, tracing)
         stack.push_async_callback(door.close)
         delivery = Histogram()
         sockets = _sockets(settings, delivery, transports=["websocket"] if metrics_socket else None)
-        attach_acceptor(sockets, door)
-        watch_sockets(metrics, sockets.eio, delivery)
+        attach_acceptor(sockets, door, metrics.memory)
+        watch_sockets(metrics, sockets, delivery)
         operations.watch(metrics)
         stack.callback(watch_process(metrics, "chat").close)
 

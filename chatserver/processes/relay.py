@@ -58,6 +58,8 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
             lambda: relaying.healthy,
             lambda: relaying.share,
         )
+        for deliveries in relaying.deliveries:
+            deliveries.watch(metrics)
         stack.callback(watch_process(metrics, RELAY).close)
         health = Health(mongo, [metrics.exposition], {"relay": lambda: relaying.healthy})
         await health.listen(stack, metrics_socket or (settings.host, settings.port))

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.support.exposition import families, samples, scrape
+from tests.support.exposition import families, samples, scrape, stores
 from tests.support.patience import PATIENCE_S
 from tests.support.people import People
 from tests.support.receiver import Receiver
@@ -115,6 +115,22 @@ async def test_exactly_the_exposed_families_are_documented_with_their_labels(
     for name, family in families(watched.text).items():
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == labels[name], name
+
+
+async def test_exactly_the_stores_in_memory_are_documented_with_their_bounds(
+    watched: Watched,
+) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    section = page[page.index("\n### Memory\n") : page.index("\n### Logs\n")]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    documented = {name: row[2].strip() for row in rows for name in re.findall("`([^`]+)`", row[1])}
+    of_server, of_relay = stores(watched.text), stores(watched.text, "chat_webhook_relay")
+    assert {*documented} == {*of_server[0], *of_relay[0]}
+    bounds = {store: f"{bound:,.0f}" for store, bound in (of_server[1] | of_relay[1]).items()}
+    # It depends on the sink.
+    del bounds["default: at work"]
+    numbers = {store: words for store, words in documented.items() if words[-3:].isdecimal()}
+    assert numbers == bounds
 
 
 async def test_prometheus_accepts_names_types_and_units(

@@ -35,6 +35,16 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
+def stores(text: str, process: str = "chat") -> tuple[dict[str, float], dict[str, float]]:
+    """Returns the entries and the bounds of the stores in memory."""
+    of = families(text)
+    entries, bounds = (
+        {sample.labels["store"]: sample.value for sample in of[f"{process}_memory_{what}"].samples}
+        for what in ("entries", "bound")
+    )
+    return entries, bounds
+
+
 async def connections(server: ChatServer) -> int:
     """Returns the number of sockets of a server, over all transports."""
     now = samples(await scrape(server))

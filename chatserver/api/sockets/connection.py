@@ -70,6 +70,10 @@ class Services:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """The handlers that are running."""
 
+    def watch(self) -> None:
+        self.metrics.memory("recurring events", lambda: len(self.known), KNOWN)
+        self.metrics.memory("handlers", lambda: len(self.tasks), None)
+
 
 class Call:
     """An accepted event."""

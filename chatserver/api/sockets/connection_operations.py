@@ -40,7 +40,7 @@ def operations(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Operation]:
         identity = await tokens.verify(fresh.token)
         if identity.user_id != connection.user_id:
             raise Forbidden("This token belongs to another user.")
-        expiry.set(connection, identity.expires_at)
+        expiry.renew(connection, identity.expires_at)
         return {"expiresAt": iso(from_unix(identity.expires_at))}
 
     only = "It is about the socket itself."

@@ -64,6 +64,9 @@ class Door:
         self._services = Services(chat, events, limits, metrics, tracing)
         self._admitted: dict[ClientConnection, Admission] = {}
         metrics.expect("socket", ["connect", *events])
+        metrics.memory("clients that connect", lambda: len(self._admitted), None)
+        self._expiry.watch(metrics)
+        self._services.watch()
 
     async def connecting(
         self, session: Session, sid: str, environ: dict[str, Any], auth: Any

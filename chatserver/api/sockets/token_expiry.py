@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from ...errors import TokenExpired
+from ...observability.metrics import Families
 from ...realtime import Connection
 from ...realtime.rooms.rooms import Rooms
 
@@ -20,6 +21,9 @@ class Expiry:
         self._rooms = rooms
         self._timers: dict[Connection, asyncio.TimerHandle] = {}
 
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("timers of tokens", lambda: len(self._timers), None)
+
     def set(self, connection: Connection, expires_at: float) -> None:
         """`expires_at` in Unix seconds."""
         self.cancel(connection)
@@ -31,6 +35,12 @@ class Expiry:
         self._timers[connection] = loop.call_later(
             min(left, STEP_S), self.set, connection, expires_at
         )
+
+    def renew(self, connection: Connection, expires_at: float) -> None:
+        """Set a new time, unless the client has disconnected: its timer would keep the connection in memory until
+        the token expires."""
+        if connection in self._timers:
+            self.set(connection, expires_at)
 
     def cancel(self, connection: Connection) -> None:
         if timer := self._timers.pop(connection, None):

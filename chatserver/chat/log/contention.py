@@ -16,6 +16,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from ...observability.metrics import Families
 from ..outside import ConversationRooms
 from ..signals import TakesTurns, Turn
 from .position import Position
@@ -53,6 +54,9 @@ class Contention:
         self._pauses: dict[ConversationTail, asyncio.TimerHandle] = {}
         self._closed = False
         self.lost_races = 0
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("pauses between nodes", lambda: len(self._pauses), None)
 
     def is_pausing(self, tail: ConversationTail) -> bool:
         return tail in self._pauses

@@ -145,6 +145,15 @@ class Log:
 
     def watch(self, metrics: Families) -> None:
         self._batch_metrics.watch(metrics)
+        self._sends.watch(metrics)
+        self._contention.watch(metrics)
+        metrics.memory("tails of logs", lambda: len(self._tails), TAILS)
+        metrics.memory("sends that wait", lambda: len(self._pending), None)
+        metrics.memory(
+            "batches",
+            lambda: sum(map(len, (self._ready, self._ready_changes, self._tasks, self._settling))),
+            None,
+        )
         metrics.gauges(
             "chat_log_batches_in_flight",
             "Batches being committed, by kind.",

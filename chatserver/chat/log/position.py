@@ -171,5 +171,7 @@ class Position:
 
 def _set(tail: ConversationTail, last: Document) -> None:
     tail.seq, tail.rev, tail.offset = last["lastSeq"], last["lastRev"], offset_of(last["_id"])
-    tail.removed.difference_update(last.get("added", ()))
-    tail.removed.update(last.get("removed", ()))
+    for user_id in last.get("added", ()):
+        tail.removed.pop(user_id, None)
+    if removed := last.get("removed"):
+        tail.note_removed(removed)

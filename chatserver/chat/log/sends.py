@@ -20,6 +20,7 @@ from ...mongo import (
     duplicate_of,
     is_down,
 )
+from ...observability.metrics import Families
 from ..message import Message, entry_id
 from ..outside import Routes
 from .contention import Contention
@@ -47,6 +48,9 @@ class Sends:
         self._contention = contention
         self._routes = routes
         self._remembered: OrderedDict[Key, str] = OrderedDict()
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("ids of clients' messages", lambda: len(self._remembered), REMEMBERED)
 
     def remembered(self, key: Key) -> str | None:
         """Returns the id of the message with this key, if the key is recent."""

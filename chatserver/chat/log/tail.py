@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 from ...errors import ChatError, NotFound
@@ -15,6 +15,8 @@ from .entry import Change, ConversationChange, Outcome
 
 POSITION_AGE_S = 600.0
 """A tail is read again when this node has not read or extended it for this long."""
+REMOVED_S = 60.0
+"""A change is committed at most 4.5 s after its caller's membership was checked, so older removals concern none."""
 ATTEMPTS = 100
 """Attempts of a batch that keeps losing races. A node that writes without a pause leaves the others little
 room, so a loser must be persistent. All attempts take about a second, well within the deadline."""
@@ -102,9 +104,9 @@ class ConversationTail:
         self.ready = False
         self.unsure = False
         """A write got no answer. Before the next write, we must find out whether it was stored."""
-        self.removed: set[str] = set()
-        """Users who were removed, as far as this node knows the log. They may have been added again
-        since, so the log is read before one of them is refused."""
+        self.removed: dict[str, float] = {}
+        """Users who were removed in the last REMOVED_S, as far as this node knows the log, and when it learnt of
+        that. They may have been added again since, so the log is read before one of them is refused."""
         self.contended = False
         """Other nodes are writing to this conversation now."""
         self.urgent = False
@@ -123,6 +125,14 @@ class ConversationTail:
             and not self.unsure
             and time.monotonic() - self.seen_at < POSITION_AGE_S
         )
+
+    def note_removed(self, user_ids: Iterable[str]) -> None:
+        now = time.monotonic()
+        for user_id in user_ids:
+            self.removed.pop(user_id, None)
+            self.removed[user_id] = now
+        while next(iter(self.removed.values())) < now - REMOVED_S:
+            del self.removed[next(iter(self.removed))]
 
     def suits(self, ops: list[Send] | list[ChangeOp]) -> bool:
         """True if the tail is known well enough to append these."""

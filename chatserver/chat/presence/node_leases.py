@@ -110,6 +110,7 @@ class Nodes:
         return len(set(self._alive.values()))
 
     def watch(self, metrics: Families) -> None:
+        metrics.memory("leases of nodes", lambda: len(self._alive), None)
         metrics.gauge("chat_nodes", "Nodes that share the database.", lambda: self.count)
         metrics.gauge(
             "chat_node_lease_age_seconds",

@@ -20,6 +20,7 @@ from ... import tasks
 from ...clock import iso, now
 from ...mongo import DatabaseUnavailable, Mongo, deadline
 from ...mongo.write_behind import LatestDates
+from ...observability.metrics import Families
 from ..membership import Members
 from .node_leases import EndedLease, LeaseGuard, LeaseLost, Nodes
 from .transitions import BATCH, Sighting, Transitions
@@ -60,6 +61,22 @@ class Presence:
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._next_at = 0.0
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory(
+            "presence",
+            lambda: (
+                len(self._sockets)
+                + len(self._seen)
+                + len(self._leaving)
+                + len(self._recorded)
+                + len(self._changed)
+                + len(self._unsure)
+            ),
+            None,
+        )
+        self._active.watch(metrics)
+        self._transitions.watch(metrics)
 
     # --- connections ----------------------------------------------------------------------------
 

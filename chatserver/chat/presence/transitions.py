@@ -6,6 +6,7 @@ see `node_leases.py`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import Any
 
 from ...clock import iso, now
 from ...mongo import Document, Mongo, Session
+from ...observability.metrics import Families
 from ...outbox.event import OutboxRecord
 from ..membership import Members
 from ..outside import ConversationRooms, Outbox
@@ -20,6 +22,9 @@ from .node_leases import LeaseGuard
 
 BATCH = 250
 """Users per transaction. They need a small part of the two seconds that a transaction may take."""
+MAX_UNSURE = 20 * BATCH
+"""Users whose last transition is uncertain. Those of a dead node may stay uncertain here, because another node has
+taken over meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,11 @@ class Transitions:
         self._outbox = outbox
         self._members = members
         self._rooms = rooms
-        self._unsure: dict[str, int] = {}
+        self._unsure: OrderedDict[str, int] = OrderedDict()
         """The numbers of transitions that may have been recorded: the database did not answer."""
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("uncertain transitions", lambda: len(self._unsure), MAX_UNSURE)
 
     async def record(
         self,
@@ -115,6 +123,8 @@ class Transitions:
             await self._mongo.transaction(store)
         except BaseException:  # cancelled or failed: the transitions may be stored all the same
             self._unsure.update(tried)
+            while len(self._unsure) > MAX_UNSURE:
+                self._unsure.popitem(last=False)
             raise
         for user_id in users:
             self._unsure.pop(user_id, None)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ...clock import now
+from ...observability.metrics import Families
 from ..event import Event
 from ..sinks.sink import Delivery, Sink
 from .key_queue import KeyQueue
@@ -62,6 +63,9 @@ class Batches:
         self._free = sink.concurrency
         """Calls that may start. 0 while anything waits."""
         self._waiting: deque[_Waiting] = deque()
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory(f"{self._name}: waiting calls", lambda: len(self._waiting), None)
 
     async def deliver(self, queue: KeyQueue, events: Sequence[Event]) -> Sequence[Delivery] | None:
         """Returns a result per event; None, and sends nothing, if the queue is another relay's by then.

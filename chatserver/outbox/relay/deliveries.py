@@ -14,6 +14,7 @@ import structlog
 
 from ...clock import now
 from ...mongo import DatabaseUnavailable, Document, Mongo, PyMongoError, deadline
+from ...observability.metrics import Families
 from ..event import Event
 from ..pending import Pending, due_for_key
 from ..sinks.sink import Delivery, Sink
@@ -98,6 +99,11 @@ class Deliveries:
         self._failures = 0
         """Failures since the last success, of all keys together."""
         self._stopping = False
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory(f"{self.name}: at work", lambda: len(self._at_work), self._max_at_work)
+        self._batches.watch(metrics)
+        self.queues.watch(self.name, metrics)
 
     # --- keys -----------------------------------------------------------------------------------
 

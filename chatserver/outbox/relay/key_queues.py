@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence, Set
 
+from ...observability.metrics import Families
 from ..endpoints import partition_of
 from ..pending import Pending
 from .key_queue import KeyQueue
@@ -43,6 +44,11 @@ class KeyQueues:
         """A scan for due events is in progress, so a new queue may lack older events of its key."""
         self.more = False
         """There was no room for some queues."""
+
+    def watch(self, endpoint: str, metrics: Families) -> None:
+        metrics.memory(f"{endpoint}: queues", lambda: len(self._queues) + len(self._ready), None)
+        metrics.memory(f"{endpoint}: events", lambda: self._waiting, None)
+        metrics.memory(f"{endpoint}: events that were read", lambda: len(self._known), MAX_KNOWN)
 
     def __iter__(self) -> Iterator[KeyQueue]:
         return iter(self._queues.values())

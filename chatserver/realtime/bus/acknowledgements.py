@@ -8,6 +8,7 @@ from functools import partial
 from itertools import count
 
 from ..expiry_queue import ExpiryQueue
+from ..memory import Memory
 from .pubsub import PubSub
 
 WAIT_S = 1.0
@@ -25,6 +26,9 @@ class Acknowledgements:
         self._open: dict[int, tuple[asyncio.Future[None], int | None, int]] = {}
         """By number of an open request: its future, how many nodes received it (None until Redis replies),
         and how many have acknowledged it."""
+
+    def watch(self, memory: Memory) -> None:
+        memory("requests to nodes", lambda: len(self._open), None)
 
     def request(
         self, bus: PubSub, channel: str, message: Callable[[int], bytes]

@@ -10,6 +10,7 @@ import random
 import secrets
 from collections.abc import Callable
 
+from ..memory import Memory
 from .channels import Channels
 from .connection import RefusedByRedis
 from .connection_pair import ConnectionPair
@@ -155,8 +156,14 @@ class Bus:
     def reconnects(self) -> int:
         return max(0, self.joined - 1)
 
-    def watch(self, gauge: Watch, counter: Watch) -> None:
+    def watch(self, gauge: Watch, counter: Watch, memory: Memory) -> None:
         """Register metrics with `gauge(name, description, read)`, and those that only grow with `counter`."""
+        self._channels.watch(memory)
+        memory(
+            "messages that Redis has not answered",
+            lambda: self._pair.publisher.unanswered if self._pair else 0,
+            None,
+        )
         gauge("chat_bus_up", "1 while the bus is up.", lambda: float(self.up))
         gauge("chat_bus_channels", "Channels that this node receives.", lambda: len(self._names))
         counter("chat_bus_published_total", "Messages published.", lambda: self.published)

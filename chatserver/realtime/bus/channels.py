@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 
+from ..memory import Memory
 from .connection import command
 
 CHUNK = 1000
@@ -29,13 +30,26 @@ class Channels:
         self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._settled.set_result(None)
 
+    def watch(self, memory: Memory) -> None:
+        memory(
+            "channels",
+            lambda: sum(
+                map(len, (self.names, self._sent, self._under_way, self._changed, self._waiting))
+            ),
+            None,
+        )
+
     def want(self, channel: bytes, name: str) -> None:
         self.names[channel] = name
         self._changed[channel] = None
 
     def forget(self, channel: bytes) -> None:
         if self.names.pop(channel, None) is not None:
-            self._changed[channel] = None
+            if channel in self._sent:
+                self._changed[channel] = None
+            else:
+                # While Redis is away, nothing else removes it.
+                self._changed.pop(channel, None)
             self._answer(channel, False)
 
     def confirmation(self, channel: bytes) -> asyncio.Future[bool]:

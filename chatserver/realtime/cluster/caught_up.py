@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 
+from ..memory import Memory
+
 WAIT_S = 0.2
 
 
@@ -15,6 +17,9 @@ class CaughtUp:
     def __init__(self) -> None:
         self._behind: dict[str, int] = {}
         self._reached = asyncio.Event()
+
+    def watch(self, memory: Memory) -> None:
+        memory("rooms that catch up", lambda: len(self._behind), None)
 
     def __contains__(self, room: str) -> bool:
         return room not in self._behind

@@ -17,6 +17,7 @@ from typing import Any
 from ..bus.pubsub import PubSub
 from ..bus.subscriptions import KEEP_FOR_S, Subscriptions, settled
 from ..engine.packet import Packet, event
+from ..memory import Memory
 from ..rooms.rooms import Arrival, Rooms
 from ..rooms.sequencer import LogSource
 from ..rooms.update import RoomUpdate, Signal
@@ -67,6 +68,15 @@ class Cluster(Rooms):
         bus.subscribe(ALL)
         bus.subscribe(of_node(self._node))
         self._catch_up.missed()
+
+    def watch(self, memory: Memory) -> None:
+        """Call this after `connect`."""
+        super().watch(memory)
+        memory("events about users", lambda: len(self._contact_events), None)
+        for part in (self._caught_up, self._notices, self._states, self._confirmations):
+            part.watch(memory)
+        memory("channels of rooms", lambda: len(self._room_channels), None)
+        memory("channels of users", lambda: len(self._user_channels), None)
 
     # --- catching up ----------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 
 from ..bus.acknowledgements import Acknowledgements
 from ..bus.pubsub import PubSub
+from ..memory import Memory
 from .messages import encode_ack, encode_update, of_node, of_room
 
 
@@ -19,6 +20,10 @@ class Confirmations(Acknowledgements):
         self._node = node
         self._moves: dict[tuple[str, int], asyncio.Future[None]] = {}
         self._waiting: dict[str, list[tuple[int, str, bytes]]] = {}
+
+    def watch(self, memory: Memory) -> None:
+        super().watch(memory)
+        memory("confirmations between nodes", lambda: len(self._moves) + len(self._waiting), None)
 
     def move(self, room: str, offset: int, update: bytes) -> None:
         """Publish an update to all nodes that follow the room, and request their confirmation."""

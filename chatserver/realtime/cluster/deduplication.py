@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from ..memory import Memory
+
 MAX_REMEMBERED = 50_000
 """The most entries of each kind. The oldest are forgotten first."""
 
@@ -14,6 +16,9 @@ class SeenNotices:
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, float] = OrderedDict()
+
+    def watch(self, memory: Memory) -> None:
+        memory("delivered notices", lambda: len(self._seen), MAX_REMEMBERED)
 
     def __contains__(self, notice: str) -> bool:
         return notice in self._seen
@@ -35,6 +40,9 @@ class LatestStates:
 
     def __init__(self) -> None:
         self._latest: OrderedDict[str, tuple[int, str]] = OrderedDict()
+
+    def watch(self, memory: Memory) -> None:
+        memory("delivered states of users", lambda: len(self._latest), MAX_REMEMBERED)
 
     def knows(self, user_id: str, number: int) -> bool:
         """True if this change, or a later one, was delivered."""

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from aiohttp import web
 
+from ..memory import Memory
+
 IpAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -27,6 +29,9 @@ class Addresses:
         self._limit = limit
         self._proxies = tuple(proxies)
         self._sessions: dict[str, int] = {}
+
+    def watch(self, memory: Memory) -> None:
+        memory("addresses of clients", lambda: len(self._sessions), None)
 
     def of(self, request: web.BaseRequest) -> str:
         """Returns the client's address, or an empty string if it has none (a Unix socket)."""

@@ -16,6 +16,7 @@ from aiohttp import WSCloseCode, web
 from engineio import packet as engine_packet
 from engineio.exceptions import ContentTooLongError
 
+from ..memory import Memory
 from . import bad_requests
 from .client_addresses import Addresses, Network
 from .end_reasons import DRAIN, TOO_SLOW
@@ -106,6 +107,12 @@ class EngineServer(engineio.AsyncServer):
 
     def _hold_bytes(self, session: Session, data: bytes) -> None:
         session.hold(bytes(data))
+
+    def watch(self, memory: Memory) -> None:
+        memory("sessions", lambda: len(self.sockets), None)
+        memory("last words of sessions", lambda: len(self._last_words), None)
+        memory("tasks of sessions", lambda: len(self._tasks) + len(self._endings), None)
+        self.addresses.watch(memory)
 
     # --- output -------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from ..engine.packet import Packet, event
+from ..memory import Memory
 from ..server.fast_path import Connection
 from .sequencer import LogSource, Sequencer
 from .update import RoomUpdate, Signal
@@ -61,8 +62,18 @@ class Rooms:
         self._members: dict[str, int] = {}
         """By room: the number of members who are connected here."""
         self._handlers: dict[str, Callable[[list[Any]], None]] = {}
+        self._departures: list[Callable[[str], object]] = []
 
     new_update = RoomUpdate
+
+    def watch(self, memory: Memory) -> None:
+        memory("rooms", lambda: len(self._rooms) + len(self._members), None)
+        memory(
+            "users",
+            lambda: len(self._sockets) + len(self._memberships) + len(self._arrivals),
+            None,
+        )
+        self.sequencer.watch(memory)
 
     # --- the other nodes, of which there are none here ------------------------------------------
 
@@ -105,14 +116,24 @@ class Rooms:
         arrivals.remove(arrival)
         if not arrivals:
             del self._arrivals[user_id]
+            self._may_have_departed(user_id)
+
+    def on_departure(self, handler: Callable[[str], object]) -> None:
+        """Call `handler(user_id)` when the last of the user's sockets here is gone, connecting ones included."""
+        self._departures.append(handler)
+
+    def _may_have_departed(self, user_id: str) -> None:
+        if user_id not in self._sockets and user_id not in self._arrivals:
+            for handler in self._departures:
+                handler(user_id)
 
     def enter(self, connection: Connection, rooms: Iterable[str], arrival: Arrival) -> None:
         user_id = connection.user_id
+        self._sockets.setdefault(user_id, set()).add(connection)
         self.abort_arrival(user_id, arrival)
         now = set(rooms)
         now.update(room for room, joined in arrival.changes.items() if joined)
         now.difference_update(room for room, joined in arrival.changes.items() if not joined)
-        self._sockets.setdefault(user_id, set()).add(connection)
         before = self._memberships.get(user_id, set())
         self._memberships[user_id] = now
         for room in now - before:
@@ -136,6 +157,7 @@ class Rooms:
             del self._sockets[connection.user_id]
             for room in self._memberships.pop(connection.user_id):
                 self._go(room)
+            self._may_have_departed(connection.user_id)
 
     def join(self, connection: Connection, room: str) -> None:
         self._rooms.setdefault(room, set()).add(connection)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import structlog
 
+from ..memory import Memory
 from .update import RoomState, RoomUpdate
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,9 @@ MAX_EMPTY_READS = 9
 """Reads that may fail to find an announced update. The pause doubles after each of them, to about 25 s in
 all. If the next read also fails to find it, the announcement is discarded: it was wrong, or the database
 was restored to an earlier state."""
+MAX_EARLY = 1000
+"""Updates of one room in the reorder buffer. Later ones are read from the log: while the log cannot be read, a busy
+room would fill the memory."""
 READERS = 32
 """The most gaps that are read at the same time. After an outage many rooms have one."""
 
@@ -83,6 +87,14 @@ class Sequencer:
         self._closed = False
         self.readings = 0
         """How often the log was read for updates that did not arrive."""
+
+    def watch(self, memory: Memory) -> None:
+        memory("followed rooms", lambda: len(self._sequences) + len(self._tasks), None)
+        memory(
+            "early updates",
+            lambda: sum(len(sequence.early) for sequence in self._sequences.values()),
+            None,
+        )
 
     # --- following rooms ------------------------------------------------------------------------
 
@@ -141,7 +153,10 @@ class Sequencer:
             if sequence.timer is not None or sequence.early:
                 self._go_on(room, sequence)
         elif last is None or offset > last:
-            sequence.early[offset] = update
+            if len(sequence.early) < MAX_EARLY:
+                sequence.early[offset] = update
+            else:
+                sequence.known = max(sequence.known, offset)
             self._wait(room, sequence)
 
     def behind(self, room: str, after: int, known: int) -> None:

@@ -14,6 +14,7 @@ from socketio import packet as sio_packet
 
 from ..engine.packet import Packet
 from ..engine.session import Session
+from ..memory import Memory
 
 
 class Clients(socketio.AsyncManager):
@@ -22,6 +23,9 @@ class Clients(socketio.AsyncManager):
         self._rooms_of: dict[str, set[Any]] = {}
         """By client: its rooms, without the room of all clients and the client's own room."""
         self._held: dict[str, list[Packet]] = {}
+
+    def watch(self, memory: Memory) -> None:
+        memory("clients in rooms", lambda: len(self._rooms_of) + len(self._held), None)
 
     async def emit(
         self,

@@ -9,6 +9,7 @@ import socketio
 
 from ..engine.packet import Malformed, ack, event
 from ..engine.session import Session
+from ..memory import Memory, unwatched
 from .server import RealtimeServer
 
 Refused = socketio.exceptions.ConnectionRefusedError
@@ -65,7 +66,9 @@ class Acceptor(Protocol[C]):
         """The client has disconnected."""
 
 
-def attach_acceptor(server: RealtimeServer, acceptor: Acceptor[C]) -> None:
+def attach_acceptor(
+    server: RealtimeServer, acceptor: Acceptor[C], memory: Memory = unwatched
+) -> None:
     """Accept the clients of the server's one namespace with `acceptor`. Their events go to their connections as
     they are parsed, without a task, a queue, or decoding."""
     fast_path = _FastPath(server, acceptor)
@@ -74,6 +77,7 @@ def attach_acceptor(server: RealtimeServer, acceptor: Acceptor[C]) -> None:
     server.admitted = fast_path.admitted
     server.on("connect", fast_path.connect)
     server.on("disconnect", fast_path.disconnect)
+    fast_path.watch(memory)
 
 
 class _FastPath(Generic[C]):
@@ -84,6 +88,9 @@ class _FastPath(Generic[C]):
         self._manager = server.manager
         self._eio = server.eio
         self._connections: dict[str, C] = {}
+
+    def watch(self, memory: Memory) -> None:
+        memory("connections", lambda: len(self._connections), None)
 
     def deliver(self, session: Session, body: bytes) -> None:
         """Handle one Socket.IO packet. Raises Malformed."""

@@ -19,6 +19,7 @@ from socketio import packet as sio_packet
 from ..engine.engine import EngineServer
 from ..engine.packet import Malformed
 from ..engine.session import Session
+from ..memory import Memory
 from .clients import Clients
 from .packet_validation import ValidatedPacket, is_valid
 
@@ -77,6 +78,13 @@ class RealtimeServer(socketio.AsyncServer):
     async def drain(self, seconds: float) -> None:
         """See EngineServer.drain."""
         await self.eio.drain(seconds)
+
+    def watch(self, memory: Memory) -> None:
+        self.eio.watch(memory)
+        if isinstance(self.manager, Clients):
+            self.manager.watch(memory)
+        memory("clients outside every namespace", lambda: len(self._outside), None)
+        memory("clients", lambda: len(self.environ) + len(self._binary_packet), None)
 
     # --- sessions -----------------------------------------------------------------------------------
 

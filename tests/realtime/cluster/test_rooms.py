@@ -224,3 +224,23 @@ async def test_a_user_channel_that_is_confirmed_late_causes_a_catch_up(
     for confirmation in end.waiting:
         confirmation.set_result(True)
     await when(lambda: simulation.looked > looked)
+
+
+async def test_a_departure_is_the_end_of_the_last_socket_of_a_user(simulation: Simulation) -> None:
+    node = simulation.node("a")
+    gone: list[str] = []
+    node.on_departure(gone.append)
+    await come(node, "bob", TALK)
+    (first,) = node._sockets["bob"]
+    await come(node, "bob", TALK)
+    with node.watching(["bob"]):
+        node.leave(first)
+    assert gone == []
+    arrival = node.arriving("bob")
+    (second,) = node._sockets["bob"]
+    node.leave(second)
+    assert gone == [], "another socket connects"
+    node.abort_arrival("bob", arrival)
+    assert gone == ["bob"]
+    node.leave(second)
+    assert gone == ["bob"]

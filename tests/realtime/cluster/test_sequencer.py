@@ -100,6 +100,27 @@ async def test_reading_a_busy_room_ends_and_leaves_nothing_buffered(simulation: 
     assert here.sequencer._sequences[TALK].early == {}
 
 
+async def test_the_reorder_buffer_is_bounded_and_what_it_did_not_take_is_read(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequencer, "MAX_EARLY", 10)
+    monkeypatch.setattr(sequencer, "RETRY_S", 0.02)
+    here = simulation.node("a")
+    simulation.log.commit(joins("bob"))
+    bob = await come(here, "bob", TALK)
+    simulation.log.away = True
+    simulation.log.commit(said("lost on the way"))
+    for n in range(100):
+        update = said(f"{n}")
+        here.sequencer.offer(TALK, simulation.log.commit(update), update)
+    assert len(here.sequencer._sequences[TALK].early) == 10
+    assert news(bob) == []
+    simulation.log.away = False
+    await when(lambda: len(news(bob)) == 101)
+    assert news(bob) == ["lost on the way", *(f"{n}" for n in range(100))]
+    assert here.sequencer._sequences[TALK].early == {}
+
+
 async def test_a_gap_that_closes_in_time_is_not_read(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
