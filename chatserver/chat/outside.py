@@ -48,22 +48,6 @@ Update = TypeVar("Update", bound=RoomUpdate)
 S = TypeVar("S", bound=Signal)
 
 
-class Announcer(Protocol[Update]):
-    """Announces changes to rooms. Every node applies the updates of a room in the order of their offsets."""
-
-    def new_update(self) -> Update:
-        """Returns an update without effects."""
-
-    def tell(self, room: str, offset: int, update: Update, *, seq: int = 0) -> None:
-        """Announce a change that this node committed. It is applied after all changes with a lower offset.
-
-        `seq`: the `seq` of the message, if the change is one.
-        """
-
-    def behind(self, room: str, after: int, known: int) -> None:
-        """The log has changes up to `known` that were not announced here; those up to `after` were."""
-
-
 class ClusterState(Protocol):
     """The state of this node among the others."""
 
@@ -134,6 +118,19 @@ class ConversationRooms(ClusterState, Protocol):
 
     async def signalled(self, signal: Signal) -> None:
         """Call the handlers on all other nodes. Return when they have run, or after one second."""
+
+
+class Announcer(ConversationRooms, Protocol[Update]):
+    """Announces changes to rooms. Every node applies the updates of a room in the order of their offsets."""
+
+    def new_update(self) -> Update:
+        """Returns an update without effects."""
+
+    def tell(self, room: str, offset: int, update: Update, *, seq: int = 0) -> None:
+        """Announce a change that this node committed. It is applied after all changes with a lower offset.
+
+        `seq`: the `seq` of the message, if the change is one.
+        """
 
 
 # --- the users and rooms of this node, for catch-up ---------------------------------------------

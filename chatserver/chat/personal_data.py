@@ -50,8 +50,9 @@ class PersonalData:
     def __init__(self, mongo: Mongo, users: Users, participants: Participants) -> None:
         self._mongo = mongo
         self.stores = (
-            # First: from then on the user is refused, and can join nothing more.
+            # The profile and the presence. First: from then on the user is refused, and can join nothing more.
             Store("users", users.mark_deleted, self._profile),
+            # Roles, read marks, and where the user has hidden messages.
             Store("participants", participants.leave_all, self._memberships),
             Store(
                 "log", Kept("messages and reactions are part of their conversation"), self._messages
