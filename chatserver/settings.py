@@ -21,6 +21,8 @@ from .outbox.endpoints import Endpoint, SinkOptions
 MIN_SECRET_BYTES = 32
 """A key for HMAC-SHA256 must be at least as long as the hash (RFC 7518, section 3.2)."""
 
+DATABASE_MARGIN_S = 0.5
+
 SECRETS = ("AUTH_JWT_SECRET", "INTERNAL_API_SECRET", "WEBHOOK_SECRET")
 
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
@@ -85,6 +87,8 @@ class Settings:
     tracing: bool = False
     """True if traces are sent. OpenTelemetry's SDK reads the collector and all other options itself."""
 
+    request_timeout_s: float = 4.5
+    """Seconds after which a request or an event that is not finished is answered with UNAVAILABLE."""
     message_max_chars: int = 10_000
     presence_grace_s: float = 5.0
     typing_timeout_s: float = 6.0
@@ -100,6 +104,11 @@ class Settings:
     @property
     def production(self) -> bool:
         return self.env == "production"
+
+    @property
+    def database_timeout_s(self) -> float:
+        """The limit for a database operation. A request that waits for it can then still say so."""
+        return self.request_timeout_s - DATABASE_MARGIN_S
 
     @property
     def redis_prefix(self) -> str:
@@ -164,6 +173,9 @@ def _read(env: Env) -> dict[str, Any]:
         ),
         "log_format": env.str("LOG_FORMAT", "json", validate=validate.OneOf(["json", "console"])),
         "tracing": _tracing(env),
+        "request_timeout_s": env.float(
+            "REQUEST_TIMEOUT_S", 4.5, validate=validate.Range(1.0, 60.0)
+        ),
         "message_max_chars": env.int(
             "MESSAGE_MAX_CHARS", 10_000, validate=validate.Range(1, 50_000)
         ),

@@ -1,11 +1,14 @@
-"""Cancels tasks that use the database."""
+"""Cancels tasks that use the database, and shows for what tasks wait."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 AGAIN_S = 1.0
+INNERMOST = 8
+"""Calls of a task that are shown."""
 
 
 async def end(task: asyncio.Task[Any] | None) -> None:
@@ -24,3 +27,16 @@ async def end(task: asyncio.Task[Any] | None) -> None:
             cancelled = error
     if cancelled is not None:
         raise cancelled
+
+
+def waiting() -> list[str]:
+    """Returns for what all tasks of this process wait: their innermost calls, with the number of such tasks."""
+    chains: Counter[str] = Counter()
+    for task in asyncio.all_tasks():
+        calls: list[str] = []
+        awaited: Any = task.get_coro()
+        while (frame := getattr(awaited, "cr_frame", None)) is not None:
+            calls.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
+            awaited = awaited.cr_await
+        chains[" > ".join(calls[-INNERMOST:])] += 1
+    return [f"{count} x {chain}" for chain, count in chains.most_common()]

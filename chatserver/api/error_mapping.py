@@ -9,9 +9,6 @@ from ..mongo import is_down
 
 log = structlog.get_logger(__name__)
 
-HANDLER_S = 4.5
-"""Seconds after which a request, an event or a connect is answered with UNAVAILABLE, at every door."""
-
 
 def refusal(error: BaseException, **ids: str) -> ChatError:
     """Returns the ChatError for an exception. An unexpected exception is logged with `ids`, and the caller

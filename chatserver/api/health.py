@@ -78,6 +78,8 @@ class Health:
         """Check that this node can take clients."""
         if self._draining:
             return _json({"status": "draining"}, 503)
+        if self._mongo.stalled:
+            return _json({"status": "unavailable", "mongo": "is stalled"}, 503)
         try:
             await self._mongo.ping()
         except PyMongoError:

@@ -9,16 +9,24 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
 
 from .. import json_codec
-from ..errors import ChatError, NotFound, PayloadTooLarge, RateLimited, ValidationFailed
+from ..errors import (
+    ChatError,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    Unavailable,
+    ValidationFailed,
+)
 from ..observability.metrics import Metrics
 from ..observability.spans import Span, set_current_span, traced
-from .error_mapping import HANDLER_S, refusal
+from .error_mapping import refusal
 from .requests.parse import Request, parse
 
 if TYPE_CHECKING:
@@ -31,6 +39,9 @@ REQUEST_ID = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[\w.:+/=~-]{1,128}", re.ASCII)
 TRACING: web.AppKey[Tracing] = web.AppKey("tracing")
 """Set if tracing is on."""
+TIMEOUT_S: web.AppKey[float] = web.AppKey("timeout_s")
+"""Seconds after which a request is answered with UNAVAILABLE."""
+WORKING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("working")
 HEADER_SECRET = "X-Internal-Secret"  # noqa: S105
 
 
@@ -40,6 +51,22 @@ class Reply:
 
     status: int
     body: Any = None
+
+
+def private_app(timeout_s: float, tracing: Tracing | None, **options: Any) -> web.Application:
+    """Returns an application for the doors, whose requests `answer` handles."""
+    app = web.Application(middlewares=[errors], **options)
+    app[TIMEOUT_S] = timeout_s
+    app[WORKING] = set()
+    if tracing:
+        app[TRACING] = tracing
+    app.on_cleanup.append(_finish)
+    return app
+
+
+async def _finish(app: web.Application) -> None:
+    while working := app[WORKING]:
+        await asyncio.wait(working)
 
 
 async def listen(
@@ -87,7 +114,11 @@ async def answer(
     work: Callable[[], Awaitable[Any]],
     ids: dict[str, Any],
 ) -> web.Response:
-    """Runs `work`, and returns its result or its error as a response. Logs and measures the request."""
+    """Runs `work`, and returns its result or its error as a response. Logs and measures the request.
+
+    `work` is never cancelled: what it has stored it must announce, too. If it takes too long, or the client
+    goes away, it continues in the background.
+    """
     started = time.perf_counter()
     code = "OK"
     whose = {"request": request_id(request)}
@@ -102,9 +133,13 @@ async def answer(
         set_current_span(span)
         whose |= traced(span)
     try:
-        async with asyncio.timeout(HANDLER_S):
-            result = await work()
-        response = _response(result)
+        working = asyncio.ensure_future(work())
+        request.app[WORKING].add(working)
+        working.add_done_callback(request.app[WORKING].discard)
+        if not (await asyncio.wait([working], timeout=request.app[TIMEOUT_S]))[0]:
+            working.add_done_callback(partial(_ended_late, whose))
+            raise Unavailable
+        response = _response(working.result())
     except Exception as error:  # the door always answers
         refused = refusal(error, **whose)
         code = refused.code
@@ -121,6 +156,11 @@ async def answer(
     return response
 
 
+def _ended_late(whose: dict[str, str], working: asyncio.Task[Any]) -> None:
+    if (error := working.exception()) is not None:
+        refusal(error, **whose)
+
+
 async def read(request: web.Request, kind: type[Request], limit: int) -> Any:
     """Returns the payload of a request, merged from path, query and body.
 
@@ -131,9 +171,13 @@ async def read(request: web.Request, kind: type[Request], limit: int) -> Any:
         if (request.content_length or 0) > limit:
             raise PayloadTooLarge(f"A body may have at most {limit} bytes.")
         try:
-            body = await request.read()
+            async with asyncio.timeout(request.app[TIMEOUT_S]):
+                body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise PayloadTooLarge() from None
+        except (ConnectionError, web.RequestPayloadError):
+            # The client has gone, so nobody reads this.
+            raise ValidationFailed("The body is incomplete.") from None
         if len(body) > limit:
             raise PayloadTooLarge(f"A body may have at most {limit} bytes.")
         if body:

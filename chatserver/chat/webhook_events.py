@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import json_codec
 from ..clock import iso
-from ..mongo import Document, Mongo, deadline
+from ..mongo import Document, Mongo
 from ..outbox.event import TYPE_OF_ENTRY, Event, event_id
 from .message import Message
 
@@ -27,7 +27,7 @@ class WebhookEvents:
         if kind == "message":
             data = self._message(entry, entry["lastRev"])
         elif kind == "edit":
-            async with deadline():
+            async with self._mongo.deadline():
                 doc = await self._mongo.log.find_one({"_id": entry["messageId"]})
             if doc is None:
                 raise LookupError(f"{entry['_id']} is a change of a message that does not exist")

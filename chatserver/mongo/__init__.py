@@ -7,10 +7,8 @@ failover cannot roll back anything that was read.
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from .failures import (
-    DEADLINE_S,
     UNENCODABLE,
     DatabaseUnavailable,
-    deadline,
     duplicate_of,
     is_down,
 )
@@ -32,7 +30,6 @@ from .operations import Operations
 __all__ = [
     "AFTER",
     "CLOSE_S",
-    "DEADLINE_S",
     "DEAD_RETENTION_S",
     "RETENTION_S",
     "UNENCODABLE",
@@ -46,7 +43,6 @@ __all__ = [
     "Operations",
     "PyMongoError",
     "Session",
-    "deadline",
     "duplicate_of",
     "is_down",
     "new_id",

@@ -21,12 +21,9 @@ DUPLICATE_KEY = 11000
 UNENCODABLE = (InvalidDocument, OverflowError, UnicodeEncodeError)
 """The driver's errors for a document that BSON cannot hold. Nothing was sent then."""
 
-DEADLINE_S = 4.0
-"""The limit for every operation, retries included, so that callers get UNAVAILABLE within 5 s."""
-
 
 class DatabaseUnavailable(PyMongoError):
-    """The database cannot be reached, or did not answer in time. Raised by `deadline`.
+    """The database cannot be reached, or did not answer in time. Raised by `Mongo.deadline`.
 
     A write may have been stored, or may still be stored later. `__cause__` is the driver's error or a
     TimeoutError. The text is that of the cause, and may be empty.
@@ -34,8 +31,8 @@ class DatabaseUnavailable(PyMongoError):
 
 
 @asynccontextmanager
-async def deadline(seconds: float = DEADLINE_S) -> AsyncIterator[None]:
-    """`async with deadline():` limits the time of the database calls in the block.
+async def deadline(seconds: float) -> AsyncIterator[None]:
+    """`async with deadline(4.0):` limits the time of the database calls in the block.
 
     Raises DatabaseUnavailable after `seconds`, and in place of every driver error that means that the
     database is down (`is_down`). All other exceptions pass unchanged: refusals by the database, bugs in
@@ -59,7 +56,7 @@ async def deadline(seconds: float = DEADLINE_S) -> AsyncIterator[None]:
 def is_down(error: BaseException) -> bool:
     """True if the database cannot be reached or cannot answer now; False if it refused the request.
 
-    For code that handles all kinds of errors in one place. Other code uses `deadline`.
+    For code that handles all kinds of errors in one place. Other code uses `Mongo.deadline`.
     """
     if isinstance(
         error,

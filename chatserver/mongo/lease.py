@@ -11,6 +11,9 @@ from typing import Any
 
 from . import Collection, Session
 
+HEARTBEAT_TIMEOUT_S = 4.0
+"""Time limit of a heartbeat: less than half of every lease, so that there is time for another one."""
+
 ALIVE: Mapping[str, Any] = {"$gt": ["$until", "$$NOW"]}
 
 

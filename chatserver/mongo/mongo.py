@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -15,12 +15,13 @@ from pymongo import AsyncMongoClient, ReturnDocument
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from .failures import DEADLINE_S
+from . import condition_wait
+from .failures import deadline, is_down
 from .indexes import INDEXES
-from .operations import Operations, Timed
+from .operations import SLOTS, Operations, Timed
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,10 @@ Changes = AsyncChangeStream[Document]
 
 CLOSE_S = 2.0
 
+KILL_AGAIN_S = 0.2
+KILL_S = 60.0
+"""The database itself ends a transaction after this time, by default."""
+
 CHANGES_AWAIT_MS = 10_000
 """How long the database holds a request for changes while there are none."""
 CHANGES_BATCH = 500
@@ -46,22 +51,35 @@ DEAD_RETENTION_S = 30 * 24 * 3600
 """How long dead letters are kept for replay."""
 
 
+condition_wait.replace()
+
+
 class Mongo:
     """The server's database. `start` creates collections and indexes; `close` closes the client."""
 
-    def __init__(self, url: str, database: str, operations: Operations | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        database: str,
+        operations: Operations | None = None,
+    ) -> None:
+        self._operations = operations or Operations()
+        self.timeout_s = self._operations.timeout_s
+        """The limit for every operation, retries by the driver included."""
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(
             url,
             appname="chatserver",
-            serverSelectionTimeoutMS=int(DEADLINE_S * 1000),
+            serverSelectionTimeoutMS=int(self.timeout_s * 1000),
             connectTimeoutMS=2000,
-            maxPoolSize=64,
+            # `Operations` limits the work, and its queue is fair.
+            maxPoolSize=None,
+            maxConnecting=2 * SLOTS,
             w="majority",
             journal=True,
             readConcernLevel="majority",
         )
         self._database = self._client[database]
-        self._operations = operations or Operations()
+        self._killing: set[asyncio.Task[None]] = set()
         self.log = self._collection("log")
         self.conversations = self._collection("conversations")
         self.participants = self._collection("participants")
@@ -88,13 +106,24 @@ class Mongo:
             if indexes:
                 await self._database[name].create_indexes(indexes)
 
+    @property
+    def stalled(self) -> bool:
+        """True if operations wait, and none has succeeded for a long time (see Operations)."""
+        return self._operations.stalled
+
     async def close(self) -> None:
+        for killing in self._killing:
+            killing.cancel()
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._client.close()
         except TimeoutError:
             # The driver first ends its sessions on the server, which may not answer.
             log.warning("the database did not answer while its client was closed")
+
+    def deadline(self, seconds: float | None = None) -> AbstractAsyncContextManager[None]:
+        """Limits the time of the database calls in a block, by default to `timeout_s` (see `failures.deadline`)."""
+        return deadline(self.timeout_s if seconds is None else seconds)
 
     async def ping(self) -> None:
         """Return when the primary replies, so the database can be written to. Raises PyMongoError."""
@@ -114,9 +143,49 @@ class Mongo:
 
         `body` runs again after a transient conflict, so it must have no effects but its writes.
         """
-        with pymongo.timeout(DEADLINE_S):
-            async with self._client.start_session() as session:
-                return await self._operations.timed("transaction", session.with_transaction(body))
+
+        async def run() -> T:
+            session = self._client.start_session()
+            try:
+                with pymongo.timeout(self.timeout_s):
+                    result = await session.with_transaction(body)
+            except BaseException as error:
+                if is_down(error) or isinstance(error, asyncio.CancelledError):
+                    self._abandon(session)
+                else:
+                    await session.end_session()
+                raise
+            await session.end_session()
+            return result
+
+        return await self._operations.run("transaction", run)
+
+    def _abandon(self, session: Session) -> None:
+        """End a transaction of which it is unknown whether it was committed.
+
+        Until it ends, it keeps its locks, and a repeat of the request would wait for them.
+        """
+        killing = asyncio.get_running_loop().create_task(self._kill(session))
+        self._killing.add(killing)
+        killing.add_done_callback(self._killing.discard)
+
+    async def _kill(self, session: Session) -> None:
+        try:
+            async with asyncio.timeout(KILL_S):
+                while True:
+                    try:
+                        with pymongo.timeout(self.timeout_s):
+                            await self._client.admin.command("killSessions", [session.session_id])
+                    except PyMongoError as error:
+                        if not is_down(error):
+                            raise
+                        await asyncio.sleep(KILL_AGAIN_S)
+                    else:
+                        break
+        except (PyMongoError, TimeoutError) as error:
+            log.error("a transaction was not ended and keeps its locks for now", exc_info=error)
+        # Not before: afterwards the driver gives the session to another operation.
+        await session.end_session()
 
     async def insert_missing(self, collection: str, docs: list[Document]) -> None:
         """Insert the documents whose ids do not exist yet."""
@@ -270,7 +339,7 @@ class Mongo:
 
     async def _majority_has_all(self) -> None:
         """Return when a majority has everything that the primary has now."""
-        with pymongo.timeout(DEADLINE_S):
+        with pymongo.timeout(self.timeout_s):
             async with self._client.start_session(causal_consistency=True) as session:
                 # The reply carries the primary's latest time. The read below waits for that time.
                 await self._client.admin.command(

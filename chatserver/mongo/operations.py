@@ -1,20 +1,24 @@
-"""Metrics of database operations, for operators."""
+"""Limits the concurrent database operations, and measures them for operators."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
+import structlog
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
+from .. import tasks
 from ..observability.metrics import Families, Histograms, Labels
-from .failures import DUPLICATE_KEY
+from .failures import DUPLICATE_KEY, DatabaseUnavailable
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -34,18 +38,45 @@ TIMED = (
 """Besides `find`, which is timed per batch that it fetches. The driver runs `find_one` as a `find`."""
 
 
+TIMEOUT_S = 4.0
+
+SLOTS = 64
+"""Concurrent operations of a process. More would only wait in the database instead of here."""
+STALLED_S = 10.0
+"""Longer than any operation may take: by then at least one should have succeeded or been given up."""
+
+
 class Operations:
-    """Counts the durations and failures of database operations.
+    """Runs every database operation in one of SLOTS slots, and counts their durations and failures.
+
+    The slots are given in the order of the requests. A caller that is cancelled while it waits leaves the
+    queue. Transactions keep their slot until they end, so that they never wait behind operations that wait
+    for their locks.
 
     Timing costs 0.5 µs per operation. A listener of the driver costs 17 µs per command, and a lone
     send takes 400 µs in all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        self.timeout_s = timeout_s
+        self._slots = asyncio.Semaphore(SLOTS)
+        self._unfinished = 0
+        self._progress_at = time.monotonic()
+        """The time of the last success, or of the first operation when there were none unfinished."""
         self._took = Histograms()
         self._failed: dict[Labels, float] = {}
 
+    @property
+    def stalled(self) -> bool:
+        """True if operations are unfinished, and for STALLED_S none has succeeded."""
+        return self._unfinished > 0 and time.monotonic() - self._progress_at > STALLED_S
+
     def watch(self, metrics: Families) -> None:
+        metrics.gauge(
+            "chat_mongo_operations_unfinished",
+            f"MongoDB operations that run or wait for one of {SLOTS} slots.",
+            lambda: self._unfinished,
+        )
         metrics.histograms(
             "chat_mongo_operation_seconds",
             "Duration of MongoDB operations, retries by the driver included.",
@@ -59,7 +90,39 @@ class Operations:
             lambda: self._failed,
         )
 
+    async def run(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
+        """Run an operation when a slot is free, and time it.
+
+        Raises DatabaseUnavailable if it has not ended after `timeout_s`, the wait for the slot included.
+        """
+        if not self._unfinished:
+            self._progress_at = time.monotonic()
+        self._unfinished += 1
+        try:
+            async with asyncio.timeout(self.timeout_s), self._slots:
+                result = await self.timed(name, operation())
+        except TimeoutError as error:
+            raise DatabaseUnavailable from error
+        finally:
+            self._unfinished -= 1
+        self._progress_at = time.monotonic()
+        return result
+
+    async def watch_stalls(self) -> None:
+        """Logs for what all tasks wait, once per stall. Runs until cancelled."""
+        was_stalled = False
+        while True:
+            await asyncio.sleep(1.0)
+            if self.stalled and not was_stalled:
+                log.error(
+                    "no database operation succeeds",
+                    unfinished=self._unfinished,
+                    tasks=tasks.waiting(),
+                )
+            was_stalled = self.stalled
+
     async def timed(self, name: str, work: Awaitable[T]) -> T:
+        """Time an operation that needs no slot, because it belongs to a transaction that has one."""
         began = time.perf_counter()
         try:
             result = await work
@@ -78,7 +141,7 @@ class Operations:
 
 
 class Timed(AsyncCollection[Document]):
-    """A collection whose operations are timed."""
+    """A collection whose operations are limited and timed."""
 
     def __init__(
         self, database: AsyncDatabase[Document], name: str, operations: Operations
@@ -87,15 +150,22 @@ class Timed(AsyncCollection[Document]):
         self.operations = operations
 
     def find(self, *args: Any, **kwargs: Any) -> AsyncCursor[Document]:
-        return _Found(self, *args, **kwargs)
+        found = _Found(self, *args, **kwargs)
+        found.in_transaction = kwargs.get("session") is not None
+        return found
 
 
 class _Found(AsyncCursor[Document]):
+    in_transaction = False
+
     async def _refresh(self) -> int:
         asked = self.collection
         if not self.alive or not isinstance(asked, Timed):
             return await super()._refresh()
-        return await asked.operations.timed("find", super()._refresh())
+        refresh = super()._refresh
+        if self.in_transaction:
+            return await asked.operations.timed("find", refresh())
+        return await asked.operations.run("find", refresh)
 
 
 def _timed(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -103,7 +173,10 @@ def _timed(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
 
     @wraps(plain)
     async def operation(self: Timed, *args: Any, **kwargs: Any) -> Any:
-        return await self.operations.timed(name, plain(self, *args, **kwargs))
+        call = partial(plain, self, *args, **kwargs)
+        if kwargs.get("session") is not None:
+            return await self.operations.timed(name, call())
+        return await self.operations.run(name, call)
 
     return operation
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from .. import tasks
 from ..observability.metrics import Families
-from . import CLOSE_S, DatabaseUnavailable, Mongo, deadline
+from . import CLOSE_S, DatabaseUnavailable, Mongo
 
 
 class LatestDates:
@@ -61,7 +61,7 @@ class LatestDates:
             if not batch:
                 return
             try:
-                async with deadline():
+                async with self._mongo.deadline():
                     await self._mongo.raise_dates(self._collection, self._field, batch)
             except BaseException:  # cancelled or failed: keep the dates for the next write
                 self._dirty = {**batch, **self._dirty}
@@ -70,5 +70,5 @@ class LatestDates:
     async def close(self) -> None:
         """Write all pending dates. Raises DatabaseUnavailable, or another PyMongoError, if that fails."""
         await tasks.end(self._task)
-        async with deadline(CLOSE_S):
+        async with self._mongo.deadline(CLOSE_S):
             await self.flush()

@@ -12,9 +12,10 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from .. import tasks
 from ..api.auth import Tokens
 from ..api.health import Health
-from ..api.http import TRACING, errors, listen
+from ..api.http import errors, listen, private_app
 from ..api.internal.door import InternalDoor
 from ..api.playground.door import PlaygroundDoor
 from ..api.playground.origin import origins
@@ -67,9 +68,10 @@ async def serve(
         if tracing:
             # Closed last, so that spans that end during the stop are sent, too.
             stack.push_async_callback(tracing.close)
-        operations = Operations()
+        operations = Operations(settings.database_timeout_s)
         mongo = Mongo(mongo_url, settings.mongo_database, operations)
         stack.push_async_callback(mongo.close)
+        stack.push_async_callback(tasks.end, asyncio.create_task(operations.watch_stalls()))
         await mongo.start()
         relay = Child("relay", {"MONGO_URL": mongo_url})
         # Stopped after the chat, so that webhooks of the last acknowledged changes are sent, too.
@@ -90,7 +92,9 @@ async def serve(
         )
         tokens.watch(metrics)
         limits.watch(metrics)
-        door = Door(chat, rooms, tokens, limits, metrics, tracing)
+        door = Door(
+            chat, rooms, tokens, limits, metrics, tracing, timeout_s=settings.request_timeout_s
+        )
         stack.push_async_callback(door.close)
         delivery = Histogram()
         sockets = _sockets(settings, delivery, transports=["websocket"] if metrics_socket else None)
@@ -108,9 +112,7 @@ async def serve(
             # /ready is on the private port, which listens before the port for clients does.
             {"sockets": listening.is_set},
         )
-        private = web.Application(client_max_size=MAX_REQUEST, middlewares=[errors])
-        if tracing:
-            private[TRACING] = tracing
+        private = private_app(settings.request_timeout_s, tracing, client_max_size=MAX_REQUEST)
         RestDoor(chat, tokens, limits, metrics, settings.internal_api_secret).add_to(private.router)
         outbox = OutboxAdmin(mongo, settings.webhooks)
         InternalDoor(chat, outbox, metrics, settings.internal_api_secret).add_to(private.router)

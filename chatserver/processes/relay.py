@@ -12,7 +12,7 @@ import structlog
 from .. import tasks
 from ..api.health import Health
 from ..chat.webhook_events import WebhookEvents
-from ..mongo import Mongo
+from ..mongo import Mongo, Operations
 from ..outbox.metrics import RELAY, RelayMetrics
 from ..outbox.relay.deliveries import Retry
 from ..outbox.relay.relay import Relay
@@ -35,7 +35,7 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
         tracing = begin_tracing(settings, "chatserver-relay", secrets.token_hex(8))
         if tracing:
             stack.push_async_callback(tracing.close)
-        mongo = Mongo(mongo_url, settings.mongo_database)
+        mongo = Mongo(mongo_url, settings.mongo_database, Operations(settings.database_timeout_s))
         stack.push_async_callback(mongo.close)
         await mongo.start()
 

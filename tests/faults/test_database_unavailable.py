@@ -14,9 +14,9 @@ from chatserver.mongo import (
     DuplicateKeyError,
     Mongo,
     PyMongoError,
-    deadline,
     is_down,
 )
+from chatserver.mongo.failures import deadline
 
 UNAVAILABLE = [
     pymongo.errors.AutoReconnect("connection closed"),
@@ -46,7 +46,7 @@ async def mongo(mongo_url: str, worker: str) -> AsyncIterator[Mongo]:
 @pytest.mark.parametrize("error", UNAVAILABLE, ids=repr)
 async def test_an_absent_database_raises_one_exception(error: Exception) -> None:
     with pytest.raises(DatabaseUnavailable) as raised:
-        async with deadline():
+        async with deadline(4.0):
             raise error
     assert raised.value.__cause__ is error
     assert str(raised.value) == str(error)
@@ -56,7 +56,7 @@ async def test_an_absent_database_raises_one_exception(error: Exception) -> None
 @pytest.mark.parametrize("error", REFUSED, ids=repr)
 async def test_refusals_and_bugs_pass_unchanged(error: Exception) -> None:
     with pytest.raises(type(error)) as raised:
-        async with deadline():
+        async with deadline(4.0):
             raise error
     assert raised.value is error
     assert not is_down(raised.value)
@@ -73,24 +73,24 @@ async def test_a_database_that_does_not_answer_in_time_is_unavailable(mongo: Mon
 async def test_a_database_that_refuses_is_not_unavailable(mongo: Mongo) -> None:
     await mongo.users.insert_one({"_id": "1"})
     with pytest.raises(DuplicateKeyError):
-        async with deadline():
+        async with deadline(4.0):
             await mongo.users.insert_one({"_id": "1"})
     with pytest.raises(PyMongoError) as raised:
-        async with deadline():
+        async with deadline(4.0):
             await mongo.users.update_one({"_id": "1"}, {"$shout": {"name": "Alice"}})
     assert not isinstance(raised.value, DatabaseUnavailable)
 
 
 async def test_the_error_of_an_inner_deadline_passes_unchanged() -> None:
     with pytest.raises(DatabaseUnavailable) as raised:
-        async with deadline(), deadline(0.01):
+        async with deadline(4.0), deadline(0.01):
             await asyncio.sleep(1)
     assert isinstance(raised.value.__cause__, TimeoutError)
 
 
 async def test_a_task_that_is_cancelled_is_cancelled() -> None:
     async def work() -> None:
-        async with deadline():
+        async with deadline(4.0):
             await asyncio.sleep(10)
 
     task = asyncio.create_task(work())

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pymongo
@@ -87,6 +88,7 @@ class MongoServer:
                 *("--bind_ip", "127.0.0.1", "--replSet", "tests", "--wiredTigerCacheSizeGB", "0.5"),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet"),
                 *("--setParameter", "transactionLifetimeLimitSeconds=2"),
+                *("--setParameter", "enableTestCommands=1"),
                 *("--logpath", str(self.folder / "mongod.log")),
             ],
             stdout=subprocess.DEVNULL,
@@ -103,6 +105,21 @@ class MongoServer:
             while not client.admin.command("hello").get("isWritablePrimary"):
                 assert time.monotonic() < end, "mongod does not become primary"
                 time.sleep(0.05)
+
+    def fail(self, *commands: str, times: int, **how: Any) -> None:
+        """Let the next commands of these names fail in this way (see MongoDB's fail point `failCommand`)."""
+        with pymongo.MongoClient(self.url) as client:
+            client.admin.command(
+                {
+                    "configureFailPoint": "failCommand",
+                    "mode": {"times": times},
+                    "data": {"failCommands": list(commands), **how},
+                }
+            )
+
+    def set(self, **parameters: Any) -> None:
+        with pymongo.MongoClient(self.url) as client:
+            client.admin.command("setParameter", 1, **parameters)
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -146,6 +163,9 @@ class ChatServer:
             "DRAIN_S": "0",
             **settings,
         }
+        if mongo_url == os.environ.get("TESTS_MONGO_URL"):
+            # The database that all tests share answers in the end, however slow the machine is.
+            self.env.setdefault("REQUEST_TIMEOUT_S", "30")
         self.process: asyncio.subprocess.Process
         self._terminated = False
 

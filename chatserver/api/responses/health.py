@@ -19,9 +19,10 @@ class Ready(Answer):
 
 class NotReady(Answer):
     """`sockets`: the state of the port for clients. A node that drains sends only `status`. `sockets` is
-    missing while the database does not respond."""
+    missing while the database does not respond.
+    `is stalled`: it responds, but for ten seconds none of this node's operations has succeeded."""
 
     sometimes = frozenset({"mongo", "sockets"})
     status = one_of("unavailable", "draining")
-    mongo = one_of("does not answer", "ok")
+    mongo = one_of("does not answer", "is stalled", "ok")
     sockets = one_of("is not ready", "ok")

@@ -5,7 +5,7 @@
   wait for it.
 - An event that cannot be read, is invalid or exceeds its rate limit is refused when it arrives.
 - At most UNDER_WAY sends are unanswered. At BACKLOG waiting events the socket is not read.
-- A handler that waits has HANDLER_S from the arrival of its event, without the time in which the client does not
+- A handler that waits has `Services.timeout_s` from the arrival of its event, without the time in which the client does not
   read its answers. Its successor starts when the client has read most of them.
 """
 
@@ -26,12 +26,12 @@ import structlog
 
 from ... import json_codec
 from ...chat.chat import Chat
-from ...errors import ChatError, PayloadTooLarge, RateLimited, ValidationFailed
+from ...errors import ChatError, PayloadTooLarge, RateLimited, Unavailable, ValidationFailed
 from ...observability.metrics import Metrics
 from ...observability.spans import Span, set_current_span, traced
 from ...realtime import Connection
 from ...realtime.engine.session import Session
-from ..error_mapping import HANDLER_S, refusal
+from ..error_mapping import refusal
 from ..operations.operation import Made
 from ..rate_limits import Limits, Rate
 from ..requests.parse import ids_of, parse, printable
@@ -65,6 +65,8 @@ class Services:
     limits: Limits
     metrics: Metrics
     tracing: Tracing | None
+    timeout_s: float
+    """Seconds after which an event or a connect is answered with UNAVAILABLE."""
     known: dict[bytes, tuple[ClientEvent, Any]] = field(default_factory=dict)
     """Parsed recurring events, by their text: each client sends its typing events again and again."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -78,7 +80,7 @@ class Services:
 class Call:
     """An accepted event."""
 
-    __slots__ = ("event", "packet_id", "request", "span", "started")
+    __slots__ = ("event", "is_given_up", "packet_id", "request", "span", "started")
 
     def __init__(
         self, event: ClientEvent, request: Any, packet_id: int | None, started: float
@@ -88,6 +90,7 @@ class Call:
         self.packet_id = packet_id
         self.started = started
         self.span: Span | None = None
+        self.is_given_up = False
 
 
 class ClientConnection(Connection):
@@ -212,21 +215,39 @@ class ClientConnection(Connection):
 
     async def _run(self, call: Call, work: Any) -> None:
         # Counted from the arrival: an event that had to wait gets no extra time.
-        left = HANDLER_S - (time.perf_counter() - call.started)
+        left = self._services.timeout_s - (time.perf_counter() - call.started)
+        # The work is not cancelled: what it has stored it must announce, too.
+        late = asyncio.get_running_loop().call_later(left, self._give_up, call)
         try:
-            async with asyncio.timeout(max(left, 0.0)):
-                result = await work
+            result = await work
         except Exception as error:  # the door always answers
+            if call.is_given_up:
+                refusal(error, sid=self.sid, **traced(call.span))
+                return
+            late.cancel()
             self._fail(call, error)
         else:
+            if call.is_given_up:
+                if isinstance(result, asyncio.Future):
+                    result.add_done_callback(asyncio.Future.exception)
+                return
+            late.cancel()
             if isinstance(result, asyncio.Future):
                 self._launch(call, result)
                 return
             self._answer(call, result)
             await self._let_read()
         finally:
-            self._busy = False
-            self._go_on()
+            if not call.is_given_up:
+                self._busy = False
+                self._go_on()
+
+    def _give_up(self, call: Call) -> None:
+        """Answers an event whose handler takes too long. The handler continues in the background."""
+        call.is_given_up = True
+        self._fail(call, Unavailable())
+        self._busy = False
+        self._go_on()
 
     async def _let_read(self) -> None:
         """Waits until the client has read its answers. This wait does not use up the time of waiting events."""

@@ -17,7 +17,7 @@ from ...realtime import Refused
 from ...realtime.engine.session import Session
 from ...realtime.rooms.rooms import Arrival, Rooms
 from ..auth import Tokens
-from ..error_mapping import HANDLER_S, refusal
+from ..error_mapping import refusal
 from ..rate_limits import Limits, Rate
 from .client_events import client_events
 from .connection import ClientConnection, Services
@@ -53,6 +53,8 @@ class Door:
         limits: Limits,
         metrics: Metrics,
         tracing: Tracing | None = None,
+        *,
+        timeout_s: float,
     ) -> None:
         self._chat = chat
         self._rooms = rooms
@@ -61,7 +63,7 @@ class Door:
         self._metrics = metrics
         self._expiry = Expiry(rooms)
         events = client_events(rooms, tokens, self._expiry)
-        self._services = Services(chat, events, limits, metrics, tracing)
+        self._services = Services(chat, events, limits, metrics, tracing, timeout_s)
         self._admitted: dict[ClientConnection, Admission] = {}
         metrics.expect("socket", ["connect", *events])
         metrics.memory("clients that connect", lambda: len(self._admitted), None)
@@ -73,7 +75,7 @@ class Door:
     ) -> ClientConnection:
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(HANDLER_S):
+            async with asyncio.timeout(self._services.timeout_s):
                 user_id, admission = await self._let_in(environ, auth)
         except Exception as error:  # the door always answers
             refused = refusal(error, sid=sid)

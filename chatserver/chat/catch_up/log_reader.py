@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic
 
 from ...errors import NotFound
-from ...mongo import DatabaseUnavailable, Document, Mongo, deadline
+from ...mongo import DatabaseUnavailable, Document, Mongo
 from ..announcements import describe
 from ..log.entry import Entry
 from ..log.position import MAX_OFFSET
@@ -38,7 +38,7 @@ class LogReader(Generic[Update]):
         A message has its current content, but the rev with which it was sent. Edits, reactions and deletions
         of a message that is itself returned are already in its content, so their updates are empty.
         """
-        async with deadline():
+        async with self._mongo.deadline():
             return await self._after(room, offset, limit)
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
@@ -46,7 +46,7 @@ class LogReader(Generic[Update]):
         wanted = list(rooms)
         found: dict[str, int] = {}
         for at in range(0, len(wanted), PAGE):
-            async with deadline():
+            async with self._mongo.deadline():
                 cursor = await self._mongo.conversations.aggregate(
                     [
                         {"$match": {"_id": {"$in": wanted[at : at + PAGE]}}},

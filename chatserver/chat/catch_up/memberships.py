@@ -8,7 +8,7 @@ from typing import Any, Generic
 
 from ...clock import now
 from ...errors import NotFound
-from ...mongo import Document, Mongo, deadline
+from ...mongo import Document, Mongo
 from ..outside import Arrival, LocalUsers, Update
 from ..users import Users
 from ..views import Views
@@ -45,9 +45,9 @@ class MembershipCatchUp(Generic[Update]):
         since = now() - timedelta(seconds=seconds) - MARGIN
         user_ids = self._local_users.user_ids()
         for n in range(0, len(user_ids), AT_ONCE):
-            async with deadline():
+            async with self._mongo.deadline():
                 await self._users.shut_out_inactive(user_ids[n : n + AT_ONCE])
-        async with deadline():
+        async with self._mongo.deadline():
             await self._find_joined(set(user_ids), since)
 
     async def _find_joined(self, user_ids: set[str], since: datetime) -> None:

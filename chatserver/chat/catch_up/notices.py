@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from ...mongo import Document, Mongo, deadline
+from ...mongo import Document, Mongo
 from ..membership import Members
 from ..outside import LocalRooms
 from ..presence.transitions import announced
@@ -34,7 +34,7 @@ class NoticeCatchUp:
         `caught_up_at`: the time.monotonic() at which the rooms had caught up. Returns False if a notice must
         wait for a room that has not caught up. Raises DatabaseUnavailable.
         """
-        async with deadline():
+        async with self._mongo.deadline():
             now = await self._mongo.now()
         # Later notices wait for the next run: a user may have been removed before they were made.
         until = now - timedelta(seconds=time.monotonic() - caught_up_at)
@@ -58,7 +58,7 @@ class NoticeCatchUp:
                 for doc in page
                 if not self._local_rooms.knows(doc["_id"], doc["presenceChanges"])
             ]
-            async with deadline():
+            async with self._mongo.deadline():
                 where = await self._members.rooms_of_many([doc["_id"] for doc in page])
             for doc in page:
                 user_id = doc["_id"]
@@ -91,6 +91,6 @@ class NoticeCatchUp:
         return complete
 
     async def _page(self, cursor: Any) -> list[Document]:
-        async with deadline():
+        async with self._mongo.deadline():
             page: list[Document] = await cursor.to_list(PAGE)
             return page

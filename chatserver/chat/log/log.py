@@ -6,19 +6,16 @@ import asyncio
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 import structlog
 
 from ...errors import ChatError, Internal, Unavailable
 from ...mongo import (
-    DEADLINE_S,
     DatabaseUnavailable,
     Document,
     Mongo,
     Session,
-    deadline,
     is_down,
 )
 from ...observability.metrics import Families
@@ -65,6 +62,7 @@ class Log:
         announce: Callable[[Entry], None],
         routes: Routes,
     ) -> None:
+        self._mongo = mongo
         self._position = Position(mongo, announce, rooms.behind)
         self._contention = Contention(self._position, rooms, self._wake)
         self._sends = Sends(mongo, self._position, self._contention, routes)
@@ -168,7 +166,7 @@ class Log:
         metrics.gauge(
             "chat_log_conversations_unsure",
             "Conversations of which it is unknown whether the last write was stored.",
-            lambda: len(self._settling),
+            lambda: sum(tail.unsure for tail in self._tails.values()),
         )
         metrics.counter(
             "chat_log_races_lost_total",
@@ -290,7 +288,7 @@ class Log:
         try:
             with self._batch_metrics.batch(kind, ops):
                 # `deadline` would cost a lone send more. `_fail` tells the errors apart instead.
-                async with asyncio.timeout(DEADLINE_S):
+                async with asyncio.timeout(self._mongo.timeout_s):
                     await commit
         except Exception as error:  # passed on to the callers that wait for the batch
             self._fail(tails, ops, error)
@@ -338,9 +336,12 @@ class Log:
             if not tail.busy and not tail.ready:
                 tail.busy = True
                 try:
-                    with suppress(DatabaseUnavailable):
-                        async with deadline():
-                            await self._position.make_sure(tail)
+                    async with self._mongo.deadline():
+                        await self._position.make_sure(tail)
+                except DatabaseUnavailable:
+                    pass
+                except Exception:  # whatever it is: an unsure conversation refuses every change
+                    log.exception("settling failed", conversation=tail.id)
                 finally:
                     tail.busy = False
                     self._wake(tail)

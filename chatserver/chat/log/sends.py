@@ -16,7 +16,6 @@ from ...mongo import (
     Document,
     Mongo,
     PyMongoError,
-    deadline,
     duplicate_of,
     is_down,
 )
@@ -186,7 +185,7 @@ class Sends:
     async def resolve(self, message_id: str, future: asyncio.Future[Outcome]) -> None:
         """Resolve a repeated send to the message that it repeats, as that message is now."""
         try:
-            async with deadline():
+            async with self._mongo.deadline():
                 doc = await self._mongo.log.find_one({"_id": message_id})
         except PyMongoError as error:
             if not future.done():

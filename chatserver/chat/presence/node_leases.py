@@ -15,8 +15,8 @@ import structlog
 
 from ... import tasks
 from ...clock import EPOCH
-from ...mongo import DatabaseUnavailable, Mongo, PyMongoError, Session, deadline
-from ...mongo.lease import ALIVE, Lease, after
+from ...mongo import DatabaseUnavailable, Mongo, PyMongoError, Session
+from ...mongo.lease import ALIVE, HEARTBEAT_TIMEOUT_S, Lease, after
 from ...observability.metrics import Families
 from ..outside import ClusterState
 
@@ -135,7 +135,7 @@ class Nodes:
 
     async def start(self, records: Records) -> None:
         self._records = records
-        async with deadline():
+        async with self._mongo.deadline():
             await self._begin()
         self._beating = asyncio.get_running_loop().create_task(self._beat())
 
@@ -144,7 +144,7 @@ class Nodes:
         await tasks.end(self._beating)
         await tasks.end(self._inheriting)
         try:
-            async with deadline(FAREWELL_S):
+            async with self._mongo.deadline(FAREWELL_S):
                 await self._lease.end(self.lease)
         except DatabaseUnavailable:
             log.warning("the node could not give up its lease, which now runs out")
@@ -155,7 +155,7 @@ class Nodes:
         while True:
             self._hurry.clear()
             try:
-                async with deadline():
+                async with self._mongo.deadline(HEARTBEAT_TIMEOUT_S):
                     await self._look()
             except DatabaseUnavailable:
                 log.warning("renewing the node's lease waits for the database")
@@ -223,13 +223,13 @@ class Nodes:
         for ended in due:
             claimant = self.lease
             try:
-                async with deadline():
+                async with self._mongo.deadline():
                     if not await self._claim(ended.lease, claimant):
                         continue
                 await self._records.take_over(
                     ended, partial(self._guard_claim, ended.lease, claimant)
                 )
-                async with deadline():
+                async with self._mongo.deadline():
                     await self._mongo.nodes.delete_one({"_id": ended.lease, "claimant": claimant})
             except LeaseLost:
                 log.warning("another node has taken over first", lease=ended.lease)

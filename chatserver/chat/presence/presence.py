@@ -18,7 +18,7 @@ import structlog
 
 from ... import tasks
 from ...clock import iso, now
-from ...mongo import DatabaseUnavailable, Mongo, deadline
+from ...mongo import DatabaseUnavailable, Mongo
 from ...mongo.write_behind import LatestDates
 from ...observability.metrics import Families
 from ..membership import Members
@@ -141,7 +141,7 @@ class Presence:
             gathered = iter(list(self._changed))
             try:
                 while batch := list(islice(gathered, BATCH)):
-                    async with deadline():
+                    async with self._mongo.deadline():
                         await self._record(
                             [user_id for user_id in batch if user_id in self._changed]
                         )
@@ -189,7 +189,7 @@ class Presence:
     async def take_over(self, ended: EndedLease, guard: LeaseGuard) -> None:
         """Take the users of an ended lease offline, except those who have reconnected."""
         while True:
-            async with deadline():
+            async with self._mongo.deadline():
                 found = self._mongo.users.find({"on": ended.lease}, {"_id": 1}).limit(BATCH)
                 users = {doc["_id"]: Sighting(False, ended.seen_at) async for doc in found}
                 if not users:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ...clock import now
-from ...mongo import DatabaseUnavailable, Document, Mongo, PyMongoError, deadline
+from ...mongo import DatabaseUnavailable, Document, Mongo, PyMongoError
 from ...observability.metrics import Families
 from ..event import Event
 from ..pending import Pending, due_for_key
@@ -191,7 +191,7 @@ class Deliveries:
         queue.behind, queue.reading = False, True
         limit = self.queues.room
         try:
-            async with deadline():
+            async with self._mongo.deadline():
                 found = await due_for_key(
                     self._mongo, self.name, queue.partition, queue.ordering_key, limit
                 )

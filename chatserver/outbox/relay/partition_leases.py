@@ -11,8 +11,8 @@ from datetime import datetime
 
 import structlog
 
-from ...mongo import DatabaseUnavailable, DuplicateKeyError, Mongo, deadline, new_id
-from ...mongo.lease import ALIVE, Lease
+from ...mongo import DatabaseUnavailable, DuplicateKeyError, Mongo, new_id
+from ...mongo.lease import ALIVE, HEARTBEAT_TIMEOUT_S, Lease
 from ..endpoints import PARTITIONS
 
 log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class Leases:
     async def run(self) -> None:
         while True:
             try:
-                async with deadline():
+                async with self._mongo.deadline(HEARTBEAT_TIMEOUT_S):
                     await self._look()
             except DatabaseUnavailable:
                 log.warning("the relay waits for the database")
@@ -72,7 +72,7 @@ class Leases:
     async def release(self) -> None:
         """Give up all partitions immediately."""
         self._valid_until = 0.0
-        async with deadline():
+        async with self._mongo.deadline():
             await self._mongo.relays.delete_one({"_id": self._id})
 
     async def _look(self) -> None:

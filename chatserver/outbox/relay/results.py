@@ -18,7 +18,6 @@ from ...mongo import (
     Document,
     Mongo,
     Session,
-    deadline,
 )
 from ..endpoints import slots_of
 from ..event import dead_letter_id
@@ -149,7 +148,7 @@ class Results:
             pause = 0.1
             while True:
                 try:
-                    async with deadline():
+                    async with self._mongo.deadline():
                         await self._store(batch)
                     break
                 except DatabaseUnavailable:

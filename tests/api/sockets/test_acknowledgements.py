@@ -177,7 +177,11 @@ async def test_without_a_callback_success_sends_only_the_events_for_everyone(
     news = [name for name, _ in desk.heard if name not in ("connected", "user:online")]
     assert news == ["message:new", "message:updated", "reaction:added", "message:deleted"]
     await phone.hears("message:deleted")
-    assert len(await phone.all_heard("user:typing")) == 1
+    # On a slow machine the typing times out before the end.
+    assert [typing["isActive"] for typing in await phone.all_heard("user:typing")][:2] in (
+        [True],
+        [True, False],
+    )
 
 
 async def test_binary_data_is_refused_by_the_name_of_its_event(people: People) -> None:

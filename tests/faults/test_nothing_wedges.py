@@ -1,0 +1,139 @@
+"""After a fault everything works again, without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from chatserver.mongo import DatabaseUnavailable, Mongo, Operations, PyMongoError, Session
+from chatserver.mongo import operations as limits
+from chatserver.mongo.operations import SLOTS
+from tests.support.patience import PATIENCE_S, slowness
+from tests.support.servers import MongoServer
+
+TIMEOUT_S = 0.5
+
+
+@pytest.fixture
+async def operations() -> Operations:
+    return Operations(TIMEOUT_S)
+
+
+@pytest.fixture
+async def mongo(own_mongo: MongoServer, operations: Operations) -> AsyncIterator[Mongo]:
+    mongo = Mongo(own_mongo.url, "wedge", operations)
+    yield mongo
+    await mongo.close()
+
+
+async def answered(operation: Callable[[], Awaitable[Any]]) -> Any:
+    """Repeats an operation until the database answers in time."""
+    while True:
+        try:
+            return await operation()
+        except DatabaseUnavailable:
+            await asyncio.sleep(0.1)
+
+
+async def test_timeouts_that_meet_cancellations_do_not_block_the_driver(
+    mongo: Mongo, own_mongo: MongoServer
+) -> None:
+    """More transactions than slots, on a frozen database, each cancelled just after its own timeout."""
+
+    async def change(n: int) -> None:
+        async def body(session: Session) -> None:
+            key = {"_id": f"user-{n % 50}"}
+            await mongo.users.update_one(key, {"$inc": {"n": 1}}, upsert=True, session=session)
+            await mongo.users.find_one(key, session=session)
+
+        try:
+            async with asyncio.timeout(TIMEOUT_S + random.uniform(0, 0.01)):
+                await mongo.transaction(body)
+        except (PyMongoError, TimeoutError):
+            pass
+
+    for _ in range(3):
+        own_mongo.signal(signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(0.5, own_mongo.signal, signal.SIGCONT)
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*[change(n) for n in range(6 * SLOTS)])
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(
+            *[answered(lambda: mongo.users.find_one({})) for _ in range(3 * SLOTS)]
+        )
+
+
+async def test_operations_start_in_order_and_one_that_is_cancelled_leaves_the_queue(
+    operations: Operations,
+) -> None:
+    started: list[int] = []
+    release = asyncio.Event()
+
+    async def operation(n: int) -> int:
+        started.append(n)
+        await release.wait()
+        return n
+
+    tasks = [
+        asyncio.create_task(operations.run("find", lambda n=n: operation(n)))
+        for n in range(SLOTS + 10)
+    ]
+    await asyncio.sleep(0)
+    assert started == list(range(SLOTS))
+    tasks[SLOTS].cancel()
+    tasks[SLOTS + 5].cancel()
+    release.set()
+    await asyncio.wait(tasks)
+    waited = [n for n in range(SLOTS + 10) if n not in (SLOTS, SLOTS + 5)]
+    assert started == waited
+    assert [task.result() for task in tasks if not task.cancelled()] == waited
+
+
+async def test_a_stall_is_noticed_until_an_operation_succeeds(
+    mongo: Mongo, own_mongo: MongoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "STALLED_S", 0.4)
+    await answered(lambda: mongo.users.find_one({}))
+    await asyncio.sleep(0.6)
+    assert not mongo.stalled, "nothing waits"
+    own_mongo.signal(signal.SIGSTOP)
+    waiting = asyncio.create_task(answered(lambda: mongo.users.insert_one({})))
+    async with asyncio.timeout(PATIENCE_S):
+        while not mongo.stalled:  # noqa: ASYNC110  a property of time
+            await asyncio.sleep(0.01)
+    assert not waiting.done()
+    own_mongo.signal(signal.SIGCONT)
+    await waiting
+    assert not mongo.stalled
+
+
+async def test_a_transaction_that_was_given_up_keeps_no_locks(
+    mongo: Mongo, own_mongo: MongoServer
+) -> None:
+    """The database itself would keep them for a minute."""
+    own_mongo.set(transactionLifetimeLimitSeconds=60)
+    entered = asyncio.Event()
+
+    async def body(session: Session) -> None:
+        await mongo.users.update_one({"_id": "1"}, {"$inc": {"n": 1}}, upsert=True, session=session)
+        entered.set()
+        await asyncio.sleep(PATIENCE_S)
+
+    await answered(lambda: mongo.put("users", [{"_id": "1", "n": 0}]))
+    for n in range(3):
+        entered.clear()
+        given_up = asyncio.create_task(mongo.transaction(body))
+        await entered.wait()
+        own_mongo.fail("abortTransaction", times=100, closeConnection=True)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        change = {"$set": {"n": n}}
+        async with asyncio.timeout(10 * slowness()):
+            await answered(lambda: mongo.users.update_one({"_id": "1"}, change))  # noqa: B023
+        assert await answered(lambda: mongo.users.find_one({"_id": "1"})) == {"_id": "1", "n": n}
