@@ -111,6 +111,14 @@ class Settings:
         return self.request_timeout_s - DATABASE_MARGIN_S
 
     @property
+    def max_packet(self) -> int:
+        """The most bytes of a packet or a request body, where an escape counts as its character.
+
+        A text of `message_max_chars` fits in any script, with 24 KiB for everything else.
+        """
+        return max(64 * 1024, 4 * self.message_max_chars + 24 * 1024)
+
+    @property
     def redis_prefix(self) -> str:
         """The prefix of Redis channels. It has the database's name, so that installations can share a Redis."""
         return f"chat:{self.mongo_database}:"

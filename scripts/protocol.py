@@ -17,7 +17,7 @@ from chatserver.api.operations.table import FOR_USERS, INTERNAL
 from chatserver.api.rate_limits import Rate
 from chatserver.api.reference.asyncapi import asyncapi, events
 from chatserver.api.reference.openapi import openapi
-from chatserver.api.requests.fields import Emoji, Id, Metadata, Text
+from chatserver.api.requests.fields import Emoji, Id, Metadata, Text, WebUrl
 from chatserver.api.requests.parse import Request
 from chatserver.api.requests.webhooks import EndpointName, EventType, Flag, Moment
 from chatserver.api.responses.response import Answer
@@ -50,13 +50,8 @@ def of(field: fields.Field) -> str:
                 for name, inner in field.schema.fields.items()
             ]
             return "{" + ", ".join(inside) + "}"
-        case fields.Url():
-            schemes = next(
-                validator.schemes
-                for validator in field.validators
-                if isinstance(validator, validate.URL)
-            )
-            return "/".join(sorted(schemes)) + " URL" + nullable(field)
+        case WebUrl():
+            return "/".join(field.schemes) + " URL" + nullable(field)
         case Id():
             return "id" + nullable(field)
         case Emoji():

@@ -41,6 +41,8 @@ TRACING: web.AppKey[Tracing] = web.AppKey("tracing")
 """Set if tracing is on."""
 TIMEOUT_S: web.AppKey[float] = web.AppKey("timeout_s")
 """Seconds after which a request is answered with UNAVAILABLE."""
+MAX_PACKET: web.AppKey[int] = web.AppKey("max_packet")
+"""Bytes of a body, unless its route allows more."""
 WORKING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("working")
 HEADER_SECRET = "X-Internal-Secret"  # noqa: S105
 
@@ -53,10 +55,13 @@ class Reply:
     body: Any = None
 
 
-def private_app(timeout_s: float, tracing: Tracing | None, **options: Any) -> web.Application:
+def private_app(
+    timeout_s: float, max_packet: int, tracing: Tracing | None, **options: Any
+) -> web.Application:
     """Returns an application for the doors, whose requests `answer` handles."""
     app = web.Application(middlewares=[errors], **options)
     app[TIMEOUT_S] = timeout_s
+    app[MAX_PACKET] = max_packet
     app[WORKING] = set()
     if tracing:
         app[TRACING] = tracing
@@ -162,24 +167,27 @@ def _ended_late(whose: dict[str, str], working: asyncio.Task[Any]) -> None:
 
 
 async def read(request: web.Request, kind: type[Request], limit: int) -> Any:
-    """Returns the payload of a request, merged from path, query and body.
+    """Returns the payload of a request, merged from path, query and body. `limit`: bytes of a body, if more than
+    usual.
 
     Raises ValidationFailed and PayloadTooLarge.
     """
     data: Any = {}
     if request.body_exists:
-        if (request.content_length or 0) > limit:
-            raise PayloadTooLarge(f"A body may have at most {limit} bytes.")
+        limit = max(limit, request.app[MAX_PACKET])
+        too_large = PayloadTooLarge(f"A body may have at most {limit} bytes.")
+        if (request.content_length or 0) > json_codec.ESCAPED * limit:
+            raise too_large
         try:
             async with asyncio.timeout(request.app[TIMEOUT_S]):
                 body = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            raise PayloadTooLarge() from None
+            raise too_large from None
         except (ConnectionError, web.RequestPayloadError):
             # The client has gone, so nobody reads this.
             raise ValidationFailed("The body is incomplete.") from None
-        if len(body) > limit:
-            raise PayloadTooLarge(f"A body may have at most {limit} bytes.")
+        if not json_codec.fits(body, limit):
+            raise too_large
         if body:
             data = json_codec.decode(body)
             if not isinstance(data, dict):

@@ -19,7 +19,7 @@ DEFAULT = "default"
 """The name of WEBHOOK_URL's endpoint."""
 NAME = re.compile(r"[a-z0-9-]{1,32}")
 FIELDS = ("url", "secret", "types")
-MAX_URL = 2048
+MAX_URL = 4096
 
 
 def read(env: Env, *, min_secret_bytes: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from .. import tasks
+from .. import json_codec, tasks
 from ..api.auth import Tokens
 from ..api.health import Health
 from ..api.http import errors, listen, private_app
@@ -22,7 +22,6 @@ from ..api.playground.origin import origins
 from ..api.rate_limits import Limits
 from ..api.reference import door as docs
 from ..api.rest.door import RestDoor
-from ..api.sockets.connection import MAX_FRAME, MAX_PACKET
 from ..api.sockets.door import Door
 from ..mongo import Mongo, Operations
 from ..observability.metrics import Histogram, Metrics
@@ -93,7 +92,14 @@ async def serve(
         tokens.watch(metrics)
         limits.watch(metrics)
         door = Door(
-            chat, rooms, tokens, limits, metrics, tracing, timeout_s=settings.request_timeout_s
+            chat,
+            rooms,
+            tokens,
+            limits,
+            metrics,
+            tracing,
+            timeout_s=settings.request_timeout_s,
+            max_packet=settings.max_packet,
         )
         stack.push_async_callback(door.close)
         delivery = Histogram()
@@ -112,7 +118,9 @@ async def serve(
             # /ready is on the private port, which listens before the port for clients does.
             {"sockets": listening.is_set},
         )
-        private = private_app(settings.request_timeout_s, tracing, client_max_size=MAX_REQUEST)
+        private = private_app(
+            settings.request_timeout_s, settings.max_packet, tracing, client_max_size=MAX_REQUEST
+        )
         RestDoor(chat, tokens, limits, metrics, settings.internal_api_secret).add_to(private.router)
         outbox = OutboxAdmin(mongo, settings.webhooks)
         InternalDoor(chat, outbox, metrics, settings.internal_api_secret).add_to(private.router)
@@ -156,8 +164,9 @@ def _sockets(
         ping_interval=settings.ping_interval_s,
         ping_timeout=settings.ping_timeout_s,
         connect_timeout=min(CONNECT_S, settings.ping_interval_s / 2),
-        max_http_buffer_size=MAX_FRAME,
-        max_payload=MAX_PACKET,
+        # A larger frame closes the connection (1009). A packet over the limit in a smaller frame gets an error.
+        max_http_buffer_size=json_codec.ESCAPED * settings.max_packet,
+        max_payload=settings.max_packet,
         sessions_per_address=settings.sockets_per_address,
         trusted_proxies=settings.trusted_proxies,
         node=settings.node_name,

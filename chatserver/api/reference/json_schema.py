@@ -29,7 +29,6 @@ class Shapes:
         self._spec = APISpec("", "", "3.1.0", plugins=[plugin])
         assert plugin.converter is not None  # noqa: S101
         self._converter = plugin.converter
-        self._converter.map_to_openapi_type(fields.Url, "string", None)
         self._converter.add_attribute_function(_json_schema)
         self._more: dict[str, Document] = {}
 

@@ -17,7 +17,12 @@ from ... import json_codec
 
 MAX_ID = 128
 MAX_NAME = 200
-MAX_URL = 2048
+MAX_FILE_NAME = 255
+"""The limit of common file systems."""
+MAX_MIME_TYPE = 255
+"""RFC 6838, section 4.2: 127 characters for the type and for the subtype."""
+MAX_URL = 4096
+"""A signed URL of a storage service can have 3,000 characters."""
 MAX_METADATA_BYTES = 2048
 MAX_ATTACHMENTS = 10
 MAX_MENTIONS = 50
@@ -123,17 +128,23 @@ class ListField(fields.List[Any]):
         return tuple(super()._deserialize(value, attr, data, **kwargs))
 
 
-class WebUrl(fields.Url):
+class WebUrl(Text):
     """An absolute URL with one of `schemes`."""
 
     def __init__(self, schemes: set[str], **kwargs: Any) -> None:
-        length = validate.Length(max=MAX_URL)
-        super().__init__(schemes=schemes, require_tld=False, validate=length, **kwargs)
-        names = sorted(schemes)
-        self.json_schema = {
-            "pattern": rf"^({'|'.join(names)})://\S+$",
-            "description": f"A URL ({' or '.join(names)}).",
+        self.schemes = sorted(schemes)
+        described = {
+            "pattern": rf"^({'|'.join(self.schemes)})://\S+$",
+            "description": f"A URL ({' or '.join(self.schemes)}).",
         }
+        super().__init__(validate=validate.Length(max=MAX_URL), metadata=described, **kwargs)
+        self._check = validate.URL(schemes=schemes, require_tld=False)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        # marshmallow refuses an underscore in a host name, but buckets of storage services have them.
+        self._check(text.replace("_", "x"))
+        return text
 
 
 def id_list(limit: int, minimum: int = 0, **kwargs: Any) -> ListField:

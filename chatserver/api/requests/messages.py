@@ -19,8 +19,9 @@ from ...chat.reactions import Reaction
 from ...chat.read_state.receipts import ReadUpTo
 from .fields import (
     MAX_ATTACHMENTS,
+    MAX_FILE_NAME,
     MAX_MENTIONS,
-    MAX_NAME,
+    MAX_MIME_TYPE,
     MAX_PAGE,
     Emoji,
     Id,
@@ -41,8 +42,8 @@ class AttachmentSchema(Schema):
 
     type = Text(required=True, validate=validate.OneOf(["image", "video", "audio", "file"]))
     url = WebUrl({"https"}, required=True)
-    name = Text(validate=validate.Length(1, MAX_NAME))
-    mimeType = Text(validate=validate.Length(1, 100))  # noqa: N815
+    name = Text(validate=validate.Length(1, MAX_FILE_NAME))
+    mimeType = Text(validate=validate.Length(1, MAX_MIME_TYPE))  # noqa: N815
     size = Integer(0, 2**53 - 1)
     width = Integer(0, 1_000_000)
     height = Integer(0, 1_000_000)

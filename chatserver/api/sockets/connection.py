@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MAX_PACKET = 64 * 1024
-MAX_FRAME = 256 * 1024
-"""A larger frame closes the connection (1009). A packet over MAX_PACKET in a smaller frame gets an error."""
 UNDER_WAY = 64
 """Maximum number of unanswered sends per connection. Further events wait."""
 BACKLOG = 128
@@ -67,6 +64,8 @@ class Services:
     tracing: Tracing | None
     timeout_s: float
     """Seconds after which an event or a connect is answered with UNAVAILABLE."""
+    max_packet: int
+    """Bytes: see Settings."""
     known: dict[bytes, tuple[ClientEvent, Any]] = field(default_factory=dict)
     """Parsed recurring events, by their text: each client sends its typing events again and again."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -129,7 +128,7 @@ class ClientConnection(Connection):
                 event, request = known
                 services.limits.spend(self.user_id, event.name, event.limit)
             else:
-                name, *payloads = _decoded(text)
+                name, *payloads = _decoded(text, services.max_packet)
                 event = services.events.get(name)
                 if event is None:
                     raise ValidationFailed(details={"event": ["There is no event with this name."]})
@@ -328,10 +327,10 @@ class ClientConnection(Connection):
             )
 
 
-def _decoded(text: bytes) -> list[Any]:
+def _decoded(text: bytes, max_packet: int) -> list[Any]:
     """Returns the event's name, a string, followed by its payloads. Raises ChatError."""
-    if len(text) > MAX_PACKET:
-        raise PayloadTooLarge(f"A packet may have at most {MAX_PACKET} bytes.")
+    if len(text) > max_packet and not json_codec.fits(text, max_packet):
+        raise PayloadTooLarge(f"A packet may have at most {max_packet} bytes.")
     event: list[Any] = json_codec.decode(text)
     if not event:
         raise ValidationFailed("An event must have a name.")

@@ -55,6 +55,7 @@ class Door:
         tracing: Tracing | None = None,
         *,
         timeout_s: float,
+        max_packet: int,
     ) -> None:
         self._chat = chat
         self._rooms = rooms
@@ -63,7 +64,7 @@ class Door:
         self._metrics = metrics
         self._expiry = Expiry(rooms)
         events = client_events(rooms, tokens, self._expiry)
-        self._services = Services(chat, events, limits, metrics, tracing, timeout_s)
+        self._services = Services(chat, events, limits, metrics, tracing, timeout_s, max_packet)
         self._admitted: dict[ClientConnection, Admission] = {}
         metrics.expect("socket", ["connect", *events])
         metrics.memory("clients that connect", lambda: len(self._admitted), None)

@@ -35,8 +35,8 @@ const ANSWER_MS = 10_000;
 const PAGE_MS = 40_000;
 /** A connection that lived for less than this counts as failed: the back-off continues to grow. */
 const STEADY_MS = 5_000;
-/** The server refuses larger packets, and closes the connection if a packet is much larger. */
-const MOST_BYTES = 64 * 1024;
+/** The server closes the connection for a packet of 256 KiB. It answers smaller packets, also those over its limit. */
+const MOST_BYTES = 250_000;
 const FINAL = new Set<Code>(["UNAUTHENTICATED", "FORBIDDEN"]);
 
 /**
