@@ -51,6 +51,7 @@ def fits(text: bytes, limit: int) -> bool:
         return False
 
 
-def encode_any(value: Any) -> str:
-    """Encodes any value, for logs. Values that JSON cannot express become their `repr`."""
+def encode_any(value: Any, **_: Any) -> str:
+    """Encodes any value, for logs (a serializer of structlog). Values that JSON cannot express become their
+    `repr`."""
     return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic
 
+import structlog
+
 from ..clock import iso
 from .log.entry import Entry
-from .message import Message
+from .message import Message, offset_of
 from .outside import Announcer, RoomUpdate, Update
 from .recency import Recency
 from .signals import Hidden
+
+log = structlog.get_logger(__name__)
 
 View = Mapping[str, Any]
 
@@ -34,14 +38,22 @@ class Announcements(Generic[Update]):
             self._rooms.behind(view["id"], 0, 1)
 
     def tell(self, entry: Entry) -> None:
-        conversation_id = entry.doc["conversationId"]
-        update = self._new_update()
-        describe(update, entry)
-        seq = 0
-        if entry.doc["kind"] == "message":
-            seq = entry.doc["seq"]
-            self._recency.touch(conversation_id, entry.doc["at"])
-        self._rooms.tell(conversation_id, entry.offset, update, seq=seq)
+        """Announce an entry that was just committed here."""
+        if entry.trace is not None:
+            entry.trace.announce()
+        doc = entry.doc
+        try:
+            update = self._new_update()
+            describe(update, entry)
+            seq = 0
+            if doc["kind"] == "message":
+                seq = doc["seq"]
+                self._recency.touch(doc["conversationId"], doc["at"])
+            self._rooms.tell(doc["conversationId"], offset_of(doc["_id"]), update, seq=seq)
+        except Exception:  # the entry is committed: a failed announcement must not fail its batch
+            log.exception("announcing failed", entry=doc["_id"])
+        if entry.trace is not None:
+            entry.trace.done()
 
 
 def describe(update: RoomUpdate, entry: Entry) -> None:

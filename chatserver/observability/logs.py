@@ -31,9 +31,7 @@ def configure(level: str, fmt: str, process: str = "") -> None:
     if fmt == "json":
         processors += [
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(
-                serializer=lambda value, **_: json_codec.encode_any(value)
-            ),
+            structlog.processors.JSONRenderer(serializer=json_codec.encode_any),
         ]
     else:
         # Plain, because a pretty traceback shows local variables, which may contain tokens.

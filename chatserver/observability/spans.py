@@ -1,7 +1,7 @@
 """Spans that follow an event or request through the server, if tracing is on.
 
-`current_span` returns the span of the request being handled. A change queued in the log carries a
-ChangeTrace. Without tracing both are None, and the check costs a few nanoseconds.
+CURRENT_SPAN holds the span of the request being handled. A change queued in the log carries a ChangeTrace. Without
+tracing both are None, and the check costs a few nanoseconds.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ class Span(Protocol):
         """`code`: OK, or an error code."""
 
 
-_current: ContextVar[Span | None] = ContextVar("current_span", default=None)
+CURRENT_SPAN: ContextVar[Span | None] = ContextVar("current_span", default=None)
 
 
 def set_current_span(span: Span | None) -> None:
     """Attributes further work in this context to `span`; None: to no span."""
-    _current.set(span)
+    CURRENT_SPAN.set(span)
 
 
 def current_span() -> Span | None:
     """Returns the span of the request being handled. None if that has ended: a timer that outlives its
     request, for example, does not belong to the request."""
-    span = _current.get()
+    span = CURRENT_SPAN.get()
     return None if span is None or span.over else span
 
 

@@ -315,16 +315,11 @@ class ClientConnection(Connection):
         if span is not None:
             span.end(code)
         if log.is_enabled_for(logging.INFO):
-            log.info(
-                "event",
-                name=name,
-                code=code,
-                ms=round(seconds * 1000, 2),
-                sid=self.sid,
-                user=self.user_id,
-                **ids_of(request),
-                **traced(span),
-            )
+            ids = ids_of(request)
+            if span is not None:
+                ids |= traced(span)
+            ms = round(seconds * 1000, 2)
+            log.info("event", name=name, code=code, ms=ms, sid=self.sid, user=self.user_id, **ids)
 
 
 def _decoded(text: bytes, max_packet: int) -> list[Any]:

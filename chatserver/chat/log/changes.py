@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 
@@ -37,10 +37,12 @@ class Changes:
         members: Members,
         position: Position,
         contention: Contention,
+        announce: Callable[[Entry], None],
         routes: Routes,
     ) -> None:
         self._mongo = mongo
         self._members = members
+        self._announce = announce
         self._position = position
         self._contention = contention
         self._routes = routes
@@ -63,7 +65,8 @@ class Changes:
                 await self._contention.lost_race(tail, attempt)
                 continue
             for entry in entries:
-                self._position.committed(tail, entry)
+                tail.advance(entry.doc)
+                self._announce(entry)
             for op, answer in zip(ops, answers, strict=True):
                 if isinstance(answer, ChatError):
                     refuse(op, answer)
@@ -180,7 +183,8 @@ class Changes:
                 await self._contention.lost_race(tail, attempt)
                 continue
             if entry is not None:
-                self._position.committed(tail, entry)
+                tail.advance(entry.doc)
+                self._announce(entry)
             if not op.future.done():
                 op.future.set_result(entry.offset if entry else None)
             return

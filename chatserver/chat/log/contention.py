@@ -58,9 +58,6 @@ class Contention:
     def watch(self, metrics: Families) -> None:
         metrics.memory("pauses between nodes", lambda: len(self._pauses), None)
 
-    def is_pausing(self, tail: ConversationTail) -> bool:
-        return tail in self._pauses
-
     def batch_ended(self, tail: ConversationTail) -> None:
         """A batch of the tail is finished. Pauses if another node should have a turn."""
         if tail.urgent:
@@ -117,7 +114,7 @@ class Contention:
         if turn == "done":
             tail.yields_until = 0.0
             self._wake(tail)
-            if tail in self._pauses:
+            if tail.pausing:
                 self._end(tail)
             return
         tail.contended = True
@@ -138,7 +135,7 @@ class Contention:
             tail.remote_seqs[offset] = seq
         if tail.busy:
             self._wake(tail)
-        elif self._advance(tail) and tail in self._pauses and self._yields_for(tail) <= 0:
+        elif self._advance(tail) and tail.pausing and self._yields_for(tail) <= 0:
             self._end(tail)
 
     @staticmethod
@@ -175,6 +172,7 @@ class Contention:
         if (earlier := self._pauses.get(tail)) is not None:
             earlier.cancel()
         self._pauses[tail] = self._loop.call_later(seconds, then, tail)
+        tail.pausing = True
 
     def _end_contention(self, tail: ConversationTail) -> None:
         tail.contended = False
@@ -182,4 +180,5 @@ class Contention:
 
     def _end(self, tail: ConversationTail) -> None:
         self._pauses.pop(tail).cancel()
+        tail.pausing = False
         self._resume(tail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -18,12 +19,11 @@ from ...mongo import (
     Session,
     is_down,
 )
-from ...observability.metrics import Families
+from ...observability.metrics import Families, Histograms
 from ..membership import Members
 from ..message import conversation_of
 from ..outside import ConversationRooms, Routes
 from ..signals import TakesTurns
-from .batch_metrics import BatchMetrics
 from .changes import Changes
 from .contention import Contention
 from .entry import Change, ConversationChange, Entry, Outcome
@@ -43,6 +43,8 @@ CHANGERS = 16
 """Concurrent transactions. Each one holds a database connection while it runs."""
 QUEUE = 2000
 """Changes that may wait in one conversation. Further ones are refused."""
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+"""The bounds of the histogram of changes per batch."""
 TAILS = 20_000
 """Conversations whose tails are remembered. Beyond this number, idle ones are forgotten."""
 
@@ -63,23 +65,27 @@ class Log:
         routes: Routes,
     ) -> None:
         self._mongo = mongo
+        self._rooms = rooms
         self._position = Position(mongo, announce, rooms.behind)
         self._contention = Contention(self._position, rooms, self._wake)
-        self._sends = Sends(mongo, self._position, self._contention, routes)
-        self._changes = Changes(mongo, members, self._position, self._contention, routes)
+        self._sends = Sends(mongo, self._position, self._contention, announce, routes)
+        self._changes = Changes(mongo, members, self._position, self._contention, announce, routes)
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop = asyncio.get_running_loop()
         self._tails: OrderedDict[str, ConversationTail] = OrderedDict()
         self._ready: deque[ConversationTail] = deque()
         self._ready_changes: deque[ConversationTail] = deque()
-        self._writers = 0
-        self._changers = 0
+        self._in_flight = {"sends": 0, "changes": 0}
+        """The number of batches that are being committed."""
         self._scheduled = False
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[asyncio.Task[None]] = set()
         self._pending: dict[tuple[str, str, str], asyncio.Future[Outcome]] = {}
-        self._batch_metrics = BatchMetrics()
+        self._sizes = Histograms(SIZES)
+        self._took = Histograms()
+        """Sizes and durations of batches, by kind: `sends`, `changes` (of messages) or `acts` (on a
+        conversation or its members)."""
         rooms.on(TakesTurns, self._on_signal)
         rooms.on_remote_message(self._on_remote_message)
 
@@ -142,7 +148,6 @@ class Log:
         return await self._position.of(conversation_id)
 
     def watch(self, metrics: Families) -> None:
-        self._batch_metrics.watch(metrics)
         self._sends.watch(metrics)
         self._contention.watch(metrics)
         metrics.memory("tails of logs", lambda: len(self._tails), TAILS)
@@ -152,11 +157,23 @@ class Log:
             lambda: sum(map(len, (self._ready, self._ready_changes, self._tasks, self._settling))),
             None,
         )
+        metrics.histograms(
+            "chat_log_batch_changes",
+            "Changes per batch, by kind: sends, changes (of messages) or acts (on a conversation).",
+            "kind",
+            self._sizes,
+        )
+        metrics.histograms(
+            "chat_log_commit_seconds",
+            "Time to commit and announce a batch, by kind.",
+            "kind",
+            self._took,
+        )
         metrics.gauges(
             "chat_log_batches_in_flight",
             "Batches being committed, by kind.",
             "kind",
-            lambda: {"sends": self._writers, "changes": self._changers},
+            lambda: self._in_flight,
         )
         metrics.gauge(
             "chat_log_conversations_ready",
@@ -208,12 +225,7 @@ class Log:
             del self._tails[oldest.id]
 
     def _wake(self, tail: ConversationTail) -> None:
-        if (
-            tail.queue
-            and not tail.busy
-            and not tail.ready
-            and not self._contention.is_pausing(tail)
-        ):
+        if tail.queue and not tail.busy and not tail.ready and not tail.pausing:
             tail.ready = True
             (self._ready if isinstance(tail.queue[0], Send) else self._ready_changes).append(tail)
         if (self._ready or self._ready_changes) and not self._scheduled:
@@ -223,21 +235,20 @@ class Log:
 
     def _start(self) -> None:
         self._scheduled = False
-        while self._ready and self._writers < WRITERS:
+        while self._ready and self._in_flight["sends"] < WRITERS:
             self._start_batch()
-        while self._ready_changes and self._changers < CHANGERS:
+        while self._ready_changes and self._in_flight["changes"] < CHANGERS:
             tail = self._ready_changes.popleft()
             self._begin(tail)
-            self._changers += 1
+            self._in_flight["changes"] += 1
             if isinstance(tail.queue[0], ConversationChangeOp):
                 (op,) = take(tail.queue, ConversationChangeOp, 1)
-                work = self._guard(
-                    "acts", [tail], [op], self._changes.change_conversation(tail, op)
-                )
+                commit = self._changes.change_conversation(tail, op)
+                self._spawn(self._batch("acts", [tail], [op], commit))
             else:
                 changes = take(tail.queue, ChangeOp, RUN)
-                work = self._guard("changes", [tail], changes, self._changes.commit(tail, changes))
-            self._spawn(self._change(work))
+                commit = self._changes.commit(tail, changes)
+                self._spawn(self._batch("changes", [tail], changes, commit))
 
     def _start_batch(self) -> None:
         runs: list[tuple[ConversationTail, list[Send]]] = []
@@ -249,9 +260,9 @@ class Log:
             runs.append((tail, run))
             room -= len(run)
         ops = [send for _, run in runs for send in run]
-        self._writers += 1
+        self._in_flight["sends"] += 1
         tails = [tail for tail, _ in runs]
-        self._spawn(self._write(self._guard("sends", tails, ops, self._sends.commit(runs))))
+        self._spawn(self._batch("sends", tails, ops, self._sends.commit(runs)))
 
     def _begin(self, tail: ConversationTail) -> None:
         tail.ready = False
@@ -263,45 +274,40 @@ class Log:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _write(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        finally:
-            self._writers -= 1
-            self._start()
-
-    async def _change(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        finally:
-            self._changers -= 1
-            self._start()
-
-    async def _guard(
+    async def _batch(
         self,
         kind: str,
         tails: list[ConversationTail],
         ops: list[Any],
         commit: Coroutine[Any, Any, None],
     ) -> None:
-        """Run one commit. Whatever happens, every future is resolved and the tails continue."""
+        """Commit one batch. Whatever happens, every future is resolved and the tails continue."""
+        began = time.perf_counter()
+        self._sizes[kind].observe(len(ops))
+        traces = [op.trace for op in ops if op.trace is not None]
         try:
-            with self._batch_metrics.batch(kind, ops):
-                # `deadline` would cost a lone send more. `_fail` tells the errors apart instead.
-                async with asyncio.timeout(self._mongo.timeout_s):
-                    await commit
+            for trace in traces:
+                trace.commit(traces, len(ops))
+            # `deadline` would cost a lone send more. `_fail` tells the errors apart instead.
+            async with asyncio.timeout(self._mongo.timeout_s):
+                await commit
         except Exception as error:  # passed on to the callers that wait for the batch
             self._fail(tails, ops, error)
         finally:
+            self._took[kind].observe(time.perf_counter() - began)
+            for trace in traces:
+                trace.done()
             for tail in tails:
                 tail.busy = False
                 if tail.unsure:
                     settling = self._loop.create_task(self._settle(tail))
                     self._settling.add(settling)
                     settling.add_done_callback(self._settling.discard)
-                else:
+                elif not (tail.undisputed and self._rooms.in_sync):
                     self._contention.batch_ended(tail)
                 self._wake(tail)
+            self._in_flight["sends" if kind == "sends" else "changes"] -= 1
+            self._start()
 
     def _fail(self, tails: list[ConversationTail], ops: list[Any], error: Exception) -> None:
         down = is_down(error)

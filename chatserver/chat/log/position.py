@@ -7,15 +7,11 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-import structlog
-
 from ...clock import now
 from ...mongo import Document, DuplicateKeyError, Mongo, Session
 from ..message import entry_id, offset_of
 from .entry import Entry
 from .tail import ENDED, ConversationTail
-
-log = structlog.get_logger(__name__)
 
 MAX_OFFSET = 0xFFFFFFFF
 RECENT = timedelta(seconds=10)
@@ -88,7 +84,7 @@ class Position:
         else:
             # The changes that wait were checked a moment ago: since then their users may have been removed.
             for doc in reversed([last, *await self._recent(tail, last)]):
-                _set(tail, doc)
+                tail.advance(doc)
 
     async def _recent(self, tail: ConversationTail, last: Document) -> list[Document]:
         """Returns the recent entries before the last one, the latest first."""
@@ -111,10 +107,9 @@ class Position:
             _FIELDS,
         ).sort("_id", 1)
         async for doc in cursor:
-            _set(tail, doc)
-            if doc["kind"] == "end":
-                self._behind(tail.id, before, tail.offset)
-                tail.offset = ENDED
+            tail.advance(doc)
+            if tail.offset == ENDED:
+                self._behind(tail.id, before, offset_of(doc["_id"]))
                 return
         if tail.offset > before:
             self._behind(tail.id, before, tail.offset)
@@ -148,30 +143,8 @@ class Position:
                 # An entry is there, but a majority may not have it yet, so a read may not find it.
                 await asyncio.sleep(0.005)
                 continue
-            self.committed(tail, Entry(fence, None))
+            tail.advance(fence)
+            self._announce(Entry(fence, None))
             break
         tail.seen_at = time.monotonic()
         tail.unsure = False
-
-    def committed(self, tail: ConversationTail, entry: Entry) -> None:
-        """Advance the tail by an entry that was committed here, and announce the entry."""
-        _set(tail, entry.doc)
-        tail.seen_at = time.monotonic()
-        if entry.trace is not None:
-            entry.trace.announce()
-        try:
-            self._announce(entry)
-        except Exception:  # the entry is committed: a failed announcement must not fail its batch
-            log.exception("announcing failed", entry=entry.doc["_id"])
-        if entry.trace is not None:
-            entry.trace.done()
-        if entry.doc["kind"] == "end":
-            tail.offset = ENDED
-
-
-def _set(tail: ConversationTail, last: Document) -> None:
-    tail.seq, tail.rev, tail.offset = last["lastSeq"], last["lastRev"], offset_of(last["_id"])
-    for user_id in last.get("added", ()):
-        tail.removed.pop(user_id, None)
-    if removed := last.get("removed"):
-        tail.note_removed(removed)

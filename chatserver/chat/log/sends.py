@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 
 import structlog
 
@@ -25,24 +26,27 @@ from ..outside import Routes
 from .contention import Contention
 from .entry import Entry, Outcome
 from .position import Position
-from .tail import ATTEMPTS, ConversationTail, Send, living, refuse
+from .tail import ATTEMPTS, ConversationTail, Key, Send, living, refuse
 
 log = structlog.get_logger(__name__)
 
 REMEMBERED = 20_000
 """Recent clientMessageIds that are remembered, so that a repeat does not delay its batch."""
 
-Key = tuple[str, str, str]
-"""Conversation, sender, clientMessageId."""
-
 
 class Sends:
     """Commits sends, and marks them as due for the webhook endpoints that want them."""
 
     def __init__(
-        self, mongo: Mongo, position: Position, contention: Contention, routes: Routes
+        self,
+        mongo: Mongo,
+        position: Position,
+        contention: Contention,
+        announce: Callable[[Entry], None],
+        routes: Routes,
     ) -> None:
         self._mongo = mongo
+        self._announce = announce
         self._position = position
         self._contention = contention
         self._routes = routes
@@ -59,7 +63,8 @@ class Sends:
         """Store sends, announce them and resolve their futures, in the given order per conversation."""
         attempt = 0
         while attempt < ATTEMPTS:
-            await self._position.locate([tail for tail, run in runs if run and not tail.suits(run)])
+            if unknown := [tail for tail, run in runs if run and not tail.suits(run)]:
+                await self._position.locate(unknown)
             runs = [(tail, living(tail, run)) for tail, run in runs]
             docs, sends = self._number(runs)
             if not docs:
@@ -117,7 +122,8 @@ class Sends:
         sends: list[tuple[ConversationTail, Send]] = []
         for tail, run in runs:
             seq, rev, offset = tail.seq, tail.rev, tail.offset
-            slots = self._routes.slots("message.created", tail.id)
+            if tail.due is None:
+                tail.due = self._routes.slots("message.created", tail.id)
             for send in run:
                 seq += 1
                 rev += 1
@@ -129,8 +135,8 @@ class Sends:
                 doc["seq"] = doc["lastSeq"] = seq
                 doc["rev"] = doc["lastRev"] = rev
                 doc["at"] = doc["updatedAt"] = at
-                if slots:
-                    doc["due"] = slots
+                if tail.due:
+                    doc["due"] = tail.due
                 if send.trace is not None:
                     doc["trace"] = send.trace.of.traceparent
                 send.doc = doc
@@ -142,11 +148,12 @@ class Sends:
         message = Message(send.doc)
         if key := send.key:
             self._remember(key, message.id)
-        self._position.committed(tail, Entry(send.doc, message, trace=send.trace))
+        tail.advance(send.doc)
+        self._announce(Entry(send.doc, message, trace=send.trace))
         if not send.future.done():
             send.future.set_result(Outcome(message, send.doc))
 
-    def _remember(self, key: tuple[str, str, str], message_id: str) -> None:
+    def _remember(self, key: Key, message_id: str) -> None:
         self._remembered[key] = message_id
         if len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from ...errors import ChatError, NotFound
 from ...mongo import Document, Session
-from ...observability.spans import change_trace
+from ...observability.spans import CURRENT_SPAN, ChangeTrace, change_trace
+from ..message import offset_of
 from .entry import Change, ConversationChange, Outcome
 
 POSITION_AGE_S = 600.0
@@ -23,23 +24,22 @@ room, so a loser must be persistent. All attempts take about a second, well with
 ENDED = 2**31
 """The offset of a tail whose conversation was deleted."""
 
+Key = tuple[str, str, str]
+"""Conversation, sender, clientMessageId."""
+
 
 class Send:
-    __slots__ = ("doc", "future", "trace")
+    __slots__ = ("doc", "future", "key", "trace", "user_id")
 
     def __init__(self, doc: Document, future: asyncio.Future[Outcome]) -> None:
         self.doc = doc
         self.future = future
-        self.trace = change_trace()
-
-    @property
-    def user_id(self) -> str:
-        return self.doc["senderId"]
-
-    @property
-    def key(self) -> tuple[str, str, str] | None:
-        once = self.doc.get("clientMessageId")
-        return once and (self.doc["conversationId"], self.doc["senderId"], once)
+        self.user_id: str = doc["senderId"]
+        once = doc.get("clientMessageId")
+        self.key: Key | None = (doc["conversationId"], self.user_id, once) if once else None
+        self.trace: ChangeTrace | None = None
+        if CURRENT_SPAN.get() is not None:
+            self.trace = change_trace()
 
 
 class ChangeOp:
@@ -78,8 +78,10 @@ class ConversationTail:
     __slots__ = (
         "busy",
         "contended",
+        "due",
         "id",
         "offset",
+        "pausing",
         "queue",
         "ready",
         "remote_message",
@@ -95,6 +97,8 @@ class ConversationTail:
 
     def __init__(self, conversation_id: str) -> None:
         self.id = conversation_id
+        self.due: Sequence[str] | None = None
+        """The value of `due` for a message of the conversation, once this node has stored one."""
         self.queue: deque[Op] = deque()
         self.seq = -1
         self.rev = -1
@@ -107,6 +111,8 @@ class ConversationTail:
         self.removed: dict[str, float] = {}
         """Users who were removed in the last REMOVED_S, as far as this node knows the log, and when it learnt of
         that. They may have been added again since, so the log is read before one of them is refused."""
+        self.pausing = False
+        """No batch starts, because another node has its turn."""
         self.contended = False
         """Other nodes are writing to this conversation now."""
         self.urgent = False
@@ -126,7 +132,23 @@ class ConversationTail:
             and time.monotonic() - self.seen_at < POSITION_AGE_S
         )
 
-    def note_removed(self, user_ids: Iterable[str]) -> None:
+    @property
+    def undisputed(self) -> bool:
+        """True if no other node has lately written to this conversation, or asked to."""
+        return not (self.contended or self.urgent or self.remote_seqs or self.yields_until)
+
+    def advance(self, last: Document) -> None:
+        """Move the tail to an entry that is now the last one in the log."""
+        self.seq, self.rev, self.offset = last["lastSeq"], last["lastRev"], offset_of(last["_id"])
+        self.seen_at = time.monotonic()
+        for user_id in last.get("added", ()):
+            self.removed.pop(user_id, None)
+        if removed := last.get("removed"):
+            self._note_removed(removed)
+        if last["kind"] == "end":
+            self.offset = ENDED
+
+    def _note_removed(self, user_ids: Iterable[str]) -> None:
         now = time.monotonic()
         for user_id in user_ids:
             self.removed.pop(user_id, None)
