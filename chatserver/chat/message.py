@@ -77,14 +77,22 @@ class Message:
         return self.doc["updatedAt"]
 
     @property
-    def reactions(self) -> list[Document]:
-        return self.doc.get("reactions", [])
+    def reactions(self) -> dict[str, Document]:
+        """By `plain` emoji: {emoji, users}, the emoji as its first user wrote it, the earliest user first."""
+        found: dict[str, Document] = {}
+        for reaction in self.doc.get("reactions", ()):
+            same = found.get(key := plain(reaction["emoji"]))
+            # Earlier versions stored each form of an emoji by itself.
+            found[key] = (
+                {**same, "users": list(dict.fromkeys([*same["users"], *reaction["users"]]))}
+                if same
+                else reaction
+            )
+        return found
 
-    def reacted(self, emoji: str) -> list[str]:
-        """Returns the users who reacted with `emoji`, the earliest first."""
-        return next(
-            (reaction["users"] for reaction in self.reactions if reaction["emoji"] == emoji), []
-        )
+    def reaction(self, emoji: str) -> Document:
+        """Returns the {emoji, users} of any form of an emoji. Without users: nobody reacted with it."""
+        return self.reactions.get(plain(emoji), {"emoji": emoji, "users": []})
 
     def with_(self, **changes: Any) -> Message:
         """A copy with these fields of the document changed; None removes a field."""
@@ -138,8 +146,13 @@ class Message:
         return self._json
 
 
+def plain(emoji: str) -> str:
+    """Returns an emoji without presentation selectors (U+FE0E, U+FE0F), on which keyboards and systems differ."""
+    return emoji.replace("\ufe0f", "").replace("\ufe0e", "")
+
+
 def reactions_wire(message: Message) -> list[dict[str, Any]]:
     return [
         {"emoji": reaction["emoji"], "count": len(reaction["users"]), "userIds": reaction["users"]}
-        for reaction in message.reactions
+        for reaction in message.reactions.values()
     ]

@@ -11,7 +11,7 @@ from ..errors import Conflict
 from .log.entry import Applied, LoadMember
 from .log.log import Log
 from .membership import Members
-from .message import Message, conversation_of, reactions_wire
+from .message import Message, conversation_of, plain, reactions_wire
 from .messages import Messages
 
 
@@ -48,12 +48,14 @@ class Reactions:
         conversation_id = conversation_of(reaction.message_id)
         await self._members.present(actor_id, conversation_id)
         outcome = await self._log.change(actor_id, change)
+        after = outcome.message.reaction(reaction.emoji)
         return {
             "messageId": reaction.message_id,
             "conversationId": conversation_id,
-            "emoji": reaction.emoji,
+            # As it is in events: the form with which its first user reacted.
+            "emoji": (outcome.entry or after)["emoji"],
             "userId": actor_id,
-            "totalCount": len(outcome.message.reacted(reaction.emoji)),
+            "totalCount": len(after["users"]),
         }
 
     async def of(self, reader_id: str, message_id: str) -> Mapping[str, Any]:
@@ -69,22 +71,13 @@ class _Add:
     async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
         if message.deleted_at:
             raise Conflict("The message was deleted.")
-        users = message.reacted(self.emoji)
+        reaction = message.reaction(self.emoji)
+        users = reaction["users"]
         if self.user_id in users:
             return None
         if not users and len(message.reactions) >= MAX_EMOJI:
             raise Conflict(f"A message can have at most {MAX_EMOJI} different emoji.")
-        after = [reaction for reaction in message.reactions if reaction["emoji"] != self.emoji]
-        index = next(
-            (i for i, reaction in enumerate(message.reactions) if reaction["emoji"] == self.emoji),
-            len(after),
-        )
-        after.insert(index, {"emoji": self.emoji, "users": [*users, self.user_id]})
-        return Applied(
-            message.with_(reactions=after),
-            "reaction.added",
-            {"emoji": self.emoji, "totalCount": len(users) + 1},
-        )
+        return _applied(message, "reaction.added", reaction["emoji"], [*users, self.user_id])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +87,17 @@ class _Remove:
     emoji: str
 
     async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
-        users = message.reacted(self.emoji)
+        reaction = message.reaction(self.emoji)
+        users = reaction["users"]
         if self.user_id not in users:
             return None
         rest = [user_id for user_id in users if user_id != self.user_id]
-        after = [
-            {**reaction, "users": rest} if reaction["emoji"] == self.emoji else reaction
-            for reaction in message.reactions
-            if reaction["emoji"] != self.emoji or rest
-        ]
-        return Applied(
-            message.with_(reactions=after or None),
-            "reaction.removed",
-            {"emoji": self.emoji, "totalCount": len(rest)},
-        )
+        return _applied(message, "reaction.removed", reaction["emoji"], rest)
+
+
+def _applied(message: Message, kind: str, emoji: str, users: list[str]) -> Applied:
+    reactions = {**message.reactions, plain(emoji): {"emoji": emoji, "users": users}}
+    after = [reaction for reaction in reactions.values() if reaction["users"]]
+    return Applied(
+        message.with_(reactions=after or None), kind, {"emoji": emoji, "totalCount": len(users)}
+    )

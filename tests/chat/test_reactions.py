@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pymongo
+
 from tests.support.people import People, devices
+
+HEART, PLAIN_HEART, TEXT_HEART = "❤\ufe0f", "❤", "❤\ufe0e"
 
 
 async def test_a_reaction_is_counted_and_announced_once(people: People) -> None:
@@ -96,3 +102,89 @@ async def test_a_reaction_that_is_no_emoji_is_refused(people: People) -> None:
     missing = await phone.refused("reaction:add", {"messageId": sent["id"] + "0", "emoji": "👍"})
     assert missing.code == "NOT_FOUND"
     assert len(await desk.all_heard("reaction:added")) == 8
+
+
+async def test_the_forms_of_an_emoji_are_one_reaction(people: People) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    group = await alice.group(bob, carol)
+    desk, phone, laptop = await devices(alice, bob, carol)
+    sent = await desk.say(group, "Cake?")
+    for device, emoji, count in (
+        (desk, HEART, 1),
+        (phone, PLAIN_HEART, 2),
+        (laptop, TEXT_HEART, 3),
+    ):
+        answer = await device.do("reaction:add", {"messageId": sent["id"], "emoji": emoji})
+        assert (answer["emoji"], answer["totalCount"]) == (HEART, count)
+    # A repeat in another form changes nothing.
+    answer = await desk.do("reaction:add", {"messageId": sent["id"], "emoji": PLAIN_HEART})
+    assert (answer["emoji"], answer["totalCount"]) == (HEART, 3)
+    path = f"/messages/{sent['id']}/reactions"
+    everybody = {"emoji": HEART, "count": 3, "userIds": [alice.id, bob.id, carol.id]}
+    assert await bob.ask("GET", path) == {"items": [everybody]}
+    assert (await bob.ask("GET", f"/messages/{sent['id']}"))["reactions"] == [everybody]
+
+    for person, emoji, count in ((alice, PLAIN_HEART, 2), (bob, TEXT_HEART, 1), (carol, HEART, 0)):
+        answer = await person.ask("DELETE", f"{path}/{emoji}")
+        assert (answer["emoji"], answer["totalCount"]) == (HEART, count)
+    assert await bob.ask("GET", path) == {"items": []}
+    for event, counts in (("reaction:added", [1, 2, 3]), ("reaction:removed", [2, 1, 0])):
+        told = await laptop.all_heard(event)
+        assert [(each["emoji"], each["totalCount"]) for each in told] == [
+            (HEART, count) for count in counts
+        ]
+
+
+async def test_forms_that_were_stored_apart_are_one_reaction(people: People) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    group = await alice.group(bob, carol)
+    desk, phone, laptop = await devices(alice, bob, carol)
+    sent = await desk.say(group, "Cake?")
+    like = {"messageId": sent["id"], "emoji": "👍"}
+    await desk.do("reaction:add", like)
+    # As a version stored it that took the forms for different emoji.
+    stored = [
+        {"emoji": PLAIN_HEART, "users": [bob.id, carol.id]},
+        {"emoji": "👍", "users": [alice.id]},
+        {"emoji": HEART, "users": [alice.id, bob.id]},
+    ]
+    settings = alice.server.env
+    with pymongo.MongoClient[Any](settings["MONGO_URL"]) as mongo:
+        log = mongo[settings["MONGO_DATABASE"]].log
+        log.update_one({"_id": sent["id"]}, {"$set": {"reactions": stored}})
+    thumb = {"emoji": "👍", "count": 1, "userIds": [alice.id]}
+
+    async def hearts() -> list[str]:
+        shown = (await bob.ask("GET", f"/messages/{sent['id']}"))["reactions"]
+        assert shown[-1] == thumb
+        assert all(
+            (each["emoji"], each["count"]) == (PLAIN_HEART, len(each["userIds"]))
+            for each in shown[:-1]
+        )
+        return [user_id for each in shown[:-1] for user_id in each["userIds"]]
+
+    assert await hearts() == [bob.id, carol.id, alice.id]
+    answer = await phone.do("reaction:remove", {**like, "emoji": HEART})
+    assert (answer["emoji"], answer["totalCount"]) == (PLAIN_HEART, 2)
+    assert await hearts() == [carol.id, alice.id]
+    assert (await phone.do("reaction:add", {**like, "emoji": HEART}))["totalCount"] == 3
+    for device, emoji in ((desk, PLAIN_HEART), (phone, PLAIN_HEART), (laptop, TEXT_HEART)):
+        await device.do("reaction:remove", {**like, "emoji": emoji})
+    assert await hearts() == []
+
+
+async def test_a_shortcode_may_have_a_tone(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    sent = await (await alice.connect()).say(await alice.direct(bob), "Cake?")
+    path = f"/messages/{sent['id']}/reactions"
+    codes = [":+1:", ":+1::skin-tone-3:", ":" + "x" * 30 + "::skin-tone-6:"]
+    for code in codes:
+        assert (await bob.ask("POST", path, {"emoji": code}))["emoji"] == code
+    assert [each["emoji"] for each in (await bob.ask("GET", path))["items"]] == codes
+    for wrong in (
+        ":+1::skin-tone-7:",
+        ":+1::tone:",
+        ":+1::skin-tone-3::skin-tone-3:",
+        "👍:skin-tone-3:",
+    ):
+        assert (await bob.request("POST", path, {"emoji": wrong}))[0] == 400

@@ -101,22 +101,23 @@ class Metadata(fields.Field[Mapping[str, Any]]):
 
 
 _EMOJI = regex.compile(
-    r"(?=.*[\p{Extended_Pictographic}\p{Regional_Indicator}\u20E3])\X|:[A-Za-z0-9_+\-]{1,30}:"
+    r"(?=.{1,32}\Z)(?=.*[\p{Extended_Pictographic}\p{Regional_Indicator}\u20E3])\X"
+    r"|:[A-Za-z0-9_+\-]{1,30}:(:skin-tone-[1-6]:)?"
 )
 
 
 class Emoji(Text):
-    """One emoji (a single grapheme), or a `:shortcode:`; at most 32 characters."""
+    """One emoji (a single grapheme), or a `:shortcode:`, at most 32 characters. A shortcode may have a tone."""
 
     json_schema: ClassVar[Mapping[str, Any]] = {
         "minLength": 1,
-        "maxLength": 32,
-        "description": "One emoji, or a `:shortcode:`.",
+        "maxLength": 32 + len(":skin-tone-3:"),
+        "description": "One emoji, or a `:shortcode:`, at most 32 characters; also `:shortcode::skin-tone-3:`.",
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if not 0 < len(text) <= 32 or not _EMOJI.fullmatch(text):
+        if not _EMOJI.fullmatch(text):
             raise ValidationError("Must be one emoji or a :shortcode:, at most 32 characters.")
         return text
 

@@ -4,6 +4,8 @@ import type { Draft } from "./draft.js";
 import type { Session } from "./session.js";
 
 const EMOJI = ["👍", "❤️", "😂", "🎉"];
+/** All forms of an emoji are one reaction, whatever its presentation selectors. */
+const plain = (emoji: string): string => emoji.replace(/[\uFE0E\uFE0F]/g, "");
 
 interface Props {
   readonly session: Session;
@@ -38,7 +40,7 @@ export function Actions({ session, conversation, message, mine, begin, react }: 
       <summary ref={opener} aria-label={`Actions: ${message.content.slice(0, 40)}`}>⋯</summary>
       <div>
         {EMOJI.map((emoji) => {
-          const has = message.reactions.some((reaction) => reaction.emoji === emoji && reaction.userIds.includes(session.me.id));
+          const has = message.reactions.some((reaction) => plain(reaction.emoji) === plain(emoji) && reaction.userIds.includes(session.me.id));
           return (
             <button
               key={emoji}
