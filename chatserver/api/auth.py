@@ -13,10 +13,11 @@ from typing import Any
 import aiohttp
 import jwt
 import structlog
+from marshmallow import ValidationError
 
 from ..errors import TokenExpired, Unauthenticated, Unavailable
 from ..observability.metrics import Families
-from .requests.fields import MAX_ID, MAX_NAME
+from .requests.fields import MAX_ID, name_field
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,7 @@ BAD_KEY_SET = (
     *(aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWTError),
     *(AttributeError, TypeError),  # from PyJWT, for keys that are not objects
 )
+NAME = name_field()
 LAST_MOMENT = 253_402_300_799.0
 """The end of the year 9999, and of `datetime`."""
 ALGORITHMS = {"RSA": ["RS256"], "EC": ["ES256"], "OKP": ["EdDSA"]}
@@ -94,12 +96,7 @@ class Tokens:
         user_id = claims["sub"]
         if not 0 < len(user_id) <= MAX_ID or not user_id.isprintable():
             raise Unauthenticated(f"sub must have 1 to {MAX_ID} printable characters.")
-        name = claims.get("name")
-        return Identity(
-            user_id,
-            name if isinstance(name, str) and 0 < len(name) <= MAX_NAME else None,
-            min(float(claims["exp"]), LAST_MOMENT),
-        )
+        return Identity(user_id, _name(claims.get("name")), min(float(claims["exp"]), LAST_MOMENT))
 
     async def _claims(self, token: str) -> dict[str, Any]:
         if self._jwks is not None:
@@ -114,6 +111,15 @@ class Tokens:
             except jwt.InvalidSignatureError as error:
                 failure = error
         raise failure
+
+
+def _name(claim: Any) -> str | None:
+    """Returns a valid name. Another one is no reason to refuse the user: None."""
+    try:
+        name: str | None = NAME.deserialize(claim)
+    except ValidationError:
+        return None
+    return name
 
 
 class _KeySet:

@@ -17,6 +17,7 @@ from .log.entry import Applied, LoadMember, Outcome
 from .log.log import Log
 from .membership import Member, Members
 from .message import Message, conversation_of
+from .text import shows_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,8 +311,10 @@ class Messages:
     def _check_text(self, content: str, *, empty_ok: bool) -> None:
         if len(content) > self._max_chars:
             raise ValidationFailed.of("content", f"Must have at most {self._max_chars} characters.")
-        if not empty_ok and not content.strip():
-            raise ValidationFailed.of("content", "May be empty only with an attachment.")
+        if not empty_ok and shows_nothing(content):
+            raise ValidationFailed.of(
+                "content", "Must have a visible character, unless the message has an attachment."
+            )
 
 
 def _stub(message: Message, hide: Document) -> Message:
@@ -332,8 +335,10 @@ class _Edit:
             raise Forbidden("Only the sender can edit a message.")
         if message.deleted_at:
             raise Conflict("The message was deleted.")
-        if not self.content.strip() and "attachments" not in message.doc:
-            raise ValidationFailed.of("content", "May be empty only with an attachment.")
+        if shows_nothing(self.content) and "attachments" not in message.doc:
+            raise ValidationFailed.of(
+                "content", "Must have a visible character, unless the message has an attachment."
+            )
         if message.content == self.content:
             return None
         return Applied(message.with_(content=self.content, isEdited=True, updatedAt=at), "edit", {})

@@ -33,9 +33,10 @@ IDS = [
     ["a\0"],
     ["\ud8ff"],
 ]
-CONTENT = [None, *NO_TEXT, "", " \n\t", "x" * 10_001]
+UNSEEN = [" \n\t", "\u2800", "\u200b\u3164\ufe0f \u00ad"]
+CONTENT = [None, *NO_TEXT, "", *UNSEEN, "x" * 10_001]
 ONCE = [*NO_TEXT, "", "x" * 65]
-NAME = [*NO_TEXT, "", "x" * 201]
+NAME = [*NO_TEXT, "", *UNSEEN, "x" * 201]
 URL = [*NO_TEXT, "", "x", "javascript:alert(1)", "ftp://a.example/x", "https://", "https://a b/"]
 METADATA = [None, 1, "x", True, [], [OPERATOR], {"a": {}}, {"a": OPERATOR}, {"a": []}, {"a": DEEP}]
 METADATA += [
@@ -52,7 +53,14 @@ FILES += [[{"type": "file", "url": url}] for url in ("http://a.example/x", "x", 
 FILES += [[{"type": "file", "url": "https://a.example/x"}] * 11]
 FILES += [
     [{"type": "file", "url": "https://a.example/x", key: value}]
-    for key, value in (("size", -1), ("size", "1"), ("width", 1.5), ("name", OPERATOR), ("$gt", ""))
+    for key, value in (
+        ("size", -1),
+        ("size", "1"),
+        ("width", 1.5),
+        ("name", OPERATOR),
+        ("name", "\u2800"),
+        ("$gt", ""),
+    )
 ]
 FILES += [[{"type": "program", "url": "https://a.example/x"}]]
 NUMBER = [None, "1", 1.5, True, -1, 2**53, float("inf"), float("nan"), [], {}, OPERATOR]

@@ -14,6 +14,7 @@ import regex
 from marshmallow import ValidationError, fields, validate
 
 from ... import json_codec
+from ...chat.text import shows_nothing
 
 MAX_ID = 128
 MAX_NAME = 200
@@ -153,7 +154,12 @@ def id_list(limit: int, minimum: int = 0, **kwargs: Any) -> ListField:
 
 
 def name_field() -> Text:
-    return Text(validate=validate.Length(1, MAX_NAME), allow_none=True)
+    return Text(validate=[validate.Length(1, MAX_NAME), visible], allow_none=True)
+
+
+def visible(text: str) -> None:
+    if shows_nothing(text):
+        raise ValidationError("Must have a visible character.")
 
 
 def one_at_least(*keys: str) -> dict[str, Any]:

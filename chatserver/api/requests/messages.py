@@ -32,6 +32,7 @@ from .fields import (
     WebUrl,
     id_list,
     one_at_least,
+    visible,
 )
 from .parse import Request
 
@@ -42,7 +43,7 @@ class AttachmentSchema(Schema):
 
     type = Text(required=True, validate=validate.OneOf(["image", "video", "audio", "file"]))
     url = WebUrl({"https"}, required=True)
-    name = Text(validate=validate.Length(1, MAX_FILE_NAME))
+    name = Text(validate=[validate.Length(1, MAX_FILE_NAME), visible])
     mimeType = Text(validate=validate.Length(1, MAX_MIME_TYPE))  # noqa: N815
     size = Integer(0, 2**53 - 1)
     width = Integer(0, 1_000_000)
@@ -57,8 +58,8 @@ class SendMessage(Request):
     conversation_id = Id(required=True)
     content = Text(
         metadata={
-            "description": "At most MESSAGE_MAX_CHARS characters (default: 10,000). Not blank, unless the "
-            "message has an attachment."
+            "description": "At most MESSAGE_MAX_CHARS characters (default: 10,000). With a visible "
+            "character, unless the message has an attachment."
         }
     )
     attachments = ListField(
