@@ -22,8 +22,14 @@ class Node:
         self.received: list[tuple[str, bytes]] = []
         self.missed = 0
         self.lost = 0
+        self.rounds: list[float] = []
         self.bus = Bus(
-            url, prefix=prefix, deliver=self.receive, missed=self.has_missed, lost=self.has_lost
+            url,
+            prefix=prefix,
+            deliver=self.receive,
+            missed=self.has_missed,
+            lost=self.has_lost,
+            went_round=self.rounds.append,
         )
 
     def receive(self, channel: str, message: bytes) -> None:

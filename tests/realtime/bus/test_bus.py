@@ -199,13 +199,20 @@ async def test_close_leaves_nothing_open(own_redis: RedisServer) -> None:
 async def test_the_bus_has_metrics(node: Joining, redis_url: str) -> None:
     oslo = await node(redis_url, "watch:")
     seen: dict[str, Callable[[], float]] = {}
-    rounds: list[float] = []
-    oslo.bus.went_round = rounds.append
+    stores: dict[str, Callable[[], float]] = {}
 
     def watch(name: str, what: str, read: Callable[[], float]) -> None:
         seen[name] = read
 
-    oslo.bus.watch(watch, watch)
+    def memory(store: str, entries: Callable[[], float], at_most: float | None) -> None:
+        stores[store] = entries
+
+    oslo.bus.watch(watch, watch, memory)
+    own = {name: read() for name, read in stores.items()}
+    await oslo.bus.subscribe("r:1")
+    assert stores["channels"]() > own["channels"]
+    oslo.bus.unsubscribe("r:1")
+    await until(lambda: {name: read() for name, read in stores.items()} == own)
     await oslo.says("r:1", b"Hello")
     assert {name: read() for name, read in seen.items()} == {
         "chat_bus_up": 1.0,
@@ -216,9 +223,9 @@ async def test_the_bus_has_metrics(node: Joining, redis_url: str) -> None:
         "chat_bus_reconnects_total": 0,
     }
     async with asyncio.timeout(PATIENCE_S):
-        while len(rounds) < 3:  # noqa: ASYNC110  there is no event to wait for
+        while len(oslo.rounds) < 3:  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.05)
-    assert all(0 < seconds < 1 for seconds in rounds)
+    assert all(0 < seconds < 1 for seconds in oslo.rounds)
     assert seen["chat_bus_published_total"]() == 1, "messages to itself are not counted"
 
 
