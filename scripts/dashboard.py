@@ -137,6 +137,7 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
                     ("sum by (kind) (chat_log_batches_in_flight{%})", "{{kind}} in flight"),
                     ("sum(chat_log_conversations_ready{%})", "conversations ready"),
                     ("sum(chat_log_conversations_unsure{%})", "conversations unsure"),
+                    ("sum(chat_mongo_operations_unfinished{%})", "operations of MongoDB"),
                 ],
             ),
             (

@@ -18,6 +18,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from ..observability.metrics import Families
 from . import condition_wait
 from .failures import deadline, is_down
 from .indexes import INDEXES
@@ -92,6 +93,10 @@ class Mongo:
         self.nodes = self._collection("nodes")
         self.ended = self._collection("ended")
         """Deleted conversations whose log has not been cleared yet."""
+
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("transactions of unknown outcome", lambda: len(self._killing), None)
+        self._operations.watch(metrics)
 
     def _collection(self, name: str) -> Collection:
         return Timed(self._database, name, self._operations)

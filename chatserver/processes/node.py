@@ -106,7 +106,7 @@ async def serve(
         sockets = _sockets(settings, delivery, transports=["websocket"] if metrics_socket else None)
         attach_acceptor(sockets, door, metrics.memory)
         watch_sockets(metrics, sockets, delivery)
-        operations.watch(metrics)
+        mongo.watch(metrics)
         stack.callback(watch_process(metrics, "chat").close)
 
         waiting = WaitingMetrics(mongo, [endpoint.name for endpoint in settings.webhooks])

@@ -230,10 +230,13 @@ async def test_removed_users_are_remembered_for_a_while(monkeypatch: pytest.Monk
     monkeypatch.setattr("chatserver.chat.log.tail.time.monotonic", lambda: at)
     tail = ConversationTail("talk")
     for n in range(1000):
-        tail.note_removed([f"user{n}", "again"])
+        removal = {"_id": f"talk-{n:08x}", "kind": "members", "lastSeq": 0, "lastRev": 0}
+        tail.advance({**removal, "removed": [f"user{n}", "again"]})
         at += 1
     assert len(tail.removed) == REMOVED_S + 2
     assert list(tail.removed)[-2:] == ["user999", "again"]
+    tail.advance({**removal, "added": ["again"]})
+    assert list(tail.removed)[-1] == "user999"
 
 
 async def test_transitions_that_the_database_did_not_confirm_are_bounded() -> None:
