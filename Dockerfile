@@ -12,7 +12,7 @@ RUN apt-get update \
     && useradd --uid 10001 --no-create-home chat \
     && install -d -m 0700 -o chat /data
 COPY --from=build /opt/chatserver /opt/chatserver
-ENV PATH=/opt/chatserver/bin:$PATH PYTHONUNBUFFERED=1 DATA_DIR=/data
+ENV PATH=/opt/chatserver/bin:$PATH PYTHONUNBUFFERED=1 DATA_DIR=/data HOST=0.0.0.0
 USER chat
 WORKDIR /data
 VOLUME /data

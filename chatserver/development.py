@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -104,8 +105,8 @@ def token(settings: Settings, user: str, name: str | None, lifetime: timedelta) 
         "name": name,
         "iat": now,
         "exp": now + lifetime,
-        "iss": settings.auth_jwt_issuer,
-        "aud": settings.auth_jwt_audience,
+        "iss": next(iter(settings.auth_jwt_issuer), ""),
+        "aud": next(iter(settings.auth_jwt_audience), ""),
     }
     given = {key: value for key, value in claims.items() if value}
     return jwt.encode(given, settings.auth_jwt_secret[0], algorithm="HS256")
@@ -136,8 +137,9 @@ def greeting(settings: Settings, *, polling: bool = True) -> list[str]:
     return [*lines, *first.splitlines()]
 
 
-def address(host: str, port: int) -> str:
-    """Returns the URL at which a program on this machine reaches a listener on `host` and `port`."""
-    shown_as = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}  # noqa: S104
+def address(hosts: Sequence[str], port: int) -> str:
+    """Returns the URL at which a program on this machine reaches a listener on `hosts` and `port`."""
+    host = hosts[0]
+    shown_as = dict.fromkeys(("localhost", "0.0.0.0", "::"), "127.0.0.1")  # noqa: S104
     shown = shown_as.get(host) or (f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"

@@ -5,15 +5,17 @@ An invalid value stops the start with a message that names its key.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 from environs import Env, EnvError, validate
+from yarl import URL
 
 from .outbox import settings as webhook_settings
 from .outbox.endpoints import Endpoint, SinkOptions
@@ -29,6 +31,14 @@ EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 """Only the extra `tracing` installs this module. Other packages install OpenTelemetry's API, but not this."""
 
 
+HOST_NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
+ORIGIN = re.compile(r"(?!wss?:)[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-f:.]+\])(:\d+)?", re.ASCII)
+HTTP_URL = validate.Regexp(
+    r"\s*(https?://([^\s/?#@]+@)?([^\s/?#@:]+|\[[0-9a-fA-F:.]+\])(:\d+)?([/?#]\S*)?)?\s*\Z",
+    error="Must start with http:// or https://.",
+)
+
+
 class BadSettings(Exception):
     """A setting is missing or invalid. The message names its key and the reason."""
 
@@ -36,7 +46,8 @@ class BadSettings(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     env: str = "development"
-    host: str = "0.0.0.0"  # noqa: S104  a server in a container is reached from outside it
+    host: tuple[str, ...] = ("localhost",)
+    """Addresses and names of this machine."""
     node_name: str = ""
     """The name by which a load balancer knows this node. Empty: none."""
     port: int = 3000
@@ -44,8 +55,9 @@ class Settings:
 
     auth_jwt_secret: tuple[str, ...] = field(default=(), repr=False)
     """Newest first. Tokens signed with any of them are valid, so that a secret can be rotated."""
-    auth_jwt_issuer: str = ""
-    auth_jwt_audience: str = ""
+    auth_jwt_issuer: tuple[str, ...] = ()
+    """A token must have one of them. Empty: any, or none."""
+    auth_jwt_audience: tuple[str, ...] = ()
     auth_jwks_url: str = ""
     auth_require_known_user: bool = False
     internal_api_secret: tuple[str, ...] = field(default=(), repr=False)
@@ -149,9 +161,11 @@ def _read(env: Env) -> dict[str, Any]:
     port = validate.Range(0, 65535)
     positive = validate.Range(min=0.0)
     count = validate.Range(min=0)
-    http = validate.Regexp(r"(https?://[^\s/].*)?$", error="Must start with http:// or https://.")
     mongodb = validate.Regexp(r"(mongodb(\+srv)?://.+)?$", error="Must start with mongodb://.")
-    database = validate.Regexp(r"[\w-]{1,63}$", error="Must be a name of letters, digits, _ and -.")
+    database = validate.Regexp(
+        r"(?!(admin|config|local)\Z)[\w-]{1,63}\Z",
+        error="Must be a name of letters, digits, _ and -, and not of MongoDB's own databases.",
+    )
     node = validate.Regexp(
         r"[a-z0-9-]{0,32}$", error="Must be at most 32 characters of a-z, 0-9 and -."
     )
@@ -159,19 +173,18 @@ def _read(env: Env) -> dict[str, Any]:
         "env": env.str(
             "ENV", "development", validate=validate.OneOf(["development", "production"])
         ),
-        "host": env.str("HOST", "0.0.0.0"),  # noqa: S104
         "node_name": env.str("NODE_NAME", "", validate=node),
         "port": env.int("PORT", 3000, validate=port),
         "ws_port": env.int("WS_PORT", 3001, validate=port),
-        "auth_jwt_issuer": env.str("AUTH_JWT_ISSUER", ""),
-        "auth_jwt_audience": env.str("AUTH_JWT_AUDIENCE", ""),
-        "auth_jwks_url": env.str("AUTH_JWKS_URL", "", validate=http),
+        "auth_jwt_issuer": _list(env, "AUTH_JWT_ISSUER"),
+        "auth_jwt_audience": _list(env, "AUTH_JWT_AUDIENCE"),
+        "auth_jwks_url": _http_url(env, "AUTH_JWKS_URL"),
         "auth_require_known_user": env.bool("AUTH_REQUIRE_KNOWN_USER", False),
-        "mongo_url": env.str("MONGO_URL", "", validate=mongodb),
+        "mongo_url": _mongo(env.str("MONGO_URL", "", validate=mongodb)),
         "mongo_database": env.str("MONGO_DATABASE", "chat", validate=database),
         "redis_url": _redis(env.str("REDIS_URL", "")),
         "data_dir": env.path("DATA_DIR", Path("data")),
-        "cors_origins": _list(env, "CORS_ORIGINS"),
+        "cors_origins": tuple(_origin(origin) for origin in _list(env, "CORS_ORIGINS")),
         "rate_limits": env.str("RATE_LIMITS", "on", validate=validate.OneOf(["on", "off"])) == "on",
         "sockets_per_user": env.int("SOCKETS_PER_USER", 20, validate=count),
         "sockets_per_address": env.int("SOCKETS_PER_ADDRESS", 0, validate=count),
@@ -195,6 +208,7 @@ def _read(env: Env) -> dict[str, Any]:
         "drain_s": env.float("DRAIN_S", 10.0, validate=positive),
     }
     production = values["env"] == "production"
+    values["host"] = _hosts(_list(env, "HOST", "0.0.0.0" if production else "localhost"))  # noqa: S104
     docs = env.str("DOCS", "off" if production else "on", validate=validate.OneOf(["on", "off"]))
     values["docs"] = docs == "on"
     values["playground"] = _playground(env, production, values["auth_jwks_url"])
@@ -211,6 +225,8 @@ def _read(env: Env) -> dict[str, Any]:
         elif not given:
             made[key] = secrets.token_urlsafe(32)
             given = (made[key],)
+        elif key == "INTERNAL_API_SECRET" and not all(map(str.isprintable, given)):
+            raise EnvError(f"{key} contains control characters, which no header can have.")
         elif production and any(len(secret.encode()) < MIN_SECRET_BYTES for secret in given):
             raise EnvError(
                 f"{key} is too short: production needs a secret of {MIN_SECRET_BYTES} bytes or more."
@@ -236,11 +252,10 @@ def _playground(env: Env, production: bool, jwks_url: str) -> bool:
 
 def _tracing(env: Env) -> bool:
     """On if a collector is configured and no other variable turns traces off."""
-    http = validate.Regexp(r"(https?://[^\s/].*)?$", error="Must start with http:// or https://.")
     named = [
         key
         for key in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-        if env.str(key, "", validate=http)
+        if _http_url(env, key)
     ]
     off = env.bool("OTEL_SDK_DISABLED", False)
     to = env.str("OTEL_TRACES_EXPORTER", "otlp", validate=validate.OneOf(["otlp", "none"]))
@@ -266,6 +281,17 @@ def _is_there(module: str) -> bool:
         return False
 
 
+def _mongo(url: str) -> str:
+    if url:
+        from .mongo import BadUrl, check_url  # noqa: PLC0415  not needed without it
+
+        try:
+            check_url(url)
+        except BadUrl as error:
+            raise EnvError(f"MONGO_URL is not a connection string: {error}") from None
+    return url
+
+
 def _redis(url: str) -> str:
     if url:
         from .realtime.bus import Address, BadAddress  # noqa: PLC0415  not needed without it
@@ -279,10 +305,64 @@ def _redis(url: str) -> str:
 
 def _network(text: str) -> IPv4Network | IPv6Network:
     try:
-        return ip_network(text)
+        network = ip_network(text)
     except ValueError as error:
         raise EnvError(f"TRUSTED_PROXIES: {error}.") from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < 96:
+        return network
+    # Everywhere else, an IPv4 client of an IPv6 socket has its IPv4 address.
+    return IPv4Network((mapped, network.prefixlen - 96))
 
 
-def _list(env: Env, key: str) -> tuple[str, ...]:
-    return tuple(value.strip() for value in env.str(key, "").split(",") if value.strip())
+def _hosts(given: tuple[str, ...]) -> tuple[str, ...]:
+    """`::` also stands for 0.0.0.0: every address of this machine."""
+    hosts: dict[str, None] = {}
+    for text in given:
+        host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+        try:
+            ip_address(host)
+        except ValueError:
+            if not HOST_NAME.fullmatch(host):
+                raise EnvError(
+                    f"HOST: {text!r} is not an address or a name of this machine, such as 127.0.0.1,"
+                    " :: or localhost; the ports are PORT and WS_PORT."
+                ) from None
+        hosts |= dict.fromkeys((host, "0.0.0.0") if host == "::" else (host,))  # noqa: S104
+    return tuple(hosts)
+
+
+def _origin(text: str) -> str:
+    """Returns the origin as browsers write it (RFC 6454, section 6.2)."""
+    if text in ("*", "null", "file://"):
+        return text
+    try:
+        url = URL(text)
+        origin = str(url.origin())
+    except ValueError:
+        origin = ""
+    more = url.user or url.path != "/" or url.query_string or url.fragment if origin else ""
+    if more or not ORIGIN.fullmatch(origin):
+        raise EnvError(
+            f"CORS_ORIGINS: {text!r} is not an origin, so it would match no page. An origin is a scheme,"
+            " a host without wildcards, and perhaps a port, such as https://chat.example.com."
+        )
+    return origin
+
+
+def _http_url(env: Env, key: str) -> str:
+    url = env.str(key, "", validate=HTTP_URL).strip()
+    try:
+        URL(url)
+    except ValueError:
+        raise EnvError(f"{key}: its host or port is not valid.") from None
+    return url
+
+
+def _list(env: Env, key: str, default: str = "") -> tuple[str, ...]:
+    """Returns the values of a list. A list without values is the default."""
+    return _split(env.str(key, default)) or _split(default)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(value.strip() for value in text.split(",") if value.strip())

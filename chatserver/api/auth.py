@@ -50,7 +50,12 @@ class Tokens:
     """Verifies tokens: HS256 with any of the secrets, or, with a JWKS URL, asymmetric keys only."""
 
     def __init__(
-        self, secrets: Sequence[str], *, issuer: str = "", audience: str = "", jwks_url: str = ""
+        self,
+        secrets: Sequence[str],
+        *,
+        issuer: Sequence[str] = (),
+        audience: Sequence[str] = (),
+        jwks_url: str = "",
     ) -> None:
         self._secrets = secrets
         self._checks: dict[str, Any] = {

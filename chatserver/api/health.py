@@ -49,16 +49,11 @@ class Health:
     def drain(self) -> None:
         self._draining = True
 
-    async def listen(self, stack: AsyncExitStack, at: Path | tuple[str, int]) -> None:
-        """Serves all probes: on a Unix socket, to the parent of this process; or on a host and port."""
+    async def listen(self, stack: AsyncExitStack, at: Path | tuple[Sequence[str], int]) -> None:
+        """Serves all probes: on a Unix socket, to the parent of this process; or on hosts and a port."""
         app = web.Application(middlewares=[errors])
         self.add_private_to(app.router)
-        site: Callable[[web.AppRunner], web.BaseSite]
-        if isinstance(at, Path):
-            site = partial(web.UnixSite, path=at)
-        else:
-            site = partial(web.TCPSite, host=at[0], port=at[1])
-        await listen(stack, app, site, shutdown_timeout=1.0)
+        await listen(stack, app, at, shutdown_timeout=1.0)
 
     def add_public_to(self, router: web.UrlDispatcher) -> None:
         self._add(router, [probe for probe in PROBES if probe.public])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import secrets
+import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+BACKLOG = 4096
 MAX_BODY = 64 * 1024
 REQUEST_ID = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[\w.:+/=~-]{1,128}", re.ASCII)
@@ -74,18 +78,48 @@ async def _finish(app: web.Application) -> None:
         await asyncio.wait(working)
 
 
+def bind(hosts: Iterable[str], port: int, *, shared: bool = False) -> list[socket.socket]:
+    """Returns sockets that listen on every address of the hosts. `shared`: other processes may do so, too.
+
+    A name may have addresses that this machine has not, such as ::1 where IPv6 is off: they are left out, if
+    another one is left. Raises OSError.
+    """
+    bound: dict[Any, socket.socket] = {}
+    with ExitStack() as opened:
+        for host in hosts:
+            missing: OSError | None = None
+            before = len(bound)
+            for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                try:
+                    if address not in bound:
+                        bound[address] = opened.enter_context(
+                            socket.create_server(
+                                address, family=family, backlog=BACKLOG, reuse_port=shared
+                            )
+                        )
+                except OSError as error:
+                    if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                        raise
+                    missing = error
+            if missing is not None and len(bound) == before:
+                raise missing
+        opened.pop_all()
+    return list(bound.values())
+
+
 async def listen(
     stack: AsyncExitStack,
     app: web.Application,
-    site: Callable[[web.AppRunner], web.BaseSite],
+    at: Path | tuple[Sequence[str], int],
     *,
+    shared: bool = False,
     shutdown_timeout: float,
     **connections: Any,
 ) -> None:
-    """Serves an application at a `site` (a TCP port or a Unix socket) until the stack closes.
+    """Serves an application on a Unix socket, or on hosts and a port (see `bind`), until the stack closes.
 
     `shutdown_timeout`: seconds that requests in progress then have. `connections`: options of aiohttp's
-    server. Raises OSError if the site cannot be opened.
+    server. Raises OSError if it cannot listen.
     """
     runner = web.AppRunner(
         app,
@@ -96,7 +130,11 @@ async def listen(
     )
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
-    await site(runner).start()
+    if isinstance(at, Path):
+        await web.UnixSite(runner, at).start()
+        return
+    for bound in bind(*at, shared=shared):
+        await web.SockSite(runner, bound, backlog=BACKLOG).start()
 
 
 def pattern(path: str) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from pymongo import AsyncMongoClient
-from pymongo.errors import InvalidURI, PyMongoError
+from pymongo.errors import PyMongoError
 
+from ..api.http import bind
 from ..development import address, keep_secrets
 from ..mongo.embedded import url_of
 from ..mongo.mongod import EmbeddedFailed, find_mongod, mongod_version
@@ -90,8 +91,6 @@ async def _replica_set(url: str, remedy: str) -> Finding:
         async with client:
             hello = await client.admin.command("hello")
             version = (await client.server_info())["version"]
-    except InvalidURI as error:
-        return Finding("database", f"MONGO_URL is not a connection string: {error}", problem=True)
     except PyMongoError as error:
         return Finding("database", f"no answer ({words_of(error)}): {remedy}.", problem=True)
     if "setName" not in hello:
@@ -139,18 +138,18 @@ async def _sink(endpoint: Endpoint) -> Finding:
         await sink.close()
 
 
-async def _port(key: str, host: str, port: int) -> Finding:
+async def _port(key: str, hosts: Sequence[str], port: int) -> Finding:
     subject = f"{key} {port}"
     try:
-        server = await asyncio.start_server(lambda *_: None, host, port)
+        bound = bind(hosts, port)
     except OSError as error:
-        if await _is_chatserver(address(host, port)):
+        if await _is_chatserver(address(hosts, port)):
             return Finding(subject, "a chatserver is already listening")
         return Finding(
             subject, f"{error.strerror}: set {key} or HOST, or free the port.", problem=True
         )
-    server.close()
-    await server.wait_closed()
+    for each in bound:
+        each.close()
     return Finding(subject, "free")
 
 

@@ -26,6 +26,7 @@ from .mongo import (
     replace_one,
 )
 from .operations import Operations
+from .url import BadUrl, check_url
 
 __all__ = [
     "AFTER",
@@ -33,6 +34,7 @@ __all__ = [
     "DEAD_RETENTION_S",
     "RETENTION_S",
     "UNENCODABLE",
+    "BadUrl",
     "BulkWriteError",
     "Changes",
     "Collection",
@@ -43,6 +45,7 @@ __all__ = [
     "Operations",
     "PyMongoError",
     "Session",
+    "check_url",
     "duplicate_of",
     "is_down",
     "new_id",

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -37,7 +36,6 @@ from .worker_metrics import WorkerMetrics
 log = structlog.get_logger(__name__)
 
 MAX_REQUEST = 4 * 1024 * 1024
-BACKLOG = 4096
 NOTICE = 0.3
 """The fraction of `drain_s` in which load balancers learn from /ready that the server is stopping. New clients
 are still accepted then: balancers still send them here, and a refusal would be a visible failure."""
@@ -182,13 +180,8 @@ async def _listen(
     await listen(
         stack,
         app,
-        partial(
-            web.TCPSite,
-            host=settings.host,
-            port=port,
-            backlog=BACKLOG,
-            reuse_port=shared or None,
-        ),
+        (settings.host, port),
+        shared=shared,
         shutdown_timeout=10.0,
         # aiohttp's default is an hour, also for clients that send half a request or nothing.
         keepalive_timeout=settings.keep_alive_s,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import structlog
 
+from ..api.http import bind
 from ..settings import Settings
 from .child import ORPHAN_S, Child
 
@@ -58,7 +59,7 @@ async def _stop(workers: list[Child]) -> None:
     await asyncio.gather(*[worker.stop() for worker in workers])
 
 
-async def _free(host: str, ports: set[int]) -> None:
+async def _free(hosts: Sequence[str], ports: set[int]) -> None:
     """Raises OSError if a port is in use. Workers can share a port even with those of another server, which
     would silently get half of our clients."""
     # Workers of a parent that was killed exit within ORPHAN_S.
@@ -66,17 +67,11 @@ async def _free(host: str, ports: set[int]) -> None:
     while True:
         try:
             for port in ports:
-                await _bind(host, port)
+                for bound in bind(hosts, port):
+                    bound.close()
         except OSError:
             if time.monotonic() > end:
                 raise
             await asyncio.sleep(0.2)
         else:
             return
-
-
-async def _bind(host: str, port: int) -> None:
-    loop = asyncio.get_running_loop()
-    taken = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
-    taken.close()
-    await taken.wait_closed()

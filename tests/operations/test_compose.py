@@ -78,6 +78,7 @@ def test_a_node_starts_with_the_settings_that_it_is_given(
             monkeypatch.setenv(key, text)
         settings = Settings.from_environment()
         assert settings.production == (env == "production")
+        assert settings.host == ("0.0.0.0",), "the proxy connects from outside"  # noqa: S104
         names.add(settings.node_name)
         (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
         assert settings.trusted_proxies == (ip_network(network["subnet"]),)
