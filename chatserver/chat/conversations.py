@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import json_codec
 from ..clock import now
-from ..errors import Conflict, ValidationFailed
-from ..mongo import Document, DuplicateKeyError, Mongo, Session, duplicate_of, new_id, page_cursor
+from ..errors import Conflict, NotFound, ValidationFailed
+from ..mongo import (
+    DatabaseUnavailable,
+    Document,
+    DuplicateKeyError,
+    Mongo,
+    Session,
+    duplicate_of,
+    new_id,
+    page_cursor,
+)
 from ..outbox.event import OutboxRecord
 from . import policy
 from .announcements import Announcements
@@ -174,8 +184,18 @@ class Conversations:
             )
             await self._outbox.append(session, [created])
 
+        async def announce() -> Mapping[str, Any]:
+            view = await self._views.conversation(conversation_id)
+            self._announcements.created(view, [creator_id, *others])
+            await self._participants.without_deleted(conversation_id, [creator_id, *others])
+            return view
+
+        async def announce_if_stored() -> None:
+            with suppress(NotFound):
+                await announce()
+
         try:
-            await self._mongo.transaction(store)
+            await self._mongo.transaction(store, if_unsure=announce_if_stored)
         except DuplicateKeyError as error:
             if duplicate_of(error) != "key" or key is None:
                 raise
@@ -185,10 +205,11 @@ class Conversations:
                     "Someone else has just created this conversation; try again."
                 ) from None
             return Created(existing, is_new=False)
-        view = await self._views.conversation(conversation_id)
-        self._announcements.created(view, [creator_id, *others])
-        await self._participants.without_deleted(conversation_id, [creator_id, *others])
-        return Created(view, is_new=True)
+        try:
+            return Created(await announce(), is_new=True)
+        except DatabaseUnavailable:
+            self._mongo.later(announce_if_stored)
+            raise
 
     async def _complete(
         self, view: Mapping[str, Any], pair: list[str], field: str

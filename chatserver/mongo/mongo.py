@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -37,9 +38,8 @@ Changes = AsyncChangeStream[Document]
 
 CLOSE_S = 2.0
 
-KILL_AGAIN_S = 0.2
-KILL_S = 60.0
-"""The database itself ends a transaction after this time, by default."""
+AGAIN_S = 0.5
+"""Time between two attempts to settle a write without an answer."""
 
 CHANGES_AWAIT_MS = 10_000
 """How long the database holds a request for changes while there are none."""
@@ -80,7 +80,7 @@ class Mongo:
             readConcernLevel="majority",
         )
         self._database = self._client[database]
-        self._killing: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Task[None]] = set()
         self.log = self._collection("log")
         self.conversations = self._collection("conversations")
         self.participants = self._collection("participants")
@@ -95,7 +95,7 @@ class Mongo:
         """Deleted conversations whose log has not been cleared yet."""
 
     def watch(self, metrics: Families) -> None:
-        metrics.memory("transactions of unknown outcome", lambda: len(self._killing), None)
+        metrics.memory("writes of unknown outcome", lambda: len(self._settling), None)
         self._operations.watch(metrics)
 
     def _collection(self, name: str) -> Collection:
@@ -117,8 +117,8 @@ class Mongo:
         return self._operations.stalled
 
     async def close(self) -> None:
-        for killing in self._killing:
-            killing.cancel()
+        for settling in self._settling:
+            settling.cancel()
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._client.close()
@@ -143,10 +143,18 @@ class Mongo:
         now: datetime = hello["localTime"]
         return now
 
-    async def transaction(self, body: Callable[[Session], Awaitable[T]]) -> T:
+    async def transaction(
+        self,
+        body: Callable[[Session], Awaitable[T]],
+        *,
+        if_unsure: Callable[[], Awaitable[None]] | None = None,
+    ) -> T:
         """Run `body` in a transaction and commit: either all of its writes are stored or none.
 
         `body` runs again after a transient conflict, so it must have no effects but its writes.
+
+        `if_unsure` runs later if this call ends without knowing whether the writes were stored. By then the
+        database has decided, and answers. It should read, and announce what it finds.
         """
 
         async def run() -> T:
@@ -156,7 +164,7 @@ class Mongo:
                     result = await session.with_transaction(body)
             except BaseException as error:
                 if is_down(error) or isinstance(error, asyncio.CancelledError):
-                    self._abandon(session)
+                    self._abandon(session, if_unsure)
                 else:
                     await session.end_session()
                 raise
@@ -165,32 +173,52 @@ class Mongo:
 
         return await self._operations.run("transaction", run)
 
-    def _abandon(self, session: Session) -> None:
+    def _abandon(self, session: Session, if_unsure: Callable[[], Awaitable[None]] | None) -> None:
         """End a transaction of which it is unknown whether it was committed.
 
         Until it ends, it keeps its locks, and a repeat of the request would wait for them.
         """
-        killing = asyncio.get_running_loop().create_task(self._kill(session))
-        self._killing.add(killing)
-        killing.add_done_callback(self._killing.discard)
 
-    async def _kill(self, session: Session) -> None:
+        async def kill() -> None:
+            with pymongo.timeout(self.timeout_s):
+                await self._client.admin.command("killSessions", [session.session_id])
+
+        async def end() -> None:
+            await self._until_it_answers(kill)
+            # Not before: the driver gives the session to another operation.
+            await session.end_session()
+            if if_unsure is not None:
+                await self._until_it_answers(if_unsure)
+
+        self._begin(end())
+
+    def later(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` in the background, again and again until the database answers."""
+        self._begin(self._until_it_answers(work))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._settle(work))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    @staticmethod
+    async def _settle(work: Coroutine[Any, Any, None]) -> None:
         try:
-            async with asyncio.timeout(KILL_S):
-                while True:
-                    try:
-                        with pymongo.timeout(self.timeout_s):
-                            await self._client.admin.command("killSessions", [session.session_id])
-                    except PyMongoError as error:
-                        if not is_down(error):
-                            raise
-                        await asyncio.sleep(KILL_AGAIN_S)
-                    else:
-                        break
-        except (PyMongoError, TimeoutError) as error:
-            log.error("a transaction was not ended and keeps its locks for now", exc_info=error)
-        # Not before: afterwards the driver gives the session to another operation.
-        await session.end_session()
+            await work
+        except Exception:  # the caller has long gone
+            log.exception("a write without an answer could not be settled")
+
+    @staticmethod
+    async def _until_it_answers(work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except PyMongoError as error:
+                if not is_down(error):
+                    raise
+                await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1))
+            else:
+                return
 
     async def insert_missing(self, collection: str, docs: list[Document]) -> None:
         """Insert the documents whose ids do not exist yet."""

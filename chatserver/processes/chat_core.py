@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 from .. import tasks
 from ..chat.announcements import Announcements
@@ -69,7 +70,14 @@ async def build(
     members = Members(mongo, rooms)
     routes = Routes(settings.webhooks)
     announcements = Announcements(rooms, recency)
-    changes = Log(mongo, rooms, members, announcements.tell, routes)
+    changes = Log(
+        mongo,
+        rooms,
+        members,
+        announcements.tell,
+        partial(log_reader.announce, rooms),
+        routes,
+    )
     stack.push_async_callback(changes.close)
 
     outbox = Outbox(mongo, routes)

@@ -65,7 +65,9 @@ class Device:
 
     async def do(self, event: str, payload: Any = None) -> Any:
         """Emits an event, and returns the data of its acknowledgement. Raises Refused."""
-        answer = await self.client.call(event, {} if payload is None else payload, timeout=10)
+        answer = await self.client.call(
+            event, {} if payload is None else payload, timeout=PATIENCE_S
+        )
         documented.acknowledged(event, answer)
         if answer["ok"]:
             return answer["data"]

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +106,17 @@ class MongoServer:
                 assert time.monotonic() < end, "mongod does not become primary"
                 time.sleep(0.05)
 
-    def fail(self, *commands: str, times: int, **how: Any) -> None:
-        """Let the next commands of these names fail in this way (see MongoDB's fail point `failCommand`)."""
+    @contextmanager
+    def failing(self, *commands: str, **how: Any) -> Iterator[None]:
+        """All commands of these names fail in this way (see MongoDB's fail point `failCommand`)."""
         with pymongo.MongoClient(self.url) as client:
-            client.admin.command(
-                {
-                    "configureFailPoint": "failCommand",
-                    "mode": {"times": times},
-                    "data": {"failCommands": list(commands), **how},
-                }
-            )
+            point = {"configureFailPoint": "failCommand"}
+            data = {"failCommands": list(commands), **how}
+            client.admin.command({**point, "mode": "alwaysOn", "data": data})
+            try:
+                yield
+            finally:
+                client.admin.command({**point, "mode": "off"})
 
     def set(self, **parameters: Any) -> None:
         with pymongo.MongoClient(self.url) as client:

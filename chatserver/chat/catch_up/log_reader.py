@@ -11,12 +11,12 @@ from ..announcements import describe
 from ..log.entry import Entry
 from ..log.position import MAX_OFFSET
 from ..message import Message, entry_id, offset_of
-from ..outside import Update
+from ..outside import Announcer, Update
 from ..recency import Recency
 from ..views import LAST_ENTRY, Views
 
 PAGE = 500
-"""Conversations in one read of positions."""
+"""Entries, or conversations, in one read."""
 
 
 class LogReader(Generic[Update]):
@@ -40,6 +40,12 @@ class LogReader(Generic[Update]):
         """
         async with self._mongo.deadline():
             return await self._after(room, offset, limit)
+
+    async def announce(self, rooms: Announcer[Update], room: str, offset: int) -> None:
+        """Announce the changes after `offset` on all nodes. Nodes that have applied a change ignore it."""
+        while found := await self.after(room, offset, PAGE):
+            for offset, update in found:
+                rooms.tell(room, offset, update)
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
         """Returns the latest offset of each conversation. Deleted conversations are left out."""

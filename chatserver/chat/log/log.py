@@ -62,11 +62,12 @@ class Log:
         rooms: ConversationRooms,
         members: Members,
         announce: Callable[[Entry], None],
+        announce_stored: Callable[[str, int], Awaitable[None]],
         routes: Routes,
     ) -> None:
         self._mongo = mongo
         self._rooms = rooms
-        self._position = Position(mongo, announce, rooms.behind)
+        self._position = Position(mongo, announce, rooms.behind, announce_stored)
         self._contention = Contention(self._position, rooms, self._wake)
         self._sends = Sends(mongo, self._position, self._contention, announce, routes)
         self._changes = Changes(mongo, members, self._position, self._contention, announce, routes)
@@ -318,7 +319,9 @@ class Log:
             log.error("commit failed", conversations=len(tails), exc_info=error)
         if any(not op.future.done() for op in ops):
             for tail in tails:
-                tail.unsure = True
+                if not tail.unsure:
+                    tail.unsure = True
+                    tail.announced = tail.offset
         for op in ops:
             refuse(op, refusal)
         if down:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from ...clock import now
@@ -42,6 +42,7 @@ class Position:
 
     `announce` is called with every entry that was committed here. `behind(conversation, after, known)` is
     called when the log has entries beyond the offset `after`, up to `known`, that were not announced here.
+    `announce_stored(conversation, after)` announces the entries beyond `after` as they are in the log.
     """
 
     def __init__(
@@ -49,10 +50,12 @@ class Position:
         mongo: Mongo,
         announce: Callable[[Entry], None],
         behind: Callable[[str, int, int], None],
+        announce_stored: Callable[[str, int], Awaitable[None]],
     ) -> None:
         self._mongo = mongo
         self._announce = announce
         self._behind = behind
+        self._announce_stored = announce_stored
 
     async def of(self, conversation_id: str) -> tuple[int, int]:
         """Returns (lastSeq, lastRev) from the database."""
@@ -146,5 +149,8 @@ class Position:
             tail.advance(fence)
             self._announce(Entry(fence, None))
             break
+        # Some of the entries may be writes of this node. Other nodes learn from it alone whom they concern.
+        if tail.announced >= 0:
+            await self._announce_stored(tail.id, tail.announced)
         tail.seen_at = time.monotonic()
         tail.unsure = False

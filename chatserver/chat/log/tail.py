@@ -76,6 +76,7 @@ class ConversationTail:
     """The end of one conversation's log, as this node knows it."""
 
     __slots__ = (
+        "announced",
         "busy",
         "contended",
         "due",
@@ -108,6 +109,8 @@ class ConversationTail:
         self.ready = False
         self.unsure = False
         """A write got no answer. Before the next write, we must find out whether it was stored."""
+        self.announced = -1
+        """While unsure: the offset up to which this node has announced its own entries."""
         self.removed: dict[str, float] = {}
         """Users who were removed in the last REMOVED_S, as far as this node knows the log, and when it learnt of
         that. They may have been added again since, so the log is read before one of them is refused."""

@@ -201,7 +201,10 @@ class Receipts:
             after = await self._collapsed(doc, state.adding(first, last), last)
             became = await self._unread.within(doc, gaps)
             tells = {"place": offset_of(named.id)} | ({} if single else {"count": became})
-            receipt = await self._mongo.transaction(partial(self._store, doc, after, gaps, tells))
+            receipt = await self._mongo.transaction(
+                partial(self._store, doc, after, gaps, tells),
+                if_unsure=partial(self._announce_if_stored, doc, gaps[-1]),
+            )
             if receipt is not None:
                 return _Read(became, receipt["at"], str(receipt["_id"]))
             # Another device of the same user was quicker: read the state again.
@@ -243,6 +246,21 @@ class Receipts:
         receipts[-1] |= tells
         await self._mongo.receipts.insert_many(receipts, session=session)
         return receipts[-1]
+
+    async def _announce_if_stored(self, doc: Document, span: Range) -> None:
+        first, last = span
+        receipt = await self._mongo.receipts.find_one(
+            {
+                "conversationId": doc["conversationId"],
+                "userId": doc["userId"],
+                "from": first,
+                "to": last,
+                "place": {"$exists": True},
+            }
+        )
+        if receipt is not None:
+            event, payload = announcement(receipt)
+            self._rooms.emit(doc["conversationId"], event, payload, notice=str(receipt["_id"]))
 
     async def _collapsed(self, doc: Document, state: ReadSet, seq: int) -> ReadSet:
         """Close the gaps beside `seq` that hold only the reader's own messages and deleted ones.
