@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, fields, post_load, validate
+from marshmallow import fields, validate
 
 from ...chat.conversations import (
     ConversationEdit,
@@ -16,6 +16,7 @@ from ...chat.conversations import (
 )
 from ...chat.membership import ROLES
 from ...chat.participants import NewParticipants, OneParticipant, RoleChange
+from ...errors import ValidationFailed
 from .fields import MAX_PAGE, MAX_PARTICIPANTS, Id, Metadata, Text, WebUrl, id_list, name_field
 from .parse import Request
 
@@ -43,11 +44,10 @@ class EditConversation(Request):
     avatar_url = WebUrl({"https", "http"}, allow_none=True)
     metadata = Metadata()
 
-    @post_load
-    def make(self, data: dict[str, Any], **_: Any) -> Any:
+    def make(self, data: dict[str, Any]) -> Any:
         conversation_id = data.pop("conversation_id")
         if not data:
-            raise ValidationError("Give at least one of name, avatarUrl and metadata.", "name")
+            raise ValidationFailed.of("name", "Give at least one of name, avatarUrl and metadata.")
         return ConversationEdit(conversation_id, data)
 
 
@@ -60,8 +60,7 @@ class DirectWith(Request):
     makes = OtherUsers
     user_id = Id(required=True)
 
-    @post_load
-    def make(self, data: dict[str, Any], **_: Any) -> Any:
+    def make(self, data: dict[str, Any]) -> Any:
         return OtherUsers((data["user_id"],))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
-from marshmallow import RAISE, Schema, ValidationError, fields, post_load
+from marshmallow import RAISE, Schema, ValidationError, fields
 
 from ...errors import ValidationFailed
 
@@ -26,8 +26,9 @@ class Request(Schema):
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         field_obj.data_key = camel(field_name)
 
-    @post_load
-    def make(self, data: dict[str, Any], **_: Any) -> Any:
+    def make(self, data: dict[str, Any]) -> Any:
+        """Returns the frozen value of valid data. Raises ValidationFailed."""
+        # Not as marshmallow's `post_load`, which costs a tenth of the time of parsing.
         return self.makes(**data)
 
 
@@ -47,7 +48,8 @@ def parse(kind: type[Request], data: Any) -> Any:
     Raises ValidationFailed. Its details map each invalid field to the reasons.
     """
     try:
-        return _schema(kind).load(data)
+        schema = _schema(kind)
+        return schema.make(schema.load(data))
     except ValidationError as error:
         raise ValidationFailed(details=_flat(error.messages_dict)) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from marshmallow import fields, post_load, validate
+from marshmallow import fields, validate
 
 from ...chat.users import OneUser, UserChanges, UserSync
 from .conversations import OtherUsers
@@ -21,8 +21,7 @@ class SyncUser(Request):
     status = Text(validate=validate.OneOf(["active", "blocked"]))
     metadata = Metadata()
 
-    @post_load
-    def make(self, data: dict[str, Any], **_: Any) -> Any:
+    def make(self, data: dict[str, Any]) -> Any:
         return UserSync(data.pop("external_user_id"), cast(UserChanges, data))
 
 
@@ -54,8 +53,7 @@ class OfExternalUser(Request):
     makes = OneUser
     external_user_id = Id(required=True)
 
-    @post_load
-    def make(self, data: dict[str, Any], **_: Any) -> Any:
+    def make(self, data: dict[str, Any]) -> Any:
         return OneUser(data["external_user_id"])
 
 
