@@ -1,14 +1,41 @@
-"""Cancels tasks that use the database, and shows for what tasks wait."""
+"""Background tasks: keeps them running, ends them, and shows for what tasks wait."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 AGAIN_S = 1.0
 INNERMOST = 8
 """Calls of a task that are shown."""
+
+
+RESTART_S = 1.0
+
+
+def keep(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    """Runs `work` in a task until it returns or the task is cancelled. After an error it starts again.
+
+    `work` must be able to continue where it failed. It handles the errors that it expects itself: whatever
+    reaches this task is logged as an error, since nobody waits for it.
+    """
+    return asyncio.get_running_loop().create_task(_keep(name, work), name=name)
+
+
+async def _keep(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await work()
+        except Exception:  # whatever it is: without this task the server would slowly stop working
+            log.exception("a background task failed and starts again", task=name)
+        await asyncio.sleep(RESTART_S * random.uniform(0.5, 1))
 
 
 async def end(task: asyncio.Task[Any] | None) -> None:

@@ -27,7 +27,7 @@ class ConversationDeletion:
         self._mongo = mongo
         self._rooms = rooms
         self._ended = asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._keep_clearing())
+        self._task = tasks.keep("clear deleted conversations", self._keep_clearing)
 
     async def delete(self, conversation_id: str, session: Session) -> ConversationChange:
         """Delete a conversation, as the change that a transaction of the log makes."""

@@ -38,7 +38,7 @@ class LatestDates:
     def touch(self, doc_id: str, at: datetime) -> None:
         self._dirty[doc_id] = at
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._keep_flushing())
+            self._task = tasks.keep(f"write {self._field}", self._keep_flushing)
 
     async def _keep_flushing(self) -> None:
         while self._dirty:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -118,7 +117,7 @@ async def build(
     if cluster and bus:
         memberships = MembershipCatchUp(mongo, log_reader, users, views, cluster)
         notices = NoticeCatchUp(mongo, members, cluster)
-        keeping_up = asyncio.create_task(cluster.keep_up(memberships.run, notices.run))
+        keeping_up = tasks.keep("catch up", partial(cluster.keep_up, memberships.run, notices.run))
         stack.push_async_callback(tasks.end, keeping_up)
         await bus.start()
     return rooms, Chat(

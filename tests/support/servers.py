@@ -118,6 +118,10 @@ class MongoServer:
             finally:
                 client.admin.command({**point, "mode": "off"})
 
+    def count(self, database: str, collection: str) -> int:
+        with pymongo.MongoClient(self.url) as client:
+            return client[database][collection].count_documents({})
+
     def set(self, **parameters: Any) -> None:
         with pymongo.MongoClient(self.url) as client:
             client.admin.command("setParameter", 1, **parameters)

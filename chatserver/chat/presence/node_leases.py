@@ -15,7 +15,7 @@ import structlog
 
 from ... import tasks
 from ...clock import EPOCH
-from ...mongo import DatabaseUnavailable, Mongo, PyMongoError, Session
+from ...mongo import DatabaseUnavailable, Mongo, Session
 from ...mongo.lease import ALIVE, HEARTBEAT_TIMEOUT_S, Lease, after
 from ...observability.metrics import Families
 from ..outside import ClusterState
@@ -137,7 +137,7 @@ class Nodes:
         self._records = records
         async with self._mongo.deadline():
             await self._begin()
-        self._beating = asyncio.get_running_loop().create_task(self._beat())
+        self._beating = tasks.keep("renew the lease", self._beat)
 
     async def close(self) -> None:
         """Stop, and give up the lease so that the other nodes need not wait until it runs out."""
@@ -159,9 +159,6 @@ class Nodes:
                     await self._look()
             except DatabaseUnavailable:
                 log.warning("renewing the node's lease waits for the database")
-            except PyMongoError:
-                # Keep trying: without a heartbeat this node counts as dead.
-                log.exception("the node cannot renew its lease")
             try:
                 async with asyncio.timeout(TICK_S * random.uniform(0.8, 1.0)):
                     await self._hurry.wait()

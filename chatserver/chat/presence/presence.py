@@ -130,7 +130,7 @@ class Presence:
             return
         self._changed[user_id] = None
         if not self._closed and (self._task is None or self._task.done()):
-            self._task = asyncio.get_running_loop().create_task(self._keep_recording())
+            self._task = tasks.keep("record presence", self._keep_recording)
 
     async def _keep_recording(self) -> None:
         while self._changed and not self._closed:

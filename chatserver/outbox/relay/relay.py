@@ -88,9 +88,13 @@ class Relay:
 
     async def run(self) -> None:
         """Deliver until cancelled, also across outages of the database."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._leases.run())
-            tasks.create_task(self._serve_terms())
+        renewing = tasks.keep("renew the lease", self._leases.run)
+        serving = tasks.keep("deliver events", self._serve_terms)
+        try:
+            await asyncio.gather(renewing, serving)
+        finally:
+            await tasks.end(renewing)
+            await tasks.end(serving)
 
     async def close(self) -> None:
         """Call after `run`. Waits for events in flight and closes the sinks, then gives up the partitions."""
