@@ -44,6 +44,7 @@ async def test_every_part_of_the_server_survives(
             WEBHOOK_RETRY_FIRST_S="0.1",
             WEBHOOK_RETRY_MAX_S="0.5",
         )
+        server.may_log_errors = True
         people = people_of(server)
         alice, bob = people("alice", "bob")
         group = await alice.group(bob)
