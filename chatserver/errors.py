@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from .clock import iso, now
 
@@ -25,6 +25,12 @@ class ChatError(Exception):
         self.details = details
         super().__init__(self.message)
 
+    @property
+    def reason(self) -> dict[str, str]:
+        """The reason for which a token is refused, for the log. Empty for other errors."""
+        details = self.details or {}
+        return {"reason": details["reason"]} if self.status == 401 and details else {}
+
     def wire(self) -> dict[str, Any]:
         """Returns the error as every door sends it: {code, message, details?, timestamp}."""
         shape: dict[str, Any] = {
@@ -37,11 +43,36 @@ class ChatError(Exception):
         return shape
 
 
+Reason = Literal[
+    "missing",
+    "malformed",
+    "signature",
+    "algorithm",
+    "expired",
+    "notYetValid",
+    "issuer",
+    "audience",
+    "subject",
+    "claim",
+]
+"""Why a token is refused."""
+_REASON: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"reason": {"enum": list(get_args(Reason))}},
+    "required": ["reason"],
+}
+
+
 class Unauthenticated(ChatError):
     """A valid token is required."""
 
     code = "UNAUTHENTICATED"
     status = 401
+    json_schema = _REASON
+
+    def __init__(self, message: str | None = None, *, reason: Reason | None = None) -> None:
+        """`reason` None: it is not about a token."""
+        super().__init__(message, details={"reason": reason} if reason else None)
 
 
 class TokenExpired(ChatError):
@@ -49,6 +80,11 @@ class TokenExpired(ChatError):
 
     code = "TOKEN_EXPIRED"
     status = 401
+    json_schema = _REASON
+    explains = True
+
+    def __init__(self) -> None:
+        super().__init__(details={"reason": "expired"})
 
 
 class Forbidden(ChatError):

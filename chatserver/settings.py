@@ -59,6 +59,7 @@ class Settings:
     """A token must have one of them. Empty: any, or none."""
     auth_jwt_audience: tuple[str, ...] = ()
     auth_jwks_url: str = ""
+    auth_leeway_s: float = 30.0
     auth_require_known_user: bool = False
     internal_api_secret: tuple[str, ...] = field(default=(), repr=False)
 
@@ -179,6 +180,7 @@ def _read(env: Env) -> dict[str, Any]:
         "auth_jwt_issuer": _list(env, "AUTH_JWT_ISSUER"),
         "auth_jwt_audience": _list(env, "AUTH_JWT_AUDIENCE"),
         "auth_jwks_url": _http_url(env, "AUTH_JWKS_URL"),
+        "auth_leeway_s": env.float("AUTH_LEEWAY_S", 30.0, validate=validate.Range(0.0, 3600.0)),
         "auth_require_known_user": env.bool("AUTH_REQUIRE_KNOWN_USER", False),
         "mongo_url": _mongo(env.str("MONGO_URL", "", validate=mongodb)),
         "mongo_database": env.str("MONGO_DATABASE", "chat", validate=database),

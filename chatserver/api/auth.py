@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import jwt
 import structlog
 from marshmallow import ValidationError
 
-from ..errors import TokenExpired, Unauthenticated, Unavailable
+from ..errors import Reason, TokenExpired, Unauthenticated, Unavailable
 from ..observability.metrics import Families
 from .requests.fields import MAX_ID, name_field
 
@@ -36,6 +37,10 @@ LAST_MOMENT = 253_402_300_799.0
 """The end of the year 9999, and of `datetime`."""
 ALGORITHMS = {"RSA": ["RS256"], "EC": ["ES256"], "OKP": ["EdDSA"]}
 """By the type of the key, never by the `alg` in the token."""
+ASYMMETRIC = [name for names in ALGORITHMS.values() for name in names]
+SIGNATURE_ONLY: Any = {
+    f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "iss", "aud", "sub", "jti")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Identity:
     user_id: str
     name: str | None
     expires_at: float
-    """Unix seconds."""
+    """Unix seconds, with the leeway."""
 
 
 class Tokens:
@@ -56,15 +61,14 @@ class Tokens:
         issuer: Sequence[str] = (),
         audience: Sequence[str] = (),
         jwks_url: str = "",
+        leeway_s: float = 0.0,
     ) -> None:
+        """`issuer`, `audience`: those of which a token must have one; empty: it may have any, or none.
+        `leeway_s`: how far the issuer's clock may be from ours, in seconds."""
         self._secrets = secrets
-        self._checks: dict[str, Any] = {
-            "options": {"require": ["exp", "sub"], "verify_aud": bool(audience)}
-        }
-        if issuer:
-            self._checks["issuer"] = issuer
-        if audience:
-            self._checks["audience"] = audience
+        self._issuers = issuer
+        self._audiences = audience
+        self._leeway_s = leeway_s
         self._verified: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
         self._jwks = _KeySet(jwks_url) if jwks_url else None
 
@@ -72,12 +76,13 @@ class Tokens:
         metrics.memory("verified tokens", lambda: len(self._verified), VERIFIED)
 
     async def verify(self, token: str) -> Identity:
-        """Returns the caller's identity. Raises Unauthenticated and TokenExpired, and Unavailable if the key
-        set cannot be fetched.
+        """Returns the caller's identity. `token` may have the prefix `Bearer `. Raises Unauthenticated and
+        TokenExpired, and Unavailable if the key set cannot be fetched.
 
         The result is cached for a minute, or until the token expires: a client sends the same token with
         every request, and verifying it is a tenth of the cost of a request.
         """
+        token = bearer(token) or token
         known = self._verified.get(token)
         if known is not None and time.time() < known[1]:
             return known[0]
@@ -91,31 +96,82 @@ class Tokens:
         return identity
 
     async def _verify(self, token: str) -> Identity:
+        if not token:
+            raise Unauthenticated(reason="missing")
+        # Without the errors' texts, which can repeat contents of the token.
         try:
-            claims = await self._claims(token)
-        except jwt.ExpiredSignatureError:
-            raise TokenExpired() from None
+            return self._identity(await self._claims(token))
+        except jwt.InvalidAlgorithmError:
+            raise Unauthenticated(reason="algorithm") from None
+        except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
+            raise Unauthenticated(reason="signature") from None
         except (jwt.PyJWTError, ValueError):
-            # Without the reason, which can repeat contents of the token.
-            raise Unauthenticated() from None
-        user_id = claims["sub"]
-        if not 0 < len(user_id) <= MAX_ID or not user_id.isprintable():
-            raise Unauthenticated(f"sub must have 1 to {MAX_ID} printable characters.")
-        return Identity(user_id, _name(claims.get("name")), min(float(claims["exp"]), LAST_MOMENT))
+            raise Unauthenticated(reason=_unreadable(token)) from None
 
     async def _claims(self, token: str) -> dict[str, Any]:
+        """Returns the claims of a token whose signature is valid."""
         if self._jwks is not None:
-            key = await self._jwks.key(jwt.get_unverified_header(token).get("kid"))
+            header = jwt.get_unverified_header(token)
+            if header.get("alg") not in ASYMMETRIC:
+                raise jwt.InvalidAlgorithmError
+            key = await self._jwks.key(header.get("kid"))
             return jwt.decode(
-                token, key.key, algorithms=ALGORITHMS[str(key.key_type)], **self._checks
+                token, key.key, algorithms=ALGORITHMS[str(key.key_type)], options=SIGNATURE_ONLY
             )
         failure: jwt.InvalidTokenError = jwt.InvalidSignatureError()
         for secret in self._secrets:
             try:
-                return jwt.decode(token, secret, algorithms=["HS256"], **self._checks)
+                return jwt.decode(token, secret, algorithms=["HS256"], options=SIGNATURE_ONLY)
             except jwt.InvalidSignatureError as error:
                 failure = error
         raise failure
+
+    def _identity(self, claims: Mapping[str, Any]) -> Identity:
+        """Checks the claims: not `iat`, which says nothing that `nbf` and `exp` do not."""
+        now, leeway_s = time.time(), self._leeway_s
+        expires_at, valid_from = _moment(claims.get("exp")), _moment(claims.get("nbf", 0))
+        if expires_at is None or valid_from is None:
+            raise Unauthenticated(reason="claim")
+        if expires_at + leeway_s <= now:
+            raise TokenExpired()
+        if valid_from - leeway_s > now:
+            raise Unauthenticated("The token is not valid yet.", reason="notYetValid")
+        if self._issuers and claims.get("iss") not in self._issuers:
+            raise Unauthenticated(reason="issuer")
+        audience = claims.get("aud")
+        given = audience if isinstance(audience, list) else [audience]
+        if self._audiences and not any(each in self._audiences for each in given):
+            raise Unauthenticated(reason="audience")
+        user_id = claims.get("sub")
+        if not (isinstance(user_id, str) and 0 < len(user_id) <= MAX_ID and user_id.isprintable()):
+            raise Unauthenticated(
+                f"sub must have 1 to {MAX_ID} printable characters.", reason="subject"
+            )
+        return Identity(user_id, _name(claims.get("name")), min(expires_at + leeway_s, LAST_MOMENT))
+
+
+def _unreadable(token: str) -> Reason:
+    """Returns the reason for a token that cannot be decoded: perhaps only its signature cannot."""
+    try:
+        jwt.decode(token.rpartition(".")[0] + ".", options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError):
+        return "malformed"
+    return "signature"
+
+
+def _moment(claim: Any) -> float | None:
+    """Returns a time in Unix seconds. Some issuers write it as a string. None: it is not a time."""
+    try:
+        moment = float(claim)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return moment if math.isfinite(moment) and not isinstance(claim, bool) else None
+
+
+def bearer(text: str) -> str:
+    """Returns the token in `Bearer <token>`, or an empty string."""
+    scheme, _, token = text.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _name(claim: Any) -> str | None:
@@ -145,7 +201,7 @@ class _KeySet:
         try:
             return self._keys[kid]
         except KeyError:
-            raise jwt.InvalidTokenError("unknown key") from None
+            raise jwt.InvalidSignatureError("unknown key") from None
 
     async def _fetch(self) -> None:
         try:

@@ -186,6 +186,7 @@ async def answer(
     except Exception as error:  # the door always answers
         refused = refusal(error, **whose)
         code = refused.code
+        ids.update(refused.reason)
         response = refusal_response(refused)
     seconds = time.perf_counter() - started
     metrics.observe(door, name, code, seconds)

@@ -76,7 +76,7 @@ class Users:
         doc = await self._mongo.users.find_one({"_id": user_id}, {"status": 1})
         if doc is None:
             if self._require_known:
-                raise Unauthenticated("This user is not known here.")
+                raise Unauthenticated("This user is not known here.", reason="subject")
             await self._create([user_id], name)
             # Read again: another request may just have created and blocked this user.
             doc = await self._mongo.users.find_one({"_id": user_id}, {"status": 1})

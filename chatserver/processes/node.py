@@ -81,6 +81,7 @@ async def serve(
             issuer=settings.auth_jwt_issuer,
             audience=settings.auth_jwt_audience,
             jwks_url=settings.auth_jwks_url,
+            leeway_s=settings.auth_leeway_s,
         )
         limits = Limits(
             on=settings.rate_limits,

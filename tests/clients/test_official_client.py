@@ -12,7 +12,7 @@ import pytest
 from tests.support.browsers import CUT, TRANSPORTS, Browser, Lost, everything_since_the_start
 from tests.support.people import People, token
 from tests.support.servers import ChatServer
-from tests.support.shapes import A_SENTENCE, A_TIME, error, message
+from tests.support.shapes import A_SENTENCE, A_TIME, bad_token, error, message
 
 Starter = Callable[..., Awaitable[ChatServer]]
 PeopleOf = Callable[[ChatServer], People]
@@ -222,9 +222,9 @@ async def test_a_refused_browser_gets_the_reason_and_does_not_retry(people: Peop
     )
     await desk.hears("connected")
     await desk.do("auth:refresh", {"token": token(alice.id, expires_in=1.5)})
-    refused = {"message": A_SENTENCE, "data": error("TOKEN_EXPIRED")}
+    refused = {"message": A_SENTENCE, "data": bad_token("expired")}
     assert await expired.hears("client:refused") == refused
-    refused = {"message": A_SENTENCE, "data": error("UNAUTHENTICATED")}
+    refused = {"message": A_SENTENCE, "data": bad_token("malformed")}
     assert await forged.hears("client:refused") == refused
 
     phone = await Browser.open(bob)
@@ -234,7 +234,7 @@ async def test_a_refused_browser_gets_the_reason_and_does_not_retry(people: Peop
     assert await phone.hears("error") == error("FORBIDDEN")
     assert await phone.hears("client:disconnect") == "io server disconnect"
 
-    assert await desk.hears("error") == error("TOKEN_EXPIRED")
+    assert await desk.hears("error") == bad_token("expired")
     assert await desk.hears("client:disconnect") == "io server disconnect"
     for browser in (expired, forged, desk, phone):
         assert [name for name, _ in browser.heard].count("client:connect") <= 1

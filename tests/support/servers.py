@@ -162,6 +162,7 @@ class ChatServer:
             "MONGO_URL": mongo_url,
             "MONGO_DATABASE": database,
             "AUTH_JWT_SECRET": JWT_SECRET,
+            "AUTH_LEEWAY_S": "0",
             "INTERNAL_API_SECRET": INTERNAL_SECRET,
             "WEBHOOK_SECRET": WEBHOOK_SECRET,
             "RATE_LIMITS": "off",

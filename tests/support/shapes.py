@@ -35,6 +35,12 @@ def error(code: str, **more: Any) -> dict[str, Any]:
     return {"code": code, "message": A_SENTENCE, "timestamp": A_TIME, **more}
 
 
+def bad_token(reason: str) -> dict[str, Any]:
+    """Returns the expected refusal of a token."""
+    code = "TOKEN_EXPIRED" if reason == "expired" else "UNAUTHENTICATED"
+    return error(code, details={"reason": reason})
+
+
 def message(**known: Any) -> dict[str, Any]:
     """Returns an expected message that has only the `known` values."""
     return {

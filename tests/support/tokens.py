@@ -23,11 +23,21 @@ async def tried(server: ChatServer, given: str, scheme: str = "Bearer") -> tuple
             None,
             {"Authorization": f"{scheme} {given}"},
         )
-    assert await tried_by_socket(server, given) == answer.get("error", {}).get("code", "OK")
+    refusal = answer.get("error")
+    assert await refusal_of_socket(server, given) == (
+        error(refusal["code"], **{key: refusal[key] for key in refusal if key == "details"})
+        if refusal
+        else None
+    )
     return status, answer
 
 
 async def tried_by_socket(server: ChatServer, given: Any) -> str:
+    refusal = await refusal_of_socket(server, given)
+    return "OK" if refusal is None else str(refusal["code"])
+
+
+async def refusal_of_socket(server: ChatServer, given: Any) -> Any:
     client = socketio.AsyncClient(reconnection=False)
     outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     client.on("connect", lambda: outcome.set_result(None))
@@ -39,8 +49,4 @@ async def tried_by_socket(server: ChatServer, given: Any) -> str:
         refusal = await asyncio.wait_for(outcome, 5)
     finally:
         await client.disconnect()
-    if refusal is None:
-        return "OK"
-    shape = refusal["data"]
-    assert shape == error(shape["code"])
-    return str(shape["code"])
+    return refusal and refusal["data"]

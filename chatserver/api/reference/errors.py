@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...errors import ChatError, RateLimited, ValidationFailed
+from ...errors import ChatError, RateLimited, TokenExpired, ValidationFailed
 from .json_schema import Document, Shapes
 
 
@@ -52,4 +52,6 @@ def _refusal(kind: type[ChatError]) -> Document:
         made["details"] = {"content": ["Must have at most 10000 characters."]}
     if kind is RateLimited:
         made["details"] = {"retryAfter": 0.35}
+    if kind is TokenExpired:
+        made["details"] = {"reason": "expired"}
     return made | {"timestamp": "2026-11-21T09:30:00.000Z"}

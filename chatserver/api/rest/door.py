@@ -10,7 +10,7 @@ from aiohttp import web
 from ...chat.chat import Chat
 from ...errors import Unauthenticated, ValidationFailed
 from ...observability.metrics import Metrics
-from ..auth import Tokens, same_secret
+from ..auth import Tokens, bearer, same_secret
 from ..http import HEADER_SECRET, answer, read
 from ..operations.http_routes import Handler, add_routes, reply
 from ..operations.operation import Caller, Operation, Route
@@ -67,9 +67,6 @@ class RestDoor:
                 )
             await self._chat.users.admit(user_id, None)
             return user_id
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise Unauthenticated()
-        identity = await self._tokens.verify(token.strip())
+        identity = await self._tokens.verify(bearer(request.headers.get("Authorization", "")))
         await self._chat.users.admit(identity.user_id, identity.name)
         return identity.user_id

@@ -279,6 +279,8 @@ class ClientConnection(Connection):
 
     def _fail(self, call: Call, error: BaseException) -> None:
         refused = refusal(error, sid=self.sid, **traced(call.span))
+        if refused.reason:
+            log.info("refused", sid=self.sid, code=refused.code, **refused.reason)
         self._send_error(refused, call.packet_id, call.event.name)
         self.note(call.event.name, refused.code, call.started, call.request, call.span)
 

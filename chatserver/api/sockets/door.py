@@ -16,7 +16,7 @@ from ...observability.metrics import Metrics
 from ...realtime import Refused
 from ...realtime.engine.session import Session
 from ...realtime.rooms.rooms import Arrival, Rooms
-from ..auth import Tokens
+from ..auth import Tokens, bearer
 from ..error_mapping import refusal
 from ..rate_limits import Limits, Rate
 from .client_events import client_events
@@ -81,7 +81,7 @@ class Door:
         except Exception as error:  # the door always answers
             refused = refusal(error, sid=sid)
             self._metrics.observe("socket", "connect", refused.code, time.perf_counter() - started)
-            log.info("refused", sid=sid, code=refused.code)
+            log.info("refused", sid=sid, code=refused.code, **refused.reason)
             raise Refused(refused.message, refused.wire()) from None
         connection = ClientConnection(self._services, session, sid, user_id)
         self._admitted[connection] = admission
@@ -150,9 +150,10 @@ class Door:
 def _token(environ: dict[str, Any], auth: Any) -> str:
     """Returns the token in `auth: {token}` or the Authorization header. The query string is not read, because
     proxies log it."""
-    if isinstance(auth, dict) and isinstance(auth.get("token"), str):
-        return str(auth["token"])
-    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated()
-    return str(token.strip())
+    given = auth.get("token") if isinstance(auth, dict) else None
+    if isinstance(given, str):
+        return given
+    token = bearer(environ.get("HTTP_AUTHORIZATION", ""))
+    if not token and given is not None:
+        raise Unauthenticated(reason="malformed")
+    return token

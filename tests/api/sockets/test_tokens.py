@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.conftest import Starter
 from tests.support.people import People, ask, token
 from tests.support.servers import INTERNAL_SECRET, JWT_SECRET, ChatServer, chat_server
-from tests.support.shapes import error
+from tests.support.shapes import bad_token, error
 from tests.support.tokens import tried, tried_by_socket
 
 NEWER = "the-newer-secret-of-32-bytes-or-more"
@@ -75,6 +75,9 @@ RSA_PEM = RSA_KEY.private_bytes(
 HS256 = {"alg": "HS256", "typ": "JWT"}
 
 BAD: dict[str, Callable[[], str]] = {
+    "nbf text": lambda: signed(HS256, later(nbf="tomorrow")),
+    "exp boolean": lambda: signed(HS256, later(exp=True)),
+    "exp huge": lambda: signed(HS256, later(exp=10**400)),
     "empty": lambda: "",
     "nonsense": lambda: "nonsense",
     "dots": lambda: "..",
@@ -123,17 +126,82 @@ BAD: dict[str, Callable[[], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-async def test_an_invalid_token_is_refused_at_every_door(people: People, name: str) -> None:
+REASONS = {
+    "missing": ["empty"],
+    "malformed": [
+        "nonsense",
+        "dots",
+        "not ascii",
+        "kid object",
+        "crit",
+        "claims a list",
+        "claims a text",
+        "header a list",
+        "one more",
+    ],
+    "signature": [
+        "another secret",
+        "no secret",
+        "the secret list",
+        "the internal secret",
+        "no signature",
+        "cut",
+        "changed",
+    ],
+    "algorithm": [
+        "alg none",
+        "alg None",
+        "alg none, signed",
+        "no alg",
+        "alg null",
+        "alg object",
+        "HS384",
+        "HS512",
+        "RS256",
+        "RS256 by name",
+    ],
+    "claim": [
+        "no exp",
+        "exp null",
+        "exp text",
+        "exp object",
+        "exp infinite",
+        "exp nan",
+        "nbf text",
+        "exp boolean",
+        "exp huge",
+    ],
+    "notYetValid": ["not yet"],
+    "subject": [
+        "no sub",
+        "sub null",
+        "sub number",
+        "sub list",
+        "sub object",
+        "sub empty",
+        "sub long",
+        "sub NUL",
+        "sub surrogate",
+    ],
+}
+assert sorted(BAD) == sorted(name for names in REASONS.values() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [(name, reason) for reason, names in REASONS.items() for name in names]
+)
+async def test_an_invalid_token_is_refused_at_every_door(
+    people: People, name: str, reason: str
+) -> None:
     status, answer = await tried(people.server, BAD[name]())
-    assert (status, answer["error"]) == (401, error("UNAUTHENTICATED"))
+    assert (status, answer["error"]) == (401, bad_token(reason))
 
 
 async def test_an_expired_token_has_its_own_code(people: People) -> None:
     alice = people("alice")
     for seconds in (-1, -100_000):
         status, answer = await tried(people.server, token(alice.id, expires_in=seconds))
-        assert (status, answer["error"]) == (401, error("TOKEN_EXPIRED"))
+        assert (status, answer["error"]) == (401, bad_token("expired"))
     # An expired token with a wrong signature is still invalid.
     status, answer = await tried(people.server, token(alice.id, expires_in=-1, secret="x" * 40))
     assert answer["error"]["code"] == "UNAUTHENTICATED"
@@ -152,7 +220,69 @@ async def test_a_token_is_valid_until_it_expires_and_no_longer(people: People) -
         await asyncio.sleep(0.4)
     await asyncio.sleep(end - time.time() + 0.05)
     status, answer = await tried(people.server, given)
-    assert (status, answer["error"]) == (401, error("TOKEN_EXPIRED"))
+    assert (status, answer["error"]) == (401, bad_token("expired"))
+
+
+async def test_clocks_may_differ(start: Starter, people_of: Callable[[ChatServer], People]) -> None:
+    people = people_of(await start(AUTH_LEEWAY_S="30"))
+    alice = people("alice")
+    now = time.time()
+    for claims in (
+        {"iat": now + 2},
+        {"iat": now + 10_000},
+        {"iat": "tomorrow"},
+        {"nbf": now + 20},
+        {"exp": now - 20},
+    ):
+        given = signed(HS256, {"sub": alice.id, "exp": now + 60, **claims})
+        assert (await tried(people.server, given))[0] == 200, claims
+        # The socket is not closed either.
+        desk = await alice.connect(with_token=given)
+        await asyncio.sleep(0.2)
+        await desk.caught_up()
+        await desk.do("auth:refresh", {"token": given})
+    for claims, expected in (
+        ({"nbf": now + 100}, bad_token("notYetValid")),
+        ({"exp": now - 31}, bad_token("expired")),
+    ):
+        given = signed(HS256, {"sub": alice.id, "exp": now + 60, **claims})
+        assert (await tried(people.server, given))[1]["error"] == expected
+
+
+async def test_a_socket_is_closed_when_its_token_and_the_leeway_have_passed(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    people = people_of(await start(AUTH_LEEWAY_S="2"))
+    given = signed(HS256, {"sub": people("alice").id, "exp": time.time() + 0.5})
+    desk = await people("alice").connect(with_token=given)
+    began = time.monotonic()
+    assert await desk.hears("error") == bad_token("expired")
+    assert time.monotonic() - began > 1.5
+
+
+async def test_the_log_says_why_a_token_is_refused(
+    start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    people = people_of(await start())
+    desk = await people("alice").connect()
+    for name in ("HS384", "exp text", "sub empty"):
+        await tried(people.server, BAD[name]())
+        assert (await desk.refused("auth:refresh", {"token": BAD[name]()})).details
+    lines = [json.loads(line) for line in people.server.log.splitlines() if '"reason"' in line]
+    for event in ("request", "refused"):
+        reasons = [line["reason"] for line in lines if line["event"] == event]
+        assert set(reasons) == {"algorithm", "claim", "subject"}
+        assert len(reasons) >= 3
+    assert len([line for line in lines if line["event"] == "refused"]) >= 6  # a connect, a refresh
+
+
+async def test_a_token_may_have_the_prefix_of_the_header(people: People) -> None:
+    alice = people("alice")
+    for prefix in ("Bearer ", "bearer  "):
+        desk = await alice.connect(with_token=prefix + alice.token)
+        await desk.do("auth:refresh", {"token": prefix + alice.token})
+    status, answer = await tried(people.server, f"Token {alice.token}")
+    assert (status, answer["error"]) == (401, bad_token("malformed"))
 
 
 async def test_a_token_is_read_only_from_the_header(people: People) -> None:
@@ -169,7 +299,7 @@ async def test_a_token_is_read_only_from_the_header(people: People) -> None:
         ("", {"X-User-Id": alice.id}),
     ]:
         status, answer = await ask(people.session, "GET", url + path, None, headers)
-        assert (status, answer["error"]) == (401, error("UNAUTHENTICATED")), (path, headers)
+        assert (status, answer["error"]) == (401, bad_token("missing")), (path, headers)
     for given in (None, 7, True, [], {"$gt": ""}, {"token": alice.token}):
         assert await tried_by_socket(people.server, given) == "UNAUTHENTICATED"
 
@@ -225,20 +355,20 @@ async def test_every_secret_of_the_list_is_valid_and_the_claims_are_checked(
         for claims in (right, {**right, "aud": ["other", AUDIENCE]}):
             assert (await tried(strict, token("alice", secret=secret, **claims)))[0] == 200
         given = token("alice", secret=secret, expires_in=-5, **right)
-        assert (await tried(strict, given))[1]["error"] == error("TOKEN_EXPIRED")
-    for claims in (
-        {},
-        {"iss": ISSUER},
-        {"aud": AUDIENCE},
-        {**right, "iss": "https://other.example"},
-        {**right, "iss": ISSUER + "/"},
-        {**right, "aud": "other"},
-        {**right, "aud": []},
-        {**right, "aud": {"$gt": ""}},
-        {**right, "iss": [ISSUER]},
+        assert (await tried(strict, given))[1]["error"] == bad_token("expired")
+    for claims, reason in (
+        ({}, "issuer"),
+        ({"iss": ISSUER}, "audience"),
+        ({"aud": AUDIENCE}, "issuer"),
+        ({**right, "iss": "https://other.example"}, "issuer"),
+        ({**right, "iss": ISSUER + "/"}, "issuer"),
+        ({**right, "aud": "other"}, "audience"),
+        ({**right, "aud": []}, "audience"),
+        ({**right, "aud": {"$gt": ""}}, "audience"),
+        ({**right, "iss": [ISSUER]}, "issuer"),
     ):
         status, answer = await tried(strict, signed(HS256, later(sub="alice", **claims)))
-        assert (status, answer["error"]) == (401, error("UNAUTHENTICATED")), claims
+        assert (status, answer["error"]) == (401, bad_token(reason)), claims
     status, _ = await tried(strict, token("alice", secret=f"{NEWER}, {JWT_SECRET}", **right))
     assert status == 401
 
