@@ -59,7 +59,8 @@ class Announcements(Generic[Update]):
 def describe(update: RoomUpdate, entry: Entry) -> None:
     """Add the effects of a log entry to a room update.
 
-    Entries that were just committed and entries that were read from the log have the same effects.
+    Entries that were just committed and entries that were read from the log have the same effects. An entry
+    of an unknown kind has none: during a rolling upgrade, a node of a newer version may have written it.
     """
     doc = entry.doc
     kind = doc["kind"]
@@ -122,7 +123,7 @@ def _change(update: RoomUpdate, entry: Entry, message: Message) -> None:
         payload |= {"deletedAt": iso(doc["at"]), "scope": "self", "rev": entry.rev}
         update.signal(Hidden(doc["hiddenFor"], doc["conversationId"]))
         update.emit_to(doc["hiddenFor"], "message:deleted", payload)
-    else:
+    elif kind in ("reaction.added", "reaction.removed"):
         payload |= {
             "emoji": doc["emoji"],
             "userId": doc["userId"],

@@ -125,7 +125,7 @@ def test_the_repr_of_the_settings_shows_no_secret(settings) -> None:
         (f"https://{'a' * 64}.example/", "its host or port is not valid"),
         ("https://a.example/a b", "without spaces"),
         ("https://a.example\\@b.example/", "without spaces or backslashes"),
-        (f"https://a.example/{'x' * 2048}", "at most 2048 characters"),
+        (f"https://a.example/{'x' * 4096}", "at most 4096 characters"),
         ("http://169.254.169.254/latest", "its host is a cloud's metadata service"),
         ("http://169.254.7.8/", "its host is link-local"),
         ("http://[fe80::1]/", "its host is link-local"),

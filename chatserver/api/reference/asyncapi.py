@@ -17,9 +17,9 @@ from ...errors import (
 from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens
 from ..operations.operation import Event, Operation
-from ..responses.response import NothingResponse
+from ..responses.response import NothingResponse, ServerEvent
 from ..sockets.client_events import socket_operations
-from ..sockets.server_events import SERVER_EVENTS, ServerEvent
+from ..sockets.server_events import SERVER_EVENTS
 from ..sockets.token_expiry import Expiry
 from .json_schema import Document, Shapes
 from .openapi import rate

@@ -7,7 +7,7 @@ from marshmallow import fields
 from ...chat.membership import ROLES
 from ..requests.fields import Id, Metadata, WebUrl, name_field
 from .messages import MessageResponse
-from .response import Answer, Time, each, number, one_of
+from .response import Answer, ServerEvent, Time, each, number, one_of
 
 
 class Participant(Answer):
@@ -56,3 +56,18 @@ class ParticipantChanged(Answer):
     conversation_id = Id()
     user_id = Id()
     timestamp = Time()
+
+
+SERVER_EVENTS = (
+    ServerEvent("conversation:new", Conversation, "all participants, on creation"),
+    ServerEvent("conversation:joined", Conversation, "a user who was added later"),
+    ServerEvent(
+        "conversation:removed",
+        OneRoom,
+        "a user who was removed; all participants, on deletion",
+    ),
+    ServerEvent("conversation:updated", Conversation),
+    ServerEvent("participant:added", ParticipantChanged),
+    ServerEvent("participant:removed", ParticipantChanged),
+)
+"""The events that sockets receive about conversations."""

@@ -6,7 +6,7 @@ from marshmallow import fields, validate
 
 from ..requests.fields import Emoji, Id, Metadata, Text
 from ..requests.messages import AttachmentSchema
-from .response import Answer, Time, each, ids, number, one_of
+from .response import Answer, ServerEvent, Time, each, ids, number, one_of
 
 SCOPES = ("everyone", "self")
 
@@ -130,3 +130,24 @@ class MessageDeleted(Deletion):
 
 class ReactionChanged(Reacted):
     rev = number(1)
+
+
+SERVER_EVENTS = (
+    ServerEvent(
+        "message:new",
+        MessageResponse,
+        "the conversation, including all devices of the sender",
+    ),
+    ServerEvent("message:updated", MessageUpdated),
+    ServerEvent(
+        "message:deleted",
+        MessageDeleted,
+        "the conversation; with the scope `self`, only the caller's devices",
+    ),
+    ServerEvent("reaction:added", ReactionChanged),
+    ServerEvent("reaction:removed", ReactionChanged),
+    ServerEvent("message:read", MessageRead),
+    ServerEvent("conversation:read", ConversationRead),
+    ServerEvent("messages:sync", SyncedResponse, "this socket, if it gave no callback"),
+)
+"""The events that sockets receive about messages."""

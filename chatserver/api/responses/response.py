@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, fields, validate
@@ -61,3 +62,12 @@ def ids() -> fields.List[str]:
 
 def each(kind: type[Schema]) -> fields.List[Any]:
     return fields.List(fields.Nested(kind))
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """An event that the server sends. `to`: the sockets that receive it."""
+
+    name: str
+    payload: type[Answer]
+    to: str = "the conversation"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import fields
 
 from ..requests.fields import Id, Metadata, Text, WebUrl, name_field
-from .response import Answer, Time, each, ids, number, one_of
+from .response import Answer, ServerEvent, Time, each, ids, number, one_of
 
 
 class User(Answer):
@@ -101,3 +101,22 @@ class Offline(Answer):
     user_id = Id()
     last_seen = Time()
     timestamp = Time()
+
+
+CONNECTION_EVENTS = (
+    ServerEvent("connected", Connected, "this socket, once it is in its rooms"),
+    ServerEvent("error", FailedResponse, "this socket"),
+    ServerEvent("pong", Now, "this socket, if it gave no callback"),
+)
+"""The events that a socket receives about itself."""
+
+_OTHERS = "the conversation except the sending socket"
+_CONTACTS = "all users who share a conversation with the user, each socket once"
+
+SERVER_EVENTS = (
+    ServerEvent("user:typing", Typing, _OTHERS),
+    ServerEvent("user:recording", Recording, _OTHERS),
+    ServerEvent("user:online", Online, _CONTACTS),
+    ServerEvent("user:offline", Offline, _CONTACTS),
+)
+"""The events that sockets receive about users."""

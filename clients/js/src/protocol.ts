@@ -116,6 +116,7 @@ export interface Answers {
 export interface ServerEvents {
   "connected": { readonly userId: string; readonly socketId: string; readonly rooms: readonly string[]; readonly timestamp: string };
   "error": ErrorShape;
+  "pong": { readonly timestamp: string };
   "message:new": Message;
   "message:updated": { readonly messageId: string; readonly conversationId: string; readonly content: string; readonly isEdited: boolean; readonly updatedAt: string; readonly seq: number; readonly rev: number };
   "message:deleted": { readonly messageId: string; readonly conversationId: string; readonly deletedAt: string; readonly scope: "everyone" | "self"; readonly rev: number };
@@ -123,6 +124,7 @@ export interface ServerEvents {
   "reaction:removed": { readonly messageId: string; readonly conversationId: string; readonly emoji: string; readonly userId: string; readonly totalCount: number; readonly rev: number };
   "message:read": { readonly messageId: string; readonly conversationId: string; readonly userId: string; readonly readAt: string };
   "conversation:read": { readonly conversationId: string; readonly userId: string; readonly upToMessageId: string | null; readonly count: number; readonly readAt: string };
+  "messages:sync": { readonly conversationId: string; readonly messages: readonly Message[]; readonly hasMore: boolean; readonly lastSeq: number; readonly lastRev: number };
   "user:typing": { readonly conversationId: string; readonly userId: string; readonly type: "typing"; readonly isActive: boolean; readonly timestamp: string };
   "user:recording": { readonly conversationId: string; readonly userId: string; readonly type: "recording"; readonly isActive: boolean; readonly timestamp: string };
   "user:online": { readonly userId: string; readonly timestamp: string };
@@ -133,6 +135,4 @@ export interface ServerEvents {
   "conversation:updated": Conversation;
   "participant:added": { readonly conversationId: string; readonly userId: string; readonly timestamp: string };
   "participant:removed": { readonly conversationId: string; readonly userId: string; readonly timestamp: string };
-  "messages:sync": { readonly conversationId: string; readonly messages: readonly Message[]; readonly hasMore: boolean; readonly lastSeq: number; readonly lastRev: number };
-  "pong": { readonly timestamp: string };
 }
