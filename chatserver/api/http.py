@@ -266,9 +266,10 @@ def refusal_response(error: ChatError) -> web.Response:
 async def errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Converts aiohttp's own errors to the one error shape."""
+    """Converts aiohttp's own errors to the one error shape, and forbids caches to keep what callers receive."""
+    refused: web.Response | None = None
     try:
-        return await handler(request)
+        response = await handler(request)
     except web.HTTPRequestEntityTooLarge:
         refused = refusal_response(PayloadTooLarge())
     except web.HTTPNotFound:
@@ -276,5 +277,8 @@ async def errors(
     except web.HTTPMethodNotAllowed as error:
         refused = refusal_response(NotFound(f"This endpoint does not support {error.method}."))
         refused.headers["Allow"] = error.headers["Allow"]
-    refused.headers[REQUEST_ID] = request_id(request)
-    return refused
+    if refused is not None:
+        refused.headers[REQUEST_ID] = request_id(request)
+        response = refused
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -22,7 +22,13 @@ async def test_clients_reach_the_sockets_and_nothing_else(balanced: Balanced) ->
     (alice,) = (people("alice"),)
     secret = {"X-Internal-Secret": INTERNAL_SECRET, "X-User-Id": alice.id}
     paths = ("/", "/health", "/ready", "/metrics", "/api/conversations", "/api/users/sync")
-    for path in (*paths, "/socket.io/../metrics", "/socket.io/%2e%2e/metrics"):
+    for path in (
+        *paths,
+        "/socket.io/../metrics",
+        "/socket.io/%2e%2e/metrics",
+        "/socket.iox",
+        "/socket.io/x",
+    ):
         async with people.session.get(balancer.sockets + path, headers=secret) as answer:
             assert answer.status == 404, path
     # The Master Service reaches only /api, and other addresses do not reach even that.
@@ -34,8 +40,10 @@ async def test_clients_reach_the_sockets_and_nothing_else(balanced: Balanced) ->
     async with aiohttp.ClientSession(connector=elsewhere, headers=secret) as session:
         async with session.get(f"{balancer.rest}/api/conversations") as answer:
             assert answer.status == 403
-        async with session.get(f"{balancer.sockets}/socket.io/?EIO=4&transport=polling") as answer:
-            assert answer.status == 200
+        for path in ("/socket.io/", "/socket.io"):
+            url = f"{balancer.sockets}{path}?EIO=4&transport=polling"
+            async with session.get(url) as answer:
+                assert answer.status == 200
 
 
 async def test_a_request_that_is_too_large_is_refused_by_the_balancer(balanced: Balanced) -> None:

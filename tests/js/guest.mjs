@@ -1,5 +1,7 @@
 // node guest.mjs URL TRANSPORT...
 //
+// With SLASH=no it leaves out the slash after the path.
+//
 // A guest with the official client at the echo application (tests/support/echo.py). Connects to two namespaces, is
 // refused by a third, and has everything echoed. Prints the results as one JSON object.
 
@@ -11,7 +13,8 @@ const next = (emitter, event) =>
 const plain = (value) =>
   JSON.parse(JSON.stringify(value, (_, inner) => (inner?.type === "Buffer" ? inner.data : inner)));
 
-const manager = new Manager(url, { transports, reconnection: false });
+const addTrailingSlash = process.env.SLASH !== "no";
+const manager = new Manager(url, { transports, reconnection: false, addTrailingSlash });
 const main = manager.socket("/", { auth: { token: "123" } });
 const custom = manager.socket("/custom");
 const unknown = manager.socket("/random");

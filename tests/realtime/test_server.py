@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -218,11 +219,15 @@ async def test_the_example_of_the_readme_works() -> None:
         await runner.cleanup()
 
 
+@pytest.mark.parametrize("slash", ["", "no"])
 @pytest.mark.parametrize("transports", TRANSPORTS, ids=[" to ".join(names) for names in TRANSPORTS])
-async def test_the_javascript_client_can_use_the_whole_protocol(transports: list[str]) -> None:
+async def test_the_javascript_client_can_use_the_whole_protocol(
+    transports: list[str], slash: str
+) -> None:
     async with serving(realtime()) as url:
         guest = await asyncio.create_subprocess_exec(
             *("node", str(GUEST), url.removesuffix("/socket.io/"), *transports),
+            env={**os.environ, "SLASH": slash},
             stdout=asyncio.subprocess.PIPE,
         )
         said, _ = await asyncio.wait_for(guest.communicate(), 20)

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person
@@ -196,3 +197,32 @@ async def test_a_session_without_connect_receives_nothing(
         ended = await websocket.receive(timeout=2)
         assert (ended.type, ended.data) == (aiohttp.WSMsgType.CLOSE, 1003)
     assert len(await desk.all_heard("message:new")) == 1
+
+
+@pytest.mark.parametrize("path", ["/socket.io/", "/socket.io"])
+async def test_no_answer_to_polling_may_be_cached(
+    people: People, session: aiohttp.ClientSession, path: str
+) -> None:
+    alice = people("alice")
+    poll = Polling(alice, session)
+    poll.url = poll.url.replace("/socket.io/", path)
+
+    seen: list[tuple[int, Any]] = []
+
+    async def ask(method: str, url: str, **more: Any) -> str:
+        async with session.request(method, url, **more) as answer:
+            seen.append((answer.status, answer.headers.getall("Cache-Control", [])))
+            return await answer.text()
+
+    opened = json.loads((await ask("GET", poll.url))[1:])
+    url = f"{poll.url}&sid={opened['sid']}"
+    await ask("POST", url, data="40" + json.dumps({"token": alice.token}))
+    await ask("GET", url)  # has packets
+    await ask("OPTIONS", poll.url, headers={"Origin": "https://chat.example.com"})
+    await ask("GET", poll.url + "&sid=unknown")
+    await ask("PUT", url)
+    await ask("POST", url, data="x" * 300_000)
+    await ask("GET", url)  # the session has ended
+    await ask("GET", poll.url.replace("polling", "pigeon"))
+    assert {status for status, _ in seen} == {200, 400, 413}
+    assert [cache for _, cache in seen] == [["no-store"]] * len(seen)

@@ -69,9 +69,7 @@ class PlaygroundDoor:
                 return await work(request)
 
             name = f"{request.method} {request.path}"
-            response = await answer(request, self._metrics, "playground", name, checked, {})
-            response.headers["Cache-Control"] = "no-store"
-            return response
+            return await answer(request, self._metrics, "playground", name, checked, {})
 
         return handle
 

@@ -2,7 +2,7 @@
 
 Overrides of engineio 4.15.1's AsyncServer: attach, handle_request (which first refuses invalid requests),
 _handle_connect (which creates our Session), start_background_task (the original looks up the event loop, a
-system call), _ok and _bad_request (which make the response).
+system call), _ok, _bad_request and _make_response (which make the response).
 """
 
 from __future__ import annotations
@@ -94,8 +94,11 @@ class EngineServer(engineio.AsyncServer):
             if self._endings:
                 await asyncio.wait(self._endings, timeout=LEAVE_S)
 
-        # All methods: the protocol defines the response to a wrong one.
-        app.router.add_route("*", f"/{engineio_path.strip('/')}/", self.handle_request)
+        path = f"/{engineio_path.strip('/')}"
+        # Clients with `addTrailingSlash: false` leave out the slash. All methods: the protocol defines the
+        # response to a wrong one.
+        for each in (path, f"{path}/"):
+            app.router.add_route("*", each, self.handle_request)
         app.on_shutdown.append(leave)
         app.on_startup.append(begin)
 
@@ -269,3 +272,8 @@ class EngineServer(engineio.AsyncServer):
 
     def _bad_request(self, message: str | None = None) -> Any:
         return bad_requests.refused(bad_requests.BAD_REQUEST, message)
+
+    async def _make_response(self, response: dict[str, Any], environ: dict[str, Any]) -> Any:
+        # A cache that kept the id of a session, or its packets, would give them to others.
+        headers = [*response["headers"], ("Cache-Control", "no-store")]
+        return await super()._make_response({**response, "headers": headers}, environ)
