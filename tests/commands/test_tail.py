@@ -174,7 +174,7 @@ async def test_every_text_is_printed_completely_and_safely(
     texts = [
         ORDERS,
         "Ça va\u202f? 何\u3000か 👩\u200d🚀 می\u200cشود\tund\r\nso",
-        "\U000e0067",
+        "visible\U000e0067",
     ]
     alice, bob = people_of(server)("alice", "bob")
     talk = await alice.group(bob)
