@@ -1,4 +1,4 @@
-"""What the core needs from outside: rooms of sockets on all nodes, the outbox, and timers. The processes supply them.
+"""The needs of the core from outside: rooms of sockets on all nodes, the outbox, and timers. The processes supply them.
 
 The core also imports `mongo/`, the metrics and spans of `observability/`, the events of `outbox/event.py`, and the
 modules that every folder may use. `./scripts/lint` checks that it imports nothing else.

@@ -30,7 +30,7 @@ _ROLES: Mapping[Role, frozenset[Permission]] = {
     "admin": _ADMIN,
     "owner": _ADMIN | {"deleteConversation", "manageRoles"},
 }
-"""What each role may do, the lowest rank first. In a direct conversation, which has no roles, nobody may."""
+"""The permissions of each role, the lowest rank first. In a direct conversation, which has no roles, nobody may."""
 
 _RANKS = {role: rank for rank, role in enumerate(_ROLES)}
 

@@ -1,4 +1,4 @@
-"""What the core tells itself on other nodes, beside the changes of the log. Signals are not stored, and may be lost.
+"""Messages of the core to itself on other nodes, beside the changes of the log. Signals are not stored, and may be lost.
 
 On the bus a signal is its kind and the list of its fields. During a rolling restart nodes of two versions exchange
 signals, so the fields of a kind never change: a new meaning gets a new kind, which older nodes ignore.

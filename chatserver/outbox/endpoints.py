@@ -20,7 +20,7 @@ class BadEndpoint(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class SinkOptions:
-    """What the settings say to the sinks of all endpoints. A sink uses what applies to it."""
+    """Settings for the sinks of all endpoints. A sink uses what applies to it."""
 
     timeout_s: float = 10.0
     """The limit for one attempt."""

@@ -34,7 +34,7 @@ CONNECT = Rate(20)
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a client may do that was accepted but not notified yet."""
+    """The rights of a client that was accepted but not notified yet."""
 
     arrival: Arrival
     expires_at: float

@@ -169,7 +169,7 @@ class Changes:
         for attempt in range(ATTEMPTS):
             if not tail.known:
                 await self._position.locate([tail])
-            # Whether the actor participates is decided in the transaction, as is everything else.
+            # The transaction checks that the actor participates, as it checks everything else.
             if not living(tail, [op], removed=()):
                 return
             try:

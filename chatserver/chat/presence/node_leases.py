@@ -50,7 +50,7 @@ class EndedLease:
 
 
 class Records(Protocol):
-    """What is recorded under leases (see Presence)."""
+    """The records under leases (see Presence)."""
 
     async def take_over(self, ended: EndedLease, guard: LeaseGuard) -> None:
         """Take over the records of an ended lease. It may be called again for the same lease, on any node, until

@@ -56,7 +56,7 @@ class Sink(ABC):
     """The sink of one endpoint."""
 
     kind: ClassVar[str]
-    """What people call the endpoint: "webhook". It names spans and the doctor's findings."""
+    """The word for the endpoint in output for people: "webhook". It names spans and the doctor's findings."""
     needs_secret: ClassVar[bool] = False
     """True if the endpoint needs a `secret` in the settings."""
 
