@@ -5,8 +5,8 @@
   wait for it.
 - An event that cannot be read, is invalid or exceeds its rate limit is refused when it arrives.
 - At most UNDER_WAY sends are unanswered. At BACKLOG waiting events the socket is not read.
-- A handler that waits has `Services.timeout_s` from the arrival of its event, without the time in which the client does not
-  read its answers. Its successor starts when the client has read most of them.
+- A handler that waits has `Services.timeout_s` from the arrival of its event, without the time in which the client
+  does not read its answers. Its successor starts when the client has read most of them.
 """
 
 from __future__ import annotations
