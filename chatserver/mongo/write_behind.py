@@ -28,8 +28,10 @@ class LatestDates:
         self._pace_s = pace_s
         self._share = share
         self._dirty: dict[str, datetime] = {}
+        self._touched = asyncio.Event()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        """Writes the dates. It starts with the first one."""
 
     def watch(self, metrics: Families) -> None:
         store = f"{self._collection} with a new {self._field}"
@@ -37,11 +39,15 @@ class LatestDates:
 
     def touch(self, doc_id: str, at: datetime) -> None:
         self._dirty[doc_id] = at
-        if self._task is None or self._task.done():
+        self._touched.set()
+        if self._task is None:
             self._task = tasks.keep(f"write {self._field}", self._keep_flushing)
 
     async def _keep_flushing(self) -> None:
-        while self._dirty:
+        while True:
+            if not self._dirty:
+                self._touched.clear()
+                await self._touched.wait()
             began = time.monotonic()
             # Dates that could not be written are written with the next ones.
             with suppress(DatabaseUnavailable):
