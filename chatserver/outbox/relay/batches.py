@@ -60,6 +60,7 @@ class Batches:
         self._is_ours = is_ours
         self._observe = observe
         self._tracing = tracing
+        self._loop = asyncio.get_running_loop()
         self._free = sink.concurrency
         """Calls that may start. 0 while anything waits."""
         self._waiting: deque[_Waiting] = deque()
@@ -72,110 +73,116 @@ class Batches:
 
         `events`: successive events of the queue's key; more than one only if the sink keeps order.
         """
-        others: Sequence[_Waiting] = ()
         if self._free:
             self._free -= 1
         else:
-            own = _Waiting(queue, events, asyncio.get_running_loop().create_future())
+            own = _Waiting(queue, events, self._loop.create_future())
             self._waiting.append(own)
             if not await own.makes_call:
                 return own.deliveries
-            others = self._others(self._sink.max_batch - len(events))
         try:
-            return await self._call_with(others, queue, events)
+            # Asked only now: the wait may have lasted longer than the lease.
+            events = events if self._is_ours(queue) else ()
+            room = self._sink.max_batch - len(events)
+            if room and self._waiting and (others := self._others(room)):
+                return await self._attempt_with(others, events)
+            return await self._attempt(events) if events else None
+        finally:
+            while self._waiting:
+                if _end_wait(self._waiting.popleft(), makes_call=True):
+                    break
+            else:
+                self._free += 1
+
+    def _others(self, room: int) -> list[_Waiting]:
+        """Those who come along."""
+        others = []
+        while self._waiting and len(self._waiting[0].events) <= room:
+            other = self._waiting.popleft()
+            if self._is_ours(other.queue):
+                room -= len(other.events)
+                others.append(other)
+            else:
+                _end_wait(other, makes_call=False)
+        return others
+
+    async def _attempt_with(
+        self, others: Sequence[_Waiting], events: Sequence[Event]
+    ) -> Sequence[Delivery] | None:
+        try:
+            deliveries = await self._attempt(
+                [*events, *(event for other in others for event in other.events)]
+            )
+            end = len(events)
+            for other in others:
+                start, end = end, end + len(other.events)
+                other.deliveries = deliveries[start:end]
+            return deliveries[: len(events)] or None
         finally:
             for other in others:
                 _end_wait(other, makes_call=False)
-            self._pass_on()
-
-    def _others(self, room: int) -> Sequence[_Waiting]:
-        others = []
-        while self._waiting and len(self._waiting[0].events) <= room:
-            others.append(self._waiting.popleft())
-            room -= len(others[-1].events)
-        return others
-
-    def _pass_on(self) -> None:
-        while self._waiting:
-            if _end_wait(self._waiting.popleft(), makes_call=True):
-                return
-        self._free += 1
-
-    async def _call_with(
-        self, others: Sequence[_Waiting], queue: KeyQueue, events: Sequence[Event]
-    ) -> Sequence[Delivery] | None:
-        # Asked only now: the wait may have lasted longer than the lease.
-        others = [other for other in others if self._is_ours(other.queue)] if others else ()
-        own = events if self._is_ours(queue) else ()
-        if not others:
-            return await self._attempt(own) if own else None
-        deliveries = await self._attempt(
-            [*own, *(event for other in others for event in other.events)]
-        )
-        end = len(own)
-        for other in others:
-            start, end = end, end + len(other.events)
-            other.deliveries = deliveries[start:end]
-        return deliveries[: len(own)] if own else None
 
     async def _attempt(self, events: Sequence[Event]) -> Sequence[Delivery]:
+        sent, spans = events, None
+        if self._tracing is not None:
+            sent, spans = self._traced(self._tracing, events)
         began = time.perf_counter()
-        deliveries = await (self._call(events) if self._tracing is None else self._traced(events))
+        try:
+            if self._sink.limit_s is None:
+                deliveries = await self._sink.deliver(sent)
+            else:
+                async with asyncio.timeout(self._sink.limit_s):
+                    deliveries = await self._sink.deliver(sent)
+            if len(deliveries) != len(events):
+                raise ValueError(f"{len(deliveries)} results for {len(events)} events")
+        except Exception as error:  # these events must not stop the delivery of the others
+            deliveries = [self._failure(events, error)] * len(events)
         seconds = time.perf_counter() - began
         for event, delivery in zip(events, deliveries, strict=True):
             since = (now() - event.at).total_seconds()
             self._observe(self._name, delivery.outcome, seconds, since)
+        if spans is not None:
+            _end_spans(spans, deliveries)
         return deliveries
 
-    async def _traced(self, events: Sequence[Event]) -> Sequence[Delivery]:
-        spans = [self._span(event) for event in events]
-        deliveries = await self._call(
-            [
-                event if span is None else replace(event, traceparent=span.traceparent)
-                for event, span in zip(events, spans, strict=True)
-            ]
+    def _traced(
+        self, tracing: Tracing, batch: Sequence[Event]
+    ) -> tuple[Sequence[Event], Sequence[Span | None]]:
+        """The events as they are sent, each in a span of its own if its trace is kept."""
+        sent, spans = [], []
+        for event in batch:
+            about = {"chat.endpoint": self._name, "chat.event.id": event.id}
+            name = f"{self._sink.kind} {event.type}"
+            span = tracing.leaves(name, event.traceparent, about) if event.traceparent else None
+            sent.append(replace(event, traceparent=span.traceparent) if span else event)
+            spans.append(span)
+        return sent, spans
+
+    def _failure(self, events: Sequence[Event], error: Exception) -> Delivery:
+        if isinstance(error, TimeoutError) and self._sink.limit_s is not None:
+            return Delivery("failed", f"did not answer within {self._sink.limit_s:g} s")
+        # The text of the error may contain the URL.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.error(
+            "a sink failed",
+            endpoint=self._name,
+            events=len(events),
+            event_id=events[0].id,
+            error=type(error).__name__,
+            where=f"{os.path.basename(place.filename)}:{place.lineno}",
         )
-        for span, delivery in zip(spans, deliveries, strict=True):
-            if span is not None:
-                code = "OK" if delivery.outcome == "delivered" else delivery.outcome
-                span.end(code, {"chat.says": delivery.detail})
-        return deliveries
+        return Delivery("failed", f"request failed: {type(error).__name__}")
 
-    def _span(self, event: Event) -> Span | None:
-        if self._tracing is None or not event.traceparent:
-            return None
-        about = {"chat.endpoint": self._name, "chat.event.id": event.id}
-        return self._tracing.leaves(f"{self._sink.kind} {event.type}", event.traceparent, about)
 
-    async def _call(self, events: Sequence[Event]) -> Sequence[Delivery]:
-        limit_s = self._sink.limit_s
-        try:
-            if limit_s is None:
-                deliveries = await self._sink.deliver(events)
-            else:
-                async with asyncio.timeout(limit_s):
-                    deliveries = await self._sink.deliver(events)
-            if len(deliveries) == len(events):
-                return deliveries
-            raise ValueError(f"{len(deliveries)} results for {len(events)} events")
-        except Exception as error:  # these events must not stop the delivery of the others
-            if limit_s is not None and isinstance(error, TimeoutError):
-                return [Delivery("failed", f"did not answer within {limit_s:g} s")] * len(events)
-            # The text of the error may contain the URL.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            log.error(
-                "a sink failed",
-                endpoint=self._name,
-                events=len(events),
-                event_id=events[0].id,
-                error=type(error).__name__,
-                where=f"{os.path.basename(place.filename)}:{place.lineno}",
-            )
-            return [Delivery("failed", f"request failed: {type(error).__name__}")] * len(events)
+def _end_spans(spans: Sequence[Span | None], deliveries: Sequence[Delivery]) -> None:
+    for span, delivery in zip(spans, deliveries, strict=True):
+        if span is not None:
+            code = "OK" if delivery.outcome == "delivered" else delivery.outcome
+            span.end(code, {"chat.says": delivery.detail})
 
 
 def _end_wait(waiting: _Waiting, *, makes_call: bool) -> bool:
-    """Returns False if the caller was cancelled while it waited."""
+    """False if the caller was cancelled while it waited."""
     if waiting.makes_call.done():
         return False
     waiting.makes_call.set_result(makes_call)

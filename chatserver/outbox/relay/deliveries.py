@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -209,39 +208,38 @@ class Deliveries:
 
     async def _send(self, queue: KeyQueue) -> bool:
         """Send the next events of a queue once. Returns True if the queue may continue."""
-        run = await self._next_events(queue)
-        if not run:
+        pending, events = await self._next_events(queue)
+        if not events:
             return True
-        deliveries = await self._batches.deliver(queue, [event for _, event in run])
+        deliveries = await self._batches.deliver(queue, events)
         if deliveries is None:
             self.queues.forget(queue)
             return False
-        delivered: list[Pending] = []
-        for delivery in deliveries:
-            pending, _ = run.popleft()
+        recorded = 0
+        for number, delivery in enumerate(deliveries):
             if delivery.outcome == "delivered":
-                delivered.append(pending)
                 continue
-            await self._delivered(queue, delivered)
-            delivered = []
-            if not await self._given_up(queue, pending, delivery):
+            await self._delivered(queue, pending[recorded:number])
+            recorded = number + 1
+            if not await self._given_up(queue, pending[number], delivery):
                 return False
-            if delivery.outcome == "failed" and run:
+            if delivery.outcome == "failed" and pending[recorded:]:
                 # Those behind it were not sent, so they are read again. If they were, they must come after it.
                 self.queues.forget(queue)
                 return True
-        await self._delivered(queue, delivered)
+        await self._delivered(queue, pending[recorded:])
         return True
 
-    async def _next_events(self, queue: KeyQueue) -> deque[tuple[Pending, Event]]:
+    async def _next_events(self, queue: KeyQueue) -> tuple[list[Pending], list[Event]]:
         """Take the next events of a queue. Empty if the first one cannot be read now, or never."""
-        run: deque[tuple[Pending, Event]] = deque()
-        while queue.events and len(run) < self._max_run:
+        taken: list[Pending] = []
+        events: list[Event] = []
+        while queue.events and len(events) < self._max_run:
             pending = self.queues.head(queue)
             try:
-                run.append((pending, await self._event(pending)))
+                events.append(await self._event(pending))
             except Exception as error:
-                if run:  # these are sent first; then it is read again
+                if events:  # these are sent first; then it is read again
                     self.queues.forget(queue)
                 elif isinstance(error, DatabaseUnavailable):
                     self.queues.put_back(queue, pending)
@@ -253,7 +251,8 @@ class Deliveries:
                     log.exception("a record cannot be turned into an event", record=pending.id)
                     await self._dead_letter(queue, pending, "The record cannot be read.")
                 break
-        return run
+            taken.append(pending)
+        return taken, events
 
     async def _delivered(self, queue: KeyQueue, delivered: Sequence[Pending]) -> None:
         if delivered:

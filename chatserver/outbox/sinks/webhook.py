@@ -89,7 +89,8 @@ class Webhook(Sink):
             )
 
     async def deliver(self, events: Sequence[Event]) -> Sequence[Delivery]:
-        return [await self.post(event) for event in events]
+        (event,) = events
+        return [await self.post(event)]
 
     async def post(self, event: Event) -> Delivery:
         """Make one attempt. Raises CancelledError, and an error if the event cannot be encoded."""
