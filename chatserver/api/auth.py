@@ -225,9 +225,19 @@ class _KeySet:
         self._fetched_at = time.monotonic()
 
 
+def header_text(value: str) -> str:
+    """Returns the text of a header that aiohttp has read as UTF-8. What is not UTF-8 is Latin-1: `fetch` and many
+    other clients send that."""
+    sent = value.encode("utf-8", "surrogateescape")
+    try:
+        return sent.decode()
+    except UnicodeDecodeError:
+        return sent.decode("latin-1")
+
+
 def same_secret(given: str, secrets: Sequence[str]) -> bool:
-    """Returns True if `given` is one of the secrets. The time it takes reveals nothing about them."""
-    offered = given.encode("utf-8", "surrogateescape")
+    """Returns True if `given`, a header, is one of the secrets. The time it takes reveals nothing about them."""
+    offered = header_text(given).encode()
     # Always compare all: stopping at the first match would reveal which secret it was.
     matches = [hmac.compare_digest(offered, secret.encode()) for secret in secrets]
     return any(matches)

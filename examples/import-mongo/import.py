@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 from aiohttp import ClientSession
 from pymongo import AsyncMongoClient
@@ -68,7 +69,9 @@ class Chat:
         self.listed: dict[str, asyncio.Task] = {}
 
     async def ask(self, method: str, path: str, body: dict | None, user: str | None = None) -> dict:
-        headers = {"X-Internal-Secret": SECRET} | ({"X-User-Id": user} if user else {})
+        headers = {"X-Internal-Secret": SECRET}
+        if user:
+            headers["X-User-Id"] = f"UTF-8''{quote(user, safe='')}"
         async with self.http.request(method, API + path, json=body, headers=headers) as answer:
             if not answer.ok:
                 raise RuntimeError(f"{method} {path} as {user}: {await answer.text()}")

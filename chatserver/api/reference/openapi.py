@@ -68,7 +68,8 @@ SECURITY: Document = {
         "type": "apiKey",
         "in": "header",
         "name": "X-User-Id",
-        "description": "With the secret: the user for whom the Master Service acts, without rate limits.",
+        "description": "With the secret: the user for whom the Master Service acts, without rate limits. Any id "
+        "can be written as `UTF-8''<percent-encoded>`; a plain value is read as UTF-8, or else as Latin-1.",
     },
 }
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
 from ...chat.chat import Chat
 from ...errors import Unauthenticated, ValidationFailed
 from ...observability.metrics import Metrics
-from ..auth import Tokens, bearer, same_secret
+from ..auth import Tokens, bearer, header_text, same_secret
 from ..http import HEADER_SECRET, answer, read
 from ..operations.http_routes import Handler, add_routes, reply
 from ..operations.operation import Caller, Operation, Route
@@ -18,6 +20,9 @@ from ..operations.table import FOR_USERS
 from ..rate_limits import Limits
 from ..requests.fields import MAX_ID
 from ..requests.parse import ids_of
+
+EXTENDED = re.compile(r"UTF-8''((?:[^%]|%[0-9a-f]{2})*)", re.IGNORECASE | re.ASCII)
+"""The one way to write any text in a header (RFC 8187, section 3.2)."""
 
 
 class RestDoor:
@@ -60,13 +65,26 @@ class RestDoor:
         if (secret := request.headers.get(HEADER_SECRET)) is not None:
             if not same_secret(secret, self._internal_secrets):
                 raise Unauthenticated()
-            user_id = request.headers.get("X-User-Id", "")
-            if not 0 < len(user_id) <= MAX_ID or not user_id.isprintable():
-                raise ValidationFailed.of(
-                    "X-User-Id", f"Must have 1 to {MAX_ID} printable characters."
-                )
+            user_id = _user_id(request.headers.get("X-User-Id", ""))
             await self._chat.users.admit(user_id, None)
             return user_id
         identity = await self._tokens.verify(bearer(request.headers.get("Authorization", "")))
         await self._chat.users.admit(identity.user_id, identity.name)
         return identity.user_id
+
+
+def _user_id(header: str) -> str:
+    """Returns the id in X-User-Id: plain, or as EXTENDED. Raises ValidationFailed."""
+    text = header_text(header)
+    if text[:7].upper() == "UTF-8''":
+        found = EXTENDED.fullmatch(text)
+        try:
+            text = unquote_to_bytes(found[1]).decode() if found else ""
+        except UnicodeDecodeError:
+            text = ""
+    if not 0 < len(text) <= MAX_ID or not text.isprintable():
+        raise ValidationFailed.of(
+            "X-User-Id",
+            f"Must have 1 to {MAX_ID} printable characters, plain or as UTF-8''<percent-encoded>.",
+        )
+    return text

@@ -33,7 +33,9 @@ class Api:
         `path` follows /api. `user`: the user on whose behalf the Master Service calls. Raises
         RefusedByServer, Unreachable.
         """
-        headers = {**self._headers(), **({"X-User-Id": user} if user is not None else {})}
+        headers = dict(self._headers())
+        if user is not None:
+            headers["X-User-Id"] = f"UTF-8''{quote(user, safe='')}"
         data = None if body is None else json_codec.encode(body)
         try:
             async with self._http.request(

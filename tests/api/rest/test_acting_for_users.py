@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.people import People, ask, devices, presence
-from tests.support.servers import INTERNAL_SECRET
+from tests.support.servers import INTERNAL_SECRET, ChatServer
 
 ODD_IDS = [
     "a/b",
@@ -79,6 +82,64 @@ async def test_the_user_must_be_named(people: People) -> None:
         status, answer = await people.master("GET", "/conversations", **headers)
         assert (status, answer["error"]["code"]) == (400, "VALIDATION_FAILED")
         assert list(answer["error"]["details"]) == ["X-User-Id"]
+
+
+@pytest.mark.parametrize("odd", [*ODD_IDS, " a ", "UTF-8''a"], ids=ascii)
+async def test_a_header_can_name_any_user(people: People, odd: str) -> None:
+    for given in (f"UTF-8''{quote(odd, safe='')}", f"utf-8''{quote(odd, safe='')}"):
+        talk = {"type": "group", "participantIds": []}
+        status, made = await people.master("POST", "/conversations", talk, **{"X-User-Id": given})
+        assert (status, made["createdBy"]) == (201, odd)
+
+
+async def test_an_id_in_the_wrong_encoding_is_refused(people: People) -> None:
+    for wrong in ("", "%", "%4", "%ZZ", "a%", "%FF", "%C3", "%00", "%ED%A0%80", "x" * 129):
+        headers = {"X-User-Id": "UTF-8''" + wrong}
+        status, answer = await people.master("GET", "/conversations", **headers)
+        assert (status, list(answer["error"]["details"])) == (400, ["X-User-Id"]), wrong
+
+
+FETCH = """
+const [url, secret, user] = JSON.parse(process.argv[1]);
+const headers = { "X-Internal-Secret": secret, "X-User-Id": user, "Content-Type": "application/json" };
+const body = JSON.stringify({ type: "group", participantIds: [] });
+const answer = await fetch(url, { method: "POST", headers, body });
+console.log(JSON.stringify(await answer.json()));
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "user"),
+    [
+        ("Jürgen", "Jürgen"),  # `fetch` sends this as Latin-1
+        ("UTF-8''J%C3%BCrgen", "Jürgen"),
+        ("UTF-8''%E5%90%8D", "名"),
+    ],
+)
+async def test_fetch_can_name_any_user(people: People, written: str, user: str) -> None:
+    url = f"{people.server.rest}/api/conversations"
+    fetch = await asyncio.create_subprocess_exec(
+        *("node", "--input-type=module", "-e", FETCH),
+        json.dumps([url, INTERNAL_SECRET, written]),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await asyncio.wait_for(fetch.communicate(), PATIENCE_S)
+    assert json.loads(said)["createdBy"] == user
+
+
+async def test_a_secret_may_have_umlauts(
+    start: Callable[..., Awaitable[ChatServer]], people_of: Callable[[ChatServer], People]
+) -> None:
+    secret = "ein-Geheimnis-für-alle-Prüfungen-hier"
+    people = people_of(await start(INTERNAL_API_SECRET=secret))
+    for sent in (secret.encode(), secret.encode("latin-1")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", people.server.port)
+        writer.write(
+            b"GET /api/conversations HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-User-Id: a\r\n"
+            b"X-Internal-Secret: " + sent + b"\r\n\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
 
 
 @pytest.mark.parametrize("odd", ODD_IDS, ids=ascii)
