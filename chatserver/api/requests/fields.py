@@ -67,10 +67,14 @@ class Id(Text):
 
 
 class Integer(fields.Integer):
-    """A whole number given as a JSON number."""
+    """A whole number given as a JSON number. As in JSON Schema, 2.0 is one."""
 
     def __init__(self, low: int, high: int, **kwargs: Any) -> None:
         super().__init__(strict=True, validate=validate.Range(low, high), **kwargs)
+
+    def _validated(self, value: Any) -> int:
+        whole = isinstance(value, float) and value.is_integer()
+        return super()._validated(int(value) if whole else value)
 
 
 class Metadata(fields.Field[Mapping[str, Any]]):

@@ -246,3 +246,18 @@ async def test_malformed_http_disturbs_nobody(people: People) -> None:
     desk = await scene.alice.connect()
     sent = await desk.say(scene.talk, "Still here")
     assert await phone.hears("message:new") == sent
+
+
+async def test_a_number_without_a_fraction_is_an_integer(people: People) -> None:
+    scene = await set_scene(people)
+    desk = await scene.alice.connect()
+    talk = {"conversationId": scene.talk["id"]}
+    page = await desk.do("messages:sync", {**talk, "afterSeq": 0.0, "limit": 2.0})
+    assert len(page["messages"]) == 1
+    file = {"type": "video", "url": "https://files.example/v", "size": 5.0, "width": 3e2}
+    sent = await desk.say(scene.talk, "", attachments=[file])
+    # Stored as whole numbers: some clients take 5.0 for something else.
+    assert json.dumps(sent["attachments"][0]) == json.dumps({**file, "size": 5, "width": 300})
+    for wrong in (2.5, 1e300, -1.0, 0.0, float("inf"), float("nan"), "2.0", True):
+        refusal = await desk.refused("messages:sync", {**talk, "afterSeq": 0, "limit": wrong})
+        assert list(refusal.details) == ["limit"], wrong
