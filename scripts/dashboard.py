@@ -290,6 +290,10 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
                         "sum by (instance) (increase(chat_bus_reconnects_total{%}[$__rate_interval]))",
                         "{{instance}} reconnects",
                     ),
+                    (
+                        "sum by (instance) (increase(chat_bus_unknown_total{%}[$__rate_interval]))",
+                        "{{instance}} unknown",
+                    ),
                 ],
             ),
             (

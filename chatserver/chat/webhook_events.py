@@ -7,7 +7,7 @@ from typing import Any
 from .. import json_codec
 from ..clock import iso
 from ..mongo import Document, Mongo
-from ..outbox.event import TYPE_OF_ENTRY, Event, event_id
+from ..outbox.event import TYPE_OF_ENTRY, Event, UnknownKind, event_id
 from .message import Message
 
 
@@ -22,8 +22,10 @@ class WebhookEvents:
         self._mongo = mongo
 
     async def event(self, entry: Document) -> Event:
-        """Returns the event of an entry whose kind is in TYPE_OF_ENTRY. Raises DatabaseUnavailable."""
+        """Returns the event of an entry. Raises DatabaseUnavailable, UnknownKind."""
         kind = entry["kind"]
+        if kind not in TYPE_OF_ENTRY:
+            raise UnknownKind(f"this relay does not know events of the kind {kind}: upgrade it")
         if kind == "message":
             data = self._message(entry, entry["lastRev"])
         elif kind == "edit":

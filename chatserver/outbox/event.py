@@ -32,6 +32,10 @@ TYPES = (
 )
 
 
+class UnknownKind(Exception):
+    """A server of a newer version recorded the event, so a relay of that version must deliver it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """`id` stays the same when the event is sent again. `at` is the time of the change, not of the delivery."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from functools import partial
 
-from .. import tasks
+from .. import __version__, tasks
 from ..chat.announcements import Announcements
 from ..chat.catch_up.log_reader import LogReader
 from ..chat.catch_up.memberships import MembershipCatchUp
@@ -34,6 +34,7 @@ from ..outbox.endpoints import Routes
 from ..outbox.outbox import Outbox
 from ..realtime.bus import Bus
 from ..realtime.cluster import Cluster
+from ..realtime.cluster.messages import PROTOCOL
 from ..realtime.expiry_queue import ExpiryQueue
 from ..realtime.rooms.rooms import Rooms
 from ..realtime.rooms.update import RoomUpdate
@@ -58,7 +59,13 @@ async def build(
     log_reader = LogReader(mongo, views, recency, RoomUpdate)
     cluster = Cluster(log_reader, node) if settings.redis_url else None
     rooms = cluster or Rooms(log_reader)
-    nodes = Nodes(mongo, rooms, node, grace_s=settings.presence_grace_s)
+    nodes = Nodes(
+        mongo,
+        rooms,
+        node,
+        grace_s=settings.presence_grace_s,
+        version={"version": __version__, "protocol": PROTOCOL},
+    )
     # Closed after the bus: when the lease ends, other nodes catch up on what the bus could not publish.
     stack.push_async_callback(nodes.close)
     stack.push_async_callback(recency.close)

@@ -61,6 +61,11 @@ def watch_rooms(metrics: Families, rooms: Rooms) -> None:
 
 def watch_bus(metrics: Families, bus: Bus, cluster: Cluster, round_trip: Histogram) -> None:
     bus.watch(metrics.gauge, metrics.counter, metrics.memory)
+    metrics.counter(
+        "chat_bus_unknown_total",
+        "Messages of other nodes that this node did not understand, and took for lost ones.",
+        lambda: cluster.receiver.unknown,
+    )
     metrics.gauge(
         "chat_catching_up",
         "1 while this node catches up on changes that it may have missed.",

@@ -10,7 +10,10 @@ from functools import partial
 
 import pytest
 
-from chatserver.outbox.event import Event
+from chatserver.chat.message import entry_id
+from chatserver.clock import now
+from chatserver.outbox.endpoints import Routes
+from chatserver.outbox.event import Event, event_id
 from chatserver.outbox.relay import deliveries
 from chatserver.outbox.relay.batches import Batches
 from chatserver.outbox.relay.deliveries import Retry
@@ -149,6 +152,27 @@ async def test_a_bad_record_is_given_up_between_its_neighbours(outlet: Opener) -
     await out.settled()
     assert await out.dead_letters() == {bad: "The record cannot be read."}
     assert out.sink.taken == out.recorded
+
+
+async def test_an_event_of_a_newer_version_waits_for_a_relay_of_that_version(
+    outlet: Opener,
+) -> None:
+    out = await outlet(keeps_order=True)
+    record_id = entry_id("c0", 1)
+    due = Routes([ENDPOINT]).slots("message.created", "c0")
+    entry = {"_id": record_id, "kind": "pin", "conversationId": "c0", "at": now(), "due": due}
+    await out.mongo.log.insert_one({**entry, "userId": "alice"})
+    await out.record(KEYS, 3)
+    out.run()
+    await out.left(out.recorded["c0"])
+    (reason,) = await out.all_back_off(["c0"])
+    assert reason == "this relay does not know events of the kind pin: upgrade it"
+    # As if the kind were known.
+    await out.mongo.log.update_one({"_id": record_id}, {"$set": {"kind": "end"}})
+    await out.settled()
+    out.recorded["c0"].insert(0, event_id(record_id))
+    assert out.sink.taken == out.recorded
+    assert await out.dead_letters() == {}
 
 
 @pytest.mark.parametrize("keeps_order", [False, True])

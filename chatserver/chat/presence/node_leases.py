@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -75,15 +75,23 @@ class Nodes:
     """
 
     def __init__(
-        self, mongo: Mongo, cluster: ClusterState, node_id: str, *, grace_s: float
+        self,
+        mongo: Mongo,
+        cluster: ClusterState,
+        node_id: str,
+        *,
+        grace_s: float,
+        version: Mapping[str, Any],
     ) -> None:
+        """`version`: fields that tell the other nodes which version this one is."""
         self._mongo = mongo
         self._cluster = cluster
         self._node_id = node_id
+        self._version = version
         self.restart_grace_s = max(grace_s, RESTART_GRACE_S)
         back_by = after(self.restart_grace_s)
         self._lease = Lease(
-            mongo.nodes, LEASE_S, {"node": node_id, "seenAt": "$$NOW", "backBy": back_by}
+            mongo.nodes, LEASE_S, {"node": node_id, "seenAt": "$$NOW", "backBy": back_by, **version}
         )
         self._term = 0
         self._begun_at = 0.0
@@ -187,11 +195,16 @@ class Nodes:
             "over": {"$lte": ["$backBy", "$$NOW"]},
             "cutOff": 1,
             "stopped": {"$eq": ["$until", "$seenAt"]},
+            **dict.fromkeys(self._version, 1),
         }
+        known = {self._node_id, *self._alive.values()}
         async for doc in await self._mongo.nodes.aggregate([{"$project": fields}]):
             if doc["alive"]:
                 alive[doc["_id"]] = doc["node"]
                 unheard |= doc.get("cutOff", False) and doc["node"] != self._node_id
+                if doc["node"] not in known:
+                    version = {name: doc.get(name) for name in self._version}
+                    log.info("found another node", node=doc["node"], **version)
             elif doc["over"]:
                 due.append(EndedLease(doc["_id"], doc["seenAt"]))
             if doc["stopped"]:

@@ -14,7 +14,7 @@ import structlog
 from ...clock import now
 from ...mongo import DatabaseUnavailable, Document, Mongo, PyMongoError
 from ...observability.metrics import Families
-from ..event import Event
+from ..event import Event, UnknownKind
 from ..pending import Pending, due_for_key
 from ..sinks.sink import Delivery, Sink
 from .batches import Batches, Observe
@@ -208,7 +208,11 @@ class Deliveries:
 
     async def _send(self, queue: KeyQueue) -> bool:
         """Send the next events of a queue once. Returns True if the queue may continue."""
-        pending, events = await self._next_events(queue)
+        try:
+            pending, events = await self._next_events(queue)
+        except UnknownKind as error:
+            delivery = Delivery("failed", str(error))
+            return await self._given_up(queue, self.queues.head(queue), delivery)
         if not events:
             return True
         deliveries = await self._batches.deliver(queue, events)
@@ -231,7 +235,8 @@ class Deliveries:
         return True
 
     async def _next_events(self, queue: KeyQueue) -> tuple[list[Pending], list[Event]]:
-        """Take the next events of a queue. Empty if the first one cannot be read now, or never."""
+        """Take the next events of a queue. Empty if the first one cannot be read now, or never.
+        Raises UnknownKind if this version cannot read it."""
         taken: list[Pending] = []
         events: list[Event] = []
         while queue.events and len(events) < self._max_run:
@@ -241,6 +246,9 @@ class Deliveries:
             except Exception as error:
                 if events:  # these are sent first; then it is read again
                     self.queues.forget(queue)
+                elif isinstance(error, UnknownKind):
+                    self.queues.put_back(queue, pending)
+                    raise
                 elif isinstance(error, DatabaseUnavailable):
                     self.queues.put_back(queue, pending)
                     await asyncio.sleep(1.0)

@@ -1,4 +1,8 @@
-"""The messages that nodes send each other about rooms, encoded as bytes. The nodes may run different versions.
+"""The messages that nodes send each other about rooms, encoded as bytes.
+
+Nodes of two versions exchange them during a rolling upgrade. So the first byte, the kind, is also the version: the
+form of a kind never changes. A new form, or a new effect of an update, gets a new kind or a new name, and PROTOCOL goes
+up. A node takes a message that it does not know for a lost one: it catches up from the database.
 
 The header of a message is its kind, the node that sends it, and a request number. A message that requests no
 acknowledgement has eight zeros instead. Numbers and offsets have eight hexadecimal digits. Updates are JSON, as
@@ -27,6 +31,8 @@ import orjson
 from ..engine.packet import Packet
 from ..rooms.update import RoomUpdate
 
+PROTOCOL = 1
+"""Each node tells it to the others in its lease."""
 KIND = slice(0, 1)
 NODE = slice(1, 17)
 REQUEST = slice(17, 25)

@@ -10,7 +10,7 @@ import structlog
 
 from ..engine.packet import Packet
 from ..rooms.sequencer import Sequencer
-from ..rooms.update import RoomUpdate
+from ..rooms.update import NewerVersion, RoomUpdate
 from . import messages
 from .confirmations import Confirmations
 from .messages import KIND, NO_REQUEST, NODE, OFFSET, REQUEST, SUBJECT
@@ -43,6 +43,8 @@ class ClusterReceiver:
         self._sequencer = rooms.sequencer
         self._me = node.encode()
         self._confirmations = confirmations
+        self.unknown = 0
+        """Messages that this node did not understand. It took each for a lost one."""
         self._log_again_at = 0.0
         self.on_message: Callable[[str, int, int], None] = lambda room, offset, seq: None
         """See Rooms.on_remote_message."""
@@ -64,11 +66,17 @@ class ClusterReceiver:
             elif message[REQUEST] != NO_REQUEST:
                 # Redis counts this node among the receivers of the request.
                 self._acknowledge(channel, message)
-        except Exception:  # the sender runs another version, or is not a node
-            if (at := time.monotonic()) >= self._log_again_at:  # there may be many
-                self._log_again_at = at + LOG_EVERY_S
-                log.exception("a message on the bus cannot be understood", channel=channel)
+        except Exception as error:  # the sender runs a newer version, or is not a node
+            self.unknown += 1
             self._rooms.missed()
+            if (at := time.monotonic()) < self._log_again_at:  # there may be many
+                return
+            self._log_again_at = at + LOG_EVERY_S
+            if isinstance(error, NewerVersion) or message[KIND] not in self._kinds:
+                kind = message[KIND].decode("latin-1")
+                log.warning("ignored a message of a newer version", kind=kind, unknown=str(error))
+            else:
+                log.exception("a message on the bus cannot be understood", channel=channel)
 
     def _packet(self, channel: str, message: bytes) -> None:
         room = channel[SUBJECT]

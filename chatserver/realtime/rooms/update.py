@@ -40,6 +40,13 @@ class PendingChanges(Protocol):
     changes: dict[str, bool]
 
 
+EFFECTS = frozenset({"emit", "emit_to", "admit", "expel", "dissolve", "signal"})
+
+
+class NewerVersion(Exception):
+    """A node of a newer version has sent what this version does not know. The message names it."""
+
+
 class RoomUpdate:
     """The effects of one log entry on a room: users enter, users leave, packets are sent.
 
@@ -133,12 +140,15 @@ class RoomUpdate:
 
     @classmethod
     def decode(cls, text: bytes) -> RoomUpdate:
-        """Decode what `encode` returned on another node."""
+        """Decode what `encode` returned on another node. Raises NewerVersion."""
         update = cls()
         update._effects = [
             (name, whom, packet and Packet(packet.encode()))
             for name, whom, packet in orjson.loads(text)
         ]
+        for name, _, _ in update._effects:
+            if name not in EFFECTS:
+                raise NewerVersion(f"the effect {name}")
         return update
 
     @classmethod

@@ -1,0 +1,143 @@
+"""A rolling upgrade from the previous version: for a while its nodes and ours are one chat."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest_asyncio
+
+from tests.support.people import People, Person
+from tests.support.previous_version import previous_version
+from tests.support.processes import until
+from tests.support.raw import Wire, history
+from tests.support.redises import RedisServer
+from tests.support.relays import lines
+from tests.support.servers import ChatServer
+
+SENDS = 40
+
+
+@pytest_asyncio.fixture
+async def versions(
+    mongo_url: str, own_redis: RedisServer, worker: str, tmp_path: Path
+) -> AsyncIterator[tuple[ChatServer, ChatServer]]:
+    """A node of the previous version, and one of this version that joined it."""
+    database = f"versions-{worker}-{time.time_ns()}"
+    settings = {"REDIS_URL": own_redis.url, "PRESENCE_GRACE_S": "0.5"}
+    old = previous_version(tmp_path, mongo_url, database, **settings)
+    new = ChatServer(mongo_url, database, tmp_path / "log-new", **settings)
+    async with AsyncExitStack() as stack:
+        for server in (old, new):
+            stack.push_async_callback(server.stop)
+            await server.start()
+        yield old, new
+    for server in (old, new):
+        assert "Traceback" not in server.log, server.log[-4000:]
+
+
+async def ready(session: aiohttp.ClientSession, server: ChatServer) -> Any:
+    async with session.get(f"{server.rest}/ready") as answer:
+        return await answer.json()
+
+
+async def unknown(session: aiohttp.ClientSession, server: ChatServer) -> str:
+    async with session.get(f"{server.rest}/metrics") as answer:
+        text = await answer.text()
+    (line,) = [line for line in text.splitlines() if line.startswith("chat_bus_unknown_total ")]
+    return line
+
+
+async def both_talk(people: People, here: ChatServer, there: ChatServer) -> None:
+    """Whatever happens on one node reaches the clients of the other."""
+    alice, bob, carol, dave = (
+        person.at(here) for person in people("alice", "bob", "carol", "dave")
+    )
+    desk, phone = await Wire.connect(alice), await Wire.connect(bob.at(there))
+    talk = await alice.group(bob, carol)
+    room = {"conversationId": talk["id"]}
+    await phone.until(lambda: phone.told("conversation:new"))
+
+    async def say_all(wire: Wire) -> None:
+        for answer in [await wire.say(talk, f"{wire.person.id} {n}") for n in range(SENDS)]:
+            assert (await answer or {}).get("ok")
+
+    await asyncio.gather(say_all(desk), say_all(phone))
+    log = await history(alice, talk)
+    assert [message["seq"] for message in log] == list(range(1, 2 * SENDS + 1))
+    for wire in (desk, phone):
+        await wire.until(lambda wire=wire: len(wire.told("message:new")) >= len(log))
+        assert wire.told("message:new") == log, "all of both, in one order"
+    assert await history(bob.at(there), talk) == log
+
+    theirs = {"messageId": next(m["id"] for m in log if m["senderId"] == bob.id)}
+    await phone.do("message:edit", {**theirs, "content": "edited"})
+    await desk.do("reaction:add", {**theirs, "emoji": "👍"})
+    await phone.do("conversation:read", room)
+    await desk.do("message:read", theirs)
+    await desk.do("typing:start", room)
+    for wire in (desk, phone):
+        for name in ("message:updated", "reaction:added", "conversation:read", "message:read"):
+            await wire.until(lambda wire=wire, name=name: wire.told(name))
+    await phone.until(lambda: phone.told("user:typing"))
+
+    tablet = await Wire.connect(carol.at(there))
+    laptop = await Wire.connect(dave.at(there))
+    for wire in (desk, phone):
+        await wire.until(lambda wire=wire: of(wire, "user:online", carol))
+    await alice.ask("POST", f"/conversations/{talk['id']}/participants", {"userIds": [dave.id]})
+    await laptop.until(lambda: laptop.told("conversation:joined"))
+    await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{carol.id}")
+    await desk.do("message:send", {**room, "content": "Not for Carol"})
+    await laptop.until(lambda: laptop.told("message:new"))
+    await tablet.until(lambda: tablet.told("conversation:removed"))
+    await tablet.do("ping")
+    assert tablet.told("message:new") == [], "she was removed before"
+    await laptop.close()
+    for wire in (desk, phone):
+        await wire.until(lambda wire=wire: of(wire, "user:offline", dave))
+    for wire in (desk, phone, tablet):
+        await wire.close()
+
+
+def of(wire: Wire, event: str, person: Person) -> list[Any]:
+    return [payload for payload in wire.told(event) if payload["userId"] == person.id]
+
+
+async def test_a_rolling_upgrade_and_the_way_back(
+    versions: tuple[ChatServer, ChatServer], session: aiohttp.ClientSession
+) -> None:
+    old, new = versions
+    assert "sockets" in await ready(session, old), "it is the previous version"
+    assert "sockets" not in await ready(session, new)
+    people = People(old, session)
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    await both_talk(people, old, new)
+    await both_talk(people, new, old)
+
+    # The old node is stopped. Its client returns on the new one, and has missed nothing.
+    desk, phone = await Wire.connect(alice), await Wire.connect(bob.at(new))
+    said = [await phone.do("message:send", {"conversationId": talk["id"], "content": "Before"})]
+    await desk.until(lambda: desk.told("message:new"))
+    assert await old.stop() == 0
+    await desk.ended()
+    said.append(await phone.do("message:send", {"conversationId": talk["id"], "content": "After"}))
+    desk = await Wire.connect(alice.at(new))
+    missed = await desk.do("messages:sync", {"conversationId": talk["id"], "afterSeq": 1})
+    assert missed["messages"] == said[1:]
+    assert await history(bob.at(new), talk) == said
+    assert not of(phone, "user:offline", alice)
+
+    # The way back: the schema is still the same, so the previous version starts again.
+    await old.start()
+    await both_talk(people, old, new)
+    assert await unknown(session, new) == "chat_bus_unknown_total 0.0"
+    await until(lambda: bool(lines(new, "found another node")))
+    for wire in (desk, phone):
+        await wire.close()
