@@ -1,4 +1,4 @@
-"""The command line: `chatserver serve | relay | webhooks | token | doctor | demo | tail | load | version`."""
+"""The command line: `chatserver serve | relay | migrate | webhooks | token | doctor | demo | tail | load | version`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import errno
 import io
 import socket
 import sys
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -104,6 +104,14 @@ def relay(metrics_socket: Annotated[Path | None, typer.Option(hidden=True)] = No
 
 
 @commands.command()
+def migrate() -> None:
+    """Upgrade the database to the schema of this version, as `serve` does when it starts."""
+    settings = terminal.settings()
+    logs.configure("warning", settings.log_format)
+    asyncio.run(_migrate(settings))
+
+
+@commands.command()
 def token(
     user: Annotated[str, typer.Option(help="The user's id in the Master Service.")],
     name: Annotated[str | None, typer.Option(help="The display name.")] = None,
@@ -143,10 +151,6 @@ for command in (demo, tail, load):
 
 
 async def _serve(settings: Settings, workers: int) -> None:
-    from .commands.doctor import words_of  # noqa: PLC0415
-    from .mongo import PyMongoError  # noqa: PLC0415
-    from .mongo.embedded import EmbeddedMongo  # noqa: PLC0415
-    from .mongo.mongod import EmbeddedFailed  # noqa: PLC0415
     from .processes.node import serve as serve_app  # noqa: PLC0415  the other commands start faster without
     from .processes.workers import serve_workers  # noqa: PLC0415
 
@@ -156,58 +160,79 @@ async def _serve(settings: Settings, workers: int) -> None:
             terminal.console().print("\n".join(lines), markup=False)
 
     terminal.stop_on_signal()
-    try:
-        async with AsyncExitStack() as stack:
-            url = settings.mongo_url
-            if not url:
-                url = await stack.enter_async_context(EmbeddedMongo(settings.data_dir))
+    with _explained():
+        async with _mongo_url(settings) as url:
             if workers > 1:
                 await serve_workers(settings, workers, mongo_url=url, started=started)
             else:
                 await serve_app(settings, mongo_url=url, started=started)
-    except EmbeddedFailed as error:
-        terminal.fail(str(error), terminal.FAILED)
-    except PyMongoError as error:
-        terminal.fail(
-            f"MongoDB is not available: {words_of(error)}. Run chatserver doctor for advice.",
-            terminal.FAILED,
-        )
-    except asyncio.CancelledError:
-        # Only a signal cancels this task, so this is a normal exit.
-        return
 
 
 async def _worker(settings: Settings, metrics_socket: Path) -> None:
-    from .commands.doctor import words_of  # noqa: PLC0415
-    from .mongo import PyMongoError  # noqa: PLC0415
     from .processes.child import end_with_server  # noqa: PLC0415
     from .processes.node import serve as serve_app  # noqa: PLC0415
 
     end_with_server(metrics_socket, terminal.stop_on_signal())
-    try:
+    with _explained():
         await serve_app(
             settings,
             mongo_url=settings.mongo_url,
             started=lambda: None,
             metrics_socket=metrics_socket,
         )
-    except PyMongoError as error:
-        terminal.fail(f"MongoDB is not available: {words_of(error)}.", terminal.FAILED)
-    except asyncio.CancelledError:
-        return
 
 
 async def _relay(settings: Settings, metrics_socket: Path | None) -> None:
-    from .commands.doctor import words_of  # noqa: PLC0415
-    from .mongo import PyMongoError  # noqa: PLC0415
     from .processes.child import end_with_server  # noqa: PLC0415
     from .processes.relay import relay as run_relay  # noqa: PLC0415
 
     stop = terminal.stop_on_signal()
     if metrics_socket:
         end_with_server(metrics_socket, stop)
-    try:
+    with _explained():
         await run_relay(settings, mongo_url=settings.mongo_url, metrics_socket=metrics_socket)
+
+
+async def _migrate(settings: Settings) -> None:
+    from .mongo import Mongo  # noqa: PLC0415
+    from .mongo.schema import Migration, version_of  # noqa: PLC0415
+
+    terminal.stop_on_signal()
+    with _explained():
+        async with _mongo_url(settings) as url, AsyncExitStack() as stack:
+            mongo = Mongo(url, settings.mongo_database)
+            stack.push_async_callback(mongo.close)
+            await Migration(mongo, terminal.note).run()
+            version = await version_of(mongo)
+            typer.echo(f"The database {settings.mongo_database} has schema {version}.")
+            return
+    terminal.fail("Interrupted. The next run, or the next start of a server, continues.")
+
+
+@asynccontextmanager
+async def _mongo_url(settings: Settings) -> AsyncIterator[str]:
+    """Runs the embedded MongoDB if there is no other."""
+    from .mongo.embedded import EmbeddedMongo  # noqa: PLC0415
+
+    if settings.mongo_url:
+        yield settings.mongo_url
+    else:
+        async with EmbeddedMongo(settings.data_dir) as url:
+            yield url
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """If the block cannot start, prints a sentence and exits. Only a signal cancels it, which is a normal end."""
+    from .commands.doctor import words_of  # noqa: PLC0415
+    from .mongo import PyMongoError  # noqa: PLC0415
+    from .mongo.mongod import EmbeddedFailed  # noqa: PLC0415
+    from .mongo.schema import NewerSchema  # noqa: PLC0415
+
+    try:
+        yield
+    except (EmbeddedFailed, NewerSchema) as error:
+        terminal.fail(str(error), terminal.FAILED)
     except PyMongoError as error:
         terminal.fail(
             f"MongoDB is not available: {words_of(error)}. Run chatserver doctor for advice.",

@@ -15,7 +15,7 @@ from aiohttp import ClientError, web
 
 from .. import json_codec
 from ..mongo import Mongo, PyMongoError
-from .http import errors, listen
+from .http import Port, errors, listen
 from .responses.health import Alive, NotReady, Ready
 from .responses.response import Answer
 
@@ -30,9 +30,10 @@ NO_PARTS: Mapping[str, Callable[[], bool]] = MappingProxyType({})
 
 
 class Health:
-    """/health: the process responds. /ready: its dependencies respond, and it is not draining.
+    """/health: the process responds. /ready: it has started, its dependencies respond, and it is not draining.
 
-    `parts`: further conditions of /ready, by name.
+    `parts`: further conditions of /ready, by name. `starting`: returns what the process does before it is ready,
+    for /ready until `started` is called.
     """
 
     def __init__(
@@ -40,11 +41,18 @@ class Health:
         mongo: Mongo,
         expositions: Sequence[Exposition],
         parts: Mapping[str, Callable[[], bool]] = NO_PARTS,
+        starting: Callable[[], str] | None = None,
     ) -> None:
         self._mongo = mongo
         self._expositions = expositions
         self._parts = parts
+        self._starting = starting
         self._draining = False
+
+    def started(self, expositions: Sequence[Exposition] = ()) -> None:
+        """The process is ready. `expositions`: metrics that it has only now."""
+        self._starting = None
+        self._expositions = [*self._expositions, *expositions]
 
     def drain(self) -> None:
         self._draining = True
@@ -53,7 +61,7 @@ class Health:
         """Serves all probes: on a Unix socket, to the parent of this process; or on hosts and a port."""
         app = web.Application(middlewares=[errors])
         self.add_private_to(app.router)
-        await listen(stack, app, at, shutdown_timeout=1.0)
+        await listen(stack, app, at if isinstance(at, Path) else Port(*at), shutdown_timeout=1.0)
 
     def add_public_to(self, router: web.UrlDispatcher) -> None:
         self._add(router, [probe for probe in PROBES if probe.public])
@@ -73,6 +81,8 @@ class Health:
         """Check that this node can take clients."""
         if self._draining:
             return _json({"status": "draining"}, 503)
+        if self._starting is not None:
+            return _json({"status": "starting", "reason": self._starting()}, 503)
         if self._mongo.stalled:
             return _json({"status": "unavailable", "mongo": "is stalled"}, 503)
         try:
@@ -120,7 +130,7 @@ PROBES: Sequence[Probe] = [
         Health.ready,
         {
             200: ("The node is ready.", Ready),
-            503: ("The database does not respond, or this node is starting or draining.", NotReady),
+            503: ("This node is starting or draining, or the database does not respond.", NotReady),
         },
     ),
     Probe("/metrics", Health.metrics, {200: ("`docs/operations.md` explains each metric.", None)}),

@@ -107,16 +107,41 @@ def bind(hosts: Iterable[str], port: int, *, shared: bool = False) -> list[socke
     return list(bound.values())
 
 
+class Port:
+    """A port of all `hosts` (see `bind`), which one application hands to the next: nobody is refused in between."""
+
+    def __init__(self, hosts: Sequence[str], port: int, *, shared: bool = False) -> None:
+        self._at = hosts, port
+        self._shared = shared
+        self._servers: Sequence[asyncio.Server] = ()
+        self._accept: Callable[[], asyncio.BaseProtocol]
+
+    async def give_to(
+        self, stack: AsyncExitStack, accept: Callable[[], asyncio.BaseProtocol]
+    ) -> None:
+        """From now on `accept` makes the protocols of new connections. The port closes with the stack.
+
+        Raises OSError if it cannot listen.
+        """
+        self._accept = accept
+        loop = asyncio.get_running_loop()
+        self._servers = self._servers or [
+            await loop.create_server(lambda: self._accept(), sock=bound, backlog=BACKLOG)
+            for bound in bind(*self._at, shared=self._shared)
+        ]
+        for server in self._servers:
+            stack.callback(server.close)
+
+
 async def listen(
     stack: AsyncExitStack,
     app: web.Application,
-    at: Path | tuple[Sequence[str], int],
+    at: Path | Port,
     *,
-    shared: bool = False,
     shutdown_timeout: float,
     **connections: Any,
 ) -> None:
-    """Serves an application on a Unix socket, or on hosts and a port (see `bind`), until the stack closes.
+    """Serves an application on a Unix socket or a port, until the stack closes.
 
     `shutdown_timeout`: seconds that requests in progress then have. `connections`: options of aiohttp's
     server. Raises OSError if it cannot listen.
@@ -130,11 +155,11 @@ async def listen(
     )
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
-    if isinstance(at, Path):
+    if isinstance(at, Port):
+        assert runner.server is not None  # noqa: S101
+        await at.give_to(stack, runner.server)  # noqa: ASYNC240  it is no path
+    else:
         await web.UnixSite(runner, at).start()
-        return
-    for bound in bind(*at, shared=shared):
-        await web.SockSite(runner, bound, backlog=BACKLOG).start()
 
 
 def pattern(path: str) -> str:

@@ -42,7 +42,7 @@ class Store:
     """Yields what the collection has of a user."""
 
 
-IMPERSONAL = frozenset({"ended", "nodes", "relays"})
+IMPERSONAL = frozenset({"ended", "nodes", "relays", "schema"})
 """The collections without personal data."""
 
 

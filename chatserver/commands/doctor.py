@@ -16,8 +16,10 @@ from pymongo.errors import PyMongoError
 
 from ..api.http import bind
 from ..development import address, keep_secrets
+from ..mongo import Mongo
 from ..mongo.embedded import url_of
 from ..mongo.mongod import EmbeddedFailed, find_mongod, mongod_version
+from ..mongo.schema import NewerSchema, newest, version_of
 from ..outbox.endpoints import Endpoint, shown
 from ..outbox.sinks.registry import build
 from ..outbox.sinks.sink import Unreachable
@@ -52,7 +54,12 @@ async def examine() -> list[Finding]:
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
     if settings.mongo_url:
-        yield await _replica_set(settings.mongo_url, "check MONGO_URL, and that MongoDB is running")
+        found = await _replica_set(
+            settings.mongo_url, "check MONGO_URL, and that MongoDB is running"
+        )
+        yield found
+        if not found.problem:
+            yield await _schema(settings)
         return
     try:
         mongod = find_mongod()
@@ -102,6 +109,19 @@ async def _replica_set(url: str, remedy: str) -> Finding:
     return Finding(
         "database", f"MongoDB {version}, writable primary of replica set {hello['setName']}"
     )
+
+
+async def _schema(settings: Settings) -> Finding:
+    mongo = Mongo(settings.mongo_url, settings.mongo_database)
+    try:
+        version = await version_of(mongo)
+    except (NewerSchema, PyMongoError) as error:
+        return Finding("schema", str(error), problem=True)
+    finally:
+        await mongo.close()
+    if version == newest():
+        return Finding("schema", f"{version}")
+    return Finding("schema", f"{version}; the next start upgrades it to {newest()}")
 
 
 def words_of(error: Exception) -> str:

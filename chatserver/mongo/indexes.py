@@ -74,6 +74,8 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
         _index(("conversationId", 1), ("at", 1), name="told", **_having("place")),
     ],
+    # One document (see schema.py).
+    "schema": [],
     # Few documents: a lease is removed once nothing is recorded under it.
     "nodes": [],
     "users": [

@@ -93,6 +93,7 @@ class Mongo:
         self.nodes = self._collection("nodes")
         self.ended = self._collection("ended")
         """Deleted conversations whose log has not been cleared yet."""
+        self.schema = self._collection("schema")
 
     def watch(self, metrics: Families) -> None:
         metrics.memory("writes of unknown outcome", lambda: len(self._settling), None)
@@ -101,7 +102,8 @@ class Mongo:
     def _collection(self, name: str) -> Collection:
         return Timed(self._database, name, self._operations)
 
-    async def start(self) -> None:
+    async def start(self, show: Callable[[str], None] = lambda progress: None) -> None:
+        """Create the collections and indexes that do not exist yet. `show` is called with what is done next."""
         existing = set(await self._database.list_collection_names())
         for name, indexes in INDEXES.items():
             if name not in existing:
@@ -109,6 +111,7 @@ class Mongo:
                     # The driver's own check would raise another error for an existing collection.
                     await self._database.create_collection(name, check_exists=False)
             if indexes:
+                show(f"builds the indexes of {name}")
                 await self._database[name].create_indexes(indexes)
 
     @property
@@ -229,6 +232,18 @@ class Mongo:
             ],
             ordered=False,
         )
+
+    async def size(self, collection: str) -> int:
+        """Returns about how many documents the collection has."""
+        return await self._database[collection].estimated_document_count()
+
+    async def page(
+        self, collection: str, after: str | None, limit: int, session: Session
+    ) -> list[Document]:
+        """Returns the first documents with a higher id than `after`, by id; with None, from the first one on."""
+        where = {} if after is None else {"_id": {"$gt": after}}
+        found = self._collection(collection).find(where, session=session)
+        return [doc async for doc in found.sort("_id").limit(limit)]
 
     async def presence_of(self, user_ids: list[str], session: Session) -> list[Document]:
         """Returns the presence fields of the users who exist, sorted by id on every node."""

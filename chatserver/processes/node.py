@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from .. import json_codec, tasks
 from ..api.auth import Tokens
 from ..api.health import Health
-from ..api.http import errors, listen, private_app
+from ..api.http import REQUEST_ID, Port, errors, listen, private_app, refusal_response, request_id
 from ..api.internal.door import InternalDoor
 from ..api.playground.door import PlaygroundDoor
 from ..api.playground.origin import origins
@@ -22,7 +22,9 @@ from ..api.rate_limits import Limits
 from ..api.reference import door as docs
 from ..api.rest.door import RestDoor
 from ..api.sockets.door import Door
+from ..errors import Unavailable
 from ..mongo import Mongo, Operations
+from ..mongo.schema import Migration
 from ..observability.metrics import Histogram, Metrics
 from ..outbox.admin.admin import OutboxAdmin
 from ..outbox.metrics import WaitingMetrics
@@ -36,6 +38,9 @@ from .worker_metrics import WorkerMetrics
 log = structlog.get_logger(__name__)
 
 MAX_REQUEST = 4 * 1024 * 1024
+SLOW_S = 1.0
+"""A start that takes longer opens the ports before the node is ready, for the probes. A quick one does not: load
+balancers try another node when a port is closed, but pass on a 503 to a request that they may not repeat."""
 NOTICE = 0.3
 """The fraction of `drain_s` in which load balancers learn from /ready that the server is stopping. New clients
 are still accepted then: balancers still send them here, and a refusal would be a visible failure."""
@@ -50,7 +55,7 @@ async def serve(
     started: Callable[[], None],
     metrics_socket: Path | None = None,
 ) -> None:
-    """Serves until cancelled. Calls `started` when both ports listen.
+    """Serves until cancelled. Calls `started` when the node is ready. Raises NewerSchema, PyMongoError, OSError.
 
     `metrics_socket`: set for a worker; the Unix socket on which it serves its own metrics. Workers share
     the ports, and the kernel distributes connections among them. A polling client needs many connections
@@ -65,16 +70,30 @@ async def serve(
         if tracing:
             # Closed last, so that spans that end during the stop are sent, too.
             stack.push_async_callback(tracing.close)
+        metrics = Metrics()
+        stack.callback(watch_process(metrics, "chat").close)
         operations = Operations(settings.database_timeout_s)
         mongo = Mongo(mongo_url, settings.mongo_database, operations)
+        mongo.watch(metrics)
         stack.push_async_callback(mongo.close)
         stack.push_async_callback(tasks.end, asyncio.create_task(operations.watch_stalls()))
-        await mongo.start()
+
+        migration = Migration(mongo)
+        own = WorkerMetrics(metrics_socket.parent) if metrics_socket else metrics
+        health = Health(mongo, [own.exposition], starting=lambda: migration.progress)
+        ports = {
+            number: Port(settings.host, number, shared=metrics_socket is not None)
+            for number in (settings.ws_port, settings.port)
+        }
+        built = asyncio.Event()
+        probed = asyncio.create_task(_answer_probes(stack, ports, settings, health, built))
+        stack.push_async_callback(tasks.end, probed)
+        await migration.run()
+        migration.progress = "starts the chat"
+
         relay = Child("relay", {"MONGO_URL": mongo_url})
         # Stopped after the chat, so that webhooks of the last acknowledged changes are sent, too.
         stack.push_async_callback(relay.stop)
-
-        metrics = Metrics()
         rooms, chat = await chat_core.build(stack, settings, mongo, node, metrics)
         tokens = Tokens(
             settings.auth_jwt_secret,
@@ -105,18 +124,8 @@ async def serve(
         sockets = _sockets(settings, delivery, transports=["websocket"] if metrics_socket else None)
         attach_acceptor(sockets, door, metrics.memory)
         watch_sockets(metrics, sockets, delivery)
-        mongo.watch(metrics)
-        stack.callback(watch_process(metrics, "chat").close)
 
         waiting = WaitingMetrics(mongo, [endpoint.name for endpoint in settings.webhooks])
-        own = WorkerMetrics(metrics_socket.parent) if metrics_socket else metrics
-        listening = asyncio.Event()
-        health = Health(
-            mongo,
-            [own.exposition, waiting.exposition, relay.exposition],
-            # /ready is on the private port, which listens before the port for clients does.
-            {"sockets": listening.is_set},
-        )
         private = private_app(
             settings.request_timeout_s, settings.max_packet, tracing, client_max_size=MAX_REQUEST
         )
@@ -134,11 +143,13 @@ async def serve(
             health.add_public_to(public.router)
         sockets.attach(public)
 
-        shared = metrics_socket is not None
-        await _listen(stack, private, settings, settings.port, shared=shared)
+        built.set()
+        await probed
+        # First the port for clients, because /ready is on the other one.
         if public is not private:
-            await _listen(stack, public, settings, settings.ws_port, shared=shared)
-        listening.set()
+            await _serve(stack, ports[settings.ws_port], public, settings)
+        health.started([waiting.exposition, relay.exposition])
+        await _serve(stack, ports[settings.port], private, settings)
         if metrics_socket:
             await Health(mongo, [metrics.exposition]).listen(stack, metrics_socket)
         # The ports stay open during the drain. Clients that poll or connect through a balancer need new
@@ -175,14 +186,50 @@ def _sockets(
     )
 
 
-async def _listen(
-    stack: AsyncExitStack, app: web.Application, settings: Settings, port: int, *, shared: bool
+async def _answer_probes(
+    stack: AsyncExitStack,
+    ports: Mapping[int, Port],
+    settings: Settings,
+    health: Health,
+    built: asyncio.Event,
+) -> None:
+    """If the start takes long, serves the probes until the node is built, and refuses all other requests."""
+    try:
+        await asyncio.wait_for(built.wait(), SLOW_S)
+    except TimeoutError:
+        for number, port in ports.items():
+            app = web.Application(middlewares=[_close, errors])
+            if number == settings.port:
+                health.add_private_to(app.router)
+            else:
+                health.add_public_to(app.router)
+            app.router.add_route("*", "/{path:.*}", _not_yet)
+            await _serve(stack, port, app, settings)
+
+
+async def _not_yet(request: web.Request) -> web.Response:
+    refused = refusal_response(Unavailable("The server is starting. Try again in some seconds."))
+    refused.headers[REQUEST_ID] = request_id(request)
+    return refused
+
+
+@web.middleware
+async def _close(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Ends the connection after the response, because the next request may be for the node."""
+    response = await handler(request)
+    response.force_close()
+    return response
+
+
+async def _serve(
+    stack: AsyncExitStack, port: Port, app: web.Application, settings: Settings
 ) -> None:
     await listen(
         stack,
         app,
-        (settings.host, port),
-        shared=shared,
+        port,
         shutdown_timeout=10.0,
         # aiohttp's default is an hour, also for clients that send half a request or nothing.
         keepalive_timeout=settings.keep_alive_s,

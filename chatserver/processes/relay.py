@@ -13,6 +13,7 @@ from .. import tasks
 from ..api.health import Health
 from ..chat.webhook_events import WebhookEvents
 from ..mongo import Mongo, Operations
+from ..mongo.schema import Migration
 from ..outbox.metrics import RELAY, RelayMetrics
 from ..outbox.relay.deliveries import Retry
 from ..outbox.relay.relay import Relay
@@ -29,7 +30,7 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
 
     A child of a server serves health and metrics on the Unix socket `metrics_socket`, a standalone relay
     on HOST and PORT. When it stops, no new delivery starts, deliveries in flight are finished, and other
-    relays may take over.
+    relays may take over. Raises NewerSchema, PyMongoError, OSError.
     """
     async with AsyncExitStack() as stack:
         tracing = begin_tracing(settings, "chatserver-relay", secrets.token_hex(8))
@@ -37,8 +38,7 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
             stack.push_async_callback(tracing.close)
         mongo = Mongo(mongo_url, settings.mongo_database, Operations(settings.database_timeout_s))
         stack.push_async_callback(mongo.close)
-        await mongo.start()
-
+        migration = Migration(mongo)
         sinks = {endpoint.name: build(endpoint) for endpoint in settings.webhooks}
         metrics = RelayMetrics(list(sinks))
         relaying = Relay(
@@ -61,8 +61,15 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
         for deliveries in relaying.deliveries:
             deliveries.watch(metrics)
         stack.callback(watch_process(metrics, RELAY).close)
-        health = Health(mongo, [metrics.exposition], {"relay": lambda: relaying.healthy})
+        health = Health(
+            mongo,
+            [metrics.exposition],
+            {"relay": lambda: relaying.healthy},
+            starting=lambda: migration.progress,
+        )
         await health.listen(stack, metrics_socket or (settings.host, settings.port))
+        await migration.run()
+        health.started()
 
         running = asyncio.create_task(relaying.run())
         stack.push_async_callback(_finish, relaying, running)

@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 import structlog
 
 from ..api.http import bind
+from ..mongo import Mongo
+from ..mongo.schema import version_of
 from ..settings import Settings
 from .child import ORPHAN_S, Child
 
@@ -31,9 +33,15 @@ async def serve_workers(
     """Runs `count` workers until cancelled. Calls `started` when all of them listen.
 
     A worker that dies is restarted. When stopped, all drain at the same time. Raises OSError if another
-    program uses one of the ports.
+    program uses one of the ports, and NewerSchema and PyMongoError.
     """
     await _free(settings.host, {settings.port, settings.ws_port})
+    # The workers would refuse, too, but each again and again.
+    mongo = Mongo(mongo_url, settings.mongo_database)
+    try:
+        await version_of(mongo)
+    finally:
+        await mongo.close()
     env = {"MONGO_URL": mongo_url, "WEBHOOK_RELAY": "off"}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="chatserver-")))

@@ -143,6 +143,7 @@ class MongoServer:
 class ChatServer:
     """A chatserver process with its log."""
 
+    module = "chatserver"
     command = "serve"
     options: Sequence[str] = ()
     python: Sequence[str] = (sys.executable,)
@@ -189,13 +190,14 @@ class ChatServer:
     def log(self) -> str:
         return self.log_path.read_text()
 
-    async def start(self) -> None:
+    async def launch(self) -> None:
+        """Starts the process, without waiting until it is ready."""
         self._terminated = False
         with self.log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self.python,
                 "-m",
-                "chatserver",
+                self.module,
                 self.command,
                 *self.options,
                 cwd=self.cwd,
@@ -203,6 +205,9 @@ class ChatServer:
                 stdout=log,
                 stderr=log,
             )
+
+    async def start(self) -> None:
+        await self.launch()
         async with aiohttp.ClientSession() as session:
             began, answered = time.monotonic(), "nothing"
             while True:

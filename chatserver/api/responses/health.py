@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..requests.fields import Text
 from .response import Answer, one_of
 
 
@@ -10,19 +11,18 @@ class Alive(Answer):
 
 
 class Ready(Answer):
-    """A standalone relay has `relay` instead of `sockets`."""
+    """A standalone relay has also `relay`."""
 
     status = one_of("ready")
     mongo = one_of("ok")
-    sockets = one_of("ok")
 
 
 class NotReady(Answer):
-    """`sockets`: the state of the port for clients. A node that drains sends only `status`. `sockets` is
-    missing while the database does not respond.
-    `is stalled`: it responds, but for ten seconds none of this node's operations has succeeded."""
+    """`starting` comes with a `reason`: what the node does before it can take clients. `unavailable` comes with the
+    state of `mongo`; `is stalled`: the database responds, but for ten seconds none of this node's operations has
+    succeeded."""
 
-    sometimes = frozenset({"mongo", "sockets"})
-    status = one_of("unavailable", "draining")
-    mongo = one_of("does not answer", "is stalled", "ok")
-    sockets = one_of("is not ready", "ok")
+    sometimes = frozenset({"mongo", "reason"})
+    status = one_of("starting", "unavailable", "draining")
+    reason = Text()
+    mongo = one_of("does not answer", "is stalled")
