@@ -12,12 +12,11 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+RESTART_S = 1.0
+"""The longest pause before a task that failed starts again."""
 AGAIN_S = 1.0
 INNERMOST = 8
 """Calls of a task that are shown."""
-
-
-RESTART_S = 1.0
 
 
 def keep(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -42,8 +41,8 @@ async def end(task: asyncio.Task[Any] | None) -> None:
     """Cancels the task, if there is one, and waits until it has ended. Ignores its result and error.
 
     If the caller is cancelled meanwhile, CancelledError is raised only after the task has ended. The task
-    is cancelled again every AGAIN_S: up to Python 3.11 `asyncio.wait_for` can lose a cancellation
-    (gh-86296), and PyMongo waits for a server with it.
+    is cancelled again every AGAIN_S: up to Python 3.11 `asyncio.wait_for`, which libraries use, can lose a
+    cancellation (gh-86296).
     """
     cancelled: asyncio.CancelledError | None = None
     while task is not None and not task.done():

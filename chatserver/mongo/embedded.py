@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ import structlog
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from .. import tasks
 from .mongod import INSTEAD, EmbeddedFailed, cannot_run, find_mongod, last_error, with_server
 
 if sys.platform != "win32":
@@ -85,7 +87,7 @@ class EmbeddedMongo:
             if isinstance(error, OSError):
                 raise EmbeddedFailed(f"DATA_DIR cannot be used: {error}.") from None
             raise
-        self._watcher = asyncio.create_task(self._watch(mongod, url))
+        self._watcher = tasks.keep("restart mongod", partial(self._watch, mongod, url))
         return url
 
     async def __aexit__(self, *_: object) -> None:

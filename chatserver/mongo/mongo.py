@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import pymongo
 import structlog
@@ -16,30 +15,27 @@ from pymongo import AsyncMongoClient, ReturnDocument
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from ..observability.metrics import Families
 from . import condition_wait
-from .failures import deadline, is_down
+from .failures import deadline
 from .indexes import INDEXES
 from .operations import SLOTS, Operations, Timed
+from .transactions import Transactions
 
 log = structlog.get_logger(__name__)
 
 AFTER = ReturnDocument.AFTER
 """For `find_one_and_update`: return the document as it is after the update."""
 
-T = TypeVar("T")
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 Session = AsyncClientSession
 Changes = AsyncChangeStream[Document]
 
 CLOSE_S = 2.0
-
-AGAIN_S = 0.5
-"""Time between two attempts to settle a write without an answer."""
 
 CHANGES_AWAIT_MS = 10_000
 """How long the database holds a request for changes while there are none."""
@@ -50,7 +46,6 @@ RETENTION_S = 7 * 24 * 3600
 
 DEAD_RETENTION_S = 30 * 24 * 3600
 """How long dead letters are kept for replay."""
-
 
 condition_wait.replace()
 
@@ -80,7 +75,11 @@ class Mongo:
             readConcernLevel="majority",
         )
         self._database = self._client[database]
-        self._settling: set[asyncio.Task[None]] = set()
+        self._transactions = Transactions(self._client, self._operations)
+        self.transaction = self._transactions.run
+        """Run writes of which either all are stored or none (see Transactions.run)."""
+        self.later = self._transactions.later
+        """Run work in the background until the database answers."""
         self.log = self._collection("log")
         self.conversations = self._collection("conversations")
         self.participants = self._collection("participants")
@@ -96,7 +95,7 @@ class Mongo:
         self.schema = self._collection("schema")
 
     def watch(self, metrics: Families) -> None:
-        metrics.memory("writes of unknown outcome", lambda: len(self._settling), None)
+        self._transactions.watch(metrics)
         self._operations.watch(metrics)
 
     def _collection(self, name: str) -> Collection:
@@ -120,8 +119,7 @@ class Mongo:
         return self._operations.stalled
 
     async def close(self) -> None:
-        for settling in self._settling:
-            settling.cancel()
+        self._transactions.close()
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._client.close()
@@ -145,83 +143,6 @@ class Mongo:
         )
         now: datetime = hello["localTime"]
         return now
-
-    async def transaction(
-        self,
-        body: Callable[[Session], Awaitable[T]],
-        *,
-        if_unsure: Callable[[], Awaitable[None]] | None = None,
-    ) -> T:
-        """Run `body` in a transaction and commit: either all of its writes are stored or none.
-
-        `body` runs again after a transient conflict, so it must have no effects but its writes.
-
-        `if_unsure` runs later if this call ends without knowing whether the writes were stored. By then the
-        database has decided, and answers. It should read, and announce what it finds.
-        """
-
-        async def run() -> T:
-            session = self._client.start_session()
-            try:
-                with pymongo.timeout(self.timeout_s):
-                    result = await session.with_transaction(body)
-            except BaseException as error:
-                if is_down(error) or isinstance(error, asyncio.CancelledError):
-                    self._abandon(session, if_unsure)
-                else:
-                    await session.end_session()
-                raise
-            await session.end_session()
-            return result
-
-        return await self._operations.run("transaction", run)
-
-    def _abandon(self, session: Session, if_unsure: Callable[[], Awaitable[None]] | None) -> None:
-        """End a transaction of which it is unknown whether it was committed.
-
-        Until it ends, it keeps its locks, and a repeat of the request would wait for them.
-        """
-
-        async def kill() -> None:
-            with pymongo.timeout(self.timeout_s):
-                await self._client.admin.command("killSessions", [session.session_id])
-
-        async def end() -> None:
-            await self._until_it_answers(kill)
-            # Not before: the driver gives the session to another operation.
-            await session.end_session()
-            if if_unsure is not None:
-                await self._until_it_answers(if_unsure)
-
-        self._begin(end())
-
-    def later(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run `work` in the background, again and again until the database answers."""
-        self._begin(self._until_it_answers(work))
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._settle(work))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
-
-    @staticmethod
-    async def _settle(work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception:  # the caller has long gone
-            log.exception("a write without an answer could not be settled")
-
-    @staticmethod
-    async def _until_it_answers(work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await work()
-            except PyMongoError as error:
-                if not is_down(error):
-                    raise
-                await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1))
-            else:
-                return
 
     async def insert_missing(self, collection: str, docs: list[Document]) -> None:
         """Insert the documents whose ids do not exist yet."""

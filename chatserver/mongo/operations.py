@@ -37,13 +37,12 @@ TIMED = (
 )
 """Besides `find`, which is timed per batch that it fetches. The driver runs `find_one` as a `find`."""
 
-
 TIMEOUT_S = 4.0
-
 SLOTS = 64
 """Concurrent operations of a process. More would only wait in the database instead of here."""
 STALLED_S = 10.0
-"""Longer than any operation may take: by then at least one should have succeeded or been given up."""
+STALLED_LIMITS = 2
+"""A process whose operations are all unanswered is stalled after STALLED_S, but not before this many time limits."""
 
 
 class Operations:
@@ -68,8 +67,9 @@ class Operations:
 
     @property
     def stalled(self) -> bool:
-        """True if operations are unfinished, and for STALLED_S none has succeeded."""
-        return self._unfinished > 0 and time.monotonic() - self._progress_at > STALLED_S
+        """True if operations are unfinished, and for a long time none has succeeded."""
+        limit_s = max(STALLED_S, STALLED_LIMITS * self.timeout_s)
+        return self._unfinished > 0 and time.monotonic() - self._progress_at > limit_s
 
     def watch(self, metrics: Families) -> None:
         metrics.gauge(

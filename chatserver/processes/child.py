@@ -20,6 +20,8 @@ from tempfile import TemporaryDirectory
 import aiohttp
 import structlog
 
+from .. import tasks
+
 log = structlog.get_logger(__name__)
 
 PAUSE_S = 0.5
@@ -56,7 +58,7 @@ class Child:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._keep())
+        self._task = tasks.keep(f"restart {self._name}", self._keep)
 
     async def stop(self) -> None:
         """Terminates the child, and kills it after `stop_s`. Returns shortly after that at the latest."""

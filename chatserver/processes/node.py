@@ -76,7 +76,7 @@ async def serve(
         mongo = Mongo(mongo_url, settings.mongo_database, operations)
         mongo.watch(metrics)
         stack.push_async_callback(mongo.close)
-        stack.push_async_callback(tasks.end, asyncio.create_task(operations.watch_stalls()))
+        stack.push_async_callback(tasks.end, tasks.keep("watch stalls", operations.watch_stalls))
 
         migration = Migration(mongo)
         own = WorkerMetrics(metrics_socket.parent) if metrics_socket else metrics

@@ -36,8 +36,10 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
         tracing = begin_tracing(settings, "chatserver-relay", secrets.token_hex(8))
         if tracing:
             stack.push_async_callback(tracing.close)
-        mongo = Mongo(mongo_url, settings.mongo_database, Operations(settings.database_timeout_s))
+        operations = Operations(settings.database_timeout_s)
+        mongo = Mongo(mongo_url, settings.mongo_database, operations)
         stack.push_async_callback(mongo.close)
+        stack.push_async_callback(tasks.end, tasks.keep("watch stalls", operations.watch_stalls))
         migration = Migration(mongo)
         sinks = {endpoint.name: build(endpoint) for endpoint in settings.webhooks}
         metrics = RelayMetrics(list(sinks))

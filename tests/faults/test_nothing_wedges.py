@@ -98,6 +98,7 @@ async def test_a_stall_is_noticed_until_an_operation_succeeds(
     mongo: Mongo, own_mongo: MongoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "STALLED_S", 1.0)
+    monkeypatch.setattr(limits, "STALLED_LIMITS", 0)
     await answered(lambda: mongo.users.find_one({}))
     await asyncio.sleep(1.1)
     assert not mongo.stalled, "nothing waits"

@@ -19,7 +19,9 @@ Of = Callable[[ChatServer], People]
 
 
 def lines(server: ChatServer, event: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+    # The last line may be incomplete.
+    whole, _, _ = server.log.rpartition("\n")
+    found = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
     return [line for line in found if line["event"] == event]
 
 

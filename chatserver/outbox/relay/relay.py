@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -160,7 +161,7 @@ class Relay:
         async with self._mongo.changes(self._wanted()) as changes:
             # Before any delivery starts: no key may be sent before its back-off is over.
             await self._resume_backoffs(partitions)
-            scanning = asyncio.create_task(self._keep_scanning(partitions))
+            scanning = tasks.keep("scan", partial(self._keep_scanning, partitions))
             self._following = True
             try:
                 async for change in changes:

@@ -1,0 +1,37 @@
+"""A server whose background tasks fail at SIGUSR1: `python -m tests.support.failing_tasks serve` (or `relay`)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from chatserver import tasks
+from chatserver.cli import main
+
+log = structlog.get_logger(__name__)
+keep = tasks.keep
+kept: set[asyncio.Task[None]] = set()
+
+
+def keep_and_note(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, fail)
+    task = keep(name, work)
+    kept.add(task)
+    task.add_done_callback(kept.discard)
+    return task
+
+
+def fail() -> None:
+    """Fails each task at the point where it waits."""
+    for task in kept:
+        awaited: asyncio.Future[None] = task._fut_waiter  # type: ignore[attr-defined]
+        awaited.set_exception(RuntimeError("of the test"))
+        log.warning("a task fails", task=task.get_name())
+
+
+if __name__ == "__main__":
+    tasks.keep = keep_and_note
+    main()
