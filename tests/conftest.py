@@ -60,7 +60,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_undocumented() -> Iterator[None]:
-    """Whatever the clients of a test heard is as the API's documents say."""
+    """All that the clients of a test receive has the shape of the API's documents."""
     documented.faults.clear()
     yield
     assert not documented.faults, documented.faults[:3]

@@ -19,7 +19,7 @@ from .users import Users, user_view
 from .views import participant_view
 
 CONVERSATIONS = 1000
-"""Conversations in one query for what a user wrote or read. The log has no index by user alone."""
+"""Conversations per query for the messages or reads of a user. The log has no index by user alone."""
 
 Line = Mapping[str, Any]
 """A line of an export: JSON with a `type`."""

@@ -94,7 +94,7 @@ class Migration:
     def __init__(self, mongo: Mongo, report: Callable[[str], None] = _log) -> None:
         """`report` is called with `progress` when a step begins, and every REPORT_S."""
         self.progress = "connects to MongoDB"
-        """What the migration does now."""
+        """The present work, for people."""
         self._mongo = mongo
         self._report = report
         self._me = new_id()

@@ -56,7 +56,7 @@ async def test_an_export_has_everything_of_one_user_and_nothing_of_others(
     hers = [await say(alice, lunch, f"of Alice {n}") for n in range(3)]
     his = [await say(bob, walk, "of Bob"), await say(bob, lunch, "also of Bob", metadata={"b": 2})]
     await bob.ask("PUT", f"/messages/{hers[1]['id']}/read")
-    # What a user wrote and read in a conversation stays the user's after leaving it.
+    # A conversation that a user has left still has the messages and reads of that user.
     await bob.ask("DELETE", f"/conversations/{walk['id']}/participants/{bob.id}")
 
     lines = await exported(data, bob)

@@ -54,7 +54,7 @@ async def unknown(session: aiohttp.ClientSession, server: ChatServer) -> str:
 
 
 async def both_talk(people: People, here: ChatServer, there: ChatServer) -> None:
-    """Whatever happens on one node reaches the clients of the other."""
+    """Changes of every kind on one node reach the clients of the other."""
     alice, bob, carol, dave = (
         person.at(here) for person in people("alice", "bob", "carol", "dave")
     )

@@ -1,4 +1,4 @@
-"""Whatever lives in memory as long as the process is counted, and its figure returns to what it was."""
+"""Everything that stays in memory is counted, and its count returns to its first value."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from chatserver.outbox.relay.deliveries import Retry
 from chatserver.outbox.relay.key_queue import KeyQueue
 from chatserver.outbox.sinks.sink import Delivery
 from tests.conftest import Starter
-from tests.support.batch_sink import DELIVERED, ENDPOINT, BatchSink, Opener
+from tests.support.batch_sink import DELIVERED, ENDPOINT, BatchSink, Opener, Outlet
 from tests.support.ledger import ledger_of
 from tests.support.patience import slowness
 from tests.support.people import People
@@ -74,16 +74,21 @@ async def test_a_sink_that_keeps_order_gets_successive_events_of_a_key(outlet: O
     assert len(out.sink.calls) < 30, "350 events, at most 50 in a batch"
 
 
+async def all_but(out: Outlet, bad: str, why: str) -> None:
+    """Every event is delivered, in order, except one of the key c0, which is given up."""
+    await out.settled()
+    assert await out.dead_letters() == {bad: why}
+    out.recorded["c0"].remove(bad)
+    assert out.sink.taken == out.recorded
+
+
 async def test_one_bad_event_does_not_fail_its_neighbours(outlet: Opener) -> None:
     out = await outlet(keeps_order=True, max_batch=100)
     await out.record(["c0", "c1"], 10)
     bad = out.recorded["c0"][4]
     out.sink.answer = lambda event: REFUSED if event.id == bad else DELIVERED
     out.run()
-    await out.settled()
-    assert await out.dead_letters() == {bad: "does not want it"}
-    out.recorded["c0"].remove(bad)
-    assert out.sink.taken == out.recorded
+    await all_but(out, bad, "does not want it")
     assert await out.counted() == {"delivered": 19, "failed": 1, "dead": 1}
 
 
@@ -136,10 +141,7 @@ async def test_an_event_given_up_for_its_age_takes_no_other_with_it(outlet: Open
     bad = out.recorded["c0"][3]
     out.sink.answer = lambda event: BUSY if event.id == bad else DELIVERED
     out.run()
-    await out.settled()
-    assert await out.dead_letters() == {bad: "is busy"}
-    out.recorded["c0"].remove(bad)
-    assert out.sink.taken == out.recorded
+    await all_but(out, bad, "is busy")
 
 
 async def test_a_bad_record_is_given_up_between_its_neighbours(outlet: Opener) -> None:
@@ -258,7 +260,7 @@ async def test_a_stop_waits_for_what_the_sink_has_and_then_closes_it(outlet: Ope
 async def test_a_stop_does_not_wait_for_ever(
     outlet: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What hangs is cancelled, not recorded, and sent by the next relay, at once and in order."""
+    """A hanging call is cancelled and not recorded. The next relay sends its events, at once and in order."""
     monkeypatch.setattr(deliveries, "FINISH_S", 0.3)
     monkeypatch.setattr(deliveries, "CLOSE_S", 0.3)
     out = await outlet(keeps_order=True, max_batch=20, work=hang)

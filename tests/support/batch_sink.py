@@ -44,7 +44,7 @@ class BatchSink(Sink):
     def __init__(self, endpoint: Endpoint) -> None:
         self.answer: Callable[[Event], Delivery] = lambda event: DELIVERED
         self.work: Callable[[], Awaitable[None]] | None = None
-        """What a call does before it answers: it waits, hangs or raises."""
+        """The work of a call before it answers. It may wait, hang or raise."""
         self.calls: list[Sequence[Event]] = []
         self.taken: defaultdict[str, list[str]] = defaultdict(list)
         """Ids of the delivered events by key, in order, with repeats."""
