@@ -68,7 +68,7 @@ def describe(update: RoomUpdate, entry: Entry) -> None:
         assert entry.message is not None  # noqa: S101
         update.emit("message:new", entry.message.json)
     elif kind == "members":
-        _members(update, doc, entry.view)
+        _members(update, doc, entry)
     elif kind == "conversation":
         update.emit("conversation:updated", entry.view)
     elif kind == "end":
@@ -77,17 +77,20 @@ def describe(update: RoomUpdate, entry: Entry) -> None:
         _change(update, entry, entry.message)
 
 
-def _members(update: RoomUpdate, doc: Mapping[str, Any], view: View | None) -> None:
+def _members(update: RoomUpdate, doc: Mapping[str, Any], entry: Entry) -> None:
     conversation_id, at = doc["conversationId"], iso(doc["at"])
+    view = entry.view
 
     def who(user_id: str) -> View:
         return {"conversationId": conversation_id, "userId": user_id, "timestamp": at}
 
     added, removed = doc.get("added", ()), doc.get("removed", ())
     if added:
+        for user_id in doc.get("hiding", ()):
+            update.signal(Hidden(user_id, conversation_id))
         update.admit(added)
         for user_id in added:
-            update.emit_to(user_id, "conversation:joined", view)
+            update.emit_to(user_id, "conversation:joined", entry.own_views.get(user_id, view))
         for user_id in added:
             update.emit("participant:added", who(user_id))
     if removed:

@@ -256,7 +256,7 @@ class Conversations:
             changes["metadata"] = json_codec.encode(changes["metadata"]).decode()
         at = now()
 
-        async def transaction(session: Session, offset: int) -> ConversationChange:
+        async def transaction(session: Session, offset: int, last_seq: int) -> ConversationChange:
             actor = await self._members.require(actor_id, conversation_id, session=session)
             policy.require(actor, "manageChannels")
             await self._mongo.conversations.update_one(
@@ -272,7 +272,7 @@ class Conversations:
         """Delete a conversation and its contents for everyone."""
         await self._members.present(actor_id, conversation_id)
 
-        async def transaction(session: Session, offset: int) -> ConversationChange:
+        async def transaction(session: Session, offset: int, last_seq: int) -> ConversationChange:
             actor = await self._members.require(actor_id, conversation_id, session=session)
             policy.require(actor, "deleteConversation")
             return await self._deletion.delete(conversation_id, session)

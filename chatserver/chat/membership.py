@@ -122,9 +122,11 @@ class Members:
         self._hiders.setdefault(hidden.user_id, set()).add(hidden.conversation_id)
 
     async def note_hiding(self, member: Member) -> None:
-        await self._mongo.participants.update_one(
+        noted = await self._mongo.participants.update_one(
             {"_id": member.doc["_id"]}, {"$set": {"hides": True}}
         )
+        if not noted.matched_count:
+            raise NotFound()
 
     async def arrive(self, user_id: str) -> list[str]:
         """Returns the conversations of a connecting user, and remembers in which ones the user hides

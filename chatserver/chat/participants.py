@@ -14,6 +14,7 @@ from ..mongo import Document, Mongo, Session
 from ..outbox.event import OutboxRecord
 from . import policy
 from .deletion import ConversationDeletion
+from .departures import Departures
 from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Member, Members, member_id
@@ -70,6 +71,7 @@ class Participants:
         self._views = views
         self._deletion = deletion
         self._rooms = rooms
+        self._departures = Departures(mongo)
 
     async def add(self, actor_id: str, new: NewParticipants) -> Mapping[str, Any]:
         """Add users. Users who already participate stay as they are."""
@@ -95,7 +97,9 @@ class Participants:
         at = now()
         added: list[str] = []
 
-        async def transaction(session: Session, offset: int) -> ConversationChange | None:
+        async def transaction(
+            session: Session, offset: int, last_seq: int
+        ) -> ConversationChange | None:
             roster = await self._members.roster(conversation_id, session, [actor_id, *user_ids])
             if needed:
                 policy.require(roster[actor_id], needed)
@@ -103,9 +107,10 @@ class Participants:
             if not added:
                 return None
             number = await self._touch(conversation_id, at, session, events=len(added))
+            states = await self._departures.end(conversation_id, added, last_seq, session)
             await self._mongo.participants.insert_many(
                 [
-                    participant(conversation_id, user_id, role, at, direct=direct)
+                    participant(conversation_id, user_id, role, at, direct=direct) | states[user_id]
                     for user_id in added
                 ],
                 session=session,
@@ -115,7 +120,11 @@ class Participants:
                 session, "participant.added", conversation_id, (offset, number), at, payloads
             )
             view = await self._views.conversation(conversation_id, session=session)
-            return ConversationChange("members", at, {"added": added}, view)
+            fields = {"added": added}
+            if hiding := [user_id for user_id in added if states[user_id].get("hides")]:
+                fields["hiding"] = hiding
+            own_views = await self._views.own_views(conversation_id, hiding, session=session)
+            return ConversationChange("members", at, fields, view, own_views)
 
         await self._log.change_conversation(conversation_id, actor_id, transaction)
         await self.without_deleted(conversation_id, added)
@@ -153,7 +162,7 @@ class Participants:
         at = now()
         last = False
 
-        async def transaction(session: Session, offset: int) -> ConversationChange:
+        async def transaction(session: Session, offset: int, last_seq: int) -> ConversationChange:
             nonlocal last
             roster = await self._members.roster(conversation_id, session)
             actor = roster[actor_id]
@@ -168,6 +177,7 @@ class Participants:
                 return await self._deletion.delete(conversation_id, session)
             number = await self._touch(conversation_id, at, session, events=1)
             await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)
+            await self._departures.keep(leaving, last_seq, session)
             fields: dict[str, Any] = {"removed": [user_id]}
             view = None
             if leaving.role == "owner":
@@ -196,7 +206,9 @@ class Participants:
         at = now()
         changed: Document = {}
 
-        async def transaction(session: Session, offset: int) -> ConversationChange | None:
+        async def transaction(
+            session: Session, offset: int, last_seq: int
+        ) -> ConversationChange | None:
             roster = await self._members.roster(conversation_id, session, [actor_id, user_id])
             actor = roster[actor_id]
             policy.require(actor, "manageRoles")

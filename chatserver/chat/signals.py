@@ -38,7 +38,8 @@ class ShutOut(Signal):
 
 @dataclass(slots=True)
 class Hidden(Signal):
-    """A user has hidden a message of the conversation from themselves. It is part of a room update."""
+    """A user has hidden a message of the conversation from themselves, now or before the user left and came back. It is
+    part of a room update."""
 
     kind = "hidden"
     user_id: str

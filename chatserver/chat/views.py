@@ -3,6 +3,7 @@ counted."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import json_codec
@@ -78,6 +79,15 @@ class Views:
                 await self._hide(hider_id, doc)
             return doc["view"]
         raise NotFound()
+
+    async def own_views(
+        self, conversation_id: str, hider_ids: Iterable[str], *, session: Session | None = None
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Returns the conversation as seen by each of these participants, who have hidden messages in it."""
+        return {
+            user_id: await self.conversation(conversation_id, user_id, session=session)
+            for user_id in hider_ids
+        }
 
     async def own(self, user_id: str, limit: int, before: tuple[Any, str] | None) -> list[Document]:
         """Returns a user's conversations with unread counts, most recently active first.

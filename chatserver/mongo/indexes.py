@@ -70,6 +70,8 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("conversationId", 1), ("joinedAt", 1), ("userId", 1), name="conversation"),
         _index(("joinedAt", 1), name="joined"),
     ],
+    # By the id, which begins with the conversation's.
+    "departures": [],
     "receipts": [
         _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
         _index(("conversationId", 1), ("at", 1), name="told", **_having("place")),

@@ -83,6 +83,7 @@ class Mongo:
         self.log = self._collection("log")
         self.conversations = self._collection("conversations")
         self.participants = self._collection("participants")
+        self.departures = self._collection("departures")
         self.receipts = self._collection("receipts")
         self.users = self._collection("users")
         self.outbox = self._collection("outbox")

@@ -91,3 +91,14 @@ def test_a_mark_moves_over_what_was_read_ahead_of_it() -> None:
     assert read.adding(2, 100) == ReadSet(0, ((2, 100),))
     assert read.missing(9) == [(1, 2), (4, 4), (7, 8)]
     assert read.missing(5) == [(1, 2), (4, 4)]
+
+
+@given(histories, st.integers(0, 5))
+def test_a_set_is_bounded_by_adding_its_first_gaps(added: list[Range], most: int) -> None:
+    read, model = made_of(added)
+    bounded = read.at_most(most)
+    assert len(bounded.ahead) == min(most, len(read.ahead))
+    assert bounded.ahead == read.ahead[len(read.ahead) - len(bounded.ahead) :]
+    gone = {seq for seq in range(1, LAST + 1) if seq in bounded} - model
+    assert all(seq < first for seq in gone for first, _ in bounded.ahead)
+    assert bounded.mark >= read.mark

@@ -117,10 +117,10 @@ async def test_each_participant_has_a_separate_count(people: People) -> None:
     await bob.ask("PUT", f"/conversations/{group['id']}/read")
     path = f"/conversations/{group['id']}/participants"
     await alice.ask("POST", path, {"userIds": [carol.id]})
-    # A user who joins later can read everything, and has read nothing.
-    assert (await unread(bob, group), await unread(carol, group)) == (0, 2)
+    # A user who joins later can read everything, and has nothing unread.
+    assert (await unread(bob, group), await unread(carol, group)) == (0, 0)
     await say(bob, group, "3")
-    assert [await unread(person, group) for person in (alice, bob, carol)] == [1, 0, 3]
+    assert [await unread(person, group) for person in (alice, bob, carol)] == [1, 0, 1]
     stranger = people("stranger")
     refusal = await stranger.refused("GET", f"/conversations/{group['id']}/unread-count")
     assert refusal.code == "NOT_FOUND"
@@ -133,10 +133,17 @@ class Said:
     deleted: bool = False
     hidden_by: set[str] = field(default_factory=set)
     read_by: set[str] = field(default_factory=set)
+    """Also the users for whom it counts as read, because they were not there."""
+    receipts: set[str] = field(default_factory=set)
 
     def unread_by(self, person: Person) -> bool:
         others = self.sender is not person and not self.deleted
         return others and person.id not in self.hidden_by | self.read_by
+
+    def mark(self, person: Person) -> None:
+        if self.unread_by(person):
+            self.receipts.add(person.id)
+        self.read_by.add(person.id)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -144,9 +151,11 @@ async def test_the_counts_stay_exact_whatever_happens_in_a_conversation(
     people: People, seed: int
 ) -> None:
     chance = random.Random(seed)
-    alice, bob, carol = people("alice", "bob", "carol")
-    everyone = [alice, bob, carol]
+    alice, bob, carol, dave = everyone = people("alice", "bob", "carol", "dave")
     talk = await alice.group(bob, carol)
+    path = f"/conversations/{talk['id']}/participants"
+    away = {dave: 0}
+    """Users who are not participants, and how many messages there were when they left."""
     devices = {person.id: await person.connect() for person in everyone}
     said: list[Said] = []
 
@@ -169,7 +178,7 @@ async def test_the_counts_stay_exact_whatever_happens_in_a_conversation(
     async def mark(who: Person) -> None:
         entry = chance.choice(said)
         await devices[who.id].do("message:read", {"messageId": entry.message["id"]})
-        entry.read_by.add(who.id)
+        entry.mark(who)
 
     async def mark_up_to(who: Person) -> None:
         upto = chance.randint(0, len(said) - 1)
@@ -177,13 +186,33 @@ async def test_the_counts_stay_exact_whatever_happens_in_a_conversation(
         done = await devices[who.id].do("conversation:read", where)
         assert done["count"] == sum(entry.unread_by(who) for entry in said[: upto + 1])
         for entry in said[: upto + 1]:
+            entry.mark(who)
+
+    async def leave(who: Person) -> None:
+        if who is not alice:
+            await chance.choice([alice, who]).ask("DELETE", f"{path}/{who.id}")
+            away[who] = len(said)
+
+    async def come(who: Person) -> None:
+        await alice.ask("POST", path, {"userIds": [who.id]})
+        for entry in said[away.pop(who) :]:
             entry.read_by.add(who.id)
 
     await send(alice)
-    for _ in range(60):
-        what = chance.choices([send, delete, hide, mark, mark_up_to], [12, 2, 3, 8, 1])[0]
-        await what(chance.choice(everyone))
-        who = chance.choice(everyone)
+    for _ in range(90):
+        if away and chance.random() < 0.15:
+            await come(chance.choice([*away]))
+        here = [person for person in everyone if person not in away]
+        what = chance.choices([send, delete, hide, mark, mark_up_to, leave], [12, 2, 3, 8, 1, 2])[0]
+        await what(chance.choice(here))
+        who = chance.choice([person for person in here if person not in away])
         assert await unread(who, talk) == sum(entry.unread_by(who) for entry in said)
+    for who in [*away]:
+        await come(who)
     for who in everyone:
         assert await unread(who, talk) == sum(entry.unread_by(who) for entry in said)
+    for entry in said:
+        if not entry.deleted:
+            readers = await alice.ask("GET", f"/messages/{entry.message['id']}/read")
+            found = {reader["userId"] for reader in readers["items"]}
+            assert found - entry.hidden_by == entry.receipts - entry.hidden_by

@@ -92,10 +92,12 @@ class LogReader(Generic[Update]):
         elif kind in ("members", "conversation"):
             try:
                 view = await self._views.conversation(doc["conversationId"])
+                hiding = doc.get("hiding", ())
+                own_views = await self._views.own_views(doc["conversationId"], hiding)
             except NotFound:
                 # The conversation was deleted since. The entry of its deletion follows.
                 return update
-            describe(update, Entry(doc, None, view))
+            describe(update, Entry(doc, None, view, own_views))
         else:
             describe(update, Entry(doc, None))
         return update

@@ -10,6 +10,7 @@ from ...clock import now
 from ...errors import NotFound
 from ...mongo import Document, Mongo
 from ..outside import Arrival, LocalUsers, Update
+from ..signals import Hidden
 from ..users import Users
 from ..views import Views
 from .log_reader import LogReader
@@ -63,7 +64,7 @@ class MembershipCatchUp(Generic[Update]):
 
     async def _joined(self, user_ids: set[str], which: Document) -> list[Document]:
         """Returns the matching participants who are connected here but not in the conversation's room."""
-        fields = {"conversationId": 1, "userId": 1, "joinedAt": 1}
+        fields = {"conversationId": 1, "userId": 1, "joinedAt": 1, "hides": 1}
         return [
             doc
             async for doc in self._mongo.participants.find(which, fields)
@@ -76,6 +77,8 @@ class MembershipCatchUp(Generic[Update]):
     ) -> None:
         try:
             view = await self._views.conversation(room)
+            hiding = [doc["userId"] for doc in docs if doc.get("hides")]
+            own_views = await self._views.own_views(room, hiding)
         except NotFound:
             return
         conversation = await self._mongo.conversations.find_one({"_id": room}, {"createdAt": 1})
@@ -97,7 +100,10 @@ class MembershipCatchUp(Generic[Update]):
             ):
                 self._local_users.missed()
                 continue
+            if user_id in own_views:
+                update.signal(Hidden(user_id, room))
             update.admit([user_id])
-            update.emit_to(user_id, "conversation:new" if founder else "conversation:joined", view)
+            event = "conversation:new" if founder else "conversation:joined"
+            update.emit_to(user_id, event, own_views.get(user_id, view))
         if update.moves:
             self._local_users.found(room, offset, update)

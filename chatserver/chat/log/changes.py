@@ -194,7 +194,7 @@ class Changes:
         self, tail: ConversationTail, op: ConversationChangeOp, session: Session
     ) -> Entry | None:
         offset = tail.offset + 1
-        change = await op.transaction(session, offset)
+        change = await op.transaction(session, offset, tail.seq)
         if change is None:
             return None
         doc = {
@@ -209,4 +209,4 @@ class Changes:
         }
         self._address(doc, op.trace)
         await self._mongo.log.insert_one(doc, session=session)
-        return Entry(doc, None, change.view, op.trace)
+        return Entry(doc, None, change.view, change.own_views, op.trace)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from ...mongo import Document
+from ...mongo import Document, Session
 from ...observability.spans import ChangeTrace
 from ..membership import Member
 from ..message import Message, offset_of
@@ -22,6 +22,8 @@ class Entry:
     """None for a change of the conversation itself."""
     view: Mapping[str, Any] | None = None
     """The conversation, if it or its members have changed."""
+    own_views: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The conversation as seen by users who joined it again, and had hidden messages in it."""
     trace: ChangeTrace | None = None
 
     @property
@@ -63,7 +65,12 @@ class ConversationChange:
     """Further fields of the log entry."""
     view: Mapping[str, Any] | None = None
     """The conversation after the change."""
+    own_views: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """See `Entry`."""
 
+
+ConversationTransaction = Callable[[Session, int, int], Awaitable[ConversationChange | None]]
+"""Makes a change of a conversation. Its arguments are those of the call in `Log.change_conversation`."""
 
 LoadMember = Callable[[str], Awaitable[Member]]
 """Loads a participant, by user id, as of the transaction of the change. Raises NotFound."""

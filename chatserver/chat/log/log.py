@@ -16,7 +16,6 @@ from ...mongo import (
     DatabaseUnavailable,
     Document,
     Mongo,
-    Session,
     is_down,
 )
 from ...observability.metrics import Families, Histograms
@@ -26,7 +25,7 @@ from ..outside import ConversationRooms, Routes
 from ..signals import TakesTurns
 from .changes import Changes
 from .contention import Contention
-from .entry import Change, ConversationChange, Entry, Outcome
+from .entry import Change, ConversationTransaction, Entry, Outcome
 from .position import Position
 from .sends import Sends
 from .tail import ChangeOp, ConversationChangeOp, ConversationTail, Op, Send, refuse, take
@@ -122,12 +121,12 @@ class Log:
         self,
         conversation_id: str,
         actor_id: str,
-        transaction: Callable[[Session, int], Awaitable[ConversationChange | None]],
+        transaction: ConversationTransaction,
     ) -> asyncio.Future[int | None]:
         """Queue a change of the conversation itself. The future resolves to the offset of its entry.
 
         `transaction` makes the change, in the database transaction that also writes the entry. It receives
-        that entry's offset and may run several times. If it returns None there is nothing to change, and
+        that entry's offset and the `seq` of the last message before it, and may run several times. If it returns None there is nothing to change, and
         the future resolves to None. If it raises a ChatError, the change is refused. After a change of kind
         `end`, all later changes of the conversation are refused with NotFound, on every node.
         """

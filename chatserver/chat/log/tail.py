@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from ...errors import ChatError, NotFound
-from ...mongo import Document, Session
+from ...mongo import Document
 from ...observability.spans import CURRENT_SPAN, ChangeTrace, change_trace
 from ..message import offset_of
-from .entry import Change, ConversationChange, Outcome
+from .entry import Change, ConversationTransaction, Outcome
 
 POSITION_AGE_S = 600.0
 """A tail is read again when this node has not read or extended it for this long."""
@@ -60,7 +60,7 @@ class ConversationChangeOp:
     def __init__(
         self,
         user_id: str,
-        transaction: Callable[[Session, int], Awaitable[ConversationChange | None]],
+        transaction: ConversationTransaction,
         future: asyncio.Future[int | None],
     ) -> None:
         self.user_id = user_id

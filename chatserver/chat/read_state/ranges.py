@@ -38,6 +38,11 @@ class ReadSet:
             return ReadSet(mark, tuple(kept))
         return ReadSet(mark, tuple(sorted([*kept, (first, last)])))
 
+    def at_most(self, ranges: int) -> ReadSet:
+        """Returns the set with at most so many ranges beyond the mark. The mark passes over the first gaps."""
+        surplus = len(self.ahead) - ranges
+        return self if surplus <= 0 else ReadSet(self.ahead[surplus - 1][1], self.ahead[surplus:])
+
     def missing(self, upto: int) -> list[Range]:
         """Returns the ranges up to and including `upto` that are not in the set."""
         gaps: list[Range] = []

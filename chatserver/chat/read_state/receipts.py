@@ -172,7 +172,7 @@ class Receipts:
             },
             sort=[("from", -1)],
         )
-        return receipt["at"] if receipt else None
+        return receipt["at"] if receipt and receipt["to"] >= message.seq else None
 
     async def _mark(
         self,

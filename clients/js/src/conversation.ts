@@ -9,7 +9,7 @@ import type { ReadEvent, ReadMarks } from "./marks.js";
 import { MessageList } from "./message_list.js";
 import type { Outbox } from "./outbox.js";
 import type { NewMessage } from "./outbox_storage.js";
-import type { Answers, Conversation as View, Message } from "./protocol.js";
+import type { Answers, Conversation as View, Message, ServerEvents } from "./protocol.js";
 import { Reading } from "./reading.js";
 import { Store, type Observable } from "./store.js";
 import { asChange } from "./timeline.js";
@@ -216,6 +216,10 @@ export class Conversation implements Observable<ConversationSnapshot> {
       case "conversation:new":
       case "conversation:joined":
         return this.#admitted();
+      case "participant:added": {
+        const { userId, timestamp } = payload as ServerEvents["participant:added"];
+        return this.#reading.joined(userId, timestamp);
+      }
       case "message:read":
       case "conversation:read":
         this.#reading.told(name, payload as ReadEvent, this.#history.timeline);

@@ -96,7 +96,9 @@ function participants(list: Overview, who: ServerEvents["participant:added"], ad
   const conversation = list.get(who.conversationId);
   if (!conversation) return list;
   const others = conversation.participants.filter(({ userId }) => userId !== who.userId);
-  const fresh = { userId: who.userId, role: "member", joinedAt: who.timestamp, lastReadSeq: 0 } as const;
+  // Right for a newcomer. For a user who comes back, only the server knows it.
+  const { lastSeq: lastReadSeq } = conversation;
+  const fresh = { userId: who.userId, role: "member", joinedAt: who.timestamp, lastReadSeq } as const;
   const all = added ? [...others, fresh] : others;
   return put(list, { ...conversation, participants: all, participantCount: all.length });
 }

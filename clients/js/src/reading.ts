@@ -11,6 +11,8 @@ const MOST_UNPLACED = 200;
 /** How far each user has read in a conversation, including the client's own user. */
 export class Reading {
   marks: ReadMarks = new Map();
+  /** The time at which users joined who were not there from the beginning. Their marks pass over older messages. */
+  #joinedAt = new Map<string, string>();
   #unplaced: readonly (readonly [name: string, event: ReadEvent])[] = [];
   #marker: Marker;
 
@@ -39,16 +41,24 @@ export class Reading {
     });
   }
 
-  learn({ participants }: View): void {
-    for (const { userId, lastReadSeq } of participants) {
+  joined(userId: string, at: string): void {
+    this.#joinedAt.set(userId, at);
+  }
+
+  learn({ participants, createdAt }: View): void {
+    for (const { userId, lastReadSeq, joinedAt } of participants) {
+      if (joinedAt !== createdAt) this.joined(userId, joinedAt);
       this.marks = marked(this.marks, "conversation:read", userId, lastReadSeq);
     }
   }
 
   /** Returns the users who have read a message, among those whose marks are known. */
-  readersOf({ seq, senderId }: ListedMessage): readonly string[] {
+  readersOf({ seq, senderId, createdAt }: ListedMessage): readonly string[] {
     if (seq === null) return [];
-    const readers = [...this.marks].filter(([, mark]) => hasRead(mark, seq));
+    const readers = [...this.marks].filter(
+      ([userId, mark]) =>
+        mark.ahead.includes(seq) || (seq <= mark.upTo && createdAt >= (this.#joinedAt.get(userId) ?? "")),
+    );
     return readers.map(([userId]) => userId).filter((userId) => userId !== senderId);
   }
 
@@ -77,6 +87,7 @@ export class Reading {
   /** The messages are unloaded. A mark that is not sent yet is still sent. */
   close(): void {
     this.marks = new Map();
+    this.#joinedAt.clear();
     this.#unplaced = [];
   }
 

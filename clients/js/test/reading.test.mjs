@@ -80,3 +80,21 @@ test("a read event before its message counts when the message is loaded", async 
   await conversation.loadOlder();
   assert.deepEqual([conversation.snapshot().messages[2].seq, readers(2), readers(3)], [3, ["bob", "carol"], ["bob"]]);
 });
+
+test("the mark of a user who joined later says nothing about the messages before", async () => {
+  const [before, after] = ["2026-11-21T09:00:00.000Z", "2026-11-21T10:00:00.000Z"];
+  const marks = { dave: before, carol: after, erin: before };
+  const participants = Object.entries(marks).map(([userId, joinedAt]) => ({ userId, role: "member", joinedAt, lastReadSeq: 1 }));
+  const { conversation, log } = desk({ view: async () => ({ createdAt: before, participants }) });
+  log.send("alice", "one"); // at half past nine
+  log.send("alice", "two");
+  const readers = (at) => conversation.readersOf(conversation.snapshot().messages[at]);
+  await conversation.open();
+  await rest();
+  assert.deepEqual(readers(0), ["dave", "erin"]);
+  conversation.event("participant:added", { conversationId: "c", userId: "erin", timestamp: after });
+  assert.deepEqual(readers(0), ["dave"]);
+  // What they read since then, they have read.
+  conversation.event("message:read", { conversationId: "c", userId: "carol", messageId: "m2" });
+  assert.deepEqual(readers(1), ["carol"]);
+});
