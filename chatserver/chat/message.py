@@ -38,11 +38,11 @@ class Message:
     so that a client's keys mean nothing to the database.
     """
 
-    __slots__ = ("_json", "doc")
+    __slots__ = ("_encoded", "doc")
 
     def __init__(self, doc: Document) -> None:
         self.doc = doc
-        self._json: Json | None = None
+        self._encoded: bytes | None = None
 
     @property
     def id(self) -> str:
@@ -139,11 +139,16 @@ class Message:
         }
 
     @property
-    def json(self) -> Json:
+    def encoded(self) -> bytes:
         """The message in its wire format, encoded once for all receivers."""
-        if self._json is None:
-            self._json = Json(encode(self.wire()))
-        return self._json
+        if self._encoded is None:
+            self._encoded = encode(self.wire())
+        return self._encoded
+
+    @property
+    def json(self) -> Json:
+        """`encoded`, as a part of other JSON."""
+        return Json(self.encoded)
 
 
 def plain(emoji: str) -> str:

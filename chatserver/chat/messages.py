@@ -68,7 +68,9 @@ class PageOfMessages:
 
 
 PAGE_BYTES = 512 * 1024
-"""A page is cut short before its text exceeds this, so that one reply cannot fill a client's buffer."""
+"""A page ends early, but not before its first message, when its messages would be longer as JSON."""
+HIDDEN_BYTES = 32
+"""How much longer a message is at most for a reader who has hidden it."""
 
 
 Begun = Future[Outcome]
@@ -252,23 +254,17 @@ class Messages:
         if page.has_more:
             stubs = [message for message in stubs if message.rev < page.messages[-1].rev]
         merged = sorted([*rest, *stubs], key=lambda message: message.rev)
-        return MessagePage(merged[:limit], page.has_more or len(merged) > limit)
+        fitting = _fitting(merged, limit)
+        return MessagePage(fitting, page.has_more or len(merged) > len(fitting))
 
     async def _read(self, where: Document, order: str, limit: int, *, newest: bool) -> MessagePage:
         cursor = self._mongo.log.find(where).sort(order, -1 if newest else 1).limit(limit + 1)
-        docs = await cursor.to_list(limit + 1)
-        has_more = len(docs) > limit
-        messages: list[Message] = []
-        size = 0
-        for doc in docs[:limit]:
-            size += len(doc["content"])
-            if messages and size > PAGE_BYTES:
-                has_more = True
-                break
-            messages.append(Message(doc))
+        found = [Message(doc) for doc in await cursor.to_list(limit + 1)]
+        fitting = _fitting(found, limit)
+        has_more = len(found) > len(fitting)
         if newest:
-            messages.reverse()
-        return MessagePage(messages, has_more)
+            fitting.reverse()
+        return MessagePage(fitting, has_more)
 
     async def _find(self, message_id: str) -> Message:
         doc = await self._mongo.log.find_one({"_id": message_id, "kind": "message"})
@@ -315,6 +311,16 @@ class Messages:
             raise ValidationFailed.of(
                 "content", "Must have a visible character, unless the message has an attachment."
             )
+
+
+def _fitting(messages: list[Message], limit: int) -> list[Message]:
+    """Returns the first messages, as many as a page may have."""
+    left = PAGE_BYTES
+    for n, message in enumerate(messages[:limit]):
+        left -= len(message.encoded) + HIDDEN_BYTES
+        if n and left < 0:
+            return messages[:n]
+    return messages[:limit]
 
 
 def _stub(message: Message, hide: Document) -> Message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from chatserver import json_codec
 from tests.support.people import People, devices
 from tests.support.shapes import A_TIME, message
 
@@ -233,3 +234,44 @@ async def test_a_message_that_is_not_allowed_is_not_announced(people: People) ->
     longest = await desk.say(talk, "x" * 10_000)
     assert await phone.all_heard("message:new") == [longest]
     assert longest["seq"] == 1
+
+
+async def test_the_messages_of_a_page_take_at_most_512_kib_of_json(people: People) -> None:
+    """Everything counts: attachments, metadata, and the width of characters."""
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    heavy = {
+        "content": "🎉" * 5_000,
+        "metadata": {"note": "é" * 900},
+        "attachments": [
+            {"url": f"https://files.example/{n}?{'s' * 4_000}", "type": "image"} for n in range(5)
+        ],
+    }
+    path = f"/conversations/{talk['id']}/messages"
+    sent = [(await alice.ask("POST", path, heavy))["id"] for _ in range(30)]
+
+    read: list[Any] = []
+    pages = 0
+    while True:
+        before = f"&before={read[0]['id']}" if read else ""
+        page = await bob.ask("GET", f"{path}?limit=100{before}")
+        assert len(json_codec.encode(page["items"])) <= 512 * 1024
+        read[:0] = page["items"]
+        pages += 1
+        if not page["hasMore"]:
+            break
+    assert [message["id"] for message in read] == sent
+    assert 3 <= pages <= 4, "each page is nearly full"
+
+    (phone,) = await devices(bob)
+    await phone.do("message:delete", {"messageId": sent[0], "scope": "self"})
+    synced: dict[str, Any] = {}
+    rev, more = 0, True
+    while more:
+        page = await phone.do("messages:sync", {"conversationId": talk["id"], "afterRev": rev})
+        assert len(json_codec.encode(page["messages"])) <= 512 * 1024
+        synced |= {message["id"]: message for message in page["messages"]}
+        rev, more = page["messages"][-1]["rev"], page["hasMore"]
+    assert sorted(synced) == sorted(sent)
+    assert synced[sent[0]]["isDeleted"]
+    assert [synced[id_] for id_ in sent[1:]] == read[1:]

@@ -18,11 +18,22 @@ NOOP = engine.Packet(engine.NOOP)
 
 
 class Polling:
-    __slots__ = ("_answer", "_leaving", "_packets", "_poll", "_taken", "posting", "unsent")
+    __slots__ = (
+        "_answer",
+        "_leaving",
+        "_packets",
+        "_poll",
+        "_taken",
+        "excused",
+        "posting",
+        "unsent",
+    )
 
     def __init__(self) -> None:
         self.unsent = 0
         """Bytes of messages that wait, or are in a response that the client has not read."""
+        self.excused = 0
+        """Unsent bytes that do not count for the limit: while the client reads an answer that it requested."""
         self.posting = False
         """True while a request body is being received."""
         self._packets: list[engine.Packet] = []
@@ -68,6 +79,7 @@ class Polling:
         self._answer = None
         self.unsent -= self._leaving
         self._leaving = 0
+        self.excused = min(self.excused, self.unsent)
         self.end()
 
     async def answered(self) -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SOFT_BYTES = 128 * 1024
 """Unsent bytes past which a session's volatile packets are dropped."""
+SLOWEST = 16 * 1024
+"""Bytes per second that a client must read to keep its session while it reads a large answer."""
 
 PING = engine.Packet(engine.PING)
 CLOSE = engine.Packet(engine.CLOSE)
@@ -43,6 +45,8 @@ class Session(AsyncSocket):
     closing: bool
     end_reason: str | None = None
     """Why the session ends. Set before its transport is closed, because the loss of a transport has no reason."""
+    _patient_until = 0.0
+    """Until then, by the loop's clock, a late answer to a ping does not end the session."""
 
     def __init__(self, server: EngineServer, sid: str, address: str = "") -> None:
         super().__init__(server, sid)
@@ -73,22 +77,40 @@ class Session(AsyncSocket):
             else:
                 self.websocket.send(packet.frame)
             return
-        if self._polling.unsent > (SOFT_BYTES if packet.volatile else self.server.unsent_limit):
+        polling = self._polling
+        limit = SOFT_BYTES if packet.volatile else self.server.unsent_limit + polling.excused
+        if polling.unsent > limit:
             if packet.volatile:
                 self.server.spared += 1
             else:
                 self.server.drop(self, TOO_SLOW)
             return
-        self._polling.put(packet.polled, len(packet.payload))
+        polling.put(packet.polled, len(packet.payload))
 
     async def drained(self) -> None:
-        """Return when the client has read most of its unsent data, or is disconnected. A client that requests
-        a lot is then served as fast as it reads, and not closed for being slow."""
+        """Return when the client has read most of its unsent data, or is disconnected.
+
+        Call this after each answer. Then a client that requests a lot is served as fast as it reads, and is not
+        closed because of its answers: unless it reads less than SLOWEST.
+        """
         while not self.closed and not self.closing:
             websocket = self.websocket if self.upgraded else None
-            if (websocket or self._polling).unsent <= SOFT_BYTES:
+            unsent = (websocket or self._polling).unsent
+            if unsent > SLOWEST:
+                # The next ping arrives behind the answer.
+                until = self.server.turn.loop.time() + self._patience(unsent)
+                self._patient_until = max(self._patient_until, until)
+            if unsent <= SOFT_BYTES:
                 return
-            await (websocket.drained() if websocket is not None else self._polling.taken())
+            if websocket is not None:
+                await websocket.drained()
+            else:
+                self._polling.excused = unsent
+                await self._polling.taken()
+
+    def _patience(self, unsent: int) -> float:
+        """Returns the seconds in which a client must have read so many bytes, and what follows them."""
+        return float(self.server.ping_timeout + unsent / SLOWEST)
 
     async def send(self, pkt: engine.Packet) -> None:
         if pkt.packet_type == engine.MESSAGE:
@@ -133,7 +155,7 @@ class Session(AsyncSocket):
                 raise
             finally:
                 polling.over()
-        return polling.leave(request, self.server.ping_timeout) or [NOOP]
+        return polling.leave(request, self._patience(polling.unsent)) or [NOOP]
 
     async def answer(self, request: web.Request, response: web.StreamResponse) -> None:
         """Write the response to a poll. Return when the client has read most of it, or is disconnected."""
@@ -310,7 +332,8 @@ class Session(AsyncSocket):
             self._polling.put(PING)
 
     def ping_timed_out(self) -> None:
-        self.server.drop(self, self.server.reason.PING_TIMEOUT)
+        if self.server.turn.loop.time() >= self._patient_until:
+            self.server.drop(self, self.server.reason.PING_TIMEOUT)
 
     async def close(
         self, wait: bool = True, abort: bool = False, reason: str | None = None

@@ -74,6 +74,7 @@ class WebSocket(asyncio.Protocol):
     __slots__ = (
         "_drained",
         "_ended",
+        "_excused",
         "_goes_on",
         "_limit",
         "_lost",
@@ -97,6 +98,8 @@ class WebSocket(asyncio.Protocol):
         self._limit = unsent_limit
         self._out: list[bytes] = []
         """Frames to write at the end of the turn."""
+        self._excused = 0
+        """Unsent bytes that do not count for the limit: while the client reads an answer that it requested."""
         self.congested = False
         """True while the transport's write buffer is past its high-water mark."""
         self._drained: asyncio.Future[None] | None = None
@@ -176,6 +179,7 @@ class WebSocket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.congested = False
+        self._excused = 0
         self._relieve()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -199,11 +203,13 @@ class WebSocket(asyncio.Protocol):
         return self.congested and self._buffered > limit
 
     async def drained(self) -> None:
-        """Return when the client has read most of the unsent data, or is disconnected."""
+        """Return when the client has read most of the unsent data, or is disconnected. Until then, only data that is
+        sent later can make it too slow."""
         self.flush()
         if not self.congested or self._lost:
             await asyncio.sleep(0)
             return
+        self._excused = self._buffered
         if self._drained is None:
             self._drained = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._drained)
@@ -223,7 +229,8 @@ class WebSocket(asyncio.Protocol):
         out = self._out
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
-        self.write(data)
+        if data:
+            self.write(data)
 
     def flush_apart(self) -> None:
         """Write all frames now, and later frames not before APART_S have passed. A client that listens for one
@@ -237,8 +244,8 @@ class WebSocket(asyncio.Protocol):
         transport = self._transport
         if self._ended or transport is None or transport.is_closing():
             return
-        if self.congested and transport.get_write_buffer_size() > self._limit:
-            # Checked before this write, so that a client that keeps up can receive a response of any size.
+        if self.congested and transport.get_write_buffer_size() > self._limit + self._excused:
+            # Checked before this write, so that a client that keeps up can receive a packet of any size.
             self._session.end_reason = TOO_SLOW
             self._finish(WSCloseCode.TRY_AGAIN_LATER, TOO_SLOW)
             return
