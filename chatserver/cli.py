@@ -159,25 +159,29 @@ async def _serve(settings: Settings, workers: int) -> None:
             lines = development.greeting(settings, polling=workers == 1)
             terminal.console().print("\n".join(lines), markup=False)
 
-    terminal.stop_on_signal()
+    stop = _stop(settings)
     with _explained():
-        async with _mongo_url(settings) as url:
+        async with _mongo_url(settings, stop) as url:
             if workers > 1:
-                await serve_workers(settings, workers, mongo_url=url, started=started)
+                await serve_workers(
+                    settings, workers, mongo_url=url, started=started, waits_for=stop.waits_for
+                )
             else:
-                await serve_app(settings, mongo_url=url, started=started)
+                await serve_app(settings, mongo_url=url, started=started, waits_for=stop.waits_for)
 
 
 async def _worker(settings: Settings, metrics_socket: Path) -> None:
     from .processes.child import end_with_server  # noqa: PLC0415
     from .processes.node import serve as serve_app  # noqa: PLC0415
 
-    end_with_server(metrics_socket, terminal.stop_on_signal())
+    stop = terminal.Stop(shown=False)
+    end_with_server(metrics_socket, stop.begin)
     with _explained():
         await serve_app(
             settings,
             mongo_url=settings.mongo_url,
             started=lambda: None,
+            waits_for=stop.waits_for,
             metrics_socket=metrics_socket,
         )
 
@@ -186,20 +190,25 @@ async def _relay(settings: Settings, metrics_socket: Path | None) -> None:
     from .processes.child import end_with_server  # noqa: PLC0415
     from .processes.relay import relay as run_relay  # noqa: PLC0415
 
-    stop = terminal.stop_on_signal()
+    stop = terminal.Stop(shown=False) if metrics_socket else _stop(settings)
     if metrics_socket:
-        end_with_server(metrics_socket, stop)
+        end_with_server(metrics_socket, stop.begin)
     with _explained():
-        await run_relay(settings, mongo_url=settings.mongo_url, metrics_socket=metrics_socket)
+        await run_relay(
+            settings,
+            mongo_url=settings.mongo_url,
+            metrics_socket=metrics_socket,
+            waits_for=stop.waits_for,
+        )
 
 
 async def _migrate(settings: Settings) -> None:
     from .mongo import Mongo  # noqa: PLC0415
     from .mongo.schema import Migration, version_of  # noqa: PLC0415
 
-    terminal.stop_on_signal()
+    stop = _stop(settings)
     with _explained():
-        async with _mongo_url(settings) as url, AsyncExitStack() as stack:
+        async with _mongo_url(settings, stop) as url, AsyncExitStack() as stack:
             mongo = Mongo(url, settings.mongo_database)
             stack.push_async_callback(mongo.close)
             await Migration(mongo, terminal.note).run()
@@ -209,16 +218,23 @@ async def _migrate(settings: Settings) -> None:
     terminal.fail("Interrupted. The next run, or the next start of a server, continues.")
 
 
+def _stop(settings: Settings) -> terminal.Stop:
+    return terminal.Stop(shown=not settings.production or sys.stderr.isatty())
+
+
 @asynccontextmanager
-async def _mongo_url(settings: Settings) -> AsyncIterator[str]:
+async def _mongo_url(settings: Settings, stop: terminal.Stop) -> AsyncIterator[str]:
     """Runs the embedded MongoDB if there is no other."""
-    from .mongo.embedded import EmbeddedMongo  # noqa: PLC0415
+    from .mongo.embedded import STOP_S, EmbeddedMongo  # noqa: PLC0415
 
     if settings.mongo_url:
         yield settings.mongo_url
-    else:
-        async with EmbeddedMongo(settings.data_dir) as url:
+        return
+    async with EmbeddedMongo(settings.data_dir) as url:
+        try:
             yield url
+        finally:
+            stop.waits_for(f"MongoDB to close its files ({STOP_S:g} s at most)")
 
 
 @contextmanager

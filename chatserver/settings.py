@@ -207,10 +207,10 @@ def _read(env: Env) -> dict[str, Any]:
         "ping_interval_s": env.float("PING_INTERVAL_S", 25.0, validate=validate.Range(2.0)),
         "ping_timeout_s": env.float("PING_TIMEOUT_S", 20.0, validate=validate.Range(1.0)),
         "keep_alive_s": env.float("KEEP_ALIVE_S", 75.0, validate=validate.Range(1.0)),
-        "drain_s": env.float("DRAIN_S", 10.0, validate=positive),
     }
     production = values["env"] == "production"
     values["host"] = _hosts(_list(env, "HOST", "0.0.0.0" if production else "localhost"))  # noqa: S104
+    values["drain_s"] = env.float("DRAIN_S", 10.0 if production else 0.0, validate=positive)
     docs = env.str("DOCS", "off" if production else "on", validate=validate.OneOf(["on", "off"]))
     values["docs"] = docs == "on"
     values["playground"] = _playground(env, production, values["auth_jwks_url"])

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
+from types import FrameType
 from typing import NoReturn
 
+import structlog
 import typer
 from rich.console import Console
 
-from .. import development
+from .. import development, subprocesses
 from ..settings import BadSettings, Settings
 
+log = structlog.get_logger(__name__)
+
+SAME_S = 0.2
+"""A signal that follows another one so closely is the same Ctrl-C: programs such as npm and timeout pass on the
+signal that the terminal has sent to their children already."""
 FAILED = 1
 MISUSED = 2
 
@@ -41,22 +50,54 @@ def console() -> Console:
     return Console(soft_wrap=True, highlight=False)
 
 
-def stop_on_signal(*, again: bool = False) -> Callable[[], None]:
-    """Cancel this task at the first SIGINT, SIGTERM or call of the returned function.
+def cancel_on_signal() -> None:
+    """Cancel this task at each SIGINT and SIGTERM."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
-    Later ones are ignored, so that they cannot interrupt a clean stop. With `again`, each one cancels.
-    """
-    loop, task, asked = asyncio.get_running_loop(), asyncio.current_task(), False
-
-    def stop(*_: object) -> None:
-        nonlocal asked
-        if task and not task.done() and (again or not asked):
-            asked = True
+    def cancel(*_: object) -> None:
+        if task:
             loop.call_soon_threadsafe(task.cancel)
 
+    _on_signals(cancel)
+
+
+class Stop:
+    """The stop of a server. The first SIGINT or SIGTERM cancels this task, and a second one ends the process at once.
+
+    A process that ends at once kills its children, too. What was acknowledged is journaled, so nothing is lost.
+    `shown`: a person sees what the stop waits for; otherwise the log says it.
+    """
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._began = 0.0
+        _on_signals(self._signalled)
+
+    def begin(self) -> None:
+        """Cancel the task, once."""
+        if self._task and not self._began:
+            self._began = time.monotonic()
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def waits_for(self, what: str) -> None:
+        if self._began and self._shown:
+            note(f"Stopping: waiting for {what}. Press Ctrl-C again to stop at once.")
+        elif self._began:
+            log.info("stopping", waits_for=what)
+
+    def _signalled(self, number: int, _: object) -> None:
+        if not self._began:
+            self.begin()
+        elif time.monotonic() - self._began > SAME_S:
+            # Not left to the event loop, which may be what the stop waits for.
+            subprocesses.kill_all()
+            os._exit(128 + number)
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return stop
+        signal.signal(number, handler)
 
 
 def run(main: Coroutine[None, None, None]) -> None:

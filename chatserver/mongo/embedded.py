@@ -22,7 +22,7 @@ import structlog
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from .. import tasks
+from .. import subprocesses, tasks
 from .mongod import INSTEAD, EmbeddedFailed, cannot_run, find_mongod, last_error, with_server
 
 if sys.platform != "win32":
@@ -99,14 +99,12 @@ class EmbeddedMongo:
             await self._end_orphan(orphan)
         # In append mode, so that `_watch` can truncate the file while mongod writes to it.
         with self._log.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *with_server([str(mongod), *self._arguments()]),
+            self._process = await subprocesses.start(
+                with_server([str(mongod), *self._arguments()]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=self._home,
-                # Ctrl-C in a terminal must reach only the server, which needs its database to finish.
-                start_new_session=True,
             )
         try:
             async with asyncio.timeout(START_S):

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import aiohttp
 import structlog
 
-from .. import tasks
+from .. import subprocesses, tasks
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +56,10 @@ class Child:
         self._stop_s = stop_s
         self._socket: Path | None = metrics_socket
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._task is not None
 
     def start(self) -> None:
         self._task = tasks.keep(f"restart {self._name}", self._keep)
@@ -93,13 +97,14 @@ class Child:
                 self._socket = self._metrics_socket or Path(folder) / self._command
                 # Left by an earlier child that was killed. It must not be taken for this child's.
                 self._socket.unlink(missing_ok=True)
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, *_no_other_code(), "-m", "chatserver", self._command),
-                    *("--metrics-socket", str(self._socket)),
+                process = await subprocesses.start(
+                    [
+                        *(sys.executable, *_no_other_code(), "-m", "chatserver", self._command),
+                        *("--metrics-socket", str(self._socket)),
+                    ],
+                    folder=str(self._socket.parent),
                     env={**os.environ, **self._env},
                     stdin=PIPE,
-                    # Ctrl-C in a terminal must reach only the server, which then stops the child.
-                    start_new_session=True,
                 )
                 log.info("child.started", child=self._name, pid=process.pid)
                 try:
@@ -113,6 +118,12 @@ class Child:
         if self._metrics_socket:
             return contextlib.nullcontext("")
         return TemporaryDirectory(prefix="chatserver-")
+
+
+async def stop_relay(relay: Child, waits_for: Callable[[str], None]) -> None:
+    if relay.running:
+        waits_for(f"the relay to finish its deliveries ({STOP_S:g} s at most)")
+    await relay.stop()
 
 
 async def exposition(metrics_socket: Path) -> bytes:

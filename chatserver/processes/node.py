@@ -14,7 +14,16 @@ from aiohttp import web
 from .. import json_codec, tasks
 from ..api.auth import Tokens
 from ..api.health import Health
-from ..api.http import REQUEST_ID, Port, errors, listen, private_app, refusal_response, request_id
+from ..api.http import (
+    REQUEST_ID,
+    WORKING,
+    Port,
+    errors,
+    listen,
+    private_app,
+    refusal_response,
+    request_id,
+)
 from ..api.internal.door import InternalDoor
 from ..api.playground.door import PlaygroundDoor
 from ..api.playground.origin import origins
@@ -31,7 +40,7 @@ from ..outbox.metrics import WaitingMetrics
 from ..realtime import RealtimeServer, attach_acceptor
 from ..settings import Settings
 from . import chat_core, gc_tuning
-from .child import Child
+from .child import Child, stop_relay
 from .instrumentation import begin_tracing, watch_process, watch_sockets
 from .worker_metrics import WorkerMetrics
 
@@ -44,6 +53,8 @@ balancers try another node when a port is closed, but pass on a 503 to a request
 NOTICE = 0.3
 """The fraction of `drain_s` in which load balancers learn from /ready that the server is stopping. New clients
 are still accepted then: balancers still send them here, and a refusal would be a visible failure."""
+FINISH_S = 10.0
+"""How long accepted requests have when the node stops."""
 CONNECT_S = 10.0
 """How long a client may take to authenticate."""
 
@@ -53,6 +64,7 @@ async def serve(
     *,
     mongo_url: str,
     started: Callable[[], None],
+    waits_for: Callable[[str], None],
     metrics_socket: Path | None = None,
 ) -> None:
     """Serves until cancelled. Calls `started` when the node is ready. Raises NewerSchema, PyMongoError, OSError.
@@ -61,8 +73,10 @@ async def serve(
     the ports, and the kernel distributes connections among them. A polling client needs many connections
     to one process, so workers serve WebSockets only.
 
-    A stop takes `drain_s`. First /ready reports it; once balancers know, new clients are refused and
-    connected ones are disconnected one after another. Accepted requests and events are completed.
+    A stop takes `drain_s` at most, and then the time to complete accepted requests and events. First /ready
+    reports it; once balancers know, new clients are refused and connected ones are disconnected one after
+    another. When nobody is connected, nothing is waited for. `waits_for` is called with what the stop waits
+    for.
     """
     async with AsyncExitStack() as stack:
         node = secrets.token_hex(8)
@@ -93,7 +107,7 @@ async def serve(
 
         relay = Child("relay", {"MONGO_URL": mongo_url})
         # Stopped after the chat, so that webhooks of the last acknowledged changes are sent, too.
-        stack.push_async_callback(relay.stop)
+        stack.push_async_callback(stop_relay, relay, waits_for)
         rooms, chat = await chat_core.build(stack, settings, mongo, node, metrics)
         tokens = Tokens(
             settings.auth_jwt_secret,
@@ -154,8 +168,7 @@ async def serve(
             await Health(mongo, [metrics.exposition]).listen(stack, metrics_socket)
         # The ports stay open during the drain. Clients that poll or connect through a balancer need new
         # connections to disconnect properly, and new clients get a 503 that sends them elsewhere.
-        stack.push_async_callback(sockets.drain, settings.drain_s * (1 - NOTICE))
-        stack.push_async_callback(asyncio.sleep, settings.drain_s * NOTICE)
+        stack.push_async_callback(_drain, sockets, private, settings.drain_s, waits_for)
         stack.callback(chat.presence.drain)
         stack.callback(health.drain)
         log.info("listening", host=settings.host, port=settings.port, ws_port=settings.ws_port)
@@ -164,6 +177,28 @@ async def serve(
             relay.start()
         started()
         await asyncio.Event().wait()
+
+
+async def _drain(
+    sockets: RealtimeServer,
+    private: web.Application,
+    seconds: float,
+    waits_for: Callable[[str], None],
+) -> None:
+    notice_s = seconds * NOTICE
+    move_s = seconds - notice_s
+    if seconds and sockets.eio.sockets:
+        waits_for(f"load balancers to notice ({notice_s:g} s at most)")
+        await sockets.empty(notice_s)
+    if seconds and (clients := len(sockets.eio.sockets)):
+        waits_for(f"{_count(clients, 'client')} to move to other nodes ({move_s:g} s at most)")
+    await sockets.drain(move_s)
+    if working := private[WORKING]:
+        waits_for(f"{_count(len(working), 'request')} to be answered ({FINISH_S:g} s at most)")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def _sockets(
@@ -230,7 +265,7 @@ async def _serve(
         stack,
         app,
         port,
-        shutdown_timeout=10.0,
+        shutdown_timeout=FINISH_S,
         # aiohttp's default is an hour, also for clients that send half a request or nothing.
         keepalive_timeout=settings.keep_alive_s,
         # A few bytes could decompress to megabytes, and a damaged body would count as our failure.

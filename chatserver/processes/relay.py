@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ..chat.webhook_events import WebhookEvents
 from ..mongo import Mongo, Operations
 from ..mongo.schema import Migration
 from ..outbox.metrics import RELAY, RelayMetrics
-from ..outbox.relay.deliveries import Retry
+from ..outbox.relay.deliveries import FINISH_S, Retry
 from ..outbox.relay.relay import Relay
 from ..outbox.sinks.registry import build
 from ..settings import Settings
@@ -25,12 +26,18 @@ from .instrumentation import begin_tracing, watch_process
 log = structlog.get_logger(__name__)
 
 
-async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | None) -> None:
+async def relay(
+    settings: Settings,
+    *,
+    mongo_url: str,
+    metrics_socket: Path | None,
+    waits_for: Callable[[str], None],
+) -> None:
     """Delivers due events until cancelled.
 
     A child of a server serves health and metrics on the Unix socket `metrics_socket`, a standalone relay
     on HOST and PORT. When it stops, no new delivery starts, deliveries in flight are finished, and other
-    relays may take over. Raises NewerSchema, PyMongoError, OSError.
+    relays may take over. `waits_for` is called with what the stop waits for. Raises NewerSchema, PyMongoError, OSError.
     """
     async with AsyncExitStack() as stack:
         tracing = begin_tracing(settings, "chatserver-relay", secrets.token_hex(8))
@@ -74,13 +81,17 @@ async def relay(settings: Settings, *, mongo_url: str, metrics_socket: Path | No
         health.started()
 
         running = asyncio.create_task(relaying.run())
-        stack.push_async_callback(_finish, relaying, running)
+        stack.push_async_callback(_finish, relaying, running, waits_for)
         stack.callback(health.drain)
         gc_tuning.settle()
         log.info("relaying", endpoints=sorted(sinks))
         await running
 
 
-async def _finish(relaying: Relay, running: asyncio.Task[None]) -> None:
+async def _finish(
+    relaying: Relay, running: asyncio.Task[None], waits_for: Callable[[str], None]
+) -> None:
     await tasks.end(running)
+    if in_flight := sum(delivery.in_flight for delivery in relaying.deliveries):
+        waits_for(f"{in_flight} deliveries that are in flight ({FINISH_S:g} s at most)")
     await relaying.close()

@@ -19,7 +19,7 @@ from ..api.http import bind
 from ..mongo import Mongo
 from ..mongo.schema import version_of
 from ..settings import Settings
-from .child import ORPHAN_S, Child
+from .child import ORPHAN_S, Child, stop_relay
 
 log = structlog.get_logger(__name__)
 
@@ -28,12 +28,18 @@ FINISH_S = 15.0
 
 
 async def serve_workers(
-    settings: Settings, count: int, *, mongo_url: str, started: Callable[[], None]
+    settings: Settings,
+    count: int,
+    *,
+    mongo_url: str,
+    started: Callable[[], None],
+    waits_for: Callable[[str], None],
 ) -> None:
     """Runs `count` workers until cancelled. Calls `started` when all of them listen.
 
-    A worker that dies is restarted. When stopped, all drain at the same time. Raises OSError if another
-    program uses one of the ports, and NewerSchema and PyMongoError.
+    A worker that dies is restarted. When stopped, all drain at the same time, and `waits_for` is called with
+    what the stop waits for. Raises OSError if another program uses one of the ports, and NewerSchema and
+    PyMongoError.
     """
     await _free(settings.host, {settings.port, settings.ws_port})
     # The workers would refuse, too, but each again and again.
@@ -47,11 +53,12 @@ async def serve_workers(
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="chatserver-")))
         relay = Child("relay", {"MONGO_URL": mongo_url}, metrics_socket=folder / "relay")
         # Stopped after the workers, so that webhooks of their last acknowledged changes are sent, too.
-        stack.push_async_callback(relay.stop)
+        stack.push_async_callback(stop_relay, relay, waits_for)
         sockets = [folder / f"worker-{number}" for number in range(1, count + 1)]
         stop_s = settings.drain_s + FINISH_S
         workers = [Child("worker", env, metrics_socket=socket, stop_s=stop_s) for socket in sockets]
         stack.push_async_callback(_stop, workers)
+        stack.callback(waits_for, f"{count} workers to let their clients go ({stop_s:g} s at most)")
         for worker in workers:
             worker.start()
         while not all(socket.exists() for socket in sockets):  # noqa: ASYNC110  no event announces a file

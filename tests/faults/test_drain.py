@@ -89,7 +89,7 @@ async def test_clients_are_disconnected_gradually_and_new_ones_are_refused(
 
     ending = [asyncio.create_task(wait_for_the_end(wire)) for wire in wires]
     server.signal(signal.SIGTERM)
-    server.signal(signal.SIGINT)  # a second signal must not cut the drain short
+    server.signal(signal.SIGINT)  # passed on by a wrapper: the same stop
     await when(lambda: gone)
     async with people.session.get(f"{server.rest}/ready") as answer:
         said = await answer.json()

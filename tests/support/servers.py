@@ -148,6 +148,8 @@ class ChatServer:
     options: Sequence[str] = ()
     python: Sequence[str] = (sys.executable,)
     cwd = ROOT
+    starts_group = False
+    """True if a signal can be sent to a process group of its own, as a terminal does."""
     may_log_errors = False
     """True in a test that causes errors which the server does not expect."""
 
@@ -204,6 +206,7 @@ class ChatServer:
                 env=self.env,
                 stdout=log,
                 stderr=log,
+                start_new_session=self.starts_group,
             )
 
     async def start(self) -> None:
@@ -229,6 +232,8 @@ class ChatServer:
         )
 
     def signal(self, number: int) -> None:
+        # A second one would end the server at once.
+        self._terminated = self._terminated or number in (signal.SIGTERM, signal.SIGINT)
         self.process.send_signal(number)
 
     async def kill(self) -> None:

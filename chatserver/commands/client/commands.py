@@ -74,7 +74,7 @@ def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
     """Run `main` until it returns or a signal arrives. Expected errors are printed as one sentence."""
 
     async def until_stopped() -> None:
-        terminal.stop_on_signal(again=True)
+        terminal.cancel_on_signal()
         try:
             await main()
         except asyncio.CancelledError:

@@ -8,6 +8,7 @@ system call), _ok, _bad_request and _make_response (which make the response).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -27,6 +28,8 @@ from .websocket import Turn
 
 UPGRADE_S = 10.0
 UNSENT_LIMIT = 1024 * 1024
+EMPTY_S = 0.05
+"""The time between two looks whether anybody is still connected."""
 LEAVE_S = 10.0
 """How long disconnect handlers may take when the application shuts down."""
 
@@ -153,7 +156,7 @@ class EngineServer(engineio.AsyncServer):
     async def drain(self, seconds: float) -> None:
         """Refuse new clients, and close all sessions, spread over `seconds`, so that clients reconnect elsewhere.
 
-        The close code is 1012 (service restart), after which the JS client reconnects by itself. After a
+        It ends early when nobody is connected any more. The close code is 1012 (service restart), after which the JS client reconnects by itself. After a
         Socket.IO disconnect it would not.
         """
         self.draining = True
@@ -165,7 +168,13 @@ class EngineServer(engineio.AsyncServer):
             else:
                 await session.close(wait=False)
             if seconds and at % 10 == 9:
-                await asyncio.sleep(seconds * 10 / len(sessions))
+                await self.empty(seconds * 10 / len(sessions))
+
+    async def empty(self, seconds: float) -> None:
+        """Return when nobody is connected, but after `seconds` at the latest."""
+        end = time.monotonic() + seconds
+        while self.sockets and (left := end - time.monotonic()) > 0:  # noqa: ASYNC110  no event tells
+            await asyncio.sleep(min(left, EMPTY_S))
 
     # --- requests -----------------------------------------------------------------------------------
 

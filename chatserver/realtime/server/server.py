@@ -79,6 +79,10 @@ class RealtimeServer(socketio.AsyncServer):
         """See EngineServer.drain."""
         await self.eio.drain(seconds)
 
+    async def empty(self, seconds: float) -> None:
+        """See EngineServer.empty."""
+        await self.eio.empty(seconds)
+
     def watch(self, memory: Memory) -> None:
         self.eio.watch(memory)
         if isinstance(self.manager, Clients):
