@@ -19,6 +19,7 @@ import pytest_asyncio
 from tests.support.balanced import balanced  # noqa: F401  a fixture
 from tests.support.batch_sink import outlet  # noqa: F401  a fixture
 from tests.support.chatters import chatter  # noqa: F401  a fixture
+from tests.support.database_proxy import two  # noqa: F401  a fixture
 from tests.support.echo_clients import guests, starting, three  # noqa: F401  fixtures
 from tests.support.endpoints_without_relay import crm, idle_outbox  # noqa: F401  fixtures
 from tests.support.nodes_in_memory import simulation  # noqa: F401  a fixture

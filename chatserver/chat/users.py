@@ -11,8 +11,8 @@ from typing import Any, Literal, TypedDict
 
 from .. import json_codec
 from ..clock import iso, now
-from ..errors import Forbidden, NotFound, Unauthenticated, ValidationFailed
-from ..mongo import Document, Mongo
+from ..errors import Conflict, Forbidden, NotFound, Unauthenticated, ValidationFailed
+from ..mongo import Document, DuplicateKeyError, Mongo
 from ..observability.metrics import Families
 from .outside import ConversationRooms
 from .signals import ShutOut
@@ -143,13 +143,14 @@ class Users:
     async def sync(self, sync: UserSync) -> SyncedUser:
         """Create or update a user. Fields that are not given stay as they are.
 
-        A deleted user becomes active again, unless `status` is given.
+        The status `active` restores a deleted user. Without it, raises Conflict for a deleted user.
         """
-        is_new = await self._sync(sync)
+        restores = sync.changes.get("status") == "active"
+        is_new = await self._sync(sync.user_id, sync.changes, restores=restores)
         return SyncedUser(await self.get(sync.user_id), is_new)
 
-    async def _sync(self, sync: UserSync) -> bool:
-        """Returns True if the user is new."""
+    async def _sync(self, user_id: str, given: UserChanges, *, restores: bool) -> bool:
+        """Returns True if the user is new. Raises Conflict for a deleted user, unless `restores`."""
         at = now()
         names = {
             "name": "name",
@@ -157,48 +158,71 @@ class Users:
             "status": "status",
             "metadata": "metadata",
         }
-        changes = {names[key]: value for key, value in sync.changes.items()}
+        changes = {names[key]: value for key, value in given.items()}
         if "metadata" in changes:
             changes["metadata"] = json_codec.encode(changes["metadata"]).decode()
         defaults: Document = {"name": None, "avatarUrl": None, "status": "active", "createdAt": at}
-        before = await self._mongo.users.find_one_and_update(
-            {"_id": sync.user_id},
-            {
-                "$set": {**changes, "updatedAt": at},
-                "$setOnInsert": {
-                    key: value for key, value in defaults.items() if key not in changes
-                },
-            },
-            upsert=True,
-        )
-        if before and before["status"] == "deleted" and "status" not in changes:
-            await self._mongo.users.update_one(
-                {"_id": sync.user_id}, {"$set": {"status": "active"}}
-            )
+        which: Document = {"_id": user_id}
+        if not restores:
+            which["status"] = {"$ne": "deleted"}
+        while True:
+            try:
+                before = await self._mongo.users.find_one_and_update(
+                    which,
+                    {
+                        "$set": {**changes, "updatedAt": at},
+                        "$setOnInsert": {
+                            key: value for key, value in defaults.items() if key not in changes
+                        },
+                    },
+                    upsert=True,
+                )
+                break
+            except DuplicateKeyError:
+                # The user is deleted, or another request has just created the user.
+                if not restores and await self.deleted([user_id]):
+                    raise Conflict(
+                        "This user was deleted. The status active restores it."
+                    ) from None
         if changes.get("status") == "blocked":
-            await self._shut_out(sync.user_id, "This user is blocked.")
+            await self._shut_out(user_id, "This user is blocked.")
         return before is None
 
-    async def sync_all(self, syncs: Iterable[UserSync]) -> int:
-        """Create or update many users. Returns how many are new.
+    async def sync_all(self, syncs: Mapping[int, UserSync]) -> tuple[int, Mapping[int, Conflict]]:
+        """Create or update many users. Returns how many are new, and the refused syncs, by their keys.
 
-        Several syncs of one user are merged into one write, with the same result as one after another.
+        The syncs of one user are merged into one write, with the same result as one after another.
         """
-        changes: dict[str, UserChanges] = {}
-        for sync in syncs:
-            changes.setdefault(sync.user_id, {}).update(sync.changes)
+        indexes: dict[str, list[int]] = {}
+        for index, sync in syncs.items():
+            indexes.setdefault(sync.user_id, []).append(index)
+        refused: dict[int, Conflict] = {}
         at_once = asyncio.Semaphore(SYNCS_AT_ONCE)
 
-        async def sync_one(user_id: str, changes: UserChanges) -> bool:
+        async def sync_one(user_id: str, indexes: list[int]) -> bool:
+            changes = [syncs[index].changes for index in indexes]
+            restoring = [n for n, given in enumerate(changes) if given.get("status") == "active"]
+            first = restoring[0] if restoring else len(changes)
             async with at_once:
-                return await self._sync(UserSync(user_id, changes))
+                try:
+                    return await self._sync(user_id, _merged(changes), restores=first == 0)
+                except Conflict as refusal:
+                    # One after another, those before the one that restores the user are refused.
+                    refused.update(dict.fromkeys(indexes[:first], refusal))
+                    if restoring:
+                        await self._sync(user_id, _merged(changes[first:]), restores=True)
+                    return False
 
-        return sum(await asyncio.gather(*starmap(sync_one, changes.items())))
+        return sum(await asyncio.gather(*starmap(sync_one, indexes.items()))), refused
 
     async def mark_deleted(self, user_id: str) -> None:
-        """Refuse the user from now on, and close the user's sockets. Raises NotFound."""
+        """Erase the user's profile, refuse the user from now on, and close the user's sockets. Raises NotFound."""
         found = await self._mongo.users.update_one(
-            {"_id": user_id}, {"$set": {"status": "deleted", "updatedAt": now()}}
+            {"_id": user_id},
+            {
+                "$set": {"status": "deleted", "name": None, "avatarUrl": None, "updatedAt": now()},
+                "$unset": {"metadata": ""},
+            },
         )
         if not found.matched_count:
             raise NotFound()
@@ -223,6 +247,14 @@ class Users:
         self._shut_outs += 1
         self._admitted.pop(shut_out.user_id, None)
         self._rooms.disconnect(shut_out.user_id, Forbidden(shut_out.why))
+
+
+def _merged(changes: Iterable[UserChanges]) -> UserChanges:
+    """Returns the changes as one. The last one counts."""
+    merged: UserChanges = {}
+    for given in changes:
+        merged.update(given)
+    return merged
 
 
 def user_view(doc: Document) -> Mapping[str, Any]:

@@ -8,39 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.support.database_proxy import DatabaseProxy
+from tests.support.database_proxy import Nodes
 from tests.support.people import Device, People, Person
-from tests.support.servers import ChatServer, chat_server
-
-
-class Nodes(NamedTuple):
-    near: ChatServer
-    far: ChatServer
-    proxy: DatabaseProxy
-
-
-@pytest_asyncio.fixture(scope="module")
-async def two(
-    mongo_url: str, redis_url: str, worker: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Nodes]:
-    folder, database = tmp_path_factory.mktemp("two"), f"{worker}-permissions"
-
-    def node(name: str, mongo: str) -> Any:
-        return chat_server(mongo, database, Path(folder / name), REDIS_URL=redis_url)
-
-    async with (
-        DatabaseProxy(mongo_url) as proxy,
-        node("near", mongo_url) as near,
-        node("far", proxy.url) as far,
-    ):
-        yield Nodes(near, far, proxy)
 
 
 @pytest_asyncio.fixture

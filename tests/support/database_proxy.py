@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from typing import Self
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
+import pytest
+import pytest_asyncio
 from pymongo.uri_parser import parse_uri
 
 from .patience import PATIENCE_S
+from .servers import ChatServer, chat_server
 
 _COMMAND_AT = 16 + 4 + 1 + 4
 """A message is a header, flags, the kind of its first section, and a BSON document that begins with its length.
@@ -95,3 +101,28 @@ class DatabaseProxy:
                 back.write(data)
                 await back.drain()
         back.close()
+
+
+class Nodes(NamedTuple):
+    """Two nodes. The database of `far` is behind the proxy."""
+
+    near: ChatServer
+    far: ChatServer
+    proxy: DatabaseProxy
+
+
+@pytest_asyncio.fixture(scope="module")
+async def two(
+    mongo_url: str, redis_url: str, worker: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Nodes]:
+    folder, database = tmp_path_factory.mktemp("two"), f"{worker}-two-{time.time_ns()}"
+
+    def node(name: str, mongo: str) -> Any:
+        return chat_server(mongo, database, Path(folder / name), REDIS_URL=redis_url)
+
+    async with (
+        DatabaseProxy(mongo_url) as proxy,
+        node("near", mongo_url) as near,
+        node("far", proxy.url) as far,
+    ):
+        yield Nodes(near, far, proxy)

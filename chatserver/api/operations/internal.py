@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ...chat.chat import Chat
 from ...chat.users import OneUser, UserSync
-from ...errors import ChatError, NotFound
+from ...errors import ChatError, Conflict, NotFound
 from ..requests.parse import parse
 from ..requests.users import OfExternalUser, SyncUser, SyncUsers, UserBatch
 from ..responses import users
@@ -17,22 +16,27 @@ MAX_BATCH_BODY = 4 * 1024 * 1024
 
 
 async def sync(chat: Chat, _: None, sync: UserSync) -> Any:
-    """Create or update a user. Omitted fields keep their values; a deleted user is restored."""
+    """Create or update a user. Omitted fields keep their values; the status `active` restores a deleted user."""
     synced = await chat.users.sync(sync)
     return Made(synced.view, synced.is_new)
 
 
 async def sync_all(chat: Chat, _: None, batch: UserBatch) -> Any:
-    """Create or update many users. An invalid row is reported and does not affect the others."""
-    syncs: list[UserSync] = []
-    failed: list[Mapping[str, Any]] = []
+    """Create or update many users. A row that is refused is reported and does not affect the others."""
+    syncs: dict[int, UserSync] = {}
+    errors: dict[int, ChatError] = {}
     for index, row in enumerate(batch.users):
         try:
-            syncs.append(parse(SyncUser, row))
+            syncs[index] = parse(SyncUser, row)
         except ChatError as error:
-            failed.append({"index": index, "error": error.wire()})
-    created = await chat.users.sync_all(syncs)
-    return {"created": created, "updated": len(syncs) - created, "failed": failed}
+            errors[index] = error
+    created, refused = await chat.users.sync_all(syncs)
+    errors |= refused
+    return {
+        "created": created,
+        "updated": len(batch.users) - len(errors) - created,
+        "failed": [{"index": index, "error": errors[index].wire()} for index in sorted(errors)],
+    }
 
 
 async def get(chat: Chat, _: None, user: OneUser) -> Any:
@@ -56,6 +60,7 @@ OPERATIONS = (
         users.User,
         route=Route("POST", "/api/users/sync", known="The user existed."),
         only=ONLY,
+        refuses=(Conflict,),
     ),
     Operation(
         "internal.sync_all",
