@@ -22,6 +22,7 @@ from tests.support.chatters import chatter  # noqa: F401  a fixture
 from tests.support.database_proxy import two  # noqa: F401  a fixture
 from tests.support.echo_clients import guests, starting, three  # noqa: F401  fixtures
 from tests.support.endpoints_without_relay import crm, idle_outbox  # noqa: F401  fixtures
+from tests.support.key_server import keys  # noqa: F401  a fixture
 from tests.support.nodes_in_memory import simulation  # noqa: F401  a fixture
 from tests.support.nodes_of_a_bus import node  # noqa: F401  a fixture
 from tests.support.one_event import receiver, webhook  # noqa: F401  fixtures

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import math
 import time
@@ -11,32 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import jwt
-import structlog
 from marshmallow import ValidationError
 
-from ..errors import Reason, TokenExpired, Unauthenticated, Unavailable
+from ..errors import Reason, TokenExpired, Unauthenticated
 from ..observability.metrics import Families
+from .key_set import ALGORITHMS, KeySet
 from .requests.fields import MAX_ID, name_field
-
-log = structlog.get_logger(__name__)
 
 VERIFIED_S = 60.0
 VERIFIED = 10_000
-JWKS_AGE_S = 300.0
-JWKS_PAUSE_S = 30.0
-"""Minimum time between two fetches. Otherwise requests with random `kid`s would flood the server of the keys."""
-JWKS_TIMEOUT_S = 5.0
-BAD_KEY_SET = (
-    *(aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWTError),
-    *(AttributeError, TypeError),  # from PyJWT, for keys that are not objects
-)
 NAME = name_field()
 LAST_MOMENT = 253_402_300_799.0
 """The end of the year 9999, and of `datetime`."""
-ALGORITHMS = {"RSA": ["RS256"], "EC": ["ES256"], "OKP": ["EdDSA"]}
-"""By the type of the key, never by the `alg` in the token."""
 ASYMMETRIC = [name for names in ALGORITHMS.values() for name in names]
 SIGNATURE_ONLY: Any = {
     f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "iss", "aud", "sub", "jti")
@@ -70,10 +56,14 @@ class Tokens:
         self._audiences = audience
         self._leeway_s = leeway_s
         self._verified: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
-        self._jwks = _KeySet(jwks_url) if jwks_url else None
+        self._jwks = KeySet(jwks_url) if jwks_url else None
 
     def watch(self, metrics: Families) -> None:
         metrics.memory("verified tokens", lambda: len(self._verified), VERIFIED)
+
+    async def close(self) -> None:
+        if self._jwks is not None:
+            await self._jwks.close()
 
     async def verify(self, token: str) -> Identity:
         """Returns the caller's identity. `token` may have the prefix `Bearer `. Raises Unauthenticated and
@@ -181,48 +171,6 @@ def _name(claim: Any) -> str | None:
     except ValidationError:
         return None
     return name
-
-
-class _KeySet:
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._keys: dict[str | None, jwt.PyJWK] = {}
-        self._fetched_at = -JWKS_AGE_S
-        self._lock = asyncio.Lock()
-
-    async def key(self, kid: str | None) -> jwt.PyJWK:
-        age = time.monotonic() - self._fetched_at
-        if age > JWKS_AGE_S or (kid not in self._keys and age > JWKS_PAUSE_S):
-            async with self._lock:
-                if time.monotonic() - self._fetched_at >= min(age, JWKS_PAUSE_S):
-                    await self._fetch()
-        if kid is None and len(self._keys) == 1:
-            return next(iter(self._keys.values()))
-        try:
-            return self._keys[kid]
-        except KeyError:
-            raise jwt.InvalidSignatureError("unknown key") from None
-
-    async def _fetch(self) -> None:
-        try:
-            timeout = aiohttp.ClientTimeout(total=JWKS_TIMEOUT_S)
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(self._url, allow_redirects=False) as response,
-            ):
-                document = await response.json(content_type=None)
-                if response.status != 200 or not isinstance(document, dict):
-                    raise ValueError("not a key set")
-            keys = jwt.PyJWKSet.from_dict(document).keys
-        except BAD_KEY_SET as error:
-            log.error("the JWKS cannot be fetched", url=self._url, error=type(error).__name__)
-            if not self._keys:
-                raise Unavailable("The keys that verify tokens cannot be fetched.") from None
-            # Old keys are better than refusing everybody.
-            self._fetched_at = time.monotonic()
-            return
-        self._keys = {key.key_id: key for key in keys if key.key_type in ALGORITHMS}
-        self._fetched_at = time.monotonic()
 
 
 def header_text(value: str) -> str:

@@ -121,6 +121,7 @@ async def serve(
             sockets=settings.sockets_per_user,
             stale_s=settings.ping_interval_s + settings.ping_timeout_s,
         )
+        stack.push_async_callback(tokens.close)
         tokens.watch(metrics)
         limits.watch(metrics)
         door = Door(

@@ -68,7 +68,7 @@ FIXED = {
     "Relay._of_slot": "16 partitions per endpoint",
     "Rooms._departures": "parts of the core",
     "Rooms._handlers": "kinds of signals",
-    "_KeySet._keys": "the keys of the token issuer",
+    "KeySet._keys": "the keys of the token issuer",
 }
 
 
