@@ -26,6 +26,7 @@ from .mongo import (
     replace_one,
 )
 from .operations import Operations
+from .ordered_insert import Locked
 from .url import BadUrl, check_url
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "DatabaseUnavailable",
     "Document",
     "DuplicateKeyError",
+    "Locked",
     "Mongo",
     "Operations",
     "PyMongoError",

@@ -23,6 +23,7 @@ from . import condition_wait
 from .failures import deadline
 from .indexes import INDEXES
 from .operations import SLOTS, Operations, Timed
+from .ordered_insert import OrderedInsert
 from .transactions import Transactions
 
 log = structlog.get_logger(__name__)
@@ -81,6 +82,7 @@ class Mongo:
         self.later = self._transactions.later
         """Run work in the background until the database answers."""
         self.log = self._collection("log")
+        self.log_inserts = OrderedInsert(self._client, self.log, self._majority_has_all)
         self.conversations = self._collection("conversations")
         self.participants = self._collection("participants")
         self.departures = self._collection("departures")
@@ -99,7 +101,7 @@ class Mongo:
         self._transactions.watch(metrics)
         self._operations.watch(metrics)
 
-    def _collection(self, name: str) -> Collection:
+    def _collection(self, name: str) -> Timed:
         return Timed(self._database, name, self._operations)
 
     async def start(self, show: Callable[[str], None] = lambda progress: None) -> None:

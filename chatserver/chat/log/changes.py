@@ -7,7 +7,7 @@ from functools import partial
 from itertools import count
 
 from ...clock import now
-from ...errors import ChatError, NotFound, Unavailable
+from ...errors import ChatError, NotFound
 from ...mongo import (
     BulkWriteError,
     Document,
@@ -25,7 +25,7 @@ from ..outside import Routes
 from .contention import Contention
 from .entry import Entry, Outcome
 from .position import Position
-from .tail import ATTEMPTS, ChangeOp, ConversationChangeOp, ConversationTail, living, refuse
+from .tail import ChangeOp, ConversationChangeOp, ConversationTail, living, refuse
 
 
 class Changes:
@@ -49,7 +49,7 @@ class Changes:
 
     async def commit(self, tail: ConversationTail, ops: list[ChangeOp]) -> None:
         runs = count()
-        for attempt in range(ATTEMPTS):
+        for attempt in count():
             if not tail.suits(ops):
                 await self._position.locate([tail])
             ops = living(tail, ops)
@@ -73,7 +73,6 @@ class Changes:
                 elif not op.future.done():
                     op.future.set_result(answer)
             return
-        raise Unavailable("This conversation is too busy.")
 
     async def _apply(
         self, tail: ConversationTail, ops: list[ChangeOp], runs: Iterator[int], session: Session
@@ -166,7 +165,7 @@ class Changes:
         """Commit a change of the conversation itself."""
         # Until now the current span, if any, was that of the request which woke the log.
         set_current_span(op.trace.of if op.trace is not None else None)
-        for attempt in range(ATTEMPTS):
+        for attempt in count():
             if not tail.known:
                 await self._position.locate([tail])
             # The transaction checks that the actor participates, as it checks everything else.
@@ -188,7 +187,6 @@ class Changes:
             if not op.future.done():
                 op.future.set_result(entry.offset if entry else None)
             return
-        raise Unavailable("This conversation is too busy.")
 
     async def _store_conversation_change(
         self, tail: ConversationTail, op: ConversationChangeOp, session: Session

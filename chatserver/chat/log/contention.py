@@ -76,13 +76,19 @@ class Contention:
             # No other node could signal that it lost a race.
             self._pause(tail, random.uniform(0, PAUSE_S), self._end_contention)
 
-    async def lost_race(self, tail: ConversationTail, attempt: int) -> None:
-        """Another node has taken the offset. Learn what it wrote."""
+    def note_lost_race(self, tail: ConversationTail) -> None:
+        """Another node has taken the offset. Ask it for a turn."""
         tail.contended = True
         self.lost_races += 1
+        self._signal(tail, "lost")
+
+    async def lost_race(self, tail: ConversationTail, attempt: int) -> None:
+        """Another node has taken the offset. Ask it for a turn, and learn what it wrote."""
         if (attempt + 1) % URGENT:
-            self._signal(tail, "lost")
+            self.note_lost_race(tail)
         else:
+            tail.contended = True
+            self.lost_races += 1
             tail.urgent = True
             self._signal(tail, "first")
         if not tail.urgent and (left := self._yields_for(tail)) > 0:

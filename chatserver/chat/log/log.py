@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -28,18 +28,15 @@ from .contention import Contention
 from .entry import Change, ConversationTransaction, Entry, Outcome
 from .position import Position
 from .sends import Sends
-from .tail import ChangeOp, ConversationChangeOp, ConversationTail, Op, Send, refuse, take
+from .tail import ChangeOp, ConversationChangeOp, ConversationTail, Op, Send, refuse
+from .writers import Writers
 
 log = structlog.get_logger(__name__)
 
-BATCH = 128
-"""Sends in one insert. Past 64 the cost per message falls little and the wait grows."""
-RUN = 64
-"""Changes of one conversation in one batch, so that a busy conversation leaves room for others."""
-WRITERS = 3
-"""Concurrent inserts: enough to keep the journal busy while the next batch forms."""
-CHANGERS = 16
-"""Concurrent transactions. Each one holds a database connection while it runs."""
+QUIET_S = 1.0
+"""A database that has committed nothing for this long while a batch waited for it is taken to be down."""
+SETTLERS = 16
+"""Conversations that are settled at once: a locked one takes a connection for as long as an operation may."""
 QUEUE = 2000
 """Changes that may wait in one conversation. Further ones are refused."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -67,25 +64,25 @@ class Log:
         self._mongo = mongo
         self._rooms = rooms
         self._position = Position(mongo, announce, rooms.behind, announce_stored)
-        self._contention = Contention(self._position, rooms, self._wake)
+        self._contention = Contention(self._position, rooms, lambda tail: self._wake(tail))
         self._sends = Sends(mongo, self._position, self._contention, announce, routes)
         self._changes = Changes(mongo, members, self._position, self._contention, announce, routes)
+        self._writers = Writers(self._sends, self._changes, self._run)
+        self._wake = self._writers.wake
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop = asyncio.get_running_loop()
         self._tails: OrderedDict[str, ConversationTail] = OrderedDict()
-        self._ready: deque[ConversationTail] = deque()
-        self._ready_changes: deque[ConversationTail] = deque()
-        self._in_flight = {"sends": 0, "changes": 0}
-        """The number of batches that are being committed."""
-        self._scheduled = False
+        self._committed_at = 0.0
+        """When the last batch was committed."""
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[asyncio.Task[None]] = set()
+        self._settlers = asyncio.Semaphore(SETTLERS)
         self._pending: dict[tuple[str, str, str], asyncio.Future[Outcome]] = {}
         self._sizes = Histograms(SIZES)
         self._took = Histograms()
-        """Sizes and durations of batches, by kind: `sends`, `changes` (of messages) or `acts` (on a
-        conversation or its members)."""
+        """Sizes and durations of batches, by kind: `sends`, `apart` (sends that wait for another process),
+        `changes` (of messages) or `acts` (on a conversation or its members)."""
         rooms.on(TakesTurns, self._on_signal)
         rooms.on_remote_message(self._on_remote_message)
 
@@ -150,16 +147,18 @@ class Log:
     def watch(self, metrics: Families) -> None:
         self._sends.watch(metrics)
         self._contention.watch(metrics)
+        self._writers.watch(metrics)
         metrics.memory("tails of logs", lambda: len(self._tails), TAILS)
         metrics.memory("sends that wait", lambda: len(self._pending), None)
         metrics.memory(
             "batches",
-            lambda: sum(map(len, (self._ready, self._ready_changes, self._tasks, self._settling))),
+            lambda: len(self._tasks) + len(self._settling),
             None,
         )
         metrics.histograms(
             "chat_log_batch_changes",
-            "Changes per batch, by kind: sends, changes (of messages) or acts (on a conversation).",
+            "Changes per batch, by kind: sends, apart (sends that wait for another process), changes (of "
+            "messages) or acts (on a conversation).",
             "kind",
             self._sizes,
         )
@@ -168,17 +167,6 @@ class Log:
             "Time to commit and announce a batch, by kind.",
             "kind",
             self._took,
-        )
-        metrics.gauges(
-            "chat_log_batches_in_flight",
-            "Batches being committed, by kind.",
-            "kind",
-            lambda: self._in_flight,
-        )
-        metrics.gauge(
-            "chat_log_conversations_ready",
-            "Conversations that wait for a writer.",
-            lambda: len(self._ready) + len(self._ready_changes),
         )
         metrics.gauge(
             "chat_log_conversations_unsure",
@@ -198,7 +186,7 @@ class Log:
         for settling in self._settling:
             # No client is left to notify. The next node that writes finds out.
             settling.cancel()
-        while self._tasks or self._ready or self._ready_changes:
+        while self._tasks or self._writers:
             await asyncio.wait(self._tasks) if self._tasks else await asyncio.sleep(0)
 
     # --- the queue ------------------------------------------------------------------------------
@@ -224,50 +212,16 @@ class Log:
                 return
             del self._tails[oldest.id]
 
-    def _wake(self, tail: ConversationTail) -> None:
-        if tail.queue and not tail.busy and not tail.ready and not tail.pausing:
-            tail.ready = True
-            (self._ready if isinstance(tail.queue[0], Send) else self._ready_changes).append(tail)
-        if (self._ready or self._ready_changes) and not self._scheduled:
-            # Not immediately: changes that arrive later in this turn of the loop join the batch.
-            self._scheduled = True
-            self._loop.call_soon(self._start)
-
-    def _start(self) -> None:
-        self._scheduled = False
-        while self._ready and self._in_flight["sends"] < WRITERS:
-            self._start_batch()
-        while self._ready_changes and self._in_flight["changes"] < CHANGERS:
-            tail = self._ready_changes.popleft()
-            self._begin(tail)
-            self._in_flight["changes"] += 1
-            if isinstance(tail.queue[0], ConversationChangeOp):
-                (op,) = take(tail.queue, ConversationChangeOp, 1)
-                commit = self._changes.change_conversation(tail, op)
-                self._spawn(self._batch("acts", [tail], [op], commit))
-            else:
-                changes = take(tail.queue, ChangeOp, RUN)
-                commit = self._changes.commit(tail, changes)
-                self._spawn(self._batch("changes", [tail], changes, commit))
-
-    def _start_batch(self) -> None:
-        runs: list[tuple[ConversationTail, list[Send]]] = []
-        room = BATCH
-        while self._ready and room > 0:
-            tail = self._ready.popleft()
-            self._begin(tail)
-            run = take(tail.queue, Send, min(RUN, room))
-            runs.append((tail, run))
-            room -= len(run)
-        ops = [send for _, run in runs for send in run]
-        self._in_flight["sends"] += 1
-        tails = [tail for tail, _ in runs]
-        self._spawn(self._batch("sends", tails, ops, self._sends.commit(runs)))
-
-    def _begin(self, tail: ConversationTail) -> None:
-        tail.ready = False
-        tail.busy = True
-        self._tails.move_to_end(tail.id)
+    def _run(
+        self,
+        kind: str,
+        tails: list[ConversationTail],
+        ops: list[Any],
+        commit: Coroutine[Any, Any, None],
+    ) -> None:
+        for tail in tails:
+            self._tails.move_to_end(tail.id)
+        self._spawn(self._batch(kind, tails, ops, commit))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -291,6 +245,9 @@ class Log:
             # `deadline` would cost a lone send more. `_fail` tells the errors apart instead.
             async with asyncio.timeout(self._mongo.timeout_s):
                 await commit
+            self._committed_at = time.perf_counter()
+            if len(tails) == 1:
+                tails[0].apart = False
         except Exception as error:  # passed on to the callers that wait for the batch
             self._fail(tails, ops, error)
         finally:
@@ -306,8 +263,7 @@ class Log:
                 elif not (tail.undisputed and self._rooms.in_sync):
                     self._contention.batch_ended(tail)
                 self._wake(tail)
-            self._in_flight["sends" if kind == "sends" else "changes"] -= 1
-            self._start()
+            self._writers.ended(kind, tails)
 
     def _fail(self, tails: list[ConversationTail], ops: list[Any], error: Exception) -> None:
         down = is_down(error)
@@ -316,7 +272,7 @@ class Log:
             refusal = error
         elif not down:
             log.error("commit failed", conversations=len(tails), exc_info=error)
-        if any(not op.future.done() for op in ops):
+        if any(not op.future.done() or op.future.cancelled() for op in ops):
             for tail in tails:
                 if not tail.unsure:
                     tail.unsure = True
@@ -326,11 +282,11 @@ class Log:
         if down:
             # Refuse the queued changes as well. A sender's later message must not overtake an earlier
             # one that the sender is about to repeat, and no caller should wait twice as long.
-            waiting = [*tails, *self._ready, *self._ready_changes]
-            self._ready.clear()
-            self._ready_changes.clear()
+            waiting = [*tails]
+            # But if other batches are committed, only these conversations are locked.
+            if time.perf_counter() - self._committed_at > QUIET_S:
+                waiting += self._writers.take_all()
             for tail in waiting:
-                tail.ready = False
                 while tail.queue:
                     refuse(tail.queue.popleft(), refusal)
 
@@ -344,7 +300,7 @@ class Log:
             if not tail.busy and not tail.ready:
                 tail.busy = True
                 try:
-                    async with self._mongo.deadline():
+                    async with self._settlers, self._mongo.deadline():
                         await self._position.make_sure(tail)
                 except DatabaseUnavailable:
                     pass

@@ -15,6 +15,7 @@ from ...mongo import (
     BulkWriteError,
     DatabaseUnavailable,
     Document,
+    Locked,
     Mongo,
     PyMongoError,
     duplicate_of,
@@ -26,10 +27,15 @@ from ..outside import Routes
 from .contention import Contention
 from .entry import Entry, Outcome
 from .position import Position
-from .tail import ATTEMPTS, ConversationTail, Key, Send, living, refuse
+from .tail import ConversationTail, Key, Send, living, refuse
 
 log = structlog.get_logger(__name__)
 
+LOCKED_S = 0.05
+"""How long a batch waits for a locked conversation before it goes on without it. A transaction takes milliseconds,
+unless its process has stalled."""
+LOCKED_AGAIN_S = 0.02
+"""How long the batch waits for the next one."""
 REMEMBERED = 20_000
 """Recent clientMessageIds that are remembered, so that a repeat does not delay its batch."""
 
@@ -60,24 +66,23 @@ class Sends:
         return self._remembered.get(key)
 
     async def commit(self, runs: list[tuple[ConversationTail, list[Send]]]) -> None:
-        """Store sends, announce them and resolve their futures, in the given order per conversation."""
+        """Store sends, announce them and resolve their futures, in the given order per conversation.
+
+        A conversation whose sends cannot be stored at once does not keep the others waiting: its sends go back
+        to its queue, and it is `apart` from then on. A lone conversation waits here, until the caller's time
+        limit.
+        """
+        wait_s = None if len(runs) == 1 else LOCKED_S
         attempt = 0
-        while attempt < ATTEMPTS:
+        while True:
             if unknown := [tail for tail, run in runs if run and not tail.suits(run)]:
                 await self._position.locate(unknown)
-            runs = [(tail, living(tail, run)) for tail, run in runs]
+            runs = [(tail, alive) for tail, run in runs if (alive := living(tail, run))]
             docs, sends = self._number(runs)
             if not docs:
                 return
-            failed: PyMongoError | None = None
-            written = len(docs)
             try:
-                await self._mongo.log.insert_many(docs, ordered=True)
-            except BulkWriteError as error:
-                if is_down(error):
-                    raise
-                failed = error
-                written = error.details["writeErrors"][0]["index"]
+                written, failed = await self._insert(docs, wait_s)
             except UNENCODABLE as error:
                 # Nothing was sent to the database. Only the send that cannot be encoded must fail.
                 if len(docs) == 1:
@@ -87,25 +92,67 @@ class Sends:
                 return
             for tail, send in sends[:written]:
                 self._sent(tail, send)
-            if failed is None:
+            if written == len(docs):
                 return
             tail, send = sends[written]
-            which = duplicate_of(failed)
+            which = duplicate_of(failed) if failed is not None else "_id"
             if which is None:
                 log.error("a message was refused by the database", exc_info=failed)
                 refuse(send, Internal())
+                continue
+            if which == "once" and await self._find_earlier([send for _, send in sends[written:]]):
+                continue
+            if wait_s is not None:
+                if failed is None:
+                    # Often the stalled process has locked more conversations than this.
+                    wait_s = LOCKED_AGAIN_S
+                elif which != "once":
+                    self._contention.note_lost_race(tail)
+                runs = self._set_apart(tail, runs)
             elif which == "once":
-                if not await self._find_earlier([send for _, send in sends[written:]]):
-                    # The index has the earlier message, but a majority does not yet. A later attempt
-                    # finds it.
-                    await asyncio.sleep(0.005)
-                    attempt += 1
+                # The index has the earlier message, but a majority does not yet.
+                await asyncio.sleep(0.005)
             else:
                 # Another node was first. Learn what it wrote, then number the rest again.
                 await self._contention.lost_race(tail, attempt)
-                living(tail, [send for its_tail, send in sends[written:] if its_tail is tail])
                 attempt += 1
-        raise Unavailable("This conversation is too busy.")
+
+    async def _insert(
+        self, docs: list[Document], wait_s: float | None
+    ) -> tuple[int, PyMongoError | None]:
+        """Returns how many documents were stored, and why the next one was not. None: it is locked.
+
+        `wait_s`: the longest wait for a locked document, or None for no limit.
+        """
+        try:
+            if wait_s is None:
+                await self._mongo.log.insert_many(docs, ordered=True)
+            else:
+                await self._mongo.log_inserts.insert(docs, wait_s)
+        except Locked as locked:
+            return locked.stored, None
+        except BulkWriteError as error:
+            if not error.details["writeErrors"]:
+                raise
+            written: int = error.details["writeErrors"][0]["index"]
+            if is_down(error):
+                # The documents before the refused one are stored, but a majority has not confirmed them.
+                if duplicate_of(error) is None:
+                    raise
+                written = await self._mongo.log_inserts.stored(docs[:written])
+            return written, error
+        return len(docs), None
+
+    @staticmethod
+    def _set_apart(
+        tail: ConversationTail, runs: list[tuple[ConversationTail, list[Send]]]
+    ) -> list[tuple[ConversationTail, list[Send]]]:
+        """Put the unfinished sends of a conversation back into its queue. Returns the runs of the others."""
+        tail.apart = True
+        for its_tail, run in runs:
+            if its_tail is tail:
+                tail.queue.extendleft(reversed([send for send in run if not send.future.done()]))
+        return [(other, run) for other, run in runs if other is not tail]
 
     async def _one_by_one(self, sends: list[tuple[ConversationTail, Send]]) -> None:
         for tail, send in sends:

@@ -18,9 +18,6 @@ POSITION_AGE_S = 600.0
 """A tail is read again when this node has not read or extended it for this long."""
 REMOVED_S = 60.0
 """A change is committed at most 4.5 s after its caller's membership was checked, so older removals concern none."""
-ATTEMPTS = 100
-"""Attempts of a batch that keeps losing races. A node that writes without a pause leaves the others little
-room, so a loser must be persistent. All attempts take about a second, well within the deadline."""
 ENDED = 2**31
 """The offset of a tail whose conversation was deleted."""
 
@@ -77,6 +74,7 @@ class ConversationTail:
 
     __slots__ = (
         "announced",
+        "apart",
         "busy",
         "contended",
         "due",
@@ -114,6 +112,9 @@ class ConversationTail:
         self.removed: dict[str, float] = {}
         """Users who were removed in the last REMOVED_S, as far as this node knows the log, and when it learnt of
         that. They may have been added again since, so the log is read before one of them is refused."""
+        self.apart = False
+        """Sends wait for another process that writes to this conversation. They do not share a batch with those
+        of other conversations."""
         self.pausing = False
         """No batch starts, because another node has its turn."""
         self.contended = False
