@@ -1,4 +1,4 @@
-"""Deletes conversations, and later clears their entries, receipts and departures."""
+"""Deletes conversations, and later clears their entries, receipts and absences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLEAR_EVERY_S = 600.0
 
 
 class ConversationDeletion:
-    """Deletes conversations, and clears their entries, receipts and departures once no delivery needs them."""
+    """Deletes conversations, and clears their entries, receipts and absences once no delivery needs them."""
 
     def __init__(self, mongo: Mongo, rooms: ConversationRooms) -> None:
         self._mongo = mongo
@@ -79,7 +79,7 @@ class ConversationDeletion:
             entries, {"$set": {"expiresAt": now() + timedelta(seconds=keep_s)}}
         )
         await self._mongo.receipts.delete_many({"conversationId": conversation_id})
-        await self._mongo.departures.delete_many(
+        await self._mongo.absences.delete_many(
             {"_id": {"$gt": f"{conversation_id}:", "$lt": f"{conversation_id};"}}
         )
         await self._mongo.ended.delete_one({"_id": conversation_id})

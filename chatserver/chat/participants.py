@@ -13,8 +13,8 @@ from ..errors import Conflict, Forbidden, NotFound
 from ..mongo import Document, Mongo, Session
 from ..outbox.event import OutboxRecord
 from . import policy
+from .absences import Absences
 from .deletion import ConversationDeletion
-from .departures import Departures
 from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Member, Members, member_id
@@ -71,7 +71,7 @@ class Participants:
         self._views = views
         self._deletion = deletion
         self._rooms = rooms
-        self._departures = Departures(mongo)
+        self._absences = Absences(mongo)
 
     async def add(self, actor_id: str, new: NewParticipants) -> Mapping[str, Any]:
         """Add users. Users who already participate stay as they are."""
@@ -107,7 +107,7 @@ class Participants:
             if not added:
                 return None
             number = await self._touch(conversation_id, at, session, events=len(added))
-            states = await self._departures.end(conversation_id, added, last_seq, session)
+            states = await self._absences.end(conversation_id, added, last_seq, session)
             await self._mongo.participants.insert_many(
                 [
                     participant(conversation_id, user_id, role, at, direct=direct) | states[user_id]
@@ -177,7 +177,7 @@ class Participants:
                 return await self._deletion.delete(conversation_id, session)
             number = await self._touch(conversation_id, at, session, events=1)
             await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)
-            await self._departures.keep(leaving, last_seq, session)
+            await self._absences.begin(leaving, last_seq, session)
             fields: dict[str, Any] = {"removed": [user_id]}
             view = None
             if leaving.role == "owner":

@@ -52,14 +52,14 @@ class PersonalData:
         self.stores = (
             # The profile and the presence. First: from then on the user is refused, and can join nothing more.
             Store("users", users.mark_deleted, self._profile),
-            # Roles. Read marks, and where the user has hidden messages, become departures.
+            # Roles. Read marks, and where the user has hidden messages, become absences.
             Store("participants", participants.leave_all, self._memberships),
             Store(
                 "log", Kept("messages and reactions are part of their conversation"), self._messages
             ),
             Store("receipts", Kept("the numbers of messages that were read"), self._reads),
             Store(
-                "departures",
+                "absences",
                 Kept("the numbers of messages that were read, for a user who is restored"),
                 NotExported("no membership; the receipts say what was read"),
             ),

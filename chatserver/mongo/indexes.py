@@ -71,7 +71,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("joinedAt", 1), name="joined"),
     ],
     # By the id, which begins with the conversation's.
-    "departures": [],
+    "absences": [],
     "receipts": [
         _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
         _index(("conversationId", 1), ("at", 1), name="told", **_having("place")),

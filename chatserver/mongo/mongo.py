@@ -85,7 +85,7 @@ class Mongo:
         self.log_inserts = OrderedInsert(self._client, self.log, self._majority_has_all)
         self.conversations = self._collection("conversations")
         self.participants = self._collection("participants")
-        self.departures = self._collection("departures")
+        self.absences = self._collection("absences")
         self.receipts = self._collection("receipts")
         self.users = self._collection("users")
         self.outbox = self._collection("outbox")

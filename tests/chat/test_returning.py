@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from chatserver.chat.departures import MAX_AHEAD
+from chatserver.chat.absences import MAX_AHEAD
 from chatserver.mongo import Mongo
 from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person, devices
@@ -206,7 +206,7 @@ async def test_absences_beyond_the_bound_let_the_oldest_messages_count_as_read(
     # As after a thousand absences, each of one message, with one unread message between them.
     which = {"_id": f"{group['id']}:{bob.id}"}
     ahead = [[2 * n, 2 * n] for n in range(1, MAX_AHEAD + 2)]
-    await mongo.departures.update_one(which, {"$set": {"ahead": ahead}})
+    await mongo.absences.update_one(which, {"$set": {"ahead": ahead}})
     await comes(bob, group, alice)
     assert (await unread(bob, group), (await marks(bob, group))[bob.id]) == (2, 2)
     doc = await mongo.participants.find_one(which)
@@ -221,15 +221,15 @@ async def test_a_deleted_conversation_leaves_no_state(people: People, mongo: Mon
         await say(alice, talk, "1")
         await leaves(bob, talk)
     await comes(bob, other, alice)
-    kept = {doc["_id"] async for doc in mongo.departures.find({"userId": bob.id})}
+    kept = {doc["_id"] async for doc in mongo.absences.find({"userId": bob.id})}
     assert kept == {f"{group['id']}:{bob.id}"}
     await leaves(bob, other)
     await alice.ask("DELETE", path(group))
     await people.master("DELETE", f"/users/{carol.id}")
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            kept = {doc["_id"] async for doc in mongo.departures.find({"userId": bob.id})}
+            kept = {doc["_id"] async for doc in mongo.absences.find({"userId": bob.id})}
             if kept == {f"{other['id']}:{bob.id}"}:
                 break
             await asyncio.sleep(0.1)
-    assert await mongo.departures.find_one({"userId": carol.id}) is None
+    assert await mongo.absences.find_one({"userId": carol.id}) is None

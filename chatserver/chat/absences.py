@@ -1,4 +1,4 @@
-"""Departures: the state of users who left a conversation. A user who comes back has it again."""
+"""Absences: what is kept of a user who left a conversation. A user who comes back has it again."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ LASTING = ("lastReadSeq", "ahead", "readVersion", "hides")
 """The fields of a participant that belong to the user, and outlast the membership."""
 
 
-class Departures:
+class Absences:
     """Keeps the read marks of users who left, and whether they have hidden messages.
 
-    They are in a collection of their own, so that every document in `participants` is a member.
+    An absence is a document of its own collection, so that every document in `participants` is a member.
     """
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
 
-    async def keep(self, member: Member, last_seq: int, session: Session) -> None:
-        """Keep the state of a member who leaves when `last_seq` is the last message."""
+    async def begin(self, member: Member, last_seq: int, session: Session) -> None:
+        """A member leaves when `last_seq` is the last message."""
         doc = {key: value for key, value in member.doc.items() if key in LASTING}
         where = {"conversationId": member.conversation_id, "userId": member.user_id}
-        # A node of an earlier version may have left an older one.
-        await self._mongo.departures.replace_one(
+        # There may be an older one: a node of an earlier version lets users join without ending it.
+        await self._mongo.absences.replace_one(
             {"_id": member.doc["_id"]}, {**where, **doc, "leftSeq": last_seq}, True, session=session
         )
 
     async def end(
         self, conversation_id: str, user_ids: Sequence[str], last_seq: int, session: Session
     ) -> Mapping[str, Document]:
-        """Returns the lasting fields of users who join when `last_seq` is the last message, by user id.
+        """Users join when `last_seq` is the last message. Returns the lasting fields of each, by user id.
 
-        Users have nothing unread but what was unread when they left: the messages in between count as read, without a
+        Nothing is unread but what was unread when the user left: the messages in between count as read, without a
         receipt, and so do all messages for a user who was never here.
         """
         which = {"_id": {"$in": [member_id(conversation_id, user_id) for user_id in user_ids]}}
-        kept = [doc async for doc in self._mongo.departures.find(which, session=session)]
+        kept = [doc async for doc in self._mongo.absences.find(which, session=session)]
         if kept:
-            await self._mongo.departures.delete_many(which, session=session)
+            await self._mongo.absences.delete_many(which, session=session)
         return {user_id: {"lastReadSeq": last_seq} for user_id in user_ids} | {
             doc["userId"]: _returned(doc, last_seq) for doc in kept
         }
