@@ -7,11 +7,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
 from chatserver.chat.absences import MAX_AHEAD
 from chatserver.mongo import Mongo
+from tests.support.database_proxy import Nodes
 from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person, devices
 from tests.support.people_on_nodes import Spread
@@ -95,6 +97,8 @@ async def test_a_user_who_comes_back_has_what_was_unread_and_what_was_hidden(
         page = await device.do("messages:sync", {"conversationId": group["id"], "afterSeq": 0})
         assert [message["content"] for message in page["messages"]] == [*"1", "", *"34", "", *"678"]
     # The absence made no receipts, and neither does reading over it.
+    skipped = await his[0].do("message:read", {"messageId": away[0]["id"]})
+    assert skipped["readAt"] == away[0]["createdAt"]
     read = await his[0].do("conversation:read", {"conversationId": group["id"]})
     assert (read["count"], read["upToMessageId"]) == (2, after["id"])
     assert await unread(bob, group) == 0
@@ -194,6 +198,24 @@ async def test_the_state_outlasts_absences_without_a_message_and_a_deletion(
         await leaves(bob, group)
         await comes(bob, group, alice)
     assert (await unread(bob, group), (await marks(bob, group))[bob.id]) == (2, 0)
+
+
+async def test_a_mark_that_is_being_stored_while_its_user_leaves_and_returns_is_added_to_the_rest(
+    two: Nodes, session: aiohttp.ClientSession
+) -> None:
+    alice, bob = People(two.near, session)("alice", "bob")
+    group = await alice.group(bob)
+    said = await say(alice, group, *"123")
+    hold = two.proxy.hold("findAndModify", "participants")
+    reading = asyncio.create_task(bob.at(two.far).request("PUT", f"/messages/{said[0]['id']}/read"))
+    await hold.arrived()
+    await leaves(bob, group, alice)
+    await say(alice, group, "Away")
+    await comes(bob, group, alice)
+    hold.release()
+    assert (await reading)[0] == 200
+    assert (await unread(bob, group), (await marks(bob, group))[bob.id]) == (2, 1)
+    assert await readers(alice, said[0]) == [bob.id]
 
 
 async def test_absences_beyond_the_bound_let_the_oldest_messages_count_as_read(
