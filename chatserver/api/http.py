@@ -181,11 +181,13 @@ async def answer(
     name: str,
     work: Callable[[], Awaitable[Any]],
     ids: dict[str, Any],
+    *,
+    ends_in_time: bool = False,
 ) -> web.Response:
     """Runs `work`, and returns its result or its error as a response. Logs and measures the request.
 
-    `work` is never cancelled: what it has stored it must announce, too. If it takes too long, or the client
-    goes away, it continues in the background.
+    If the client goes away, `work` continues in the background: what it has stored it must announce, too. So it does
+    if it takes too long, unless it `ends_in_time` (see Operation).
     """
     started = time.perf_counter()
     code = "OK"
@@ -206,6 +208,8 @@ async def answer(
         working.add_done_callback(request.app[WORKING].discard)
         if not (await asyncio.wait([working], timeout=request.app[TIMEOUT_S]))[0]:
             working.add_done_callback(partial(_ended_late, whose))
+            if ends_in_time:
+                working.cancel()
             raise Unavailable
         response = _response(working.result())
     except Exception as error:  # the door always answers
@@ -226,7 +230,7 @@ async def answer(
 
 
 def _ended_late(whose: dict[str, str], working: asyncio.Task[Any]) -> None:
-    if (error := working.exception()) is not None:
+    if not working.cancelled() and (error := working.exception()) is not None:
         refusal(error, **whose)
 
 

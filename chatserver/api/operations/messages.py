@@ -104,6 +104,7 @@ OPERATIONS = (
         announces=("message:new",),
         webhooks=("message.created",),
         present=sent,
+        ends_in_time=True,
     ),
     Operation(
         "messages.page",
@@ -133,6 +134,7 @@ OPERATIONS = (
         refuses=(Forbidden, NotFound, Conflict),
         announces=("message:updated",),
         webhooks=("message.updated",),
+        ends_in_time=True,
     ),
     Operation(
         "messages.delete",
@@ -144,6 +146,7 @@ OPERATIONS = (
         refuses=(Forbidden, NotFound),
         announces=("message:deleted",),
         webhooks=("message.deleted",),
+        ends_in_time=True,
     ),
     Operation(
         "messages.sync",
@@ -164,6 +167,7 @@ OPERATIONS = (
         refuses=(NotFound, Conflict),
         announces=("reaction:added",),
         webhooks=("reaction.added",),
+        ends_in_time=True,
     ),
     Operation(
         "messages.unreact",
@@ -175,6 +179,7 @@ OPERATIONS = (
         refuses=(NotFound,),
         announces=("reaction:removed",),
         webhooks=("reaction.removed",),
+        ends_in_time=True,
     ),
     Operation(
         "messages.reactions",

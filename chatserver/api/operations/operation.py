@@ -91,6 +91,10 @@ class Operation:
     """The types of webhook events that it causes."""
     present: Callable[[Any], Any] | None = None
     """Makes the response of the handler's result, when the result is not the response itself."""
+    ends_in_time: bool = False
+    """True if the handler is cancelled when the time of its request is over, so that the caller's later changes cannot
+    overtake this one. Only if the handler just reads, and leaves all writes to the log: the log finishes and announces
+    what it has begun. Every other handler continues without its caller."""
 
     def __post_init__(self) -> None:
         if bool(self.only) == bool(self.event and self.route):

@@ -55,7 +55,8 @@ class RestDoor:
                 ids.update(ids_of(asked))
                 return reply(operation, await operation.run(self._chat, Caller(user_id), asked))
 
-            return await answer(request, self._metrics, "rest", name, work, ids)
+            ends = operation.ends_in_time
+            return await answer(request, self._metrics, "rest", name, work, ids, ends_in_time=ends)
 
         return handle
 

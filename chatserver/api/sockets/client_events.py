@@ -27,6 +27,7 @@ class ClientEvent:
     present: Callable[[Any], Any] | None
     limit: Rate
     reply: str | None
+    ends_in_time: bool
     takes_turn: bool
     """True if the handler is a coroutine function: it starts when all earlier events have ended."""
 
@@ -49,6 +50,7 @@ def client_events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> dict[str, Cli
             operation.present,
             event.limit,
             event.reply,
+            operation.ends_in_time,
             inspect.iscoroutinefunction(operation.handler),
         )
         for event, operation in socket_operations(rooms, tokens, expiry)

@@ -215,8 +215,8 @@ class ClientConnection(Connection):
     async def _run(self, call: Call, work: Any) -> None:
         # Counted from the arrival: an event that had to wait gets no extra time.
         left = self._services.timeout_s - (time.perf_counter() - call.started)
-        # The work is not cancelled: what it has stored it must announce, too.
-        late = asyncio.get_running_loop().call_later(left, self._give_up, call)
+        task = asyncio.current_task()
+        late = asyncio.get_running_loop().call_later(left, self._give_up, call, task)
         try:
             result = await work
         except Exception as error:  # the door always answers
@@ -227,8 +227,6 @@ class ClientConnection(Connection):
             self._fail(call, error)
         else:
             if call.is_given_up:
-                if isinstance(result, asyncio.Future):
-                    result.add_done_callback(asyncio.Future.exception)
                 return
             late.cancel()
             if isinstance(result, asyncio.Future):
@@ -241,9 +239,11 @@ class ClientConnection(Connection):
                 self._busy = False
                 self._go_on()
 
-    def _give_up(self, call: Call) -> None:
-        """Answers an event whose handler takes too long. The handler continues in the background."""
+    def _give_up(self, call: Call, task: asyncio.Task[None] | None) -> None:
+        """Answers an event whose handler takes too long. The handler ends, or continues in the background."""
         call.is_given_up = True
+        if call.event.ends_in_time and task is not None:
+            task.cancel()
         self._fail(call, Unavailable())
         self._busy = False
         self._go_on()

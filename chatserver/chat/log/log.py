@@ -98,7 +98,7 @@ class Log:
         send = Send(doc, future)
         if key := send.key:
             if earlier := self._pending.get(key):
-                self._spawn(self._repeat_of(earlier, future))
+                self._spawn(self._repeat_of(earlier, doc, future))
                 return future
             if message_id := self._sends.remembered(key):
                 self._spawn(self._sends.resolve(message_id, future))
@@ -314,15 +314,16 @@ class Log:
                 pause = min(pause * 2, 0.5)
 
     async def _repeat_of(
-        self, earlier: asyncio.Future[Outcome], future: asyncio.Future[Outcome]
+        self, earlier: asyncio.Future[Outcome], doc: Document, future: asyncio.Future[Outcome]
     ) -> None:
         await asyncio.wait([earlier])
+        while earlier.cancelled() and not future.done():
+            # The first caller gave up. If the message is stored, the index leads to it.
+            earlier = self.append(doc)
+            await asyncio.wait([earlier])
         if future.done():
             return
-        if earlier.cancelled():
-            # The first caller gave up waiting. The next repeat finds out whether the message was stored.
-            future.set_exception(Unavailable())
-        elif error := earlier.exception():
+        if error := earlier.exception():
             future.set_exception(error)
         else:
             future.set_result(Outcome(earlier.result().message, None))
