@@ -11,7 +11,7 @@ from typing import Any
 import pymongo
 import structlog
 from bson import ObjectId
-from pymongo import AsyncMongoClient, ReturnDocument
+from pymongo import ReturnDocument
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -20,6 +20,7 @@ from pymongo.read_concern import ReadConcern
 
 from ..observability.metrics import Families
 from . import condition_wait
+from .client import Client
 from .failures import deadline
 from .indexes import INDEXES
 from .operations import SLOTS, Operations, Timed
@@ -63,7 +64,7 @@ class Mongo:
         self._operations = operations or Operations()
         self.timeout_s = self._operations.timeout_s
         """The limit for every operation, retries by the driver included."""
-        self._client: AsyncMongoClient[Document] = AsyncMongoClient(
+        self._client = Client(
             url,
             appname="chatserver",
             serverSelectionTimeoutMS=int(self.timeout_s * 1000),

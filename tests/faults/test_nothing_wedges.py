@@ -138,3 +138,32 @@ async def test_a_transaction_that_was_given_up_keeps_no_locks(
             async with asyncio.timeout(10 * slowness()):
                 await answered(lambda: mongo.users.update_one({"_id": "1"}, change))  # noqa: B023
         assert await answered(lambda: mongo.users.find_one({"_id": "1"})) == {"_id": "1", "n": n}
+
+
+async def test_a_write_that_waits_for_a_lock_keeps_no_other_waiting(
+    mongo: Mongo, own_mongo: MongoServer
+) -> None:
+    """The write was given up, and goes on in the database. The next operations do not share its session."""
+    own_mongo.set(transactionLifetimeLimitSeconds=60)
+    await mongo.start()
+    others = Mongo(own_mongo.url, "wedge")
+    holds, let_go = asyncio.Event(), asyncio.Event()
+
+    async def hold(session: Session) -> None:
+        await others.users.insert_one({"_id": "locked"}, session=session)
+        holds.set()
+        await let_go.wait()
+
+    holding = asyncio.create_task(others.transaction(hold))
+    await holds.wait()
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await mongo.users.insert_many([{"_id": "locked"}])
+        began = asyncio.get_running_loop().time()
+        for _ in range(5):
+            await mongo.users.insert_one({})
+        assert asyncio.get_running_loop().time() - began < 1.0 * slowness()
+    let_go.set()
+    await holding
+    await others.close()
