@@ -17,6 +17,16 @@ WARM_S = 1
 IN_ROOM = 4
 TYPED_PER_S = 1000
 READERS = 16
+CROWD = 1000
+STORMS = {
+    "quiet": [""],
+    "1,000 message:read": ["read"],
+    "1,000 conversation:read": ["read-all"],
+    "1,000 room:join": ["leave", "join"],
+    "1,000 typing:start": ["typing"],
+    "1,000 connections": ["connect"],
+}
+"""The last phase of each is shown."""
 PAGE = 50
 PING_INTERVAL_S = 25
 """Socket.IO's default, which both servers use. A measurement of this length has one ping per connection."""
@@ -27,11 +37,15 @@ class Scenario:
     title: str
     drives: Sequence[Callable[[Run, float], Iterator[tuple[str, Row]]]]
     """Each gets a new server and database."""
+    peer: bool = True
+    """False if the peer cannot do this."""
 
     def round(self, servers: Mapping[str, Start], seconds: float) -> Iterator[tuple[str, str, Row]]:
         """Runs each server once. Yields (case, server, row)."""
         for drive in self.drives:
             for name, start in servers.items():
+                if name == "node" and not self.peer:
+                    continue
                 sys.stderr.write(f"{self.title}: {name}\n")
                 with start() as run:
                     for case, row in drive(run, seconds):
@@ -93,6 +107,36 @@ def typing(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
             "bad": measured.answer["bad"],
         },
     )
+
+
+def storm(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
+    """All members of a group do the same at once, while people elsewhere send messages."""
+    pairs = [[CROWD + k, CROWD + k + 1] for k in range(0, 200, 2)]
+    run.seed(CROWD + 200, [list(range(CROWD)), *pairs])
+    warm(run, f"room {WARM_S} 1 {MESSAGE_BYTES}")
+    sends = f"open {seconds} 100 {MESSAGE_BYTES}"
+    for case, kinds in STORMS.items():
+        run.load.tell("among 0 1")
+        run.do(f"fill 1 1 {MESSAGE_BYTES}")
+        run.load.tell(f"among 1 {len(pairs)}")
+        for kind in kinds:
+            if kind:
+                run.load.tell(f"storm {kind}")
+            measured = run.do(sends)
+        answer = measured.answer
+        yield (
+            case,
+            {
+                "p50 ms": answer["p50"],
+                "p99 ms": answer["p99"],
+                "max ms": answer["max"],
+                "storm s": answer["storm"],
+                "server s": measured.server,
+                "mongod s": measured.mongod,
+                "load s": measured.load,
+                "bad": answer["bad"],
+            },
+        )
 
 
 def history(run: Run, seconds: float) -> Iterator[tuple[str, Row]]:
@@ -208,6 +252,11 @@ def scenarios(clients: int) -> dict[str, Scenario]:
             [partial(persisted, members=members) for members in (20, 200, 1000)],
         ),
         "typing": Scenario("typing: 50 conversations of 10, nothing stored", [typing]),
+        "storm": Scenario(
+            f"storm: {CROWD:,} members of a group do the same at once, while others send 100/s",
+            [storm],
+            peer=False,
+        ),
         "idle": Scenario(
             f"idle: clients that send nothing for {PING_INTERVAL_S} s",
             [partial(idle, clients=clients)],

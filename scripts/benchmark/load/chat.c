@@ -15,6 +15,8 @@ typedef struct {
   int left;     /* packets still expected: a delivery to each member, and the ack */
 } Message;
 
+enum { OF_STORM = 1000000000 }; /* the id of an acknowledgement that belongs to a storm */
+
 bool offering; /* per-message deflate, as browsers do */
 
 static Message *messages;
@@ -71,7 +73,15 @@ static void connected(Connection *c, const char *text, size_t n) {
     bad("connected to %d rooms, not %d: %.80s", (quotes - 2) / 2, c->n_memberships, text);
   c->stage = READY;
   tally.ready++;
-  done(now() - c->asked);
+  if (storm.began) storm_answered();
+  else done(now() - c->asked);
+}
+
+static void copy_id(Conversation *of, const char *text, size_t n) {
+  const char *id = memmem(text, n, "\"id\":\"", 6), *end = text + n;
+  size_t at = 0;
+  for (id = id ? id + 6 : end; id < end && *id != '"' && at < sizeof of->newest - 1;) of->newest[at++] = *id++;
+  of->newest[at] = 0;
 }
 
 /* Each member, and nobody else, receives seq 1, 2, 3 ... none missing, duplicated or out of order.
@@ -92,6 +102,7 @@ static void delivered(Connection *c, const char *text, size_t n) {
   if (seq != place->seen + 1) bad("a member received seq %ld after %ld", seq, place->seen);
   place->seen = seq;
   agree_on_seq(m, seq);
+  copy_id(&conversations[m->conversation], text, n);
   tally.delivered++;
   heard(network_read_at() - m->due, c->port != connections[m->sender].port);
   one_came(m);
@@ -99,6 +110,11 @@ static void delivered(Connection *c, const char *text, size_t n) {
 
 static void acknowledged(const char *text, size_t n) {
   long number = number_after(text, n < 24 ? n : 24, "43");
+  if (number == OF_STORM) {
+    if (!memmem(text, n, "\"ok\":true", 9)) bad("refused: %.120s", text);
+    storm_answered();
+    return;
+  }
   if (number < 0 || number >= n_messages || messages[number].acked) {
     bad("an unexpected ack: %.100s", text);
     return;
@@ -114,7 +130,8 @@ static void acknowledged(const char *text, size_t n) {
   one_came(m);
 }
 
-/* The receiver must be a member of the conversation. The tally counts the deliveries. */
+/* The receiver must be a member of the conversation. The tally counts the deliveries, but not those of a storm,
+ * which are volatile. */
 static void typed(Connection *c, const char *text, size_t n) {
   static const char label[] = "\"conversationId\":\"";
   const char *id = memmem(text, n, label, sizeof label - 1);
@@ -122,7 +139,7 @@ static void typed(Connection *c, const char *text, size_t n) {
     const char *own = conversations[c->memberships[i].conversation].id;
     size_t length = strlen(own), at = id + sizeof label - 1 - text;
     if (n - at > length && !memcmp(text + at, own, length) && text[at + length] == '"') {
-      tally.delivered++;
+      tally.delivered += !storm.began;
       return;
     }
   }
@@ -210,6 +227,11 @@ void chat_send(int conversation, int member, int content_size, double due) {
   tally.expected += to->n_members;
   connections[to->members[member]].under_way++;
   send_frame(&connections[to->members[member]], 1, text, n);
+}
+
+void chat_ask(Connection *c, const char *event) {
+  char text[1024];
+  send_frame(c, 1, text, snprintf(text, sizeof text, "42%d%s", OF_STORM, event));
 }
 
 void chat_type(int conversation, int member, bool active) {

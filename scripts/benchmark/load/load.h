@@ -7,6 +7,7 @@
  *   chat.c       a chat client: WebSocket frames and Socket.IO packets, and the checks of them
  *   pages.c      an HTTP client that reads the same page again and again
  *   webhooks.c   an HTTP server that receives the relay's posts
+ *   storms.c     what all members of a conversation do at once
  *   main.c       the plan and the phases of a run, commanded over stdin
  */
 #ifndef LOAD_H
@@ -46,6 +47,7 @@ typedef struct {
   char *id;
   int n_members, *members; /* indexes of connections */
   long told;               /* seq of the newest message in a webhook */
+  char newest[64];         /* the id of its newest message */
 } Conversation;
 
 /* Counts since the answer to the last phase. Times are in seconds. */
@@ -59,6 +61,15 @@ typedef struct {
   char complaint[160]; /* the first error */
 } Tally;
 
+/* What all members of the first conversation do at once, in the middle of other work. Times are in seconds. */
+typedef struct {
+  char kind[16];
+  bool due; /* the next open loop starts it */
+  double began, seconds; /* seconds: until the last answer */
+  long asked, answered;
+} Storm;
+
+extern Storm storm;
 extern Tally tally;
 extern Connection *connections;
 extern int n_connections;
@@ -78,6 +89,7 @@ double percentile(double *latencies, long n, double p); /* in ms */
 
 int network_start(void); /* returns the epoll descriptor, which can itself be polled */
 void network_open(Connection *);
+void network_reopen(Connection *);
 void network_listen(int port, const Protocol *); /* for incoming connections */
 void network_send(Connection *, const char *bytes, size_t n);
 void network_close(Connection *, const char *why);
@@ -86,6 +98,10 @@ double network_read_at(void);      /* when the input being handled was read */
 
 void chat_send(int conversation, int member, int content_size, double due);
 void chat_type(int conversation, int member, bool active);
+void chat_ask(Connection *, const char *event); /* the answer is one of the storm */
+void storm_next(const char *kind);
+void storm_begin(void);
+void storm_answered(void);
 double chat_told(const char *event, size_t n); /* seconds since the ack; negative: not an event of a message */
 void pages_ask(Connection *);
 extern double pages_until;

@@ -8,6 +8,7 @@
  *   at PORT                         the port for chat clients that are added from now on
  *   writers N                       only the first N members of a conversation write and type
  *   among FIRST COUNT               use only these conversations from now on; allowed between phases
+ *   storm KIND                      the next open phase has a storm: read, read-all, leave, join, typing, connect
  *   spin                            never sleep in a phase, so that no server pays for waking a client
  *   offer                           offer per-message deflate, as browsers do
  * A phase is answered with one line of JSON when it is over:
@@ -36,7 +37,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECT_S = 120, FILL_S = 120, DRAIN_S = 10 };
+enum { CONNECT_S = 120, FILL_S = 120, DRAIN_S = 10, STORM_S = 1 };
 enum { HEARD_PER_MS = 20, HEARD_MS = 2000 };
 
 Tally tally;
@@ -121,6 +122,7 @@ double percentile(double *latencies, long n, double p) {
  * in `seconds`; done: in `drained`. heard: time from a message to its delivery to a client on the sender's
  * port; far: on another port. least, most: acknowledgements per client that had any. */
 static void answer(double seconds, double drained, long done_in_time) {
+  double max = percentile(tally.latencies, tally.n_latencies, 1);
   double p50 = percentile(tally.latencies, tally.n_latencies, .5);
   double p99 = percentile(tally.latencies, tally.n_latencies, .99);
   long least = 0, most = 0;
@@ -130,13 +132,14 @@ static void answer(double seconds, double drained, long done_in_time) {
     if (acked > most) most = acked;
   }
   printf("{\"seconds\":%.4f,\"drained\":%.4f,\"done_in_time\":%ld,\"done\":%ld,\"ready\":%ld,"
-         "\"delivered\":%ld,\"p50\":%.3f,\"p99\":%.3f,\"heard50\":%.2f,\"heard99\":%.2f,"
+         "\"delivered\":%ld,\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f,\"storm\":%.3f,\"heard50\":%.2f,\"heard99\":%.2f,"
          "\"far50\":%.2f,\"far99\":%.2f,\"least\":%ld,\"most\":%ld,"
          "\"pings\":%ld,\"bytes\":%ld,\"bad\":%ld,\"complaint\":\"%s\"}\n",
-         seconds, drained, done_in_time, tally.done, tally.ready, tally.delivered, p50, p99,
+         seconds, drained, done_in_time, tally.done, tally.ready, tally.delivered, p50, p99, max, storm.seconds,
          heard_percentile(heard_near, .5), heard_percentile(heard_near, .99),
          heard_percentile(heard_far, .5), heard_percentile(heard_far, .99), least, most, tally.pings,
          tally.bytes, tally.bad, tally.complaint);
+  storm = (Storm){0};
   memset(heard_near, 0, sizeof heard_near);
   memset(heard_far, 0, sizeof heard_far);
   fflush(stdout);
@@ -171,8 +174,8 @@ static void drain(double began) {
   double seconds = now() - began, end = now() + DRAIN_S;
   long in_time = tally.done;
   Tally *t = &tally;
-  while (now() < end && (t->done < t->started || t->delivered < t->expected)) network_turn(.05);
-  long lost = labs(t->started - t->done) + labs(t->expected - t->delivered);
+  while (now() < end && (t->done < t->started || t->delivered < t->expected || storm.answered < storm.asked)) network_turn(.05);
+  long lost = labs(t->started - t->done) + labs(t->expected - t->delivered) + storm.asked - storm.answered;
   if (lost) {
     bad("%ld of %ld answered, %ld of %ld delivered", t->done, t->started, t->delivered, t->expected);
     t->bad += lost - 1;
@@ -217,9 +220,11 @@ static void closed_loop(double seconds, int in_flight, int size) {
 static void open_loop(double seconds, double per_second, int size) {
   double began = now();
   long total = seconds * per_second;
-  for (long i = 0; i < total; network_turn(began + i / per_second - now()))
+  for (long i = 0; i < total; network_turn(began + i / per_second - now())) {
+    if (storm.due && now() - began > STORM_S) storm_begin();
     for (; i < total && began + i / per_second <= now(); i++)
       send_one(any(), size, began + i / per_second);
+  }
   drain(began);
 }
 
@@ -313,6 +318,7 @@ static void obey(char *line, int ws_port, int http_port) {
   else if (sscanf(line, "room %lf %d %d", &seconds, &a, &size) == 3) in_room(seconds, a, size);
   else if (sscanf(line, "rivals %lf %d %d", &seconds, &a, &size) == 3) rivals(seconds, a, size);
   else if (sscanf(line, "typing %lf %lf", &seconds, &rate) == 2) typing(seconds, rate);
+  else if (sscanf(line, "storm %15s", path) == 1) storm_next(path);
   else if (!strcmp(line, "spin")) spinning = true;
   else if (!strcmp(line, "offer")) offering = true;
   else if (sscanf(line, "pages %lf", &seconds) == 1) read_pages(seconds);

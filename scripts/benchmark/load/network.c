@@ -42,6 +42,14 @@ void network_open(Connection *c) {
   watch(c, EPOLL_CTL_ADD, EPOLLOUT);
 }
 
+/* Drops the connection without a goodbye, and opens another one. Not for use while input is handled. */
+void network_reopen(Connection *c) {
+  close(c->fd);
+  c->upgraded = false;
+  c->n_rest = 0;
+  network_open(c);
+}
+
 void network_close(Connection *c, const char *why) {
   if (c->stage == CLOSED) return;
   c->stage = CLOSED;
