@@ -193,14 +193,20 @@ class Mongo:
         if updates:
             await self.users.bulk_write(updates, ordered=False, session=session)
 
+    async def update_each(
+        self, collection: str, updates: Mapping[str, Document], *, session: Session | None = None
+    ) -> None:
+        """Update many documents, by id, each in its own way."""
+        await self._collection(collection).bulk_write(
+            [pymongo.UpdateOne({"_id": doc_id}, update) for doc_id, update in updates.items()],
+            ordered=False,
+            session=session,
+        )
+
     async def raise_dates(self, collection: str, field: str, dates: Mapping[str, datetime]) -> None:
         """Set a date field of many documents, by id, where the new date is later."""
-        await self._collection(collection).bulk_write(
-            [
-                pymongo.UpdateOne({"_id": doc_id}, {"$max": {field: at}})
-                for doc_id, at in dates.items()
-            ],
-            ordered=False,
+        await self.update_each(
+            collection, {doc_id: {"$max": {field: at}} for doc_id, at in dates.items()}
         )
 
     async def put(

@@ -15,6 +15,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from .. import tasks
+from ..fair_queue import FairQueue
 from ..observability.metrics import Families, Histograms, Labels
 from .failures import DUPLICATE_KEY, DatabaseUnavailable
 
@@ -45,11 +46,43 @@ STALLED_LIMITS = 2
 """A process whose operations are all unanswered is stalled after STALLED_S, but not before this many time limits."""
 
 
-class Operations:
-    """Runs every database operation in one of SLOTS slots, and counts their durations and failures.
+class Slots:
+    """The right to use the database, for SLOTS operations at a time.
 
-    The slots are given in the order of the requests. A caller that is cancelled while it waits leaves the
-    queue. Transactions keep their slot until they end, so that they never wait behind operations that wait
+    Kinds of operation take turns: a thousand clients that connect, or read a message, at once do not delay a
+    send. Within a kind the first to ask is the first to get a slot.
+    """
+
+    def __init__(self, slots: int = SLOTS) -> None:
+        self._free = slots
+        self._waiting = FairQueue[asyncio.Future[None]]()
+
+    async def take(self, kind: str) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.put(kind, turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # the slot was given at the same moment
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        while self._waiting:
+            turn = self._waiting.take()
+            if not turn.done():  # otherwise its caller was cancelled
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+class Operations:
+    """Runs every database operation in one of the `Slots`, and counts their durations and failures.
+
+    Transactions keep their slot until they end, so that they never wait behind operations that wait
     for their locks.
 
     Timing costs 0.5 µs per operation. A listener of the driver costs 17 µs per command, and a lone
@@ -58,7 +91,7 @@ class Operations:
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self.timeout_s = timeout_s
-        self._slots = asyncio.Semaphore(SLOTS)
+        self._slots = Slots()
         self._unfinished = 0
         self._progress_at = time.monotonic()
         """The time of the last success, or of the first operation when there were none unfinished."""
@@ -90,8 +123,10 @@ class Operations:
             lambda: self._failed,
         )
 
-    async def run(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
-        """Run an operation when a slot is free, and time it.
+    async def run(
+        self, name: str, operation: Callable[[], Awaitable[T]], collection: str = ""
+    ) -> T:
+        """Run an operation when a slot is free, and time it. Its name and collection are its kind.
 
         Raises DatabaseUnavailable if it has not ended after `timeout_s`, the wait for the slot included.
         """
@@ -99,8 +134,12 @@ class Operations:
             self._progress_at = time.monotonic()
         self._unfinished += 1
         try:
-            async with asyncio.timeout(self.timeout_s), self._slots:
-                result = await self.timed(name, operation())
+            async with asyncio.timeout(self.timeout_s):
+                await self._slots.take(name + collection)
+                try:
+                    result = await self.timed(name, operation())
+                finally:
+                    self._slots.give_back()
         except TimeoutError as error:
             raise DatabaseUnavailable from error
         finally:
@@ -165,7 +204,7 @@ class _Found(AsyncCursor[Document]):
         refresh = super()._refresh
         if self.in_transaction:
             return await asked.operations.timed("find", refresh())
-        return await asked.operations.run("find", refresh)
+        return await asked.operations.run("find", refresh, asked.name)
 
 
 def _timed(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -176,7 +215,7 @@ def _timed(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         call = partial(plain, self, *args, **kwargs)
         if kwargs.get("session") is not None:
             return await self.operations.timed(name, call())
-        return await self.operations.run(name, call)
+        return await self.operations.run(name, call, self.name)
 
     return operation
 

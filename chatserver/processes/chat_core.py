@@ -118,7 +118,8 @@ async def build(
         lambda timed_out: ExpiryQueue(settings.typing_timeout_s, timed_out, slack_s=TICK_S),
         node=node,
     )
-    for part in (recency, members, changes, users, nodes, presence, activity):
+    receipts = Receipts(mongo, changes, members, unread, rooms)
+    for part in (recency, members, changes, receipts, users, nodes, presence, activity):
         part.watch(metrics)
     watch_rooms(metrics, rooms)
     if cluster and bus:
@@ -135,7 +136,7 @@ async def build(
         participants=participants,
         messages=messages,
         reactions=Reactions(changes, members, messages),
-        receipts=Receipts(mongo, changes, members, unread, rooms),
+        receipts=receipts,
         presence=presence,
         activity=activity,
     )

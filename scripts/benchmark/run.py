@@ -102,7 +102,7 @@ class Run:
         self.server = Process(self._command, cpu=SERVER_CPU, log=log, env=self._env)
         stack.callback(self.server.stop)
         sockets = f"http://127.0.0.1:{self._ws_port}"
-        until(lambda: healthy(self._rest) and healthy(sockets), self.server)
+        until(lambda: healthy(self._rest, "/ready") and healthy(sockets), self.server)
         if self._env.get("WEBHOOK_RELAY") == "on":
             until(lambda: bool(self.server.having("relay")), self.server)
             for pid in self.server.having("relay"):  # so that the server has its CPU to itself
@@ -190,10 +190,10 @@ Start = Callable[..., Run]
 """Returns a Run of one server. Takes `webhook_relay`."""
 
 
-def healthy(origin: str) -> bool:
+def healthy(origin: str, probe: str = "/health") -> bool:
     with (
         suppress(OSError),
-        urllib.request.urlopen(f"{origin}/health", timeout=5) as answer,  # noqa: S310  our own
+        urllib.request.urlopen(origin + probe, timeout=5) as answer,  # noqa: S310  our own
     ):
         return bool(answer.status == 200)
     return False

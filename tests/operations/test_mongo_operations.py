@@ -1,8 +1,9 @@
-"""Metrics of database operations: their durations and failures."""
+"""Database operations: their turns, their durations and failures."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 
 import pytest
@@ -15,6 +16,7 @@ from chatserver.mongo import (
     PyMongoError,
     Session,
 )
+from chatserver.mongo.operations import SLOTS
 from chatserver.observability.metrics import Families
 from tests.support.exposition import samples
 
@@ -72,3 +74,50 @@ async def test_operations_are_timed_and_failures_counted_by_code(
         f"{name} BadValue count_documents": 1,
         f"{name} Cancelled find": 1,
     }
+
+
+async def test_a_storm_of_one_kind_does_not_delay_another_kind() -> None:
+    operations, order = Operations(), list[str]()
+
+    async def run(kind: str) -> None:
+        async def work() -> None:
+            order.append(kind)
+            await asyncio.sleep(0.001)
+
+        await operations.run(kind, work)
+
+    storm = [asyncio.create_task(run("find")) for _ in range(SLOTS * 10)]
+    await asyncio.sleep(0)
+    await asyncio.gather(run("insert_many"), run("insert_many"), run("transaction"))
+    assert order.index("transaction") <= SLOTS + 3
+    assert len(order) < SLOTS * 5, "all three are done long before the storm is over"
+    await asyncio.gather(*storm)
+    assert order.count("find") == SLOTS * 10
+
+
+async def test_callers_that_are_cancelled_while_they_wait_lose_no_slot() -> None:
+    operations, at_work, most = Operations(0.05), 0, 0
+
+    async def work() -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        try:
+            await asyncio.sleep(random.uniform(0, 0.01))
+        finally:
+            at_work -= 1
+
+    def begin() -> list[asyncio.Task[None]]:
+        kinds = ("find", "insert_many", "transaction")
+        return [asyncio.create_task(operations.run(kinds[n % 3], work)) for n in range(SLOTS * 5)]
+
+    for _ in range(5):
+        storm = begin()
+        while not all(task.done() for task in storm):
+            random.choice(storm).cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(*storm, return_exceptions=True)
+    assert most == SLOTS
+    most = 0
+    await asyncio.gather(*begin()[: 2 * SLOTS], return_exceptions=True)
+    assert most == SLOTS, "all slots are still there"

@@ -10,7 +10,7 @@ from ...mongo import Document, Mongo
 from ..membership import Members
 from ..outside import LocalRooms
 from ..presence.transitions import announced
-from ..read_state.receipts import announcement
+from ..read_state.marks import announcement
 
 PAGE = 200
 """Users or receipts in one read: each page is delivered before the next one is read."""

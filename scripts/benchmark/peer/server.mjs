@@ -112,7 +112,7 @@ io.on('connection', async socket => {
 });
 
 const rest = fastify();
-rest.get('/health', async () => ({ status: 'ok' }));
+for (const probe of ['/health', '/ready']) rest.get(probe, async () => ({ status: 'ok' }));
 
 rest.post('/api/users/sync/batch', async (request, reply) => {
   if (request.headers['x-internal-secret'] !== INTERNAL_API_SECRET)
