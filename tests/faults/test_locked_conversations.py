@@ -11,9 +11,8 @@ from typing import Any
 import pymongo
 
 from chatserver.chat.log.writers import WRITERS
-from chatserver.chat.message import entry_id
-from chatserver.clock import now
 from tests.conftest import Starter
+from tests.support.foreign_writer import take_next_offset
 from tests.support.patience import slowness
 from tests.support.people import People
 from tests.support.raw import Wire, history
@@ -49,16 +48,7 @@ async def locked(mongo_url: str, database: str, talks: list[Any]) -> AsyncIterat
         for talk in talks:
             session = await stack.enter_async_context(client.start_session())
             await session.start_transaction()
-            log = client[database].log
-            newest = {"_id": {"$regex": f"^{talk['id']}-"}}
-            last = await log.find_one(newest, sort=[("_id", -1)], session=session)
-            offset, seq, rev = 1, 0, 0
-            if last is not None:
-                offset = int(last["_id"].rpartition("-")[2], 16) + 1
-                seq, rev = last["lastSeq"], last["lastRev"]
-            entry = {"_id": entry_id(talk["id"], offset), "kind": "fence", "at": now()}
-            state = {"conversationId": talk["id"], "lastSeq": seq, "lastRev": rev}
-            await log.insert_one(entry | state, session=session)
+            await take_next_offset(client[database].log, talk, session)
             sessions.append(session)
         yield
         for n, session in enumerate(sessions):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pymongo
 import pytest
 
+from tests.conftest import Starter
+from tests.support.foreign_writer import take_next_offset
 from tests.support.patience import PATIENCE_S, slowness
 from tests.support.people import Device, People, Person, devices
 from tests.support.people_on_nodes import Spread, spread
+from tests.support.raw import history
 from tests.support.redises import RedisServer
-from tests.support.servers import MongoServer
+from tests.support.servers import ChatServer, MongoServer
 
 NO_MAJORITY = {"code": 64, "errmsg": "stored, but the majority did not answer"}
 
@@ -175,3 +179,28 @@ async def test_later_messages_of_a_conversation_that_was_created_so_arrive(
                 "message:new", lambda new: new["conversationId"] == made["id"]
             )
             assert heard["id"] == sent["id"]
+
+
+async def test_a_send_that_another_process_forestalls_is_tried_again(
+    own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    """Nothing of the lost race is stored, so it does not matter that the majority did not answer then."""
+    server = await start(own_mongo.url)
+    alice, *friends = people_of(server)("alice", "bob", "carol", "dave")
+    talks = [await alice.direct(friend) for friend in friends]
+    desk = await alice.connect()
+    for talk in talks:
+        await desk.say(talk, "first")
+    async with pymongo.AsyncMongoClient[Any](own_mongo.url) as client:
+        for first in range(len(talks)):
+            # Alone in its batch, or between others.
+            several = talks[first:]
+            await take_next_offset(
+                client[server.env["MONGO_DATABASE"]].log, several[len(several) // 2]
+            )
+            with own_mongo.failing("insert", times=1, writeConcernError=NO_MAJORITY):
+                sent = await asyncio.gather(*[desk.say(talk, f"{first}") for talk in several])
+            assert [message["content"] for message in sent] == [f"{first}"] * len(several)
+    for n, talk in enumerate(talks):
+        said = await history(alice, talk)
+        assert [message["content"] for message in said] == ["first", *map(str, range(n + 1))]

@@ -107,12 +107,14 @@ class MongoServer:
                 time.sleep(0.05)
 
     @contextmanager
-    def failing(self, *commands: str, **how: Any) -> Iterator[None]:
-        """All commands of these names fail in this way (see MongoDB's fail point `failCommand`)."""
+    def failing(self, *commands: str, times: int = 0, **how: Any) -> Iterator[None]:
+        """All commands of these names, or the next `times`, fail in this way (see MongoDB's fail point
+        `failCommand`)."""
         with pymongo.MongoClient(self.url) as client:
             point = {"configureFailPoint": "failCommand"}
             data = {"failCommands": list(commands), **how}
-            client.admin.command({**point, "mode": "alwaysOn", "data": data})
+            mode = {"times": times} if times else "alwaysOn"
+            client.admin.command({**point, "mode": mode, "data": data})
             try:
                 yield
             finally:

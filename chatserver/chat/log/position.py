@@ -14,9 +14,8 @@ from .entry import Entry
 from .tail import ENDED, ConversationTail
 
 MAX_OFFSET = 0xFFFFFFFF
-RECENT = timedelta(seconds=10)
-"""A change is committed at most 4.5 s, the time limit of a request, after its caller's membership was checked.
-The time in an entry is at most as long before its commit. The rest is for clocks that differ."""
+CLOCKS_S = 2.0
+"""How much the clocks of nodes may differ."""
 _FIELDS = {"kind": 1, "lastSeq": 1, "lastRev": 1, "at": 1, "added": 1, "removed": 1}
 
 
@@ -56,6 +55,9 @@ class Position:
         self._announce = announce
         self._behind = behind
         self._announce_stored = announce_stored
+        self._recent_age = timedelta(seconds=2 * mongo.timeout_s + CLOCKS_S)
+        """Longer than it takes from the check of a change's caller to the commit. The change waits for a writer, whose
+        batch ends within the time limit, and for its own batch."""
 
     async def of(self, conversation_id: str) -> tuple[int, int]:
         """Returns (lastSeq, lastRev) from the database."""
@@ -91,7 +93,7 @@ class Position:
 
     async def _recent(self, tail: ConversationTail, last: Document) -> list[Document]:
         """Returns the recent entries before the last one, the latest first."""
-        since = now() - RECENT
+        since = now() - self._recent_age
         recent: list[Document] = []
         if last["at"] > since:
             where = {"_id": {"$gt": entry_id(tail.id, 0), "$lt": last["_id"]}}

@@ -16,8 +16,9 @@ from .entry import Change, ConversationTransaction, Outcome
 
 POSITION_AGE_S = 600.0
 """A tail is read again when this node has not read or extended it for this long."""
-REMOVED_S = 60.0
-"""A change is committed at most 4.5 s after its caller's membership was checked, so older removals concern none."""
+REMOVED_S = 130.0
+"""Twice the highest REQUEST_TIMEOUT_S, and more: a change is committed within this time after its caller was checked (see
+`Position`), so earlier removals concern none."""
 ENDED = 2**31
 """The offset of a tail whose conversation was deleted."""
 
