@@ -82,7 +82,7 @@ def duplicate_of(error: PyMongoError) -> str | None:
     """Returns the name of the unique index that a write violated, or None for any other error."""
     details: Mapping[str, Any] | None = getattr(error, "details", None)
     if isinstance(error, BulkWriteError):
-        details = (details or {}).get("writeErrors", [{}])[0]
+        details = ((details or {}).get("writeErrors") or [{}])[0]
     if not details or details.get("code") != DUPLICATE_KEY:
         return None
     pattern = details.get("keyPattern") or {}

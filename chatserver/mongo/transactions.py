@@ -14,7 +14,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession as Session
 from pymongo.errors import PyMongoError
 
 from ..observability.metrics import Families
-from .failures import is_down
+from .failures import duplicate_of, is_down
 from .operations import Operations
 
 log = structlog.get_logger(__name__)
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 AGAIN_S = 0.5
 """Time between two attempts to settle a write without an answer."""
+MAX_AGAIN_S = 30.0
+"""The same, if the database keeps refusing."""
 
 
 class Transactions:
@@ -60,7 +62,7 @@ class Transactions:
                 with pymongo.timeout(self._operations.timeout_s):
                     result = await session.with_transaction(body)
             except BaseException as error:
-                if is_down(error) or isinstance(error, asyncio.CancelledError):
+                if _may_be_open(error):
                     self._abandon(session, if_unsure)
                 else:
                     await session.end_session()
@@ -99,6 +101,17 @@ class Transactions:
         settling.add_done_callback(self._settling.discard)
 
 
+def _may_be_open(error: BaseException) -> bool:
+    """True if the transaction may still be open in the database, or may have been committed.
+
+    MongoDB ends a transaction itself when one of its writes violates a unique index. When it refuses a commit,
+    or a write and then the abort, the transaction stays open.
+    """
+    if isinstance(error, PyMongoError):
+        return duplicate_of(error) is None
+    return isinstance(error, (asyncio.CancelledError, TimeoutError))
+
+
 async def _settle(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
@@ -107,10 +120,13 @@ async def _settle(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _until_it_answers(work: Callable[[], Awaitable[None]]) -> None:
+    pause = AGAIN_S
     while True:
         try:
             return await work()
         except PyMongoError as error:
             if not is_down(error):
-                raise
-        await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1))
+                # It may be refused for a while only. If it is refused for ever, it must not cost much.
+                log.warning("a write without an answer cannot be settled yet", error=str(error))
+                pause = min(2 * pause, MAX_AGAIN_S)
+        await asyncio.sleep(pause * random.uniform(0.5, 1))

@@ -167,3 +167,28 @@ async def test_a_write_that_waits_for_a_lock_keeps_no_other_waiting(
     let_go.set()
     await holding
     await others.close()
+
+
+@pytest.mark.parametrize("code", [13, 365, 8000])
+@pytest.mark.parametrize("commands", [("commitTransaction",), ("update", "abortTransaction")])
+async def test_a_transaction_that_the_database_refuses_to_end_keeps_no_locks(
+    mongo: Mongo, own_mongo: MongoServer, commands: tuple[str, ...], code: int
+) -> None:
+    """Many at a time: the next operation of the driver gets the session of one, and so ends that transaction alone."""
+    own_mongo.set(transactionLifetimeLimitSeconds=60)
+    ids = [f"user-{n}" for n in range(SLOTS // 2)]
+
+    async def refused(key: str) -> None:
+        async def body(session: Session) -> None:
+            await mongo.users.insert_one({"_id": key}, session=session)
+            await mongo.users.update_one({"_id": key}, {"$inc": {"n": 1}}, session=session)
+
+        with pytest.raises(PyMongoError):
+            await mongo.transaction(body)
+
+    # The collection must exist: only one transaction at a time could create it.
+    await answered(lambda: mongo.put("users", [{"_id": "first"}]))
+    with own_mongo.failing(*commands, errorCode=code):
+        await asyncio.gather(*map(refused, ids))
+    async with asyncio.timeout(min(10 * slowness(), 40)):
+        await answered(lambda: mongo.put("users", [{"_id": key, "n": 2} for key in ids]))
