@@ -1,4 +1,5 @@
-"""A proxy between a node and MongoDB. It can hold one command, so that a test decides what happens meanwhile."""
+"""A proxy between a node and MongoDB. It can hold one command, or everything in one direction, so that a test decides
+what happens meanwhile."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import asyncio
 import contextlib
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -48,6 +50,9 @@ class DatabaseProxy:
         ((self._host, self._port),) = parse_uri(mongo_url)["nodelist"]
         self._hold: Hold | None = None
         self._links: set[asyncio.Task[None]] = set()
+        self._requests_pass, self._answers_pass = asyncio.Event(), asyncio.Event()
+        self._requests_pass.set()
+        self._answers_pass.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
@@ -55,8 +60,7 @@ class DatabaseProxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for link in self._links:
-            link.cancel()
+        self.cut()
         await asyncio.gather(*self._links, return_exceptions=True)
 
     @property
@@ -68,13 +72,35 @@ class DatabaseProxy:
         self._hold = Hold(command, collection)
         return self._hold
 
+    def holding_requests(self) -> AbstractContextManager[None]:
+        """Holds everything that the node sends. It reaches MongoDB after the block."""
+        return self._holding(self._requests_pass)
+
+    def holding_answers(self) -> AbstractContextManager[None]:
+        """MongoDB does what it is asked to do. Its answers reach the node after the block."""
+        return self._holding(self._answers_pass)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _holding(passes: asyncio.Event) -> Iterator[None]:
+        passes.clear()
+        try:
+            yield
+        finally:
+            passes.set()
+
+    def cut(self) -> None:
+        """Closes the current connections. What is held is lost."""
+        for link in self._links:
+            link.cancel()
+
     async def _connected(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
         assert link is not None
         self._links.add(link)
         link.add_done_callback(self._links.discard)
         replies, database = await asyncio.open_connection(self._host, self._port)
-        down = asyncio.create_task(self._down(replies, back))
+        down = asyncio.create_task(self._answer(replies, back))
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                 while True:
@@ -91,13 +117,14 @@ class DatabaseProxy:
         if hold is not None and message.startswith(hold.begins, _COMMAND_AT):
             self._hold = None
             await hold.keep()
+        await self._requests_pass.wait()
         database.write(message)
         await database.drain()
 
-    @staticmethod
-    async def _down(replies: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+    async def _answer(self, replies: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await replies.read(65536):
+                await self._answers_pass.wait()
                 back.write(data)
                 await back.drain()
         back.close()

@@ -80,6 +80,15 @@ class MongoServer:
         return f"mongodb://127.0.0.1:{self.port}/?replicaSet=tests"
 
     def start(self) -> None:
+        self.launch()
+        try:
+            self._initiate()
+        except BaseException:
+            self.kill()
+            raise
+
+    def launch(self) -> None:
+        """Starts the process only."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
             [
@@ -93,6 +102,8 @@ class MongoServer:
             ],
             stdout=subprocess.DEVNULL,
         )
+
+    def _initiate(self) -> None:
         with pymongo.MongoClient(
             f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
         ) as client:
