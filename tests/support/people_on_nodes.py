@@ -96,7 +96,13 @@ class Spread:
 
 @asynccontextmanager
 async def spread(
-    mongo_url: str, redis_url: str, database: str, folder: Path, **settings: str
+    mongo_url: str,
+    redis_url: str,
+    database: str,
+    folder: Path,
+    *,
+    count: int = NODES,
+    **settings: str,
 ) -> AsyncIterator[Spread]:
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(Redis.from_url(redis_url))
@@ -109,12 +115,12 @@ async def spread(
                     **{"REDIS_URL": redis_url, **settings},
                 )
             )
-            for n in range(NODES)
+            for n in range(count)
         ]
         # Wait for all, even if one fails: otherwise the nodes that are still starting would never be stopped.
         started = await asyncio.gather(*starting, return_exceptions=True)
         if failed := [outcome for outcome in started if isinstance(outcome, BaseException)]:
-            raise BaseExceptionGroup(f"{len(failed)} of {NODES} nodes did not start", failed)
+            raise BaseExceptionGroup(f"{len(failed)} of {count} nodes did not start", failed)
         servers = [outcome for outcome in started if isinstance(outcome, ChatServer)]
         session = await stack.enter_async_context(aiohttp.ClientSession())
         yield Spread(servers, redis, database, session)

@@ -20,6 +20,9 @@ class Talker:
     """Talks and listens like a good client: reconnects, syncs the missed changes, and repeats unacknowledged
     sends in order."""
 
+    pause_s = 0.002
+    """The time between two sends."""
+
     def __init__(self, person: Person, talk: Talk, under_way: int) -> None:
         self.person = person
         self.under_way = under_way
@@ -56,7 +59,7 @@ class Talker:
                     self.open.add(self.said)
                     self.said += 1
                     await self._say(wire, self.said - 1)
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(self.pause_s)
             self._learn()
             self.codes.append(await wire.ended())
 
@@ -124,7 +127,12 @@ class Patient(Talker):
         answer = future.result()
         if answer is not None and not answer["ok"]:
             assert answer["error"]["code"] == "UNAVAILABLE", answer
-            self._repeats = asyncio.create_task(self._say(self.wire, number))
+            self._repeats = asyncio.create_task(self._repeat(number))
+
+    async def _repeat(self, number: int) -> None:
+        await asyncio.sleep(self.pause_s)
+        if number in self.open:  # a new connection may have repeated it
+            await self._say(self.wire, number)
 
 
 async def all_heard(talkers: list[Talker], log: list[Any]) -> None:
