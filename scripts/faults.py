@@ -17,6 +17,9 @@ from tests.support.faults.operations import OPERATIONS, Operation
 from tests.support.faults.stage import stage
 from tests.support.faults.table import ACKNOWLEDGED, Cell, run
 
+# On a terminal the progress line overwrites itself.
+CLEAR, END = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
@@ -52,14 +55,15 @@ def main() -> int:
     if not operations or not failures:
         parser.error("no cell has such a name")
     seed = random.randrange(10**6) if chosen.seed is None else chosen.seed
-    print(f"seed {seed}: {len(operations) * len(failures)} cells")
+    print(f"seed {seed}: {len(operations) * len(failures)} cells", flush=True)
     with TemporaryDirectory(prefix="chatserver-faults-") as folder:
         cells = asyncio.run(_run(chosen.keep or Path(folder), operations, failures, seed))
     print(_table(operations, failures, cells))
-    faults = [f"{cell.name}: {cell.fault}" for cell in cells if cell.fault]
-    faults += [f"not as documented: {fault}" for fault in documented.faults]
-    print(*faults, f"{len(faults)} of {len(cells)} cells fail (seed {seed})", sep="\n")
-    return bool(faults)
+    for fault in documented.faults:
+        print(f"not as documented: {fault}")
+    failed = sum(bool(cell.fault) for cell in cells)
+    print(f"{failed} of {len(cells)} cells fail (seed {seed})")
+    return bool(failed or documented.faults)
 
 
 def _matches(name: str, wanted: list[str] | None) -> bool:
@@ -76,20 +80,12 @@ async def _run(
         for number, failure in enumerate(failures, 1):
             new = await run(servers, operations, failure, rng)
             cells += new
-            print(
-                *[f"{cell.name}: {cell.fault}" for cell in new if cell.fault],
-                sep="\n",
-                end="",
-                flush=True,
-            )
-            failed = sum(bool(cell.fault) for cell in cells)
-            print(
-                f"\r{number}/{len(failures)} failures, {time.monotonic() - began:.0f} s,"
-                f" {failed} cells fail; last: {failure.name}\033[K",
-                end="" if sys.stderr.isatty() else "\n",
-                file=sys.stderr,
-                flush=True,
-            )
+            for cell in new:
+                if cell.fault:
+                    print(f"{CLEAR}{cell.name}: {cell.fault}", flush=True)
+            progress = f"{number}/{len(failures)} failures, {time.monotonic() - began:.0f} s"
+            print(f"{CLEAR}{progress}; {failure.name}", end=END, file=sys.stderr, flush=True)
+        print(CLEAR, end="", file=sys.stderr)
     return cells
 
 

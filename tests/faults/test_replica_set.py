@@ -21,7 +21,7 @@ from tests.support.redises import RedisServer
 from tests.support.replica_set import ReplicaSet, replica_set
 from tests.support.talkers import Patient, all_heard
 
-BACK_S = 8.0
+BACK_S = 10.0
 """Sends are acknowledged again within this time after the failure, on each node: the election takes a second or
 two here, and a node needs a time-out to notice that a primary is frozen."""
 FAILED_S = 6.0

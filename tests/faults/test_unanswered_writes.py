@@ -1,4 +1,4 @@
-"""A write whose answer says that no majority has it. `test_table.py` tries every kind of write with that answer."""
+"""A write whose answer says that no majority has it. `./scripts/faults` tries every kind of write with that answer."""
 
 from __future__ import annotations
 

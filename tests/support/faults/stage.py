@@ -66,12 +66,9 @@ class Stage:
         everyone = People(here, self.session)
         people = everyone("alice", "bob", "carol", "dave", "eve")
         alice, bob, carol, dave, eve = people
+        places = ((alice, here), (alice, there), (bob, here), (carol, there), (dave, there))
         wires = await asyncio.gather(
-            Wire.connect(alice),
-            *[
-                Wire.connect(person.at(node))
-                for person, node in ((alice, there), (bob, here), (carol, there), (dave, there))
-            ],
+            *[patiently(partial(connect, person.at(node))) for person, node in places]
         )
         group = await patiently(lambda: alice.group(bob, carol, eve, name="Old"))
         path = f"/conversations/{group['id']}"
@@ -186,6 +183,15 @@ class Scene:
             if not view.agrees(truth):
                 found.append(f"{person.id} knows {view.seen}, but it is {truth}")
         return found
+
+    async def webhooks_agree(self) -> bool:
+        """The Master Service has got one event for each message, in order, and no other."""
+        for conversation_id, known in (await self._read(self.people[1])).items():
+            events = self.stage.receiver.by_key[conversation_id]
+            told = [event["data"]["id"] for event in events if event["type"] == "message.created"]
+            if told != [message["id"] for message in known["messages"]]:
+                return False
+        return True
 
     async def all_agree(self) -> None:
         """Waits until each observer knows what the server would answer."""

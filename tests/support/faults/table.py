@@ -1,7 +1,8 @@
 """Runs cells of the table, and checks what must hold after each.
 
 - Nothing that was acknowledged is lost, and no caller waits longer than the time that the server promises.
-- Everything that happened is announced once to everybody connected whom it concerns, on both nodes, in order.
+- Everything that happened is announced once to everybody connected whom it concerns, on both nodes, in order. So are
+  messages to the Master Service.
 - Nothing is announced that did not happen, and nothing to other people.
 - Within RECOVERY_S after the failure the same operation works, people talk in all conversations, and no node has a
   write of unknown outcome.
@@ -16,12 +17,13 @@ import random
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..patience import PATIENCE_S, slowness
 from ..people import Refused
 from .failures import Failure
 from .operations import Operation
-from .stage import TEMPORARY, Scene, Stage, abort, until
+from .stage import TEMPORARY, Scene, Stage, abort, patiently, until
 
 RECOVERY_S = 10.0
 MAX_RECOVERY_S = 40.0
@@ -97,6 +99,8 @@ class Cell:
         await scene.talk()
         self.waits_for = "the announcements"
         await scene.all_agree()
+        self.waits_for = "the webhooks"
+        await until(scene.webhooks_agree)
         self.waits_for = "all outcomes"
         await asyncio.shield(sure)
 
@@ -141,7 +145,9 @@ async def run(
             Cell(operation, failure, scene, rng.random() < 0.5)
             for operation, scene in zip(operations, scenes, strict=True)
         ]
-        await asyncio.gather(*[cell.operation.prepare(cell.scene) for cell in cells])
+        await asyncio.gather(
+            *[patiently(partial(cell.operation.prepare, cell.scene)) for cell in cells]
+        )
         await asyncio.gather(*[scene.all_agree() for scene in scenes])
     async with failure.strikes(stage):
         await _each(cells, Cell.attempt)
