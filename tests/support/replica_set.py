@@ -127,11 +127,12 @@ class ReplicaSet:
         )
         await self.primary()
 
-    async def primary(self) -> MongoServer:
-        """Waits until the set has a primary, and returns it."""
+    async def primary(self, besides: MongoServer | None = None) -> MongoServer:
+        """Waits until the set has a primary, another one than `besides`, and returns it."""
         end = time.monotonic() + PATIENCE_S
+        others = [member for member in self.members if member is not besides]
         while True:
-            for member in self.members:
+            for member in others:
                 with contextlib.suppress(pymongo.errors.PyMongoError):
                     if (await asyncio.to_thread(_command, member, "hello"))["isWritablePrimary"]:
                         return member
