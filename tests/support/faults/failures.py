@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import pymongo
-import pymongo.errors
 
 from .stage import Stage
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -99,7 +98,6 @@ class Scene:
     theirs: dict[str, Any]
     visits: list[Wire] = field(default_factory=list)
     """Eve's sockets."""
-    numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     @property
     def group_id(self) -> str:
@@ -271,20 +269,16 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
             "WEBHOOK_RETRY_FIRST_S": "0.1",
             "WEBHOOK_RETRY_MAX_S": "0.5",
         }
-        servers = await asyncio.gather(
-            *[
-                stack.enter_async_context(chat_server(url, "faults", folder / f"log-{n}", **more))
-                for n, (url, more) in enumerate(
-                    ((proxy.url, settings), (mongo.url, settings | {"WEBHOOK_RELAY": "off"}))
-                )
-            ]
-        )
-        for server in servers:
-            server.may_log_errors = True
+        servers = []
+        for url, relay in ((proxy.url, "on"), (mongo.url, "off")):
+            log = folder / f"log-relay-{relay}"
+            node = chat_server(url, "faults", log, **settings, WEBHOOK_RELAY=relay)
+            servers.append(await stack.enter_async_context(node))
+            servers[-1].may_log_errors = True
         client = await stack.enter_async_context(Redis.from_url(redis.url))
         session = await stack.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         )
-        nodes = Spread(list(servers), client, "faults", session)
+        nodes = Spread(servers, client, "faults", session)
         await nodes.joined(redis)
         yield Stage(mongo, proxy, nodes, session, receiver, timeout_s)
