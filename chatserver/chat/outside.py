@@ -146,7 +146,9 @@ class LocalUsers(Protocol[Update]):
     """The users who are connected to this node, and the rooms that they are in."""
 
     def user_ids(self) -> list[str]: ...
-    def hosts(self, user_id: str, room: str) -> bool: ...
+    def lacks(self, user_id: str, room: str) -> bool:
+        """True unless the user and all of the user's sockets here are in the room."""
+
     def watching(self, user_ids: Iterable[str]) -> AbstractContextManager[Mapping[str, Arrival]]:
         """Note, for each user, the changes of the user's rooms that are applied in the `with` block."""
 

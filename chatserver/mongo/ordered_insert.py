@@ -60,7 +60,7 @@ class OrderedInsert:
             AsyncCollection.insert_many, self._collection, docs, ordered=True, session=session
         )
         try:
-            await self._collection.operations.run("insert_many", insert)
+            await self._collection.operations.run("insert_many", insert, self._collection.name)
         except OperationFailure as error:
             if not _is_interrupted(error):
                 raise

@@ -63,13 +63,13 @@ class MembershipCatchUp(Generic[Update]):
                 await self._bring_in(room, offset, joined[room], watches)
 
     async def _joined(self, user_ids: set[str], which: Document) -> list[Document]:
-        """Returns the matching participants who are connected here but not in the conversation's room."""
+        """Returns the matching participants who are connected here, but not with all sockets in the room."""
         fields = {"conversationId": 1, "userId": 1, "joinedAt": 1, "hides": 1}
         return [
             doc
             async for doc in self._mongo.participants.find(which, fields)
             if doc["userId"] in user_ids
-            and not self._local_users.hosts(doc["userId"], doc["conversationId"])
+            and self._local_users.lacks(doc["userId"], doc["conversationId"])
         ]
 
     async def _bring_in(
@@ -88,6 +88,11 @@ class MembershipCatchUp(Generic[Update]):
         # change. That change is yet to be applied here, unless it was applied during these reads.
         still = await self._joined(set(watches), {"_id": {"$in": [doc["_id"] for doc in docs]}})
         followed_since = reached is None and self._local_users.reached(room, offset) is not None
+        founders = [doc for doc in still if doc["joinedAt"] == created_at]
+        if founders and reached is None and not followed_since:
+            # This node missed the creation. It reads from the log what has happened since then: the messages, and
+            # who joined.
+            offset, still = 0, founders
         update = self._local_users.new_update()
         for doc in still:
             user_id, founder = doc["userId"], doc["joinedAt"] == created_at

@@ -283,15 +283,21 @@ class Cluster(Rooms):
     def _see_to_skipped(
         self, room: str, offset: int, update: RoomUpdate, began: int | None
     ) -> None:
-        """Request a catch-up if the sequencer skips this update, which adds users who are connected here.
+        """See to users who are connected here and whom the sequencer did not bring in.
 
-        The sequencer skips the update if the room starts on this node at a later offset.
+        The sequencer skips the update if the room started on this node at a later offset: another socket of the
+        user has just connected.
         """
-        skipped = room in self.sequencer and (began is None or began >= offset)
-        if skipped and any(
-            user_id in self._sockets and not self.hosts(user_id, room)
+        if room not in self.sequencer or (began is not None and began < offset):
+            return
+        lacking = {
+            user_id
             for user_id in update.brought_in()
-        ):
+            if user_id in self._sockets and self.lacks(user_id, room)
+        }
+        if lacking and self.sequencer.last(room) == offset:
+            update.bringing_in(lacking).apply(self, room)
+        elif lacking:
             self.missed()
 
     def behind(self, room: str, after: int, known: int) -> None:

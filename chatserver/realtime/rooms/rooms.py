@@ -138,6 +138,9 @@ class Rooms:
         self._memberships[user_id] = now
         for room in now - before:
             self._come(room)
+        if now - before and len(self._sockets[user_id]) > 1:
+            # The update that brings the user in has not reached the user's other sockets.
+            self.missed()
         for room in before - now:
             # The user was removed, and the update has not reached this node: the user's other sockets leave, too.
             for socket in self._sockets[user_id]:
@@ -262,6 +265,11 @@ class Rooms:
 
     def hosts(self, user_id: str, room: str) -> bool:
         return room in self._memberships.get(user_id, ())
+
+    def lacks(self, user_id: str, room: str) -> bool:
+        """True unless the user and all of the user's sockets are in the room."""
+        sockets = self._sockets.get(user_id, ())
+        return not self.hosts(user_id, room) or any(room not in each.rooms for each in sockets)
 
     def rooms_of(self, user_id: str) -> Iterable[str]:
         return tuple(self._memberships.get(user_id, ()))

@@ -121,6 +121,10 @@ class Sequencer:
         """Start to apply the updates after `last`. Does nothing if the room has a position already."""
         sequence = self._sequences.setdefault(room, _Sequence(None))
         if sequence.last is None:
+            # Users who are connected already enter with updates that arrived while the position was read.
+            for offset, update in sequence.early.items():
+                if update.moves:
+                    last = min(last, offset - 1)
             sequence.last = last
             self._reached(room, last)
             self._go_on(room, sequence)

@@ -107,6 +107,20 @@ class RoomUpdate:
                 found.update(whom)
         return found
 
+    def bringing_in(self, user_ids: set[str]) -> RoomUpdate:
+        """Returns the part of the update that brings in these users: they enter, and receive what it sends them."""
+        part = RoomUpdate()
+        entered: list[str] = []
+        for name, whom, packet in self._effects:
+            if name == "admit":
+                entered = [user_id for user_id in whom if user_id in user_ids]
+                part.admit(entered)
+            elif name == "emit":
+                part._effects += [("emit_to", user_id, packet) for user_id in entered]
+            elif name == "emit_to" and whom in user_ids:
+                part._effects.append((name, whom, packet))
+        return part
+
     def apply(self, state: RoomState, room: str) -> None:
         for name, whom, packet in self._effects:
             if packet is not None:

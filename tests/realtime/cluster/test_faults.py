@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import pytest
 
@@ -123,10 +124,43 @@ async def test_changes_of_users_while_redis_is_down_are_caught_up(
     await own_redis.start()
     await (await desk.say(new, "And now?"))
     await (await desk.say(talk, "And you?"))
-    await phone.until(lambda: phone.told("message:new"), WITHIN_S)
+    await phone.until(lambda: len(phone.told("message:new")) > 1, WITHIN_S)
     await tablet.until(lambda: tablet.told("message:new"), WITHIN_S)
-    assert [told["content"] for told in phone.told("message:new")][-1] == "And now?"
+    assert [told["content"] for told in phone.told("message:new")] == ["Welcome", "And now?"]
     assert [told["content"] for told in tablet.told("message:new")] == ["And you?"]
+
+
+async def test_a_conversation_that_is_created_while_redis_is_down_is_followed_from_its_creation(
+    own_redis: RedisServer, own_nodes: Spread, everyone: People
+) -> None:
+    alice, bob, carol = everyone("alice", "bob", "carol")
+    desk, phone, tablet = [await Wire.connect(who) for who in (alice, bob, carol)]
+    await own_redis.kill()
+    expected: list[tuple[str, str]] = []
+    for n in range(4):
+        # At different moments between two catch-ups of the other nodes.
+        new = await alice.group(bob)
+        texts = [await (await desk.say(new, f"{text}")) for text in range(2)]
+        await alice.ask("POST", f"/conversations/{new['id']}/participants", {"userIds": [carol.id]})
+        await (await desk.say(new, "2"))
+        assert all(texts)
+        expected += [(new["id"], f"{text}") for text in range(3)]
+        await asyncio.sleep(n * 0.3)
+    await phone.until(lambda: len(phone.told("message:new")) >= len(expected), WITHIN_S)
+    await own_redis.start()
+    await own_nodes.settled()
+    await phone.caught_up()
+    await tablet.caught_up()
+    heard = [(told["conversationId"], told["content"]) for told in phone.told("message:new")]
+    assert sorted(heard) == sorted(expected)
+    for earlier, later in pairwise(expected):
+        assert earlier[0] != later[0] or heard.index(earlier) < heard.index(later)
+    names = ("conversation:new", "message:new", "participant:added")
+    told = [name for name in phone.names if name in names]
+    assert told.count("conversation:new") == told.count("participant:added") == 4
+    # Who joined later hears what came after that.
+    assert len(tablet.told("conversation:joined")) == 4
+    assert "0" not in {told["content"] for told in tablet.told("message:new")}
 
 
 async def test_the_same_send_at_the_same_moment_on_every_node_is_one_message(

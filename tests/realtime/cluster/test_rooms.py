@@ -122,18 +122,37 @@ async def test_a_room_deleted_while_a_user_connects_is_not_replayed(
     assert not here.hosts("bob", TALK)
 
 
-async def test_catch_up_finds_a_user_who_was_added_before_the_room_started_here(
-    simulation: Simulation,
+@pytest.mark.parametrize("who", ["carol", "bob"])
+async def test_a_user_who_was_added_before_the_room_started_here_enters(
+    simulation: Simulation, who: str
 ) -> None:
-    """The room starts for carol after the update that adds bob, and the node receives that update later."""
+    """The room starts for carol, or for another device of bob, after the update that adds bob, and the node receives
+    that update later."""
+    here, there = simulation.node("a"), simulation.node("b")
+    bob = await come(here, "bob")
+    simulation.bus.held = []
+    there.tell(TALK, simulation.log.commit(joins("bob", "carol")), simulation.log.changes[-1])
+    await come(here, who, TALK)
+    simulation.bus.let_pass()
+    there.tell(TALK, simulation.log.commit(said("hi")), simulation.log.changes[-1])
+    assert news(bob) == ["hi"]
+
+
+@pytest.mark.parametrize("who", ["carol", "bob"])
+async def test_catch_up_finds_a_user_who_was_added_before_the_room_started_here(
+    simulation: Simulation, who: str
+) -> None:
+    """When the node receives the update that adds bob, the room has gone on."""
     here, there = simulation.node("a"), simulation.node("b")
     await come(here, "bob")
     await simulation.keep_up(here)
-    looked = simulation.looked
     simulation.bus.held = []
     there.tell(TALK, simulation.log.commit(joins("bob", "carol")), simulation.log.changes[-1])
-    await come(here, "carol", TALK)
+    there.tell(TALK, simulation.log.commit(said("hi")), simulation.log.changes[-1])
+    await come(here, who, TALK)
+    looked = simulation.looked
     simulation.bus.let_pass()
+    assert here.lacks("bob", TALK)
     await when(lambda: simulation.looked > looked)
 
 
