@@ -50,26 +50,30 @@ class OrderedInsert:
 
     async def insert(self, docs: list[Document], wait_s: float) -> None:
         """Like `insert_many`, but raises Locked in place of waiting longer for a locked document."""
-        loop = asyncio.get_running_loop()
-        session = self._client.start_session(causal_consistency=False)
-        looking: list[asyncio.Task[None]] = []
-        timer = loop.call_later(
-            wait_s, lambda: looking.append(loop.create_task(self._interrupt_if_locked(session)))
-        )
-        insert = partial(
-            AsyncCollection.insert_many, self._collection, docs, ordered=True, session=session
-        )
+        insert = partial(self._insert, docs, wait_s)
         try:
             await self._collection.operations.run("insert_many", insert, self._collection.name)
         except OperationFailure as error:
             if not _is_interrupted(error):
                 raise
             raise Locked(await self.stored(docs)) from error
-        finally:
-            timer.cancel()
-            for task in looking:
-                task.cancel()
-            await session.end_session()
+
+    async def _insert(self, docs: list[Document], wait_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        looking: list[asyncio.Task[None]] = []
+        # It ends in here: if this operation is cancelled, its session is not used again (see Client).
+        async with self._client.start_session(causal_consistency=False) as session:
+            timer = loop.call_later(
+                wait_s, lambda: looking.append(loop.create_task(self._interrupt_if_locked(session)))
+            )
+            try:
+                await AsyncCollection.insert_many(
+                    self._collection, docs, ordered=True, session=session
+                )
+            finally:
+                timer.cancel()
+                for task in looking:
+                    task.cancel()
 
     async def _interrupt_if_locked(self, session: AsyncClientSession) -> None:
         """Runs until cancelled, or until it has interrupted the insert."""
