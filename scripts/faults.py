@@ -46,11 +46,11 @@ def main() -> int:
     chosen = parser.parse_args()
     if chosen.keep and chosen.keep.exists():
         parser.error(f"{chosen.keep} exists")
-    operations = [one for one in OPERATIONS if _matches(one.name, chosen.operation)]
-    failures = [one for one in FAILURES if _matches(one.name, chosen.failure)]
+    operations = [row for row in OPERATIONS if _matches(row.name, chosen.operation)]
+    failures = [row for row in FAILURES if _matches(row.name, chosen.failure)]
     if chosen.list:
-        print("Operations:", *[f"  {one.name}" for one in operations], sep="\n")
-        print("Failures:", *[f"  {one.name}" for one in failures], sep="\n")
+        print("Operations:", *[f"  {row.name}" for row in operations], sep="\n")
+        print("Failures:", *[f"  {row.name}" for row in failures], sep="\n")
         return 0
     if not operations or not failures:
         parser.error("no cell has such a name")

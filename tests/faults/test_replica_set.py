@@ -65,7 +65,9 @@ class Scene:
         assert rising([message["rev"] for message in log])
         by_id = {message["id"]: message for message in log}
         for talker in self.talkers:
-            said = [one["content"] for one in log if one["senderId"] == talker.person.id]
+            said = [
+                message["content"] for message in log if message["senderId"] == talker.person.id
+            ]
             assert sorted(said, key=int) == [f"{n}" for n in range(talker.said)], "each once"
             acked = list(talker.acked.values())
             assert [by_id[message["id"]] for message in acked] == acked, "nothing is lost"

@@ -102,7 +102,10 @@ class DatabaseProxy:
         replies, database = await asyncio.open_connection(self._host, self._port)
         down = asyncio.create_task(self._answer(replies, back))
         try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            # Cancelled by `cut`. Python's streams would report a connection that ends so.
+            with contextlib.suppress(
+                asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError
+            ):
                 while True:
                     await self._pass_on(client, database)
         finally:

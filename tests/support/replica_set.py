@@ -50,13 +50,15 @@ class Door:
 
     async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         port = writer.get_extra_info("peername")[1]
-        member = next((one for one in self._members if _owns(one, port)), None)
+        member = next((member for member in self._members if _owns(member, port)), None)
         link = asyncio.current_task()
         assert link is not None
         self._links[link] = member
         try:
             if member is None or member not in self._refused:
-                await self._pass_on(reader, writer)
+                # Cancelled by `refuse`. Python's streams would report a connection that ends so.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._pass_on(reader, writer)
         finally:
             writer.transport.abort()
             del self._links[link]

@@ -85,7 +85,7 @@ def _hide(scene: Scene) -> Awaitable[Any]:
 
 async def _hidden(scene: Scene) -> bool:
     group = await scene.read(scene.alice)
-    hidden = next(one for one in group["messages"] if one["id"] == scene.theirs["id"])
+    hidden = next(message for message in group["messages"] if message["id"] == scene.theirs["id"])
     return bool(hidden["isDeleted"])
 
 

@@ -12,7 +12,7 @@ from ..raw import Wire, history
 
 class View:
     """The state of a client after the events of one socket. It raises AssertionError for an event that comes
-    twice, out of order, or about a conversation of other people.
+    twice or out of order, and KeyError for one about a conversation of other people.
 
     `guest`: the user whose presence the client follows. Others may have come before the client did.
     """
@@ -99,7 +99,7 @@ class View:
         news = (told["conversationId"], user_id)
         assert self.members.get(news) is not here, ("twice", told)
         self.members[news] = here
-        others = [one for one in conversation["participants"] if one["userId"] != user_id]
+        others = [member for member in conversation["participants"] if member["userId"] != user_id]
         joined = [{"userId": user_id, "role": "member"}] if here else []
         self.conversations[told["conversationId"]] = {
             **conversation,
