@@ -381,6 +381,15 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
             ),
             (
                 "graph",
+                "Tasks of the event loop",
+                "short",
+                [
+                    ("chat_tasks{%}", "{{instance}} {{worker}}"),
+                    ("chat_webhook_relay_tasks{%}", "{{instance}} relay"),
+                ],
+            ),
+            (
+                "graph",
                 "Open files, as a share of the limit",
                 "percentunit",
                 [("process_open_fds{%} / process_max_fds{%}", "{{instance}} {{worker}}")],

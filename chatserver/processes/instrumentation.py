@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from .. import __version__
@@ -83,6 +84,11 @@ def watch_process(metrics: Families, prefix: str) -> Lag:
     late = Histogram()
     metrics.histogram(
         f"{prefix}_loop_lag_seconds", "Event loop lag, measured ten times a second.", late
+    )
+    metrics.gauge(
+        f"{prefix}_tasks",
+        "Tasks of the event loop, of which a few run as long as the process.",
+        lambda: len(asyncio.all_tasks()),
     )
     metrics.gauges(
         f"{prefix}_build_info",
