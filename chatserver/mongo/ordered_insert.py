@@ -17,6 +17,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from .. import tasks
 from .operations import Document, Timed
 
 log = structlog.get_logger(__name__)
@@ -72,8 +73,9 @@ class OrderedInsert:
                 )
             finally:
                 timer.cancel()
+                # Before the session ends: the next operation of that session must not be interrupted.
                 for task in looking:
-                    task.cancel()
+                    await tasks.end(task)
 
     async def _interrupt_if_locked(self, session: AsyncClientSession) -> None:
         """Runs until cancelled, or until it has interrupted the insert."""
