@@ -13,6 +13,8 @@ from typing import Any
 
 import pymongo
 
+from chatserver.settings import DATABASE_MARGIN_S
+
 from .stage import Stage
 
 FROZEN_S = 6.0
@@ -127,7 +129,7 @@ def _soon(_: Stage) -> float:
 
 
 def _as_it_times_out(stage: Stage) -> float:
-    return stage.timeout_s + random.uniform(-0.01, 0.01)
+    return stage.timeout_s - DATABASE_MARGIN_S + random.uniform(-0.02, 0.06)
 
 
 FAILURES = (
