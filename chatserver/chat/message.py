@@ -111,6 +111,15 @@ class Message:
             deletedAt=at,
         )
 
+    def hidden_by(self, hide: Document) -> Message:
+        """Returns the message as the user of this `hide` entry sees it: as it was then, whatever others have done to it
+        since, because the user's clients ignore what happens to a deleted message."""
+        # Earlier versions did not store `wasEdited`.
+        edited = hide.get("wasEdited", "isEdited" in self.doc)
+        return self.emptied(hide["at"]).with_(
+            rev=max(self.rev, hide["lastRev"]), isEdited=True if edited else None
+        )
+
     def wire(self) -> dict[str, Any]:
         doc = self.doc
         at = doc["at"]

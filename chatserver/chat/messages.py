@@ -243,12 +243,12 @@ class Messages:
         late = [message_id for message_id, doc in hidden.items() if doc["lastRev"] > rev]
         targets = [Message(doc) async for doc in self._mongo.log.find({"_id": {"$in": late}})]
         stubs = [
-            _stub(message, hidden[message.id]) for message in targets if not message.deleted_at
+            message.hidden_by(hidden[message.id]) for message in targets if not message.deleted_at
         ]
         where["_id"] = {"$nin": [message.id for message in stubs]}
         page = await self._read(where, "rev", limit, newest=False)
         rest = [
-            _stub(message, hidden[message.id]) if message.id in hidden else message
+            message.hidden_by(hidden[message.id]) if message.id in hidden else message
             for message in page.messages
         ]
         if page.has_more:
@@ -300,7 +300,7 @@ class Messages:
             )
         }
         return [
-            _stub(message, hidden[message.id]) if message.id in hidden else message
+            message.hidden_by(hidden[message.id]) if message.id in hidden else message
             for message in messages
         ]
 
@@ -321,13 +321,6 @@ def _fitting(messages: list[Message], limit: int) -> list[Message]:
         if n and left < 0:
             return messages[:n]
     return messages[:limit]
-
-
-def _stub(message: Message, hide: Document) -> Message:
-    """Returns a hidden message as the user who hid it sees it."""
-    if message.deleted_at:
-        return message
-    return message.emptied(hide["at"]).with_(rev=max(message.rev, hide["lastRev"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,5 +370,6 @@ class _Hide:
             "hiddenFor": self.user_id,
             "hiddenSeq": message.seq,
             "hiddenSender": message.sender_id,
+            "wasEdited": "isEdited" in message.doc,
         }
         return Applied(message.emptied(at), "hide", fields, for_all=False)

@@ -138,7 +138,7 @@ class Views:
             {"hiddenFor": user_id, "conversationId": doc["_id"], "hiddenSeq": last["seq"]}
         )
         if hide is not None:
-            doc["view"]["lastMessage"] = Message(last).emptied(hide["at"]).json
+            doc["view"]["lastMessage"] = Message(last).hidden_by(hide).json
 
 
 def participant_view(doc: Document) -> dict[str, Any]:

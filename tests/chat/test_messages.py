@@ -275,3 +275,34 @@ async def test_the_messages_of_a_page_take_at_most_512_kib_of_json(people: Peopl
     assert sorted(synced) == sorted(sent)
     assert synced[sent[0]]["isDeleted"]
     assert [synced[id_] for id_ in sent[1:]] == read[1:]
+
+
+async def test_a_hidden_message_stays_for_its_reader_as_it_was_when_it_was_hidden(
+    people: People,
+) -> None:
+    """Clients ignore later changes of a message that is gone for them, so a sync must not show them."""
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    desk, phone = await devices(alice, bob)
+    plain, edited, deleted = [await desk.say(talk, text) for text in ("plain", "edited", "deleted")]
+    await desk.do("message:edit", {"messageId": edited["id"], "content": "before"})
+    hidden = [
+        await phone.do("message:delete", {"messageId": message["id"], "scope": "self"})
+        for message in (plain, edited, deleted)
+    ]
+    await desk.do("message:edit", {"messageId": plain["id"], "content": "after"})
+    await desk.do("message:delete", {"messageId": deleted["id"], "scope": "everyone"})
+
+    page = await phone.do("messages:sync", {"conversationId": talk["id"], "afterRev": 0})
+    path = f"/conversations/{talk['id']}"
+    assert (await bob.ask("GET", f"{path}/messages"))["items"] == sorted(
+        page["messages"], key=lambda message: message["seq"]
+    )
+    seen = {message["id"]: message for message in page["messages"]}
+    for was, hide, is_edited in zip(
+        (plain, edited, deleted), hidden, (False, True, False), strict=True
+    ):
+        now = seen[was["id"]]
+        assert (now["isDeleted"], now["isEdited"], now["content"]) == (True, is_edited, "")
+        assert now["deletedAt"] == now["updatedAt"] == hide["deletedAt"]
+    assert (await bob.ask("GET", path))["lastMessage"] == seen[deleted["id"]]
