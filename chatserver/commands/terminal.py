@@ -15,7 +15,7 @@ import structlog
 import typer
 from rich.console import Console
 
-from .. import development, subprocesses
+from .. import development, tasks
 from ..settings import BadSettings, Settings
 
 log = structlog.get_logger(__name__)
@@ -91,7 +91,7 @@ class Stop:
             self.begin()
         elif time.monotonic() - self._began > SAME_S:
             # Not left to the event loop, which may be what the stop waits for.
-            subprocesses.kill_all()
+            tasks.kill_processes()
             os._exit(128 + number)
 
 

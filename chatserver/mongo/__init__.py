@@ -12,6 +12,7 @@ from .failures import (
     duplicate_of,
     is_down,
 )
+from .fair_queue import FairQueue
 from .mongo import (
     AFTER,
     CLOSE_S,
@@ -42,6 +43,7 @@ __all__ = [
     "DatabaseUnavailable",
     "Document",
     "DuplicateKeyError",
+    "FairQueue",
     "Locked",
     "Mongo",
     "Operations",

@@ -22,7 +22,7 @@ import structlog
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from .. import subprocesses, tasks
+from .. import tasks
 from .mongod import INSTEAD, EmbeddedFailed, cannot_run, find_mongod, last_error, with_server
 
 if sys.platform != "win32":
@@ -99,7 +99,7 @@ class EmbeddedMongo:
             await self._end_orphan(orphan)
         # In append mode, so that `_watch` can truncate the file while mongod writes to it.
         with self._log.open("ab") as output:
-            self._process = await subprocesses.start(
+            self._process = await tasks.start_process(
                 with_server([str(mongod), *self._arguments()]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

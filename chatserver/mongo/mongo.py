@@ -20,10 +20,9 @@ from pymongo.read_concern import ReadConcern
 
 from ..observability.metrics import Families
 from . import condition_wait
-from .client import Client
 from .failures import deadline
 from .indexes import INDEXES
-from .operations import SLOTS, Operations, Timed
+from .operations import SLOTS, Client, Operations, Timed
 from .ordered_insert import OrderedInsert
 from .transactions import Transactions
 

@@ -9,15 +9,16 @@ from functools import partial, wraps
 from typing import Any, TypeVar
 
 import structlog
+from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from .. import tasks
-from ..fair_queue import FairQueue
 from ..observability.metrics import Families, Histograms, Labels
 from .failures import DUPLICATE_KEY, DatabaseUnavailable
+from .fair_queue import FairQueue
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +72,8 @@ class Slots:
             raise
 
     def give_back(self) -> None:
-        while self._waiting:
+        # While a slot is free, nobody waits.
+        while not self._free and self._waiting:
             turn = self._waiting.take()
             if not turn.done():  # otherwise its caller was cancelled
                 turn.set_result(None)
@@ -182,6 +184,19 @@ class Operations:
 
     def _fail(self, name: str, code: str) -> None:
         self._failed[name, code] = self._failed.get((name, code), 0) + 1
+
+
+class Client(AsyncMongoClient[Document]):
+    """The driver's client. It does not use the session of a cancelled operation again.
+
+    A cancelled write goes on in the database, for example while it waits for a lock, and has its session until
+    then. The driver (PyMongo 4.20) would give that session to the next operation, which would wait with it.
+    """
+
+    def _return_server_session(self, server_session: Any) -> None:
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            super()._return_server_session(server_session)
 
 
 class Timed(AsyncCollection[Document]):

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import aiohttp
 import structlog
 
-from .. import subprocesses, tasks
+from .. import tasks
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +97,7 @@ class Child:
                 self._socket = self._metrics_socket or Path(folder) / self._command
                 # Left by an earlier child that was killed. It must not be taken for this child's.
                 self._socket.unlink(missing_ok=True)
-                process = await subprocesses.start(
+                process = await tasks.start_process(
                     [
                         *(sys.executable, *_no_other_code(), "-m", "chatserver", self._command),
                         *("--metrics-socket", str(self._socket)),

@@ -15,8 +15,7 @@ from typing import Any
 
 from ...clock import iso
 from ...errors import Conflict, NotFound
-from ...fair_queue import FairQueue
-from ...mongo import Document, Mongo, Session, is_down
+from ...mongo import Document, FairQueue, Mongo, Session, is_down
 from ...observability.metrics import Families
 from ..membership import member_id
 from ..message import Message, entry_id, offset_of
