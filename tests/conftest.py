@@ -110,7 +110,8 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest_asyncio.fixture
 async def people(nodes: Spread) -> AsyncIterator[People]:
-    async with aiohttp.ClientSession() as session:
+    # Without a limit: a failing example of a property test leaves its connections open.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         everyone = People(nodes.servers[0], session, nodes)
         yield everyone
         await everyone.go_home()

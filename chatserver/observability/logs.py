@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -47,13 +48,10 @@ def configure(level: str, fmt: str, process: str = "") -> None:
         cache_logger_on_first_use=True,
     )
     # Warnings and errors of libraries go to the same stream.
-    logging.basicConfig(
-        level=max(LEVELS[level], logging.WARNING),
-        stream=sys.stdout,
-        format="{" + (f'"process": "{process}", ' if process else "") + _LIBRARY,
-    )
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(bounds.record)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(bounds.record)
+    handler.setFormatter(_Json(process) if fmt == "json" else logging.Formatter(_CONSOLE))
+    logging.basicConfig(level=max(LEVELS[level], logging.WARNING), handlers=[handler])
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
     logging.getLogger("engineio.server").setLevel(logging.CRITICAL)
     logging.getLogger("socketio.server").setLevel(logging.CRITICAL)
@@ -65,4 +63,32 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return kind is None or kind.__module__ != "aiohttp.http_exceptions"
 
 
-_LIBRARY = '"level": "%(levelname)s", "logger": "%(name)s", "event": "%(message)s"}'
+_CONSOLE = "%(asctime)s [%(levelname)s] %(name)s: %(message)s"
+
+
+class _Json(logging.Formatter):
+    """Formats a library's line like ours. Its text may have quotes, line breaks and whatever a client sent."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "logger": record.name,
+            "event": _encodable(record.getMessage()),
+            "level": record.levelname.lower(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC)
+            .isoformat()
+            .replace("+00:00", "Z"),
+        }
+        if self._process:
+            line["process"] = self._process
+        if record.exc_info:
+            line["exception"] = _encodable(self.formatException(record.exc_info))
+        return json_codec.encode_any(line)
+
+
+def _encodable(text: str) -> str:
+    """Returns the text with lone surrogates, which UTF-8 cannot encode, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -307,7 +307,7 @@ async def test_migrate_does_the_steps_and_can_be_repeated(
 
 
 async def test_migrate_continues_after_ctrl_c(launch: Launch, database: Database[Any]) -> None:
-    command = await launch(Migrate, **SLOWLY)
+    command = await launch(Migrate, STEP_PER_USER_S="0.002")
     await until(lambda: state(database).get("done", 0) >= 500)
     command.signal(signal.SIGINT)
     assert await command.process.wait() == 1

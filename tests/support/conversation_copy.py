@@ -55,10 +55,10 @@ class Copy:
         if message is None or told["rev"] <= message["rev"]:
             return  # the running sync returns this change, or has returned it
         message = self.messages[message["id"]] = {**message, "rev": told["rev"]}
+        if message["isDeleted"]:
+            return  # the user has hidden it, and others still change or delete it
         if name == "message:deleted":
             message |= {**GONE, "deletedAt": told["deletedAt"], "updatedAt": told["deletedAt"]}
-        elif message["isDeleted"]:
-            return  # the user has hidden it, and others still change it
         elif name == "message:updated":
             message |= {key: told[key] for key in ("content", "isEdited", "updatedAt")}
         else:

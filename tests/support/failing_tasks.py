@@ -27,9 +27,16 @@ def keep_and_note(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Tas
 def fail() -> None:
     """Fails each task at the point where it waits."""
     for task in kept:
-        awaited: asyncio.Future[None] = task._fut_waiter  # type: ignore[attr-defined]
-        awaited.set_exception(RuntimeError("of the test"))
-        log.warning("a task fails", task=task.get_name())
+        fail_where_it_waits(task)
+
+
+def fail_where_it_waits(task: asyncio.Task[None]) -> None:
+    awaited: asyncio.Future[None] | None = task._fut_waiter  # type: ignore[attr-defined]
+    if awaited is None or awaited.done():  # it runs in this turn of the event loop
+        asyncio.get_running_loop().call_soon(fail_where_it_waits, task)
+        return
+    awaited.set_exception(RuntimeError("of the test"))
+    log.warning("a task fails", task=task.get_name())
 
 
 if __name__ == "__main__":

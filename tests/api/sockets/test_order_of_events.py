@@ -107,7 +107,8 @@ def connect() -> Callable[..., Phone]:
                     (lambda found: Made({"found": found}, is_new=True)) if name == "send" else None,
                     Rate(1),
                     "pong" if name == "ping" else None,
-                    asyncio.iscoroutinefunction(handler),
+                    ends_in_time=False,
+                    takes_turn=asyncio.iscoroutinefunction(handler),
                 )
                 for name, handler in handlers.items()
             },
