@@ -114,7 +114,9 @@ class Migration:
             first = {"_id": ID, "version": FIRST, "server": __version__}
             await self._mongo.insert_missing("schema", [first])
             while await self._go_on():
-                pass
+                # The driver can lose a cancellation, up to Python 3.11 (gh-86296).
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise asyncio.CancelledError
         finally:
             await tasks.end(reporting)
         if self._step is not None:

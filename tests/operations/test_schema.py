@@ -310,7 +310,7 @@ async def test_migrate_continues_after_ctrl_c(launch: Launch, database: Database
     command = await launch(Migrate, STEP_PER_USER_S="0.002")
     await until(lambda: state(database).get("done", 0) >= 500)
     command.signal(signal.SIGINT)
-    assert await command.process.wait() == 1
+    assert await command.process.wait() == 1, command.log
     assert command.log.endswith(
         "Interrupted. The next run, or the next start of a server, continues.\n"
     )
