@@ -1,4 +1,4 @@
-"""What runs beside a server's main work: tasks and child processes.
+"""Work beside the main work of a server: tasks and child processes.
 
 Tasks are kept running and ended, and it is shown for what they wait. Ctrl-C in a terminal does not reach child
 processes, and none outlives a server that ends at once.

@@ -5,18 +5,17 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from .. import json_codec
 from ..clock import iso
-from ..errors import Conflict, Forbidden, NotFound, ValidationFailed
+from ..errors import NotFound, ValidationFailed
 from ..mongo import Document, Mongo
-from . import policy
-from .log.entry import Applied, LoadMember, Outcome
+from .log.entry import Outcome
 from .log.log import Log
 from .membership import Member, Members
 from .message import Message, conversation_of
+from .message_changes import Delete, Edit, Hide
 from .text import shows_nothing
 
 
@@ -145,7 +144,7 @@ class Messages:
         self._check_text(edit.content, empty_ok=True)
         await self._members.present(actor_id, conversation_of(edit.message_id))
         return (
-            await self._log.change(actor_id, _Edit(edit.message_id, actor_id, edit.content))
+            await self._log.change(actor_id, Edit(edit.message_id, actor_id, edit.content))
         ).message
 
     async def delete(self, actor_id: str, deletion: MessageDeletion) -> Mapping[str, Any]:
@@ -159,7 +158,7 @@ class Messages:
             left = await self._hide(member, deletion.message_id)
         else:
             await self._members.present(actor_id, conversation_id)
-            change = _Delete(deletion.message_id, actor_id)
+            change = Delete(deletion.message_id, actor_id)
             left = (await self._log.change(actor_id, change)).message
         return {
             "messageId": left.id,
@@ -175,7 +174,7 @@ class Messages:
             return seen
         # The member's flag `hides` comes first: without it, reads do not look for hidden messages.
         await self._members.note_hiding(member)
-        outcome = await self._log.change(member.user_id, _Hide(message_id, member.user_id))
+        outcome = await self._log.change(member.user_id, Hide(message_id, member.user_id))
         if outcome.entry is None:
             (seen,) = await self._as_seen(member.user_id, [outcome.message], hides=True)
             return seen
@@ -321,55 +320,3 @@ def _fitting(messages: list[Message], limit: int) -> list[Message]:
         if n and left < 0:
             return messages[:n]
     return messages[:limit]
-
-
-@dataclass(frozen=True, slots=True)
-class _Edit:
-    message_id: str
-    actor_id: str
-    content: str
-
-    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
-        if message.sender_id != self.actor_id:
-            raise Forbidden("Only the sender can edit a message.")
-        if message.deleted_at:
-            raise Conflict("The message was deleted.")
-        if shows_nothing(self.content) and "attachments" not in message.doc:
-            raise ValidationFailed.of(
-                "content", "Must have a visible character, unless the message has an attachment."
-            )
-        if message.content == self.content:
-            return None
-        return Applied(message.with_(content=self.content, isEdited=True, updatedAt=at), "edit", {})
-
-
-@dataclass(frozen=True, slots=True)
-class _Delete:
-    message_id: str
-    actor_id: str
-
-    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
-        if message.sender_id != self.actor_id and not policy.allows(
-            await member(self.actor_id), "manageMessages"
-        ):
-            raise Forbidden("Only the sender or an admin can delete a message for everyone.")
-        if message.deleted_at:
-            return None
-        return Applied(message.emptied(at), "delete", {})
-
-
-@dataclass(frozen=True, slots=True)
-class _Hide:
-    message_id: str
-    user_id: str
-
-    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
-        if message.deleted_at:
-            return None
-        fields: dict[str, Any] = {
-            "hiddenFor": self.user_id,
-            "hiddenSeq": message.seq,
-            "hiddenSender": message.sender_id,
-            "wasEdited": "isEdited" in message.doc,
-        }
-        return Applied(message.emptied(at), "hide", fields, for_all=False)

@@ -144,7 +144,8 @@ class EmbeddedMongo:
         process, pause = self._process, 0.5
         while process:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), 60)
+                async with asyncio.timeout(60):
+                    await process.wait()
             if process.returncode is None:
                 pause = 0.5
                 with contextlib.suppress(FileNotFoundError):
@@ -161,13 +162,12 @@ class EmbeddedMongo:
             process = self._process
 
     async def _stop(self) -> None:
-        if self._watcher:
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher])
+        await tasks.end(self._watcher)
         if (process := self._process) and process.returncode is None:
             process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), STOP_S)
+                async with asyncio.timeout(STOP_S):
+                    await process.wait()
             except TimeoutError:
                 process.kill()
                 await process.wait()

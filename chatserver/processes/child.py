@@ -146,7 +146,8 @@ async def _end(process: asyncio.subprocess.Process, stop_s: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), stop_s)
+        async with asyncio.timeout(stop_s):
+            await process.wait()
     except TimeoutError:
         log.error("child.killed", pid=process.pid)
         process.kill()

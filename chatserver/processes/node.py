@@ -231,7 +231,8 @@ async def _answer_probes(
 ) -> None:
     """If the start takes long, serves the probes until the node is built, and refuses all other requests."""
     try:
-        await asyncio.wait_for(built.wait(), SLOW_S)
+        async with asyncio.timeout(SLOW_S):
+            await built.wait()
     except TimeoutError:
         for number, port in ports.items():
             app = web.Application(middlewares=[_close, errors])

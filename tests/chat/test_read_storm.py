@@ -65,7 +65,7 @@ async def test_everybody_reads_a_message_at_once_while_others_talk(
         assert slowest < 1 * slowness()
         assert await transactions(server) - before < MEMBERS / 4, "marks share transactions"
 
-        # What was acknowledged is stored, and everybody was told of each reader once.
+        # Every acknowledged mark is stored, and every member received one notice of each reader.
         now = (await author.ask("GET", f"/messages/{message}/read"))["items"]
         assert sorted(item["userId"] for item in now) == sorted(person.id for person in readers)
         for wire, person in zip(wires, readers, strict=True):

@@ -80,7 +80,7 @@ async def test_a_user_who_comes_back_has_what_was_unread_and_what_was_hidden(
     await leaves(bob, group, alice if removed else None)
     assert (await bob.refused("GET", path(group, "unread-count"))).code == "NOT_FOUND"
     away = await say(alice, group, *"67")
-    # What was unread can still be deleted, and then it is unread no more.
+    # An unread message can still be deleted, and then it is unread no more.
     assert list(await marks(alice, group)) == [alice.id]
     await comes(bob, group, alice)
 

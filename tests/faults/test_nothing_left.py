@@ -32,7 +32,7 @@ SETTLED_S = 30.0
 WARM_S = 7.0
 """The grace times below, after a single client."""
 GROWTH_MB = 6.0
-"""What fragmentation may add in a second, identical run. A kilobyte per connection or event would be more."""
+"""Allowed for fragmentation in a second, identical run. A kilobyte per connection or event would be more."""
 SPARE = {"open files": 2, "connections to MongoDB": 2}
 """Heartbeats that meet a scrape of /metrics may keep a second connection to the database in use."""
 SETTINGS = {
@@ -103,7 +103,7 @@ class Visitor:
 
     async def run(self, end: float) -> None:
         while time.monotonic() < end:
-            # What the frozen database refuses, and answers that never come.
+            # The frozen database refuses some requests, and some answers never come.
             with suppress(aiohttp.ClientError, ConnectionError, TimeoutError, AssertionError):
                 async with asyncio.timeout(5):
                     await self._visit()

@@ -47,7 +47,7 @@ class Scene:
     running: list[asyncio.Task[None]]
 
     async def recovers(self, failed: MongoServer | None = None) -> None:
-        """What is sent after another member has become primary is acknowledged in time, on each node."""
+        """Messages that are sent after the election of another primary are acknowledged in time, on each node."""
         await self.mongo.primary(besides=failed)
         since = time.monotonic()
         now = [talker.said for talker in self.talkers]

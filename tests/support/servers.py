@@ -83,7 +83,7 @@ class MongoServer:
         self.launch()
         try:
             self._initiate()
-        except BaseException:
+        except BaseException:  # interrupted, too: nobody else would end the process
             self.kill()
             raise
 

@@ -67,7 +67,9 @@ class Log:
         self._contention = Contention(self._position, rooms, lambda tail: self._wake(tail))
         self._sends = Sends(mongo, self._position, self._contention, announce, routes)
         self._changes = Changes(mongo, members, self._position, self._contention, announce, routes)
-        self._writers = Writers(self._sends, self._changes, self._run)
+        self._writers = Writers(
+            self._sends, self._changes, lambda *batch: self._spawn(self._batch(*batch))
+        )
         self._wake = self._writers.wake
         # Kept: on Python 3.11 each get_running_loop() is a system call.
         self._loop = asyncio.get_running_loop()
@@ -123,9 +125,10 @@ class Log:
         """Queue a change of the conversation itself. The future resolves to the offset of its entry.
 
         `transaction` makes the change, in the database transaction that also writes the entry. It receives
-        that entry's offset and the `seq` of the last message before it, and may run several times. If it returns None there is nothing to change, and
-        the future resolves to None. If it raises a ChatError, the change is refused. After a change of kind
-        `end`, all later changes of the conversation are refused with NotFound, on every node.
+        that entry's offset and the `seq` of the last message before it, and may run several times. If it returns
+        None there is nothing to change, and the future resolves to None. If it raises a ChatError, the change is
+        refused. After a change of kind `end`, all later changes of the conversation are refused with NotFound,
+        on every node.
         """
         future: asyncio.Future[int | None] = self._loop.create_future()
         self._enqueue(conversation_id, ConversationChangeOp(actor_id, transaction, future))
@@ -212,17 +215,6 @@ class Log:
                 return
             del self._tails[oldest.id]
 
-    def _run(
-        self,
-        kind: str,
-        tails: list[ConversationTail],
-        ops: list[Any],
-        commit: Coroutine[Any, Any, None],
-    ) -> None:
-        for tail in tails:
-            self._tails.move_to_end(tail.id)
-        self._spawn(self._batch(kind, tails, ops, commit))
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
@@ -237,6 +229,8 @@ class Log:
     ) -> None:
         """Commit one batch. Whatever happens, every future is resolved and the tails continue."""
         began = time.perf_counter()
+        for tail in tails:
+            self._tails.move_to_end(tail.id)
         self._sizes[kind].observe(len(ops))
         traces = [op.trace for op in ops if op.trace is not None]
         try:

@@ -67,7 +67,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What a mark changes in the document of its reader."""
+    """The change that a mark makes in the document of its reader."""
 
     mark: Mark
     doc: Document

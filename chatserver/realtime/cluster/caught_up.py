@@ -31,7 +31,8 @@ class CaughtUp:
         self._reached.clear()
         if behind:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._reached.wait(), WAIT_S)
+                async with asyncio.timeout(WAIT_S):
+                    await self._reached.wait()
 
     def reached(self, room: str, offset: int) -> None:
         if self._behind and self._behind.get(room, offset + 1) <= offset:

@@ -158,7 +158,7 @@ async def test_a_conversation_that_is_created_while_redis_is_down_is_followed_fr
     names = ("conversation:new", "message:new", "participant:added")
     told = [name for name in phone.names if name in names]
     assert told.count("conversation:new") == told.count("participant:added") == 4
-    # Who joined later hears what came after that.
+    # A member who joined later receives the messages from then on.
     assert len(tablet.told("conversation:joined")) == 4
     assert "0" not in {told["content"] for told in tablet.told("message:new")}
 

@@ -231,7 +231,7 @@ async def connect(person: Person) -> Wire:
             raise Refused(json.loads(refusal[2:])["data"])
         if wire.gone.is_set():
             raise ConnectionError("the socket ended")
-    except BaseException:
+    except BaseException:  # cancelled, too: nobody else would close the socket
         abort(wire)
         raise
     return wire

@@ -68,7 +68,7 @@ class View:
 
     @property
     def seen(self) -> Any:
-        """What this client knows, in the form of `read_by`."""
+        """The read marks that this client knows, in the form of `read_by`."""
         return {
             conversation_id: {
                 **_known_of(conversation, self.guest, self.online),
