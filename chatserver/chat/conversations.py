@@ -31,8 +31,9 @@ from .membership import Members
 from .outside import Outbox
 from .participants import Participants, participant
 from .recency import Recency
+from .rosters import caller_first, counted
 from .users import Users
-from .views import Views, new_view
+from .views import Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class Conversations:
         key: str | None,
         field: str,
     ) -> Created:
-        if key and (existing := await self._by_key(key)):
+        if key and (existing := await self._by_key(key, creator_id)):
             if new.type == "direct":
                 existing = await self._complete(existing, [creator_id, *others], field)
             return Created(existing, is_new=False)
@@ -160,6 +161,7 @@ class Conversations:
             "createdAt": at,
             "updatedAt": at,
             "activityAt": at,
+            **counted(1 + len(others)),
         }
         if new.metadata:
             conversation["metadata"] = json_codec.encode(new.metadata).decode()
@@ -180,7 +182,7 @@ class Conversations:
                 conversation_id,
                 (0, 0),
                 at,
-                new_view(conversation, members),
+                self._views.new(conversation, members),
             )
             await self._outbox.append(session, [created])
 
@@ -199,14 +201,14 @@ class Conversations:
         except DuplicateKeyError as error:
             if duplicate_of(error) != "key" or key is None:
                 raise
-            existing = await self._by_key(key)
+            existing = await self._by_key(key, creator_id)
             if existing is None:
                 raise Conflict(
                     "Someone else has just created this conversation; try again."
                 ) from None
             return Created(existing, is_new=False)
         try:
-            return Created(await announce(), is_new=True)
+            return Created(caller_first(await announce(), creator_id), is_new=True)
         except DatabaseUnavailable:
             self._mongo.later(announce_if_stored)
             raise
@@ -224,13 +226,13 @@ class Conversations:
         await self._users.need(missing, field)
         return await self._participants.join(pair[0], view["id"], missing, "member", direct=True)
 
-    async def _by_key(self, key: str) -> Mapping[str, Any] | None:
+    async def _by_key(self, key: str, reader_id: str) -> Mapping[str, Any] | None:
         doc = await self._mongo.conversations.find_one({"key": key}, {"_id": 1})
-        return await self._views.conversation(doc["_id"]) if doc else None
+        return await self._views.conversation(doc["_id"], reader_id) if doc else None
 
     async def get(self, reader_id: str, conversation_id: str) -> Mapping[str, Any]:
         hides = await self._members.hiding(reader_id, conversation_id)
-        return await self._views.conversation(conversation_id, reader_id if hides else None)
+        return await self._views.conversation(conversation_id, reader_id, hides=hides)
 
     async def own(
         self, user_id: str, asked: PageOfConversations
@@ -266,7 +268,7 @@ class Conversations:
             return ConversationChange("conversation", at, {}, view)
 
         await self._log.change_conversation(conversation_id, actor_id, transaction)
-        return await self._views.conversation(conversation_id)
+        return await self.get(actor_id, conversation_id)
 
     async def delete(self, actor_id: str, conversation_id: str) -> None:
         """Delete a conversation and its contents for everyone."""

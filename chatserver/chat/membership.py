@@ -18,7 +18,7 @@ from .signals import Hidden
 
 Role = Literal["owner", "admin", "member"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""The roles as they are stored and sent. `policy.py` says what each may do."""
+"""The roles as they are stored and sent, the highest rank first. `policy.py` says what each may do."""
 
 
 def member_id(conversation_id: str, user_id: str) -> str:
@@ -93,17 +93,28 @@ class Members:
         return Member(doc)
 
     async def roster(
-        self, conversation_id: str, session: Session, user_ids: Sequence[str] | None = None
+        self, conversation_id: str, session: Session, user_ids: Sequence[str]
     ) -> Roster:
-        """Returns those of the users who participate, or by default all in the order of joining."""
-        if user_ids is None:
-            found = self._mongo.participants.find(
-                {"conversationId": conversation_id}, session=session
-            ).sort([("joinedAt", 1), ("userId", 1)])
-        else:
-            ids = [member_id(conversation_id, user_id) for user_id in user_ids]
-            found = self._mongo.participants.find({"_id": {"$in": ids}}, session=session)
+        """Returns those of the users who participate."""
+        ids = [member_id(conversation_id, user_id) for user_id in user_ids]
+        found = self._mongo.participants.find({"_id": {"$in": ids}}, session=session)
         return Roster({doc["userId"]: Member(doc) async for doc in found})
+
+    async def heir(self, leaving: Member, session: Session) -> Member | None:
+        """Returns the other participant with the highest rank who joined first, or None if there is no other."""
+        for role in ROLES:
+            doc = await self._mongo.participants.find_one(
+                {
+                    "conversationId": leaving.conversation_id,
+                    "role": role,
+                    "userId": {"$ne": leaving.user_id},
+                },
+                sort=[("joinedAt", 1), ("userId", 1)],
+                session=session,
+            )
+            if doc is not None:
+                return Member(doc)
+        return None
 
     async def present(self, user_id: str, conversation_id: str) -> None:
         """Raises NotFound unless the user participates."""

@@ -20,6 +20,7 @@ from .log.log import Log
 from .membership import Member, Members, member_id
 from .outside import ConversationRooms, Outbox
 from .policy import Permission
+from .rosters import Rosters, recounted
 from .users import Users
 from .views import Views, participant_view
 
@@ -44,6 +45,14 @@ class OneParticipant:
     user_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class PageOfParticipants:
+    conversation_id: str
+    role: str | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
 class Participants:
     """Adds and removes participants, and changes their roles.
 
@@ -60,6 +69,7 @@ class Participants:
         members: Members,
         users: Users,
         views: Views,
+        rosters: Rosters,
         deletion: ConversationDeletion,
         rooms: ConversationRooms,
     ) -> None:
@@ -69,9 +79,21 @@ class Participants:
         self._members = members
         self._users = users
         self._views = views
+        self._rosters = rosters
         self._deletion = deletion
         self._rooms = rooms
         self._absences = Absences(mongo)
+
+    async def page(
+        self, reader_id: str, asked: PageOfParticipants
+    ) -> tuple[list[Mapping[str, Any]], str | None]:
+        """Returns participants, and the cursor of the next page: the owner, the admins, the members, each in the
+        order of joining."""
+        await self._members.present(reader_id, asked.conversation_id)
+        docs, cursor = await self._rosters.page(
+            asked.conversation_id, asked.role, asked.limit, asked.cursor
+        )
+        return [participant_view(doc) for doc in docs], cursor
 
     async def add(self, actor_id: str, new: NewParticipants) -> Mapping[str, Any]:
         """Add users. Users who already participate stay as they are."""
@@ -96,17 +118,20 @@ class Participants:
         """`needed`: the permission that the actor needs. Without one, the actor need not participate."""
         at = now()
         added: list[str] = []
+        hides = False
 
         async def transaction(
             session: Session, offset: int, last_seq: int
         ) -> ConversationChange | None:
+            nonlocal hides
             roster = await self._members.roster(conversation_id, session, [actor_id, *user_ids])
             if needed:
                 policy.require(roster[actor_id], needed)
+            hides = actor_id in roster and roster[actor_id].hides
             added[:] = [user_id for user_id in user_ids if user_id not in roster]
             if not added:
                 return None
-            number = await self._touch(conversation_id, at, session, events=len(added))
+            number = await self._touch(conversation_id, at, session, joined=len(added))
             states = await self._absences.end(conversation_id, added, last_seq, session)
             await self._mongo.participants.insert_many(
                 [
@@ -128,7 +153,7 @@ class Participants:
 
         await self._log.change_conversation(conversation_id, actor_id, transaction)
         await self.without_deleted(conversation_id, added)
-        return await self._views.conversation(conversation_id)
+        return await self._views.conversation(conversation_id, actor_id, hides=hides)
 
     async def without_deleted(self, conversation_id: str, user_ids: list[str]) -> None:
         """Remove users who were deleted while they joined. Their deletion may have missed this
@@ -164,7 +189,7 @@ class Participants:
 
         async def transaction(session: Session, offset: int, last_seq: int) -> ConversationChange:
             nonlocal last
-            roster = await self._members.roster(conversation_id, session)
+            roster = await self._members.roster(conversation_id, session, [actor_id, user_id])
             actor = roster[actor_id]
             if actor.direct and not deleted:
                 raise Forbidden("A direct conversation cannot be left.")
@@ -172,17 +197,16 @@ class Participants:
                 policy.require(actor, "kickMembers")
                 if not policy.outranks(actor, roster[user_id]):
                     raise Forbidden("Your role does not allow you to remove this participant.")
-            leaving = roster.pop(user_id)
-            if last := not roster:
+            leaving = roster[user_id]
+            heir = await self._members.heir(leaving, session)
+            if last := heir is None:
                 return await self._deletion.delete(conversation_id, session)
-            number = await self._touch(conversation_id, at, session, events=1)
+            number = await self._touch(conversation_id, at, session, left=1)
             await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)
             await self._absences.begin(leaving, last_seq, session)
             fields: dict[str, Any] = {"removed": [user_id]}
             view = None
             if leaving.role == "owner":
-                # The first in the order of joining, among those of the highest rank.
-                heir = max(roster.values(), key=policy.rank)
                 await self._give_role(heir, "owner", session)
                 fields["roles"] = True
                 view = await self._views.conversation(conversation_id, session=session)
@@ -236,13 +260,21 @@ class Participants:
         )
 
     async def _touch(
-        self, conversation_id: str, at: datetime, session: Session, *, events: int = 0
+        self,
+        conversation_id: str,
+        at: datetime,
+        session: Session,
+        *,
+        joined: int = 0,
+        left: int = 0,
     ) -> int:
-        """Write the conversation's document. Returns the number of the first event.
+        """Write the conversation's document. Returns the number of the first outbox event.
 
-        `events`: how many users join or leave with this change, each of them an outbox event.
+        `joined`, `left`: how many users join and leave with this change. Each is an outbox event.
         """
-        if events:
+        change: Document = {"updatedAt": at}
+        if joined or left:
+            change |= recounted(joined, left)
             # It is no longer the private group of exactly the users for whom it was created.
             await self._mongo.conversations.update_one(
                 {"_id": conversation_id, "type": {"$ne": "direct"}},
@@ -251,7 +283,7 @@ class Participants:
             )
         touched = await self._mongo.conversations.find_one_and_update(
             {"_id": conversation_id},
-            {"$set": {"updatedAt": at}, "$inc": {"events": events}},
+            [{"$set": change}],
             {"events": 1},
             session=session,
         )

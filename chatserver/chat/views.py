@@ -3,7 +3,7 @@ counted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .. import json_codec
@@ -12,17 +12,7 @@ from ..errors import NotFound
 from ..mongo import Document, Mongo, Session
 from .message import Message
 from .read_state.unread import Unread
-
-_MEMBERS: Document = {
-    "$lookup": {
-        "from": "participants",
-        "localField": "_id",
-        "foreignField": "conversationId",
-        "pipeline": [{"$sort": {"joinedAt": 1, "userId": 1}}],
-        "as": "members",
-    }
-}
-
+from .rosters import FIRST_MEMBERS, Rosters, first_of
 
 _LAST_MESSAGE: Document = {
     "$lookup": {
@@ -51,41 +41,49 @@ LAST_ENTRY: Document = {
         "as": "latest",
     }
 }
-_WHOLE: list[Document] = [_MEMBERS, _LAST_MESSAGE, LAST_ENTRY]
+_WHOLE: list[Document] = [FIRST_MEMBERS, _LAST_MESSAGE, LAST_ENTRY]
 
 
 class Views:
-    def __init__(self, mongo: Mongo, unread: Unread) -> None:
+    def __init__(self, mongo: Mongo, unread: Unread, rosters: Rosters, *, large: int) -> None:
+        """`large`: a conversation with more participants is large."""
         self._mongo = mongo
         self._unread = unread
+        self._rosters = rosters
+        self._large = large
 
     async def conversation(
         self,
         conversation_id: str,
-        hider_id: str | None = None,
+        reader_id: str | None = None,
         *,
+        hides: bool = False,
         session: Session | None = None,
     ) -> dict[str, Any]:
-        """Returns the conversation as its participants see it. Raises NotFound.
+        """Returns the conversation as a participant sees it, or as all do. Raises NotFound.
 
-        `hider_id`: returns it as seen by this participant, who has hidden messages in it.
+        `hides`: the reader has hidden messages in it.
         """
         cursor = await self._mongo.conversations.aggregate(
             [{"$match": {"_id": conversation_id}}, *_WHOLE], session=session
         )
-        async for doc in cursor:
-            doc["view"] = _view(doc)
-            if hider_id and doc["last"]:
-                await self._hide(hider_id, doc)
-            return doc["view"]
-        raise NotFound()
+        docs = await cursor.to_list(1)
+        if not docs:
+            raise NotFound()
+        (doc,) = docs
+        await self._rosters.complete(docs, reader_id, session=session)
+        doc["view"] = self._view(doc)
+        if hides and reader_id and doc["last"]:
+            await self._hide(reader_id, doc)
+        view: dict[str, Any] = doc["view"]
+        return view
 
     async def own_views(
         self, conversation_id: str, hider_ids: Iterable[str], *, session: Session | None = None
     ) -> Mapping[str, Mapping[str, Any]]:
         """Returns the conversation as seen by each of these participants, who have hidden messages in it."""
         return {
-            user_id: await self.conversation(conversation_id, user_id, session=session)
+            user_id: await self.conversation(conversation_id, user_id, hides=True, session=session)
             for user_id in hider_ids
         }
 
@@ -126,8 +124,9 @@ class Views:
         counts = await self._unread.counts(
             [(doc["own"], doc["last"][0]["seq"] if doc["last"] else 0) for doc in docs]
         )
+        await self._rosters.complete(docs, user_id)
         for doc, count in zip(docs, counts, strict=True):
-            doc["view"] = {**_view(doc), "unreadCount": count}
+            doc["view"] = {**self._view(doc), "unreadCount": count}
             if doc["own"].get("hides") and doc["last"]:
                 await self._hide(user_id, doc)
         return docs
@@ -140,6 +139,31 @@ class Views:
         if hide is not None:
             doc["view"]["lastMessage"] = Message(last).hidden_by(hide).json
 
+    def new(self, conversation: Document, members: Sequence[Document]) -> dict[str, Any]:
+        """Returns the view of a conversation that has no messages yet, as all participants see it."""
+        shown = {"members": first_of(members), "participantCount": len(members)}
+        return self._view({**conversation, **shown, "last": [], "latest": []})
+
+    def _view(self, doc: Document) -> dict[str, Any]:
+        metadata = doc.get("metadata")
+        last = Message(doc["last"][0]) if doc["last"] else None
+        return {
+            "id": doc["_id"],
+            "type": doc["type"],
+            "name": doc["name"],
+            "avatarUrl": doc["avatarUrl"],
+            "metadata": json_codec.Json(metadata) if metadata else {},
+            "createdBy": doc["createdBy"],
+            "createdAt": iso(doc["createdAt"]),
+            "updatedAt": iso(doc["updatedAt"]),
+            "lastSeq": last.seq if last else 0,
+            "lastRev": doc["latest"][0]["lastRev"] if doc["latest"] else 0,
+            "lastMessage": last.json if last else None,
+            "participantCount": doc["participantCount"],
+            "isLarge": doc["participantCount"] > self._large,
+            "participants": [participant_view(member) for member in doc["members"]],
+        }
+
 
 def participant_view(doc: Document) -> dict[str, Any]:
     return {
@@ -147,29 +171,4 @@ def participant_view(doc: Document) -> dict[str, Any]:
         "role": doc["role"],
         "joinedAt": iso(doc["joinedAt"]),
         "lastReadSeq": doc["lastReadSeq"],
-    }
-
-
-def new_view(conversation: Document, members: list[Document]) -> dict[str, Any]:
-    """Returns the view of a conversation that has no messages yet."""
-    return _view({**conversation, "members": members, "last": [], "latest": []})
-
-
-def _view(doc: Document) -> dict[str, Any]:
-    metadata = doc.get("metadata")
-    last = Message(doc["last"][0]) if doc["last"] else None
-    return {
-        "id": doc["_id"],
-        "type": doc["type"],
-        "name": doc["name"],
-        "avatarUrl": doc["avatarUrl"],
-        "metadata": json_codec.Json(metadata) if metadata else {},
-        "createdBy": doc["createdBy"],
-        "createdAt": iso(doc["createdAt"]),
-        "updatedAt": iso(doc["updatedAt"]),
-        "lastSeq": last.seq if last else 0,
-        "lastRev": doc["latest"][0]["lastRev"] if doc["latest"] else 0,
-        "lastMessage": last.json if last else None,
-        "participantCount": len(doc["members"]),
-        "participants": [participant_view(member) for member in doc["members"]],
     }

@@ -68,6 +68,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     "participants": [
         _index(("userId", 1), ("conversationId", 1), name="user", unique=True),
         _index(("conversationId", 1), ("joinedAt", 1), ("userId", 1), name="conversation"),
+        _index(("conversationId", 1), ("role", 1), ("joinedAt", 1), ("userId", 1), name="roles"),
         _index(("joinedAt", 1), name="joined"),
     ],
     # By the id, which begins with the conversation's.

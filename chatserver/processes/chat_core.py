@@ -25,6 +25,7 @@ from ..chat.reactions import Reactions
 from ..chat.read_state.receipts import Receipts
 from ..chat.read_state.unread import Unread
 from ..chat.recency import Recency
+from ..chat.rosters import Rosters
 from ..chat.typing_indicators import Activity
 from ..chat.users import Users
 from ..chat.views import Views
@@ -55,7 +56,8 @@ async def build(
     """
     recency = Recency(mongo)
     unread = Unread(mongo)
-    views = Views(mongo, unread)
+    rosters = Rosters(mongo)
+    views = Views(mongo, unread, rosters, large=settings.large_conversation)
     log_reader = LogReader(mongo, views, recency, RoomUpdate)
     cluster = Cluster(log_reader, node) if settings.redis_url else None
     rooms = cluster or Rooms(log_reader)
@@ -90,7 +92,9 @@ async def build(
     users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
     deletion = ConversationDeletion(mongo, rooms)
     stack.push_async_callback(deletion.close)
-    participants = Participants(mongo, changes, outbox, members, users, views, deletion, rooms)
+    participants = Participants(
+        mongo, changes, outbox, members, users, views, rosters, deletion, rooms
+    )
     conversations = Conversations(
         mongo,
         changes,

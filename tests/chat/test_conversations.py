@@ -7,11 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.people import People, devices
-from tests.support.shapes import A_TIME, AN_ID, message
-
-
-def participant(user_id: str, role: str) -> dict[str, Any]:
-    return {"userId": user_id, "role": role, "joinedAt": A_TIME, "lastReadSeq": 0}
+from tests.support.shapes import A_TIME, AN_ID, message, participant, seen_by
 
 
 async def test_a_new_conversation_is_announced_to_its_participants_who_are_already_in_its_room(
@@ -37,16 +33,14 @@ async def test_a_new_conversation_is_announced_to_its_participants_who_are_alrea
         "lastRev": 0,
         "lastMessage": None,
         "participantCount": 3,
+        "isLarge": False,
         "participants": [
-            participant(person.id, role)
-            for person, role in sorted(
-                [(alice, "owner"), (bob, "member"), (carol, "member")], key=lambda pair: pair[0].id
-            )
+            participant(alice.id, "owner"),
+            *sorted([participant(bob.id), participant(carol.id)], key=_user),
         ],
     }
     for device in (desk, tablet, phone, laptop):
-        (heard,) = await device.all_heard("conversation:new")
-        assert {**heard, "participants": sorted(heard["participants"], key=_user)} == told
+        assert await device.all_heard("conversation:new") == [told]
         assert await device.all_heard("message:new") == [sent]
         assert [name for name, _ in device.heard if name != "user:online"] == [
             "connected",
@@ -193,7 +187,7 @@ async def test_a_change_of_the_conversation_is_announced_to_all_its_participants
         first, second = await device.all_heard("conversation:updated")
         assert first == renamed
         assert participant(bob.id, "admin") in second["participants"]
-    assert (await bob.ask("GET", path)) == second
+    assert (await bob.ask("GET", path)) == seen_by(second, bob.id)
     assert await outside.all_heard("conversation:updated") == []
     assert (await stranger.refused("PATCH", path, {"name": "Mine"})).code == "NOT_FOUND"
     assert len(await desk.all_heard("conversation:updated")) == 2

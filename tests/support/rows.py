@@ -151,6 +151,15 @@ ENDPOINTS = [
     Endpoint("PATCH", _TALK, _LOOKS),
     Endpoint("DELETE", _TALK),
     Endpoint(
+        "GET",
+        _TALK + "/participants",
+        query={
+            "role": ["", "OWNER", "king"],
+            "limit": LIMIT_QUERY,
+            "cursor": [*CURSOR_QUERY, "member", "member.", "king.1.x", "member.x.x", "x" * 257],
+        },
+    ),
+    Endpoint(
         "POST",
         _TALK + "/participants",
         {"userIds": [*IDS, [], ["x"] * 1001], "role": [*CHOICE, "owner"]},

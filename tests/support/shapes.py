@@ -78,6 +78,19 @@ def conversation(*participants: dict[str, Any], **known: Any) -> dict[str, Any]:
         "lastRev": 0,
         "lastMessage": None,
         "participantCount": len(participants),
+        "isLarge": False,
         "participants": list(participants),
         **known,
     }
+
+
+def seen_by(view: dict[str, Any], user_id: str = "") -> dict[str, Any]:
+    """Returns a conversation as this user sees it: first the user, then the owner, the admins and the members, in the
+    order of joining. Without a user, as an event for all of them shows it."""
+    roles = ["owner", "admin", "member"]
+
+    def place(member: dict[str, Any]) -> tuple[Any, ...]:
+        rank = roles.index(member["role"])
+        return member["userId"] != user_id, rank, member["joinedAt"], member["userId"]
+
+    return {**view, "participants": sorted(view["participants"], key=place)}

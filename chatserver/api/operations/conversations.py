@@ -12,7 +12,12 @@ from ...chat.conversations import (
     OneConversation,
     PageOfConversations,
 )
-from ...chat.participants import NewParticipants, OneParticipant, RoleChange
+from ...chat.participants import (
+    NewParticipants,
+    OneParticipant,
+    PageOfParticipants,
+    RoleChange,
+)
 from ...errors import Conflict, NotFound
 from ..rate_limits import Rate
 from ..requests.conversations import (
@@ -22,6 +27,7 @@ from ..requests.conversations import (
     DirectWith,
     EditConversation,
     ListConversations,
+    ListParticipants,
     OfConversation,
     OfParticipant,
     OtherUsers,
@@ -69,6 +75,12 @@ async def edit(chat: Chat, caller: Caller, edit: ConversationEdit) -> Any:
 async def delete(chat: Chat, caller: Caller, asked: OneConversation) -> None:
     """Delete a conversation for all participants. Owner only."""
     await chat.conversations.delete(caller.user_id, asked.conversation_id)
+
+
+async def participants(chat: Chat, caller: Caller, asked: PageOfParticipants) -> Any:
+    """List the participants: the owner, the admins, the members, each in the order of joining."""
+    items, cursor = await chat.participants.page(caller.user_id, asked)
+    return {"items": items, "nextCursor": cursor}
 
 
 async def add(chat: Chat, caller: Caller, new: NewParticipants) -> Any:
@@ -163,6 +175,15 @@ OPERATIONS = (
         refuses=(NotFound,),
         announces=("conversation:removed",),
         webhooks=("conversation.deleted",),
+    ),
+    Operation(
+        "conversations.participants",
+        ListParticipants,
+        participants,
+        answers.ParticipantPage,
+        route=Route("GET", _ONE + "/participants"),
+        only=_BY_REST,
+        refuses=(NotFound,),
     ),
     Operation(
         "conversations.add",

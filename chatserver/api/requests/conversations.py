@@ -15,9 +15,19 @@ from ...chat.conversations import (
     PageOfConversations,
 )
 from ...chat.membership import ROLES
-from ...chat.participants import NewParticipants, OneParticipant, RoleChange
+from ...chat.participants import NewParticipants, OneParticipant, PageOfParticipants, RoleChange
 from ...errors import ValidationFailed
-from .fields import MAX_PAGE, MAX_PARTICIPANTS, Id, Metadata, Text, WebUrl, id_list, name_field
+from .fields import (
+    MAX_PAGE,
+    MAX_PARTICIPANTS,
+    Cursor,
+    Id,
+    Metadata,
+    Text,
+    WebUrl,
+    id_list,
+    name_field,
+)
 from .parse import Request
 
 
@@ -92,4 +102,12 @@ class OfParticipant(Request):
 class ListConversations(Request):
     makes = PageOfConversations
     limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
-    cursor = Id()
+    cursor = Cursor()
+
+
+class ListParticipants(Request):
+    makes = PageOfParticipants
+    conversation_id = Id(required=True)
+    role = Text(validate=validate.OneOf(ROLES))
+    limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
+    cursor = Cursor()

@@ -51,6 +51,7 @@ class Text(fields.String):
 class Id(Text):
     """An identifier: 1..128 printable characters."""
 
+    longest: ClassVar[int] = MAX_ID
     json_schema: ClassVar[Mapping[str, Any]] = {
         "minLength": 1,
         "maxLength": MAX_ID,
@@ -59,11 +60,18 @@ class Id(Text):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if not 0 < len(text) <= MAX_ID:
-            raise ValidationError(f"Must have 1 to {MAX_ID} characters.")
+        if not 0 < len(text) <= self.longest:
+            raise ValidationError(f"Must have 1 to {self.longest} characters.")
         if not text.isprintable():
             raise ValidationError("Must have printable characters only.")
         return text
+
+
+class Cursor(Id):
+    """The `nextCursor` of a page: it contains an id, and so is longer than one."""
+
+    longest = 2 * MAX_ID
+    json_schema: ClassVar[Mapping[str, Any]] = {**Id.json_schema, "maxLength": longest}
 
 
 class Integer(fields.Integer):

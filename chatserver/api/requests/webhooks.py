@@ -11,7 +11,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from ...outbox.admin.admin import OneEndpoint, PageOfDeadLetters
 from ...outbox.admin.search import Selection
 from ...outbox.event import TYPES
-from .fields import MAX_PAGE, Id, Text, id_list, one_at_least
+from .fields import MAX_PAGE, Cursor, Id, Text, id_list, one_at_least
 from .parse import Request
 
 
@@ -67,7 +67,7 @@ class ListDeadLetters(Request):
     type = EventType()
     conversation_id = Id()
     limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
-    cursor = Id()
+    cursor = Cursor()
 
 
 class Replay(Request):
@@ -83,7 +83,7 @@ class Replay(Request):
     conversation_id = Id()
     dead = Flag()
     endpoint = EndpointName()
-    cursor = Id()
+    cursor = Cursor()
 
     @validates_schema(skip_on_field_errors=True)
     def selects(self, data: Mapping[str, Any], **_: Any) -> None:

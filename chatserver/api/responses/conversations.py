@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import fields
 
 from ...chat.membership import ROLES
-from ..requests.fields import Id, Metadata, WebUrl, name_field
+from ..requests.fields import Cursor, Id, Metadata, WebUrl, name_field
 from .messages import MessageResponse
 from .response import Answer, ServerEvent, Time, each, number, one_of
 
@@ -17,7 +17,17 @@ class Participant(Answer):
     last_read_seq = number()
 
 
+class ParticipantPage(Answer):
+    """`nextCursor` is null on the last page."""
+
+    items = each(Participant)
+    next_cursor = Cursor(allow_none=True)
+
+
 class Conversation(Answer):
+    """`participants` has at most 100: the caller first, if the view is for one caller, then the owner, the admins and the
+    members in the order of joining."""
+
     called = "the conversation"
     id = Id()
     type = one_of("direct", "group", "channel")
@@ -31,6 +41,7 @@ class Conversation(Answer):
     last_rev = number()
     last_message = fields.Nested(MessageResponse, allow_none=True)
     participant_count = number()
+    is_large = fields.Boolean()
     participants = each(Participant)
 
 
@@ -45,7 +56,7 @@ class ConversationPage(Answer):
     """Most recently active first. `nextCursor` is null on the last page."""
 
     items = each(OwnConversation)
-    next_cursor = Id(allow_none=True)
+    next_cursor = Cursor(allow_none=True)
 
 
 class OneRoom(Answer):

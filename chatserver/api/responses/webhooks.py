@@ -8,7 +8,7 @@ from marshmallow import fields
 
 from ...chat.membership import ROLES
 from ...outbox.event import TYPES
-from ..requests.fields import Id, Text
+from ..requests.fields import Cursor, Id, Text
 from ..requests.webhooks import EndpointName
 from .conversations import Conversation, ParticipantChanged
 from .messages import MessageDeleted, MessageResponse, ReactionChanged
@@ -122,7 +122,7 @@ class DeadLetterPage(Answer):
     """Newest first. `nextCursor` is null on the last page."""
 
     items = each(DeadLetter)
-    next_cursor = Id(allow_none=True)
+    next_cursor = Cursor(allow_none=True)
 
 
 class ReplayedResponse(Answer):
@@ -131,7 +131,7 @@ class ReplayedResponse(Answer):
 
     replayed = number()
     gone = number()
-    next_cursor = Id(allow_none=True)
+    next_cursor = Cursor(allow_none=True)
 
 
 class Dropped(Answer):

@@ -1,6 +1,9 @@
 import type { Conversation, Message, ServerEvents } from "./protocol.js";
 import { asChange, changed } from "./timeline.js";
 
+/** Participants in a view; the server shows no more. */
+const MOST_SHOWN = 100;
+
 /** A conversation in the list. */
 export interface ListedConversation extends Conversation {
   /** Null if unknown: without `api`, until an event tells it. */
@@ -99,8 +102,13 @@ function participants(list: Overview, who: ServerEvents["participant:added"], ad
   // Right for a newcomer. For a user who comes back, only the server knows it.
   const { lastSeq: lastReadSeq } = conversation;
   const fresh = { userId: who.userId, role: "member", joinedAt: who.timestamp, lastReadSeq } as const;
-  const all = added ? [...others, fresh] : others;
-  return put(list, { ...conversation, participants: all, participantCount: all.length });
+  const participants = added && others.length < MOST_SHOWN ? [...others, fresh] : others;
+  // Of more than MOST_SHOWN participants we know only some, and count them until the next view.
+  let { participantCount } = conversation;
+  const wasShown = others.length < conversation.participants.length;
+  if (added && !wasShown) participantCount += 1;
+  if (!added && (wasShown || participantCount > MOST_SHOWN)) participantCount -= 1;
+  return put(list, { ...conversation, participants, participantCount });
 }
 
 function read(list: Overview, mark: ServerEvents["conversation:read"], me: string): Overview {

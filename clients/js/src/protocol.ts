@@ -47,6 +47,7 @@ export interface Conversation {
   readonly lastRev: number;
   readonly lastMessage: Message | null;
   readonly participantCount: number;
+  readonly isLarge: boolean;
   readonly participants: readonly { readonly userId: string; readonly role: "owner" | "admin" | "member"; readonly joinedAt: string; readonly lastReadSeq: number }[];
 }
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.people import People, devices
-from tests.support.shapes import conversation, participant
+from tests.support.shapes import conversation, participant, seen_by
 
 
 async def test_alice_creates_a_group_and_everybody_in_it_is_notified(people: People) -> None:
@@ -41,7 +41,8 @@ async def test_alice_creates_a_group_and_everybody_in_it_is_notified(people: Peo
     assert await tablet.hears("message:new") == sent
     for person in (alice, bob, carol):
         seen = await person.ask("GET", f"/conversations/{made['id']}")
-        assert seen == {**made, "lastSeq": 1, "lastRev": 1, "lastMessage": sent}
+        now = {**made, "lastSeq": 1, "lastRev": 1, "lastMessage": sent}
+        assert seen == seen_by(now, person.id)
     assert (await stranger.refused("GET", f"/conversations/{made['id']}")).code == "NOT_FOUND"
 
 
@@ -62,7 +63,7 @@ async def test_two_people_have_one_direct_conversation_for_ever(people: People) 
     desk, phone = await devices(alice, bob)
     asked = {"type": "direct", "participantIds": [bob.id]}
     status, made = await alice.request("POST", "/conversations", asked)
-    pair = sorted([participant(alice.id), participant(bob.id)], key=lambda row: row["userId"])
+    pair = participant(alice.id), participant(bob.id)
     assert status == 201
     assert made == conversation(*pair, type="direct", createdBy=alice.id)
 
@@ -72,9 +73,9 @@ async def test_two_people_have_one_direct_conversation_for_ever(people: People) 
         (alice, "/conversations/direct", {"userId": bob.id}),
         (bob, "/conversations/direct", {"userId": alice.id}),
     ]:
-        assert await who.request("POST", path, body) == (200, made)
+        assert await who.request("POST", path, body) == (200, seen_by(made, who.id))
     for device in (desk, phone):
-        assert await device.all_heard("conversation:new") == [made]
+        assert await device.all_heard("conversation:new") == [seen_by(made)]
 
 
 async def test_a_direct_conversation_has_exactly_two_people(people: People) -> None:
@@ -100,8 +101,9 @@ async def test_twenty_requests_at_once_get_the_same_direct_conversation(people: 
     )
     assert sorted(status for status, _ in answers) == [200] * 19 + [201]
     first = answers[0][1]
-    assert all(made == first for _, made in answers)
-    assert await phone.all_heard("conversation:new") == [first]
+    assert all(made == first for _, made in answers[:10])
+    assert all(made == seen_by(first, bob.id) for _, made in answers[10:])
+    assert await phone.all_heard("conversation:new") == [seen_by(first)]
     assert [
         conversation["id"] for conversation in (await bob.ask("GET", "/conversations"))["items"]
     ] == [first["id"]]
@@ -120,7 +122,8 @@ async def test_the_same_people_in_any_order_have_one_private_group(people: Peopl
     answers = await asyncio.gather(*asking)
     assert sorted(status for status, _ in answers) == [200] * 19 + [201]
     group = answers[0][1]
-    assert all(made == group for _, made in answers)
+    for n, (_, made) in enumerate(answers):
+        assert made == seen_by(group, [alice, bob, carol][n % 3].id)
     assert group["type"] == "group"
     assert {participant["userId"] for participant in group["participants"]} == set(names)
     assert [participant["role"] for participant in group["participants"]].count("owner") == 1
@@ -178,18 +181,19 @@ async def test_a_conversation_is_renamed_for_all_who_are_in_it(people: People) -
         (alice, {"name": None, "avatarUrl": None, "metadata": {}}),
     ]:
         after = await who.ask("PATCH", path, change)
-        assert after == {**before, **change, "updatedAt": after["updatedAt"]}
+        changed = {**before, **change, "updatedAt": after["updatedAt"]}
+        assert after == seen_by(changed, who.id)
         assert after["updatedAt"] > before["updatedAt"]
         for device in (desk, phone):
-            assert await device.hears("conversation:updated") == after
-        assert await carol.ask("GET", path) == after
+            assert await device.hears("conversation:updated") == seen_by(after)
+        assert await carol.ask("GET", path) == seen_by(after, carol.id)
         before = after
 
     assert (await carol.refused("PATCH", path, {"name": "Mine"})).code == "FORBIDDEN"
     assert (await stranger.refused("PATCH", path, {"name": "Mine"})).code == "NOT_FOUND"
     refusal = await alice.refused("PATCH", path, {})
     assert (refusal.status, refusal.code) == (400, "VALIDATION_FAILED")
-    assert await carol.ask("GET", path) == before
+    assert await alice.ask("GET", path) == seen_by(before, alice.id)
     assert len(await phone.all_heard("conversation:updated")) == 3
     assert await outside.all_heard("conversation:updated") == []
 
@@ -238,5 +242,5 @@ async def test_nobody_can_change_or_delete_a_direct_conversation(people: People)
         ]:
             refusal = await who.refused(method, where, body)
             assert (refusal.status, refusal.code) == (403, "FORBIDDEN"), (method, where)
-    assert await bob.ask("GET", path) == talk
+    assert await bob.ask("GET", path) == seen_by(talk, bob.id)
     assert (await carol.refused("GET", path)).code == "NOT_FOUND"

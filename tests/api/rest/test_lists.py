@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from tests.support.people import PATIENCE_S, People, Person, devices
-from tests.support.shapes import conversation, message, participant
+from tests.support.shapes import conversation, message, participant, seen_by
 
 
 async def pages(person: Person, limit: int) -> list[list[Any]]:
@@ -80,7 +80,8 @@ async def test_the_list_shows_each_conversation_in_full(people: People) -> None:
     )
     for who, unread in ((alice, 0), (bob, 2)):
         page = await who.ask("GET", "/conversations")
-        assert page == {"items": [{**whole, "unreadCount": unread}], "nextCursor": None}
+        own = {**seen_by(whole, who.id), "unreadCount": unread}
+        assert page == {"items": [own], "nextCursor": None}
 
     # A reaction to the first message is a change, but the last message stays the last.
     first = (await bob.ask("GET", path))["items"][0]
