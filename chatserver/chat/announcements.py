@@ -89,14 +89,15 @@ def _members(update: RoomUpdate, doc: Mapping[str, Any], entry: Entry) -> None:
         for user_id in doc.get("hiding", ()):
             update.signal(Hidden(user_id, conversation_id))
         update.admit(added)
-        for user_id in added:
-            update.emit_to(user_id, "conversation:joined", entry.own_views.get(user_id, view))
+        others = [user_id for user_id in added if user_id not in entry.own_views]
+        update.emit_to_each(others, "conversation:joined", view)
+        for user_id, own in entry.own_views.items():
+            update.emit_to(user_id, "conversation:joined", own)
         for user_id in added:
             update.emit("participant:added", who(user_id))
     if removed:
         update.expel(removed)
-        for user_id in removed:
-            update.emit_to(user_id, "conversation:removed", {"conversationId": conversation_id})
+        update.emit_to_each(removed, "conversation:removed", {"conversationId": conversation_id})
         for user_id in removed:
             update.emit("participant:removed", who(user_id))
     if doc.get("roles"):

@@ -27,6 +27,9 @@ class RoomUpdate(Protocol):
     def emit_to(self, user_id: str, name: str, payload: Any) -> None:
         """Send an event to every socket of the user, in the room or not."""
 
+    def emit_to_each(self, user_ids: Iterable[str], name: str, payload: Any) -> None:
+        """Send an event to every socket of several users, in the room or not. It is encoded once."""
+
     def admit(self, user_ids: Iterable[str]) -> None:
         """Users enter the room."""
 

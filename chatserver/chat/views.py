@@ -81,10 +81,30 @@ class Views:
     async def own_views(
         self, conversation_id: str, hider_ids: Iterable[str], *, session: Session | None = None
     ) -> Mapping[str, Mapping[str, Any]]:
-        """Returns the conversation as seen by each of these participants, who have hidden messages in it."""
+        """Returns the conversation as seen by each of these participants who has hidden its last message."""
+        if not (hider_ids := list(hider_ids)):
+            return {}
+        last = await self._mongo.log.find_one(
+            {"conversationId": conversation_id, "seq": {"$gte": 1}},
+            {"seq": 1},
+            sort=[("seq", -1)],
+            session=session,
+        )
+        if last is None:
+            return {}
+        hides = self._mongo.log.find(
+            {
+                "hiddenFor": {"$in": hider_ids},
+                "conversationId": conversation_id,
+                "hiddenSeq": last["seq"],
+            },
+            {"hiddenFor": 1},
+            session=session,
+        )
+        users = [doc["hiddenFor"] async for doc in hides]
         return {
             user_id: await self.conversation(conversation_id, user_id, hides=True, session=session)
-            for user_id in hider_ids
+            for user_id in users
         }
 
     async def own(self, user_id: str, limit: int, before: tuple[Any, str] | None) -> list[Document]:

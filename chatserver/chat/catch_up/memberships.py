@@ -94,6 +94,7 @@ class MembershipCatchUp(Generic[Update]):
             # who joined.
             offset, still = 0, founders
         update = self._local_users.new_update()
+        told: dict[str, list[str]] = {"conversation:new": [], "conversation:joined": []}
         for doc in still:
             user_id, founder = doc["userId"], doc["joinedAt"] == created_at
             if (
@@ -105,10 +106,15 @@ class MembershipCatchUp(Generic[Update]):
             ):
                 self._local_users.missed()
                 continue
-            if user_id in own_views:
+            if doc.get("hides"):
                 update.signal(Hidden(user_id, room))
             update.admit([user_id])
             event = "conversation:new" if founder else "conversation:joined"
-            update.emit_to(user_id, event, own_views.get(user_id, view))
+            if user_id in own_views:
+                update.emit_to(user_id, event, own_views[user_id])
+            else:
+                told[event].append(user_id)
+        for event, user_ids in told.items():
+            update.emit_to_each(user_ids, event, view)
         if update.moves:
             self._local_users.found(room, offset, update)

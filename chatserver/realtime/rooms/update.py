@@ -40,7 +40,7 @@ class PendingChanges(Protocol):
     changes: dict[str, bool]
 
 
-EFFECTS = frozenset({"emit", "emit_to", "admit", "expel", "dissolve", "signal"})
+EFFECTS = frozenset({"emit", "emit_to", "emit_to_each", "admit", "expel", "dissolve", "signal"})
 
 
 class NewerVersion(Exception):
@@ -66,6 +66,11 @@ class RoomUpdate:
     def emit_to(self, user_id: str, name: str, payload: Any) -> None:
         """Send an event to every socket of the user, in the room or not."""
         self._effects.append(("emit_to", user_id, event(name, payload)))
+
+    def emit_to_each(self, user_ids: Iterable[str], name: str, payload: Any) -> None:
+        """Send an event to every socket of several users, in the room or not. Without users, do nothing."""
+        if user_ids := list(user_ids):
+            self._effects.append(("emit_to_each", user_ids, event(name, payload)))
 
     def admit(self, user_ids: Iterable[str]) -> None:
         self._effects.append(("admit", list(user_ids), None))
@@ -127,7 +132,9 @@ class RoomUpdate:
                 if name == "emit":
                     state.deliver(room, packet)
                     continue
-                for user_id in state.empty(room) if name == "dissolve" else (whom,):
+                if name == "emit_to":
+                    whom = (whom,)
+                for user_id in state.empty(room) if name == "dissolve" else whom:
                     state.deliver_to_user(user_id, packet)
             elif name == "admit":
                 state.admit(room, whom)
