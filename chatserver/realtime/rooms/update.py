@@ -124,6 +124,8 @@ class RoomUpdate:
                 part._effects += [("emit_to", user_id, packet) for user_id in entered]
             elif name == "emit_to" and whom in user_ids:
                 part._effects.append((name, whom, packet))
+            elif name == "emit_to_each":
+                part._effects.append((name, [who for who in whom if who in user_ids], packet))
         return part
 
     def apply(self, state: RoomState, room: str) -> None:
