@@ -19,7 +19,7 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from ..observability.metrics import Families
-from . import condition_wait
+from . import driver_waits
 from .failures import deadline
 from .indexes import INDEXES
 from .operations import SLOTS, Client, Operations, Timed
@@ -48,7 +48,7 @@ RETENTION_S = 7 * 24 * 3600
 DEAD_RETENTION_S = 30 * 24 * 3600
 """How long dead letters are kept for replay."""
 
-condition_wait.replace()
+driver_waits.replace()
 
 
 class Mongo:

@@ -88,7 +88,7 @@ class Operations:
     for their locks.
 
     The driver has a queue of its own, for connections. Its lock could stay taken for ever when a caller's time-out met a
-    cancellation (see condition_wait.py), it is in no fair order, and there a transaction waits for each of its
+    cancellation (see driver_waits.py), it is in no fair order, and there a transaction waits for each of its
     operations. So the driver may open as many connections as there are callers (`maxPoolSize=None`), and this queue
     lets in SLOTS of them.
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import pymongo
 import pytest
 
 from chatserver.mongo import DatabaseUnavailable, Mongo, Operations, PyMongoError, Session
@@ -66,6 +67,38 @@ async def test_timeouts_that_meet_cancellations_do_not_block_the_driver(
         await asyncio.gather(
             *[answered(lambda: mongo.users.find_one({})) for _ in range(3 * SLOTS)]
         )
+
+
+async def test_a_read_is_interrupted_when_its_server_is_found_to_be_down(
+    own_mongo: MongoServer,
+) -> None:
+    async with pymongo.AsyncMongoClient(own_mongo.url) as client:
+        users = client["wedge"]["users"]
+        await users.insert_one({"_id": "1"})
+        (server,) = client._topology._servers.values()
+        with own_mongo.failing("find", times=1, blockConnection=True, blockTimeMS=60_000):
+            reading = asyncio.create_task(users.find_one({}))
+            async with asyncio.timeout(PATIENCE_S):
+                while not server.pool.active_contexts:  # noqa: ASYNC110  a property of time
+                    await asyncio.sleep(0.01)
+                for context in server.pool.active_contexts:
+                    context.cancel()
+                # The driver tries a read once more.
+                assert await reading == {"_id": "1"}
+
+
+async def test_a_reply_that_is_late_for_the_socket_is_a_network_timeout(
+    own_mongo: MongoServer,
+) -> None:
+    options: dict[str, Any] = {"socketTimeoutMS": 700, "retryReads": False}
+    async with pymongo.AsyncMongoClient(own_mongo.url, **options) as client:
+        users = client["wedge"]["users"]
+        await users.insert_one({"_id": "1"})
+        with own_mongo.failing("find", times=1, blockConnection=True, blockTimeMS=60_000):
+            async with asyncio.timeout(PATIENCE_S):
+                with pytest.raises(pymongo.errors.NetworkTimeout):
+                    await users.find_one({})
+                assert await users.find_one({}) == {"_id": "1"}
 
 
 async def test_operations_start_in_order_and_one_that_is_cancelled_leaves_the_queue(
