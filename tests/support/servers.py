@@ -22,6 +22,7 @@ import pymongo
 
 from chatserver.mongo.embedded import find_mongod
 
+from .forks import Fork
 from .patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -190,8 +191,13 @@ class ChatServer:
         if mongo_url == os.environ.get("TESTS_MONGO_URL"):
             # The database that all tests share answers in the end, however slow the machine is.
             self.env.setdefault("REQUEST_TIMEOUT_S", "30")
-        self.process: asyncio.subprocess.Process
+        self.process: asyncio.subprocess.Process | Fork
         self._terminated = False
+
+    @property
+    def _forks(self) -> bool:
+        usual = ChatServer.python, ChatServer.cwd, ChatServer.starts_group
+        return (self.python, self.cwd, self.starts_group) == usual
 
     @property
     def rest(self) -> str:
@@ -208,13 +214,13 @@ class ChatServer:
     async def launch(self) -> None:
         """Starts the process, without waiting until it is ready."""
         self._terminated = False
+        words = [self.command, *self.options]
+        if self._forks:
+            self.process = Fork(self.module, words, self.env, self.log_path)
+            return
         with self.log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.python,
-                "-m",
-                self.module,
-                self.command,
-                *self.options,
+                *(*self.python, "-m", self.module, *words),
                 cwd=self.cwd,
                 env=self.env,
                 stdout=log,
