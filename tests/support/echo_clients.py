@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
@@ -57,11 +58,11 @@ Starting = Callable[[str], Awaitable[EchoNode]]
 
 
 @pytest_asyncio.fixture
-async def starting() -> AsyncIterator[Starting]:
+async def starting(tmp_path: Path) -> AsyncIterator[Starting]:
     started: list[EchoNode] = []
 
     async def start(url: str) -> EchoNode:
-        node = EchoNode(url, PREFIX, KEEP_FOR_S, CALLBACK_S)
+        node = EchoNode(tmp_path / f"log-{len(started)}", url, PREFIX, KEEP_FOR_S, CALLBACK_S)
         started.append(node)
         await node.start()
         return node

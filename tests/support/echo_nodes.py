@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Any
 
 import socketio
@@ -18,8 +19,8 @@ from chatserver.realtime import RealtimeServer
 from chatserver.realtime.redis_manager import RedisClientManager
 
 from .echo import serving
+from .forks import Fork
 from .patience import PATIENCE_S
-from .servers import ROOT
 
 NAMESPACES = ("/", "/custom")
 
@@ -81,31 +82,28 @@ def application(
 class EchoNode:
     """A running node."""
 
-    def __init__(self, url: str, prefix: str, keep_for_s: float, callback_timeout: float) -> None:
+    def __init__(
+        self, log: Path, url: str, prefix: str, keep_for_s: float, callback_timeout: float
+    ) -> None:
+        self.log = log
         self.words = [url, prefix, f"{keep_for_s}", f"{callback_timeout}"]
-        self.process: asyncio.subprocess.Process
+        self.process: Fork
         self.url = ""
 
     async def start(self) -> None:
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "tests.support.echo_nodes", *self.words),
-            cwd=ROOT,
-            env={"PYTHONPATH": str(ROOT)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert self.process.stdout is not None
+        self.process = Fork("tests.support.echo_nodes", self.words, {}, self.log)
         async with asyncio.timeout(PATIENCE_S):
-            self.url = (await self.process.stdout.readline()).decode().strip()
-        assert self.url, "it does not start"
+            while not self.log.exists() or "\n" not in self.log.read_text():
+                assert self.process.returncode is None, "it does not start"
+                await asyncio.sleep(0.02)
+        self.url = self.log.read_text().partition("\n")[0]
 
     async def stop(self) -> str:
-        """Stop the process. Returns its standard error."""
-        if self.process.returncode is None:
-            self.process.terminate()
+        """Stop the process. Returns its output."""
+        self.process.terminate()
         async with asyncio.timeout(PATIENCE_S):
-            _, complaints = await self.process.communicate()
-        return complaints.decode()
+            await self.process.wait()
+        return self.log.read_text()
 
 
 async def main(url: str, prefix: str, keep_for_s: str, callback_timeout: str) -> None:
