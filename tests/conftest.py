@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _MONGO in config.stash:
         mongo, folder = config.stash[_MONGO]
-        mongo.stop()
+        mongo.kill()
         folder.cleanup()
 
 
@@ -179,7 +179,7 @@ async def own_mongo(tmp_path: Path) -> AsyncIterator[MongoServer]:
     server = MongoServer(tmp_path / "mongo")
     await asyncio.to_thread(server.start)
     yield server
-    await asyncio.to_thread(server.stop)
+    await asyncio.to_thread(server.kill)
 
 
 @pytest_asyncio.fixture

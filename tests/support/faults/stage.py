@@ -253,7 +253,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         mongo = MongoServer(folder / "mongo")
         await asyncio.to_thread(mongo.start)
-        stack.push_async_callback(asyncio.to_thread, mongo.stop)
+        stack.push_async_callback(asyncio.to_thread, mongo.kill)
         # As a database whose administrator has changed nothing.
         mongo.set(transactionLifetimeLimitSeconds=60)
         redis = RedisServer(folder / "redis")
