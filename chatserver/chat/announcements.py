@@ -12,7 +12,7 @@ from .log.entry import Entry
 from .message import Message, offset_of
 from .outside import Announcer, RoomUpdate, Update
 from .recency import Recency
-from .signals import Hidden
+from .signals import Counted, Hidden
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ def describe(update: RoomUpdate, entry: Entry) -> None:
 
 def _members(update: RoomUpdate, doc: Mapping[str, Any], entry: Entry) -> None:
     conversation_id, at = doc["conversationId"], iso(doc["at"])
-    view = entry.view
+    view, is_large = entry.view, doc.get("large", False)
 
     def who(user_id: str) -> View:
         return {"conversationId": conversation_id, "userId": user_id, "timestamp": at}
@@ -93,13 +93,16 @@ def _members(update: RoomUpdate, doc: Mapping[str, Any], entry: Entry) -> None:
         update.emit_to_each(others, "conversation:joined", view)
         for user_id, own in entry.own_views.items():
             update.emit_to(user_id, "conversation:joined", own)
-        for user_id in added:
+        for user_id in () if is_large else added:
             update.emit("participant:added", who(user_id))
     if removed:
         update.expel(removed)
         update.emit_to_each(removed, "conversation:removed", {"conversationId": conversation_id})
-        for user_id in removed:
+        for user_id in () if is_large else removed:
             update.emit("participant:removed", who(user_id))
+    if added or removed:
+        # An entry of an earlier version has no count.
+        update.signal(Counted(conversation_id, doc.get("count"), is_large, at))
     if doc.get("roles"):
         update.emit("conversation:updated", view)
 

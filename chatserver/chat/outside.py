@@ -79,8 +79,20 @@ class ConversationRooms(ClusterState, Protocol):
     def emit(self, room: str, event: str, payload: Any, *, notice: str) -> None:
         """Emit to every socket in the room, once per id `notice`. Notices and changes have no common order."""
 
+    def emit_to_user(self, user_id: str, event: str, payload: Any, *, notice: str) -> None:
+        """The same for every socket of a user, in a room or not."""
+
+    def emit_here(self, room: str, event: str, payload: Any) -> None:
+        """Emit to the sockets in the room on this node."""
+
     def emit_volatile(self, room: str, event: str, payload: Any, *, skip: object = None) -> None:
         """Emit to the sockets in the room on this node, except `skip` and sockets that read slowly."""
+
+    def follows(self, room: str) -> bool:
+        """True if every further update of the room is applied on this node."""
+
+    def on_unfollowed(self, handler: Callable[[str], object]) -> None:
+        """Call `handler(room)` when this node no longer applies the updates of a room."""
 
     def hosts(self, user_id: str, room: str) -> bool:
         """True if the user is connected here and a member of the room.
@@ -169,12 +181,16 @@ class LocalUsers(Protocol[Update]):
 class LocalRooms(Protocol):
     """The rooms that this node follows, and the notices that they have received."""
 
+    def user_ids(self) -> list[str]: ...
     def followed(self) -> list[str]: ...
     def caught_up(self, room: str) -> bool: ...
     def was_delivered(self, notice: str) -> bool: ...
     def knows(self, user_id: str, number: int) -> bool: ...
     def deliver_missed_notice(
         self, room: str, event: str, payload: Any, *, notice: str
+    ) -> None: ...
+    def deliver_missed_own_notice(
+        self, user_id: str, event: str, payload: Any, *, notice: str
     ) -> None: ...
     def deliver_state(
         self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int

@@ -20,7 +20,7 @@ from .log.log import Log
 from .membership import Member, Members, member_id
 from .outside import ConversationRooms, Outbox
 from .policy import Permission
-from .rosters import Rosters, recounted
+from .rosters import Rosters
 from .users import Users
 from .views import Views, participant_view
 
@@ -131,7 +131,9 @@ class Participants:
             added[:] = [user_id for user_id in user_ids if user_id not in roster]
             if not added:
                 return None
-            number = await self._touch(conversation_id, at, session, joined=len(added))
+            number, count = await self._rosters.change(
+                conversation_id, at, session, joined=len(added), left=0
+            )
             states = await self._absences.end(conversation_id, added, last_seq, session)
             await self._mongo.participants.insert_many(
                 [
@@ -145,7 +147,7 @@ class Participants:
                 session, "participant.added", conversation_id, (offset, number), at, payloads
             )
             view = await self._views.conversation(conversation_id, session=session)
-            fields = {"added": added}
+            fields: Document = {"added": added, **self._counted(count)}
             if hiding := [user_id for user_id in added if states[user_id].get("hides")]:
                 fields["hiding"] = hiding
             own_views = await self._views.own_views(conversation_id, hiding, session=session)
@@ -201,10 +203,12 @@ class Participants:
             heir = await self._members.heir(leaving, session)
             if last := heir is None:
                 return await self._deletion.delete(conversation_id, session)
-            number = await self._touch(conversation_id, at, session, left=1)
+            number, count = await self._rosters.change(
+                conversation_id, at, session, joined=0, left=1
+            )
             await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)
             await self._absences.begin(leaving, last_seq, session)
-            fields: dict[str, Any] = {"removed": [user_id]}
+            fields: Document = {"removed": [user_id], **self._counted(count)}
             view = None
             if leaving.role == "owner":
                 await self._give_role(heir, "owner", session)
@@ -244,7 +248,9 @@ class Participants:
                 raise Conflict("Make someone else the owner first.")
             if not policy.outranks(actor, target):
                 raise Forbidden()
-            await self._touch(conversation_id, at, session)
+            await self._mongo.conversations.update_one(
+                {"_id": conversation_id}, {"$set": {"updatedAt": at}}, session=session
+            )
             if change.role == "owner":
                 await self._give_role(actor, "admin", session)
             await self._give_role(target, change.role, session)
@@ -254,42 +260,17 @@ class Participants:
         await self._log.change_conversation(conversation_id, actor_id, transaction)
         return participant_view(changed)
 
+    def _counted(self, participants: int) -> Document:
+        """Returns the fields of a log entry that tell the number of participants after the change."""
+        counted: Document = {"count": participants}
+        if self._rosters.is_large(participants):
+            counted["large"] = True
+        return counted
+
     async def _give_role(self, member: Member, role: str, session: Session) -> None:
         await self._mongo.participants.update_one(
             {"_id": member.doc["_id"]}, {"$set": {"role": role}}, session=session
         )
-
-    async def _touch(
-        self,
-        conversation_id: str,
-        at: datetime,
-        session: Session,
-        *,
-        joined: int = 0,
-        left: int = 0,
-    ) -> int:
-        """Write the conversation's document. Returns the number of the first outbox event.
-
-        `joined`, `left`: how many users join and leave with this change. Each is an outbox event.
-        """
-        change: Document = {"updatedAt": at}
-        if joined or left:
-            change |= recounted(joined, left)
-            # It is no longer the private group of exactly the users for whom it was created.
-            await self._mongo.conversations.update_one(
-                {"_id": conversation_id, "type": {"$ne": "direct"}},
-                {"$unset": {"key": ""}},
-                session=session,
-            )
-        touched = await self._mongo.conversations.find_one_and_update(
-            {"_id": conversation_id},
-            [{"$set": change}],
-            {"events": 1},
-            session=session,
-        )
-        if touched is None:
-            raise NotFound()
-        return touched.get("events", 0) + 1
 
     async def _record(
         self,

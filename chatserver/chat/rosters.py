@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from ..errors import ValidationFailed
-from ..mongo import Document, Mongo, Session, page_cursor
+from ..errors import NotFound, ValidationFailed
+from ..mongo import AFTER, Document, Mongo, Session, page_cursor
 from .membership import ROLES, member_id
 
 SHOWN = 100
@@ -51,7 +52,7 @@ def counted(participants: int) -> Document:
     return {"memberCount": participants, "events": 0, "countedAt": 0}
 
 
-def recounted(joined: int, left: int) -> Document:
+def _recounted(joined: int, left: int) -> Document:
     """Returns the same fields after a change, for a `$set` stage. A wrong count is removed (see `Rosters.complete`)."""
     before = {"$ifNull": ["$events", 0]}
     is_right = {"$eq": ["$countedAt", before]}
@@ -70,8 +71,13 @@ FIRST_MEMBERS = _participants("members", SHOWN + 1)
 class Rosters:
     """Lists and counts participants. The cost of a list does not grow with the conversation."""
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, *, large: int) -> None:
+        """`large`: a conversation with more participants is large."""
         self._mongo = mongo
+        self._large = large
+
+    def is_large(self, participants: int) -> bool:
+        return participants > self._large
 
     async def complete(
         self,
@@ -117,8 +123,8 @@ class Rosters:
         )
         return [own] if own is not None else []
 
-    async def _count(self, doc: Document, session: Session | None) -> int:
-        """Returns the number of participants of a conversation.
+    async def _count(self, doc: Document, session: Session | None, *, coming: int = 0) -> int:
+        """Returns the number of participants of a conversation. `coming`: how many more `doc` has than the list.
 
         The conversation stores it, with the value of `events` for which it is right: a node of an earlier version
         changes only `events`. Then the participants are counted again.
@@ -126,7 +132,7 @@ class Rosters:
         events = doc.get("events", 0)
         if doc.get("countedAt") == events:
             return int(doc["memberCount"])
-        count = await self._mongo.participants.count_documents(
+        count = coming + await self._mongo.participants.count_documents(
             {"conversationId": doc["_id"]}, session=session
         )
         # Only if nobody has joined or left since `events` was read.
@@ -136,6 +142,39 @@ class Rosters:
             session=session,
         )
         return count
+
+    async def change(
+        self, conversation_id: str, at: datetime, session: Session, *, joined: int, left: int
+    ) -> tuple[int, int]:
+        """Count users who join and leave, before they do. Each is an outbox event. Raises NotFound.
+
+        Returns the number of the first of these events, and that of the participants after the change.
+        """
+        # It is no longer the private group of exactly the users for whom it was created.
+        await self._mongo.conversations.update_one(
+            {"_id": conversation_id, "type": {"$ne": "direct"}},
+            {"$unset": {"key": ""}},
+            session=session,
+        )
+        doc = await self._mongo.conversations.find_one_and_update(
+            {"_id": conversation_id},
+            [{"$set": {"updatedAt": at, **_recounted(joined, left)}}],
+            {"events": 1, "countedAt": 1, "memberCount": 1},
+            session=session,
+            return_document=AFTER,
+        )
+        if doc is None:
+            raise NotFound()
+        first = doc["events"] - joined - left + 1
+        return first, await self._count(doc, session, coming=joined - left)
+
+    async def counts(self, conversation_ids: Iterable[str]) -> dict[str, int]:
+        """Returns the number of participants of each conversation that exists."""
+        found = self._mongo.conversations.find(
+            {"_id": {"$in": list(conversation_ids)}},
+            {"memberCount": 1, "countedAt": 1, "events": 1},
+        )
+        return {doc["_id"]: await self._count(doc, None) async for doc in found}
 
     async def page(
         self, conversation_id: str, role: str | None, limit: int, cursor: str | None

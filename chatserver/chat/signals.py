@@ -46,6 +46,20 @@ class Hidden(Signal):
     conversation_id: str
 
 
+@dataclass(slots=True)
+class Counted(Signal):
+    """A conversation has another number of participants. It is part of a room update.
+
+    `participants`: None if a node of an earlier version made the change, which does not tell it.
+    """
+
+    kind = "counted"
+    conversation_id: str
+    participants: int | None
+    is_large: bool
+    timestamp: str
+
+
 Turn = Literal["lost", "first", "done"]
 """A node has lost a race for an offset; it asks to go first; it is done."""
 

@@ -45,12 +45,10 @@ _WHOLE: list[Document] = [FIRST_MEMBERS, _LAST_MESSAGE, LAST_ENTRY]
 
 
 class Views:
-    def __init__(self, mongo: Mongo, unread: Unread, rosters: Rosters, *, large: int) -> None:
-        """`large`: a conversation with more participants is large."""
+    def __init__(self, mongo: Mongo, unread: Unread, rosters: Rosters) -> None:
         self._mongo = mongo
         self._unread = unread
         self._rosters = rosters
-        self._large = large
 
     async def conversation(
         self,
@@ -180,7 +178,7 @@ class Views:
             "lastRev": doc["latest"][0]["lastRev"] if doc["latest"] else 0,
             "lastMessage": last.json if last else None,
             "participantCount": doc["participantCount"],
-            "isLarge": doc["participantCount"] > self._large,
+            "isLarge": self._rosters.is_large(doc["participantCount"]),
             "participants": [participant_view(member) for member in doc["members"]],
         }
 

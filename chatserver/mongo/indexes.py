@@ -76,6 +76,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     "receipts": [
         _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
         _index(("conversationId", 1), ("at", 1), name="told", **_having("place")),
+        _index(("userId", 1), ("at", 1), name="own", **_having("own")),
     ],
     # One document (see schema.py).
     "schema": [],

@@ -13,6 +13,7 @@ from ..chat.catch_up.notices import NoticeCatchUp
 from ..chat.chat import Chat
 from ..chat.conversations import Conversations
 from ..chat.deletion import ConversationDeletion
+from ..chat.large_conversations import LargeConversations
 from ..chat.log.log import Log
 from ..chat.membership import Members
 from ..chat.messages import Messages
@@ -56,8 +57,8 @@ async def build(
     """
     recency = Recency(mongo)
     unread = Unread(mongo)
-    rosters = Rosters(mongo)
-    views = Views(mongo, unread, rosters, large=settings.large_conversation)
+    rosters = Rosters(mongo, large=settings.large_conversation)
+    views = Views(mongo, unread, rosters)
     log_reader = LogReader(mongo, views, recency, RoomUpdate)
     cluster = Cluster(log_reader, node) if settings.redis_url else None
     rooms = cluster or Rooms(log_reader)
@@ -76,6 +77,7 @@ async def build(
     # Closed after the log, so that its last commits are published.
     bus = _bus(stack, cluster, nodes, settings, metrics) if cluster else None
     members = Members(mongo, rooms)
+    large = LargeConversations(rosters, rooms)
     routes = Routes(settings.webhooks)
     announcements = Announcements(rooms, recency)
     changes = Log(
@@ -112,23 +114,24 @@ async def build(
         mongo,
         members,
         nodes,
-        Transitions(mongo, outbox, members, rooms),
+        Transitions(mongo, outbox, members, rooms, large),
         grace_s=settings.presence_grace_s,
     )
     stack.push_async_callback(presence.close)
     await nodes.start(presence)
     activity = Activity(
         rooms,
+        large,
         lambda timed_out: ExpiryQueue(settings.typing_timeout_s, timed_out, slack_s=TICK_S),
         node=node,
     )
-    receipts = Receipts(mongo, changes, members, unread, rooms)
-    for part in (recency, members, changes, receipts, users, nodes, presence, activity):
+    receipts = Receipts(mongo, changes, members, unread, rooms, large)
+    for part in (recency, members, large, changes, receipts, users, nodes, presence, activity):
         part.watch(metrics)
     watch_rooms(metrics, rooms)
     if cluster and bus:
         memberships = MembershipCatchUp(mongo, log_reader, users, views, cluster)
-        notices = NoticeCatchUp(mongo, members, cluster)
+        notices = NoticeCatchUp(mongo, members, large, cluster)
         keeping_up = tasks.keep("catch up", partial(cluster.keep_up, memberships.run, notices.run))
         stack.push_async_callback(tasks.end, keeping_up)
         await bus.start()

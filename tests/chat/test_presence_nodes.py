@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from tests.conftest import Starter
 from tests.support.comings_and_goings import SETTLED_S, arrive, crowd, heard_of
 from tests.support.ledger import Ledger, ledger_of
+from tests.support.patience import slowness
 from tests.support.people import PATIENCE_S, People, Person, presence
 from tests.support.raw import Wire
 from tests.support.servers import ChatServer, MongoServer
@@ -122,12 +123,16 @@ async def test_the_same_people_come_and_go_on_two_nodes_at_the_same_moment(
 async def test_users_of_a_killed_node_go_offline_once_unless_they_reconnect_elsewhere(
     start: Starter, people_of: Callable[[ChatServer], People]
 ) -> None:
-    """A thousand users reconnect at the same time, without a presence event."""
+    """A thousand users reconnect at the same time, without a presence event.
+
+    Fewer on a busy machine: it could not connect them all before they count as gone.
+    """
     dying, *others = [await start() for _ in range(3)]
     alice = people_of(others[0])("alice")
     desk = await Wire.connect(alice)
-    async with crowd(dying, 1000) as people, ledger_of(dying) as ledger:
-        lost, back = people[:100], people[100:]
+    size = max(60, int(1000 / slowness()))
+    async with crowd(dying, size) as people, ledger_of(dying) as ledger:
+        lost, back = people[: size // 10], people[size // 10 :]
         for person in [*lost[:5], *back[:5]]:
             await alice.direct(person)
         await arrive(people)
@@ -141,7 +146,8 @@ async def test_users_of_a_killed_node_go_offline_once_unless_they_reconnect_else
         await arrive([person.at(others[n % 2]) for n, person in enumerate(back)])
         assert set(await statuses(alice, [*lost[:5], *back[:5]])) == {"online"}
         for person in lost:
-            await becomes(ledger, person, ONCE, within=TAKEN_OVER_S - (time.monotonic() - began))
+            within = TAKEN_OVER_S * slowness() - (time.monotonic() - began)
+            await becomes(ledger, person, ONCE, within=within)
         assert time.monotonic() - began > LEASE_S - TICK_S
 
         await asyncio.sleep(2 * TICK_S)

@@ -193,7 +193,7 @@ OPERATIONS = (
         route=Route("POST", _ONE + "/participants", Rate(10)),
         only=_BY_REST,
         refuses=(NotFound,),
-        announces=("conversation:joined", "participant:added"),
+        announces=("conversation:joined", "participant:added", "participants:changed"),
         webhooks=("participant.added",),
     ),
     Operation(
@@ -214,7 +214,7 @@ OPERATIONS = (
         route=Route("DELETE", _ONE + "/participants/{userId}", Rate(10)),
         only=_BY_REST,
         refuses=(NotFound,),
-        announces=("conversation:removed", "participant:removed"),
+        announces=("conversation:removed", "participant:removed", "participants:changed"),
         webhooks=("participant.removed",),
     ),
 )

@@ -87,7 +87,7 @@ OPERATIONS = (
         route=Route("DELETE", _USER),
         only=ONLY,
         refuses=(NotFound,),
-        announces=("conversation:removed", "participant:removed"),
+        announces=("conversation:removed", "participant:removed", "participants:changed"),
         webhooks=("participant.removed",),
     ),
 )

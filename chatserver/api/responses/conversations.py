@@ -69,6 +69,14 @@ class ParticipantChanged(Answer):
     timestamp = Time()
 
 
+class ParticipantsChanged(Answer):
+    conversation_id = Id()
+    participant_count = number()
+    timestamp = Time()
+
+
+_IF_SMALL = "the conversation, unless it is large"
+
 SERVER_EVENTS = (
     ServerEvent("conversation:new", Conversation, "all participants, on creation"),
     ServerEvent("conversation:joined", Conversation, "a user who was added later"),
@@ -78,7 +86,12 @@ SERVER_EVENTS = (
         "a user who was removed; all participants, on deletion",
     ),
     ServerEvent("conversation:updated", Conversation),
-    ServerEvent("participant:added", ParticipantChanged),
-    ServerEvent("participant:removed", ParticipantChanged),
+    ServerEvent("participant:added", ParticipantChanged, _IF_SMALL),
+    ServerEvent("participant:removed", ParticipantChanged, _IF_SMALL),
+    ServerEvent(
+        "participants:changed",
+        ParticipantsChanged,
+        "the conversation, if it is large, at most once per second",
+    ),
 )
 """The events that sockets receive about conversations."""

@@ -132,6 +132,8 @@ class ReactionChanged(Reacted):
     rev = number(1)
 
 
+_OF_READING = "the conversation; in a large one, the devices of the reader"
+
 SERVER_EVENTS = (
     ServerEvent(
         "message:new",
@@ -146,8 +148,8 @@ SERVER_EVENTS = (
     ),
     ServerEvent("reaction:added", ReactionChanged),
     ServerEvent("reaction:removed", ReactionChanged),
-    ServerEvent("message:read", MessageRead),
-    ServerEvent("conversation:read", ConversationRead),
+    ServerEvent("message:read", MessageRead, _OF_READING),
+    ServerEvent("conversation:read", ConversationRead, _OF_READING),
     ServerEvent("messages:sync", SyncedResponse, "this socket, if it gave no callback"),
 )
 """The events that sockets receive about messages."""

@@ -111,7 +111,7 @@ CONNECTION_EVENTS = (
 """The events that a socket receives about itself."""
 
 _OTHERS = "the conversation except the sending socket"
-_CONTACTS = "all users who share a conversation with the user, each socket once"
+_CONTACTS = "all users who share a conversation with the user that is not large, each socket once"
 
 SERVER_EVENTS = (
     ServerEvent("user:typing", Typing, _OTHERS),

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from ...mongo import Document, Mongo
+from ..large_conversations import LargeConversations
 from ..membership import Members
 from ..outside import LocalRooms
 from ..presence.transitions import announced
@@ -14,7 +15,8 @@ from ..read_state.marks import announcement
 
 PAGE = 200
 """Users or receipts in one read: each page is delivered before the next one is read."""
-ROOMS = 1000
+AT_ONCE = 1000
+"""Rooms, or users, in one query."""
 
 
 class NoticeCatchUp:
@@ -23,9 +25,12 @@ class NoticeCatchUp:
     Notices are found by the time in their documents, which is that of the database's clock.
     """
 
-    def __init__(self, mongo: Mongo, members: Members, local_rooms: LocalRooms) -> None:
+    def __init__(
+        self, mongo: Mongo, members: Members, large: LargeConversations, local_rooms: LocalRooms
+    ) -> None:
         self._mongo = mongo
         self._members = members
+        self._large = large
         self._local_rooms = local_rooms
 
     async def run(self, seconds: float, caught_up_at: float) -> bool:
@@ -39,10 +44,19 @@ class NoticeCatchUp:
         # Later notices wait for the next run: a user may have been removed before they were made.
         until = now - timedelta(seconds=time.monotonic() - caught_up_at)
         within = {"$gte": now - timedelta(seconds=seconds), "$lte": until}
-        rooms = self._local_rooms.followed()
+        followed = set(self._local_rooms.followed())
+        large = await self._large.among(followed)
+        rooms = list(followed - large)
         complete = await self._presence(within, set(rooms))
-        for n in range(0, len(rooms), ROOMS):
-            complete &= await self._reading(within, rooms[n : n + ROOMS])
+        for n in range(0, len(rooms), AT_ONCE):
+            # One index range per room, so receipts in other rooms cost this node nothing.
+            where = {"conversationId": {"$in": rooms[n : n + AT_ONCE]}, "place": {"$exists": True}}
+            complete &= await self._reading(within, where)
+        if large:
+            user_ids = self._local_rooms.user_ids()
+            for n in range(0, len(user_ids), AT_ONCE):
+                own = {"userId": {"$in": user_ids[n : n + AT_ONCE]}, "own": True}
+                complete &= await self._reading(within, own)
         return complete
 
     async def _presence(self, within: Document, followed: set[str]) -> bool:
@@ -72,22 +86,25 @@ class NoticeCatchUp:
                     complete = False
         return complete
 
-    async def _reading(self, within: Document, rooms: list[str]) -> bool:
+    async def _reading(self, within: Document, where: Document) -> bool:
         complete = True
-        cursor = self._mongo.receipts.find(
-            # One index range per room, so receipts in other rooms cost this node nothing.
-            {"conversationId": {"$in": rooms}, "at": within, "place": {"$exists": True}},
-        ).sort([("conversationId", 1), ("at", 1)])
+        order = [("userId" if "own" in where else "conversationId", 1), ("at", 1)]
+        cursor = self._mongo.receipts.find({**where, "at": within}).sort(order)
         while page := await self._page(cursor):
             for doc in page:
                 room, notice = doc["conversationId"], str(doc["_id"])
                 if self._local_rooms.was_delivered(notice):
                     continue
-                if self._local_rooms.caught_up(room):
-                    event, payload = announcement(doc)
-                    self._local_rooms.deliver_missed_notice(room, event, payload, notice=notice)
-                else:
+                if not self._local_rooms.caught_up(room):
                     complete = False
+                    continue
+                event, payload = announcement(doc)
+                if "own" in doc:
+                    self._local_rooms.deliver_missed_own_notice(
+                        doc["userId"], event, payload, notice=notice
+                    )
+                else:
+                    self._local_rooms.deliver_missed_notice(room, event, payload, notice=notice)
         return complete
 
     async def _page(self, cursor: Any) -> list[Document]:

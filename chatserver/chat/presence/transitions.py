@@ -10,12 +10,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from ...clock import iso, now
 from ...mongo import Document, Mongo, Session
 from ...observability.metrics import Families
 from ...outbox.event import OutboxRecord
+from ..large_conversations import LargeConversations
 from ..membership import Members
 from ..outside import ConversationRooms, Outbox
 from .node_leases import LeaseGuard
@@ -54,12 +56,18 @@ class Transitions:
     """
 
     def __init__(
-        self, mongo: Mongo, outbox: Outbox, members: Members, rooms: ConversationRooms
+        self,
+        mongo: Mongo,
+        outbox: Outbox,
+        members: Members,
+        rooms: ConversationRooms,
+        large: LargeConversations,
     ) -> None:
         self._mongo = mongo
         self._outbox = outbox
         self._members = members
         self._rooms = rooms
+        self._large = large
         self._unsure: OrderedDict[str, int] = OrderedDict()
         """The numbers of transitions that may have been recorded: the database did not answer."""
 
@@ -82,6 +90,7 @@ class Transitions:
         at = now()
         made: list[_Transition] = []
         where: dict[str, list[str]] = {}
+        large: set[str] = set()
         tried: dict[str, int] = {}
 
         async def store(session: Session) -> None:
@@ -112,6 +121,7 @@ class Transitions:
                 changed.append(doc)
             made.extend(news)
             where.update(await self._where([transition.user_id for transition in made]))
+            large.update(await self._large.among(chain.from_iterable(where.values())))
             await guard(session)
             await self._mongo.set_presence(
                 changed, {transition.user_id for transition in news}, session
@@ -130,9 +140,9 @@ class Transitions:
             self._unsure.pop(user_id, None)
         for transition in made:
             # The user may have entered more rooms since, or have left all of them.
-            rooms = list(self._rooms.rooms_of(transition.user_id)) or where[transition.user_id]
+            rooms = self._rooms.rooms_of(transition.user_id) or where[transition.user_id]
             self._rooms.emit_to_contacts(
-                rooms,
+                [room for room in rooms if room not in large and not self._large.seems_large(room)],
                 _event(transition.online),
                 transition.payload,
                 user_id=transition.user_id,

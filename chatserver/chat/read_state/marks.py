@@ -17,6 +17,7 @@ from ...clock import iso
 from ...errors import Conflict, NotFound
 from ...mongo import Document, FairQueue, Mongo, Session, is_down
 from ...observability.metrics import Families
+from ..large_conversations import LargeConversations
 from ..membership import member_id
 from ..message import Message, entry_id, offset_of
 from ..outside import ConversationRooms
@@ -75,14 +76,18 @@ class _Change:
     after: ReadSet
     became_read: list[Range]
     tells: Document
-    """The fields of the last receipt, from which nodes restore a notice that they missed."""
+    """The fields of the last receipt, from which nodes restore a notice that they missed: `place`, the offset of the
+    message; `count`, if the mark is not of a single message; `own`, if only the reader's sockets receive it."""
 
 
 class ReadMarks:
-    def __init__(self, mongo: Mongo, unread: Unread, rooms: ConversationRooms) -> None:
+    def __init__(
+        self, mongo: Mongo, unread: Unread, rooms: ConversationRooms, large: LargeConversations
+    ) -> None:
         self._mongo = mongo
         self._unread = unread
         self._rooms = rooms
+        self._large = large
         self._waiting = FairQueue[Mark]()
         self._writing = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,12 +143,19 @@ class ReadMarks:
         return batch
 
     async def _store(self, batch: Mapping[str, Mark]) -> None:
-        docs, messages = await asyncio.gather(
-            self._docs(list(batch)), self._messages(batch.values())
+        docs, messages, large = await asyncio.gather(
+            self._docs(list(batch)),
+            self._messages(batch.values()),
+            self._large.among(mark.conversation_id for mark in batch.values()),
         )
         plans = await asyncio.gather(
             *(
-                self._plan(mark, docs.get(member), messages.get(mark.up_to))
+                self._plan(
+                    mark,
+                    docs.get(member),
+                    messages.get(mark.up_to),
+                    own=mark.conversation_id in large,
+                )
                 for member, mark in batch.items()
             ),
             return_exceptions=True,
@@ -195,7 +207,9 @@ class ReadMarks:
                 found[conversation_id, None] = Message(doc)
         return found
 
-    async def _plan(self, mark: Mark, doc: Document | None, last: Message | None) -> _Change | Read:
+    async def _plan(
+        self, mark: Mark, doc: Document | None, last: Message | None, *, own: bool
+    ) -> _Change | Read:
         if doc is None:
             raise NotFound()
         if last is None:
@@ -207,6 +221,8 @@ class ReadMarks:
         if not became_read:
             return Read(last)
         tells: Document = {"place": offset_of(last.id)}
+        if own:
+            tells["own"] = True
         if not mark.single:
             tells["count"] = await self._count(doc, became_read, last)
         after = await self._collapsed(doc, state.adding(first, last.seq), last.seq)
@@ -295,7 +311,11 @@ class ReadMarks:
 
     def _announce(self, receipt: Document) -> Mapping[str, Any]:
         event, payload = announcement(receipt)
-        self._rooms.emit(receipt["conversationId"], event, payload, notice=str(receipt["_id"]))
+        notice = str(receipt["_id"])
+        if "own" in receipt:
+            self._rooms.emit_to_user(receipt["userId"], event, payload, notice=notice)
+        else:
+            self._rooms.emit(receipt["conversationId"], event, payload, notice=notice)
         return payload
 
 

@@ -15,6 +15,7 @@ from ...clock import iso, now
 from ...errors import NotFound, ValidationFailed
 from ...mongo import Mongo
 from ...observability.metrics import Families
+from ..large_conversations import LargeConversations
 from ..log.log import Log
 from ..membership import Members
 from ..message import Message, conversation_of
@@ -31,13 +32,19 @@ class ReadUpTo:
 
 class Receipts:
     def __init__(
-        self, mongo: Mongo, log: Log, members: Members, unread: Unread, rooms: ConversationRooms
+        self,
+        mongo: Mongo,
+        log: Log,
+        members: Members,
+        unread: Unread,
+        rooms: ConversationRooms,
+        large: LargeConversations,
     ) -> None:
         self._mongo = mongo
         self._log = log
         self._members = members
         self._unread = unread
-        self._marks = ReadMarks(mongo, unread, rooms)
+        self._marks = ReadMarks(mongo, unread, rooms, large)
 
     def watch(self, metrics: Families) -> None:
         self._marks.watch(metrics)

@@ -83,6 +83,8 @@ def _sentence(event: str, data: Mapping[str, Any], lines: Lines) -> tuple[str | 
             return at, who, "is now in the conversation"
         case "participant:removed":
             return at, who, "is no longer in the conversation"
+        case "participants:changed":
+            return at, NOBODY, f"{data['participantCount']} participants"
         case "conversation:updated":
             before, lines.conversation = lines.conversation, data
             return data["updatedAt"], NOBODY, _difference(before, data)

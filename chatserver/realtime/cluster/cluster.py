@@ -240,8 +240,11 @@ class Cluster(Rooms):
         if not subscribed.cancelled() and subscribed.result():
             self.sequencer.look(room)
 
+    def follows(self, room: str) -> bool:
+        return room in self._room_channels and self.sequencer.last(room) is not None
+
     def _left_room(self, room: str) -> None:
-        self.sequencer.forget(room)
+        self._unfollow(room)
         self._caught_up.left(room)
         self._confirmations.left(room)
 
@@ -314,9 +317,19 @@ class Cluster(Rooms):
         self.deliver_notice(room, notice, packet)
         self._bus.publish(of_room(room), messages.encode_event(self._me, notice, packet))
 
+    def emit_to_user(self, user_id: str, event_name: str, payload: Any, *, notice: str) -> None:
+        packet = event(event_name, payload)
+        self.deliver_own_notice(user_id, notice, packet)
+        message = messages.encode_own_event(self._me, notice, packet)
+        self._bus.publish(of_user(user_id), message)
+
     def deliver_notice(self, room: str, notice: str, packet: Packet) -> None:
         if self._notices.first(notice, time.monotonic(), self._catch_up.forgets):
             self.deliver(room, packet)
+
+    def deliver_own_notice(self, user_id: str, notice: str, packet: Packet) -> None:
+        if self._notices.first(notice, time.monotonic(), self._catch_up.forgets):
+            self.deliver_to_user(user_id, packet)
 
     def was_delivered(self, notice: str) -> bool:
         return notice in self._notices
@@ -324,6 +337,12 @@ class Cluster(Rooms):
     def deliver_missed_notice(self, room: str, name: str, payload: Any, *, notice: str) -> None:
         """Deliver a notice that the catch-up found, unless it was delivered here already. It is volatile."""
         self.deliver_notice(room, notice, event(name, payload, volatile=True))
+
+    def deliver_missed_own_notice(
+        self, user_id: str, name: str, payload: Any, *, notice: str
+    ) -> None:
+        """The same for a notice that only the user's own sockets receive."""
+        self.deliver_own_notice(user_id, notice, event(name, payload, volatile=True))
 
     def on_remote_message(self, handler: Callable[[str, int, int], None]) -> None:
         self.receiver.on_message = handler

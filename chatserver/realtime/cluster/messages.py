@@ -14,6 +14,7 @@ RoomUpdate encodes them; packets are the bytes that sockets receive.
 | `s` | `r:<room>` | offset, update | any other update; a request if it moves users |
 | `u` | `u:<user>`, `all` | room, new line, offset, update | an update for nodes that may not follow the room |
 | `e` | `r:<room>` | notice, new line, packet | a notice, which has an id and no offset |
+| `o` | `u:<user>` | notice, new line, packet | a notice for the user's own sockets |
 | `g` | `r:<room>`, `all` | kind and data, as JSON | a signal for handlers; may be a request on `all` |
 | `p` | `all` | JSON: a list of rooms, event, payload, user and number | events about users, for their contacts |
 | `y` | `n:<node>` | number | acknowledges the request with this number |
@@ -31,7 +32,7 @@ import orjson
 from ..engine.packet import Packet
 from ..rooms.update import RoomUpdate
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Each node tells it to the others in its lease."""
 KIND = slice(0, 1)
 NODE = slice(1, 17)
@@ -93,6 +94,10 @@ def decode_update_of_users(message: bytes) -> tuple[str, int, RoomUpdate]:
 
 def encode_event(node: bytes, notice: str, packet: Packet) -> bytes:
     return b"e%b00000000%b\n%b" % (node, notice.encode(), packet.payload)
+
+
+def encode_own_event(node: bytes, notice: str, packet: Packet) -> bytes:
+    return b"o%b00000000%b\n%b" % (node, notice.encode(), packet.payload)
 
 
 def decode_event(message: bytes) -> tuple[str, Packet]:

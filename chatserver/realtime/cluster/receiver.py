@@ -27,6 +27,7 @@ class ReceivingRooms(Protocol):
 
     def apply_for_users(self, room: str, offset: int, update: RoomUpdate) -> None: ...
     def deliver_notice(self, room: str, notice: str, packet: Packet) -> None: ...
+    def deliver_own_notice(self, user_id: str, notice: str, packet: Packet) -> None: ...
     def deliver_state(
         self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None: ...
@@ -53,6 +54,7 @@ class ClusterReceiver:
             b"s": self._update,
             b"u": self._update_of_users,
             b"e": self._event,
+            b"o": self._own_event,
             b"g": self._signal,
             b"p": self._contact_events,
             b"y": self._ack,
@@ -97,6 +99,9 @@ class ClusterReceiver:
 
     def _event(self, channel: str, message: bytes) -> None:
         self._rooms.deliver_notice(channel[SUBJECT], *messages.decode_event(message))
+
+    def _own_event(self, channel: str, message: bytes) -> None:
+        self._rooms.deliver_own_notice(channel[SUBJECT], *messages.decode_event(message))
 
     def _signal(self, channel: str, message: bytes) -> None:
         self._rooms.handle(*messages.decode_signal(message))

@@ -63,6 +63,7 @@ class Rooms:
         """By room: the number of members who are connected here."""
         self._handlers: dict[str, Callable[[list[Any]], None]] = {}
         self._departures: list[Callable[[str], object]] = []
+        self._unfollowed: list[Callable[[str], object]] = []
 
     new_update = RoomUpdate
 
@@ -217,7 +218,20 @@ class Rooms:
 
     def _leave_off(self, room: str) -> None:
         """Called when the room has no member left here."""
+        self._unfollow(room)
+
+    def follows(self, room: str) -> bool:
+        """True if every further update of the room is applied here."""
+        return room in self._members
+
+    def on_unfollowed(self, handler: Callable[[str], object]) -> None:
+        """Call `handler(room)` when this node no longer applies the updates of a room."""
+        self._unfollowed.append(handler)
+
+    def _unfollow(self, room: str) -> None:
         self.sequencer.forget(room)
+        for handler in self._unfollowed:
+            handler(room)
 
     def disconnect(self, user_id: str, reason: Reason) -> None:
         for arrival in self._arrivals.get(user_id, ()):
@@ -321,6 +335,12 @@ class Rooms:
             connection.session.emit(packet)
 
     def emit(self, room: str, event_name: str, payload: Any, *, notice: str) -> None:
+        self.deliver(room, event(event_name, payload))
+
+    def emit_to_user(self, user_id: str, event_name: str, payload: Any, *, notice: str) -> None:
+        self.deliver_to_user(user_id, event(event_name, payload))
+
+    def emit_here(self, room: str, event_name: str, payload: Any) -> None:
         self.deliver(room, event(event_name, payload))
 
     def emit_volatile(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:

@@ -29,6 +29,11 @@ export function afterEvent(list: Overview, name: string, payload: unknown, me: s
     case "participant:added":
     case "participant:removed":
       return participants(list, payload as ServerEvents["participant:added"], name === "participant:added");
+    case "participants:changed": {
+      const { conversationId, participantCount } = payload as ServerEvents["participants:changed"];
+      const conversation = list.get(conversationId);
+      return conversation ? put(list, { ...conversation, participantCount, isLarge: true }) : list;
+    }
     case "conversation:read":
     case "message:read":
       return read(list, payload as ServerEvents["conversation:read"], me);

@@ -136,4 +136,5 @@ export interface ServerEvents {
   "conversation:updated": Conversation;
   "participant:added": { readonly conversationId: string; readonly userId: string; readonly timestamp: string };
   "participant:removed": { readonly conversationId: string; readonly userId: string; readonly timestamp: string };
+  "participants:changed": { readonly conversationId: string; readonly participantCount: number; readonly timestamp: string };
 }
