@@ -8,13 +8,24 @@ from pathlib import Path
 import pytest
 
 from chatserver.chat import signals
-from chatserver.chat.signals import Hidden, IndicatorChanged, ShutOut, Signal, TakesTurns
+from chatserver.chat.signals import (
+    Counted,
+    Hidden,
+    IndicatorChanged,
+    ShutOut,
+    Signal,
+    TakesTurns,
+)
 from chatserver.realtime.cluster import messages
 
 NODE = b"0123456789abcdef"
 BYTES = [
     (ShutOut("bob", "This user is blocked."), b'["shut out",["bob","This user is blocked."]]'),
     (Hidden("bob", "talk"), b'["hidden",["bob","talk"]]'),
+    (
+        Counted("talk", 201, True, "2026-11-30T12:00:00.000Z"),
+        b'["counted",["talk",201,true,"2026-11-30T12:00:00.000Z"]]',
+    ),
     (TakesTurns("talk", "lost"), b'["turns",["talk","lost"]]'),
     (
         IndicatorChanged(NODE.decode(), "talk", "bob", "typing", True),
