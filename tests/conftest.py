@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import aiohttp
+import pymongo
 import pytest
 import pytest_asyncio
 
@@ -30,7 +32,14 @@ from tests.support.patience import PATIENCE_S
 from tests.support.people import People
 from tests.support.people_on_nodes import Spread, spread
 from tests.support.redises import RedisServer, own_redis, redis_of, redis_url, wire  # noqa: F401  fixtures
-from tests.support.servers import ChatServer, MongoServer, RelayServer, chat_server, relay_server
+from tests.support.servers import (
+    ChatServer,
+    MongoServer,
+    RelayServer,
+    chat_server,
+    drop_databases,
+    relay_server,
+)
 from tests.support.visits import cast, chromium, visitor  # noqa: F401  fixtures
 
 from .support import documented
@@ -38,6 +47,24 @@ from .support import documented
 Starter = Callable[..., Awaitable[ChatServer]]
 RelayStarter = Callable[..., Awaitable[RelayServer]]
 
+
+LONGEST = (
+    "faults/test_table.py",
+    "faults/test_nothing_left.py",
+    "api/reference/test_fuzz.py",
+    "chat/test_presence_nodes.py",
+    "chat/test_presence_storms.py",
+    "operations/test_memory.py",
+    "faults/test_balancing.py",
+    "faults/test_replica_set.py",
+    "realtime/cluster/test_nodes.py",
+    "operations/test_schema.py",
+    "faults/test_database_outage.py",
+    "faults/test_database_missing.py",
+    "faults/test_late_requests.py",
+    "faults/test_nothing_wedges.py",
+)
+"""The files with tests of 15 s to 80 s. They come first: with such a test at the end, all workers but one would be idle."""
 
 _MONGO = pytest.StashKey[tuple[MongoServer, TemporaryDirectory[str]]]()
 
@@ -60,6 +87,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         folder.cleanup()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = Path(__file__).parent
+    place = {folder / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 @pytest.fixture(autouse=True)
 def nothing_undocumented() -> Iterator[None]:
     """All that the clients of a test receive has the shape of the API's documents."""
@@ -71,6 +104,18 @@ def nothing_undocumented() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def mongo_url() -> str:
     return os.environ["TESTS_MONGO_URL"]
+
+
+@pytest.fixture(scope="session")
+def shared_mongo(mongo_url: str) -> Iterator[pymongo.MongoClient[Any]]:
+    with pymongo.MongoClient(mongo_url) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def no_old_databases(shared_mongo: pymongo.MongoClient[Any]) -> Iterator[None]:
+    yield
+    drop_databases(shared_mongo)
 
 
 @pytest.fixture(scope="session")
