@@ -42,6 +42,9 @@ class PendingChanges(Protocol):
 
 EFFECTS = frozenset({"emit", "emit_to", "emit_to_each", "admit", "expel", "dissolve", "signal"})
 
+FEW = 8
+"""To at most this many users a packet is sent one by one, as versions without `emit_to_each` do."""
+
 
 class NewerVersion(Exception):
     """A node of a newer version has sent what this version does not know. The message names it."""
@@ -68,9 +71,12 @@ class RoomUpdate:
         self._effects.append(("emit_to", user_id, event(name, payload)))
 
     def emit_to_each(self, user_ids: Iterable[str], name: str, payload: Any) -> None:
-        """Send an event to every socket of several users, in the room or not. Without users, do nothing."""
-        if user_ids := list(user_ids):
-            self._effects.append(("emit_to_each", user_ids, event(name, payload)))
+        """Send an event to every socket of several users, in the room or not."""
+        user_ids, packet = list(user_ids), event(name, payload)
+        if len(user_ids) > FEW:
+            self._effects.append(("emit_to_each", user_ids, packet))
+        else:
+            self._effects += [("emit_to", user_id, packet) for user_id in user_ids]
 
     def admit(self, user_ids: Iterable[str]) -> None:
         self._effects.append(("admit", list(user_ids), None))
@@ -154,20 +160,21 @@ class RoomUpdate:
                         arrival.changes[room] = name == "admit"
 
     def encode(self) -> bytes:
-        return orjson.dumps(
-            [
-                (name, whom, packet and packet.payload.decode())
-                for name, whom, packet in self._effects
-            ]
-        )
+        effects = [
+            (name, whom, packet and packet.payload.decode()) for name, whom, packet in self._effects
+        ]
+        # The first versions would apply the part of an update that they know. They cannot read an object, and so
+        # take the update for a lost one.
+        is_new = any(name == "emit_to_each" for name, _, _ in effects)
+        return orjson.dumps({"effects": effects} if is_new else effects)
 
     @classmethod
     def decode(cls, text: bytes) -> RoomUpdate:
         """Decode what `encode` returned on another node. Raises NewerVersion."""
-        update = cls()
+        update, effects = cls(), orjson.loads(text)
         update._effects = [
             (name, whom, packet and Packet(packet.encode()))
-            for name, whom, packet in orjson.loads(text)
+            for name, whom, packet in (effects["effects"] if isinstance(effects, dict) else effects)
         ]
         for name, _, _ in update._effects:
             if name not in EFFECTS:

@@ -8,6 +8,7 @@ import pytest
 
 from chatserver.realtime.cluster import messages
 from chatserver.realtime.engine.packet import Packet
+from chatserver.realtime.rooms.update import RoomUpdate
 
 ME = b"0123456789abcdef"
 
@@ -29,6 +30,10 @@ SAID: list[tuple[bytes, bytes]] = [
         b'e0123456789abcdef000000005f\n2["message:read",{}]',
     ),
     (
+        messages.encode_own_event(ME, "5f", Packet(b'2["message:read",{}]')),
+        b'o0123456789abcdef000000005f\n2["message:read",{}]',
+    ),
+    (
         messages.encode_signal(ME, "turns", "talk", 31),
         b'g0123456789abcdef0000001f["turns","talk"]',
     ),
@@ -40,6 +45,18 @@ SAID: list[tuple[bytes, bytes]] = [
     ),
     (messages.encode_ack(ME, b"0000001f"), b"y0123456789abcdef000000000000001f"),
 ]
+
+
+def test_an_update_that_older_versions_do_not_know_is_one_that_they_cannot_read() -> None:
+    small, large = RoomUpdate(), RoomUpdate()
+    small.emit_to_each(["a", "b"], "hi", {})
+    large.emit_to_each(list("abcdefghi"), "hi", {})
+    assert small.encode() == b'[["emit_to","a","2[\\"hi\\",{}]"],["emit_to","b","2[\\"hi\\",{}]"]]'
+    assert large.encode() == (
+        b'{"effects":[["emit_to_each",["a","b","c","d","e","f","g","h","i"],"2[\\"hi\\",{}]"]]}'
+    )
+    for update in (small, large):
+        assert RoomUpdate.decode(update.encode()).encode() == update.encode()
 
 
 @pytest.mark.parametrize(("said", "expected"), SAID, ids=lambda value: value[:1].decode())
