@@ -9,7 +9,9 @@ from .membership import Members
 from .messages import Messages
 from .participants import Participants
 from .personal_data import PersonalData
+from .presence.conversation_presence import ConversationPresence
 from .presence.presence import Presence
+from .presence.subscriptions import PresenceSubscriptions
 from .reactions import Reactions
 from .read_state.receipts import Receipts
 from .typing_indicators import Activity
@@ -27,4 +29,6 @@ class Chat:
     reactions: Reactions
     receipts: Receipts
     presence: Presence
+    presence_subscriptions: PresenceSubscriptions
+    conversation_presence: ConversationPresence
     activity: Activity

@@ -166,17 +166,13 @@ class Members:
                 rooms.setdefault(doc["userId"], []).append(doc["conversationId"])
         return rooms
 
-    async def users_of(self, conversation_id: str) -> list[str]:
-        """Returns the participants in the order in which they joined."""
-        cursor = self._mongo.participants.find(
-            {"conversationId": conversation_id}, {"userId": 1, "_id": 0}
-        ).sort([("joinedAt", 1), ("userId", 1)])
-        return [doc["userId"] async for doc in cursor]
-
-    async def acquainted(self, user_id: str, others: list[str]) -> set[str]:
-        """Returns the users in `others` who share a conversation with the user."""
+    async def acquainted(self, user_id: str, others: list[str]) -> dict[str, str]:
+        """Returns the users in `others` who share a conversation with the user, each with one that they share."""
         mine = await self.conversations_of(user_id)
-        cursor = self._mongo.participants.find(
-            {"userId": {"$in": others}, "conversationId": {"$in": mine}}, {"userId": 1, "_id": 0}
+        found = await self._mongo.participants.aggregate(
+            [
+                {"$match": {"userId": {"$in": others}, "conversationId": {"$in": mine}}},
+                {"$group": {"_id": "$userId", "shared": {"$first": "$conversationId"}}},
+            ]
         )
-        return {doc["userId"] async for doc in cursor}
+        return {doc["_id"]: doc["shared"] async for doc in found}

@@ -6,7 +6,7 @@ modules that every folder may use. `./scripts/lint` checks that it imports nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -113,7 +113,8 @@ class ConversationRooms(ClusterState, Protocol):
     def emit_to_contacts(
         self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None:
-        """Emit an event about a user once to every socket in any of the rooms, except the user's own.
+        """Emit an event about a user once to every socket in any of the rooms or watching the user, except the
+        user's own.
 
         The event is volatile. `number` grows with each such event of the user; the highest number counts.
         """
@@ -146,6 +147,44 @@ class Announcer(ConversationRooms, Protocol[Update]):
 
         `seq`: the `seq` of the message, if the change is one.
         """
+
+
+# --- sockets that watch users ---------------------------------------------------------------------
+
+
+class Check(Protocol):
+    """The search for rooms that a user shares with others, while it is under way."""
+
+    user_id: str
+    others: set[str]
+
+
+class Watchers(Protocol):
+    """The sockets of this node that receive the events of `emit_to_contacts` about users whom they watch.
+
+    A node knows a room that a socket's user and a watched user share, and learns when one of them leaves it. When it
+    knows none, and while it is not in sync, an event waits for a check.
+    """
+
+    on_unsure: Callable[[str], None]
+    """Called with a user when a check of the user is needed."""
+
+    def watched_by(self, socket: Any) -> Collection[str]:
+        """Returns the users whom the socket watches."""
+
+    def add(self, socket: Any, user_ids: Iterable[str]) -> list[str]:
+        """Let the socket watch these users, as soon as a check is settled. Returns those whom it did not watch yet."""
+
+    def remove(self, socket: Any, user_ids: Iterable[str]) -> None: ...
+    def check(self, user_id: str, others: Iterable[str] = ()) -> Any:
+        """Begin a check of the user with all others for whom it is needed, and with these. Then read from the
+        database who shares a room with the user, and call `settle` or `end`."""
+
+    def settle(self, check: Any, shared: Mapping[str, str]) -> None:
+        """`shared`: for each of the others who shares a room with the user, one such room. The rest is watched no more."""
+
+    def end(self, check: Any) -> None:
+        """The check has failed."""
 
 
 # --- the users and rooms of this node, for catch-up ---------------------------------------------
@@ -193,8 +232,16 @@ class LocalRooms(Protocol):
         self, user_id: str, event: str, payload: Any, *, notice: str
     ) -> None: ...
     def deliver_state(
-        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
-    ) -> None: ...
+        self,
+        rooms: Iterable[str],
+        event: str,
+        payload: Any,
+        *,
+        user_id: str,
+        number: int,
+        trusted: Container[str] | None = None,
+    ) -> None:
+        """`trusted`: the rooms here that the user was in at the time of the event."""
 
 
 # --- the outbox: events for other systems --------------------------------------------------------

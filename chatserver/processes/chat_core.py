@@ -19,8 +19,10 @@ from ..chat.membership import Members
 from ..chat.messages import Messages
 from ..chat.participants import Participants
 from ..chat.personal_data import PersonalData
+from ..chat.presence.conversation_presence import ConversationPresence
 from ..chat.presence.node_leases import Nodes
 from ..chat.presence.presence import Presence
+from ..chat.presence.subscriptions import PresenceSubscriptions
 from ..chat.presence.transitions import Transitions
 from ..chat.reactions import Reactions
 from ..chat.read_state.receipts import Receipts
@@ -119,6 +121,12 @@ async def build(
     )
     stack.push_async_callback(presence.close)
     await nodes.start(presence)
+    presence_subscriptions = PresenceSubscriptions(mongo, members, presence, rooms.watchers)
+    stack.push_async_callback(presence_subscriptions.close)
+    conversation_presence = ConversationPresence(
+        mongo, members, presence, large=settings.large_conversation
+    )
+    stack.push_async_callback(conversation_presence.close)
     activity = Activity(
         rooms,
         large,
@@ -126,7 +134,10 @@ async def build(
         node=node,
     )
     receipts = Receipts(mongo, changes, members, unread, rooms, large)
-    for part in (recency, members, large, changes, receipts, users, nodes, presence, activity):
+    for part in (
+        *(recency, members, large, changes, receipts, users, nodes, activity),
+        *(presence, presence_subscriptions, conversation_presence),
+    ):
         part.watch(metrics)
     watch_rooms(metrics, rooms)
     if cluster and bus:
@@ -145,6 +156,8 @@ async def build(
         reactions=Reactions(changes, members, messages),
         receipts=receipts,
         presence=presence,
+        presence_subscriptions=presence_subscriptions,
+        conversation_presence=conversation_presence,
         activity=activity,
     )
 

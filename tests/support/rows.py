@@ -198,7 +198,14 @@ ENDPOINTS = [
     Endpoint("PUT", _TALK + "/read", {"upToMessageId": [*NO_ID, "no-such-message"]}),
     Endpoint("GET", _TALK + "/unread-count"),
     Endpoint("GET", "/users/{userId}/presence"),
-    Endpoint("GET", _TALK + "/presence"),
+    Endpoint(
+        "GET",
+        _TALK + "/presence",
+        query={
+            "limit": LIMIT_QUERY,
+            "cursor": [*CURSOR_QUERY, "online", "online..x", "others.1.x", "x.1.x", "x" * 257],
+        },
+    ),
     Endpoint(
         "POST",
         "/presence/batch",
@@ -281,6 +288,16 @@ EVENTS = [
     Event("recording:start", _C, _of_talk),
     Event("recording:stop", _C, _of_talk),
     Event("activity:ping"),
+    Event(
+        "presence:subscribe",
+        {"userIds": [*IDS, ["x"] * 201]},
+        lambda scene: {"userIds": [scene.bob.id]},
+    ),
+    Event(
+        "presence:unsubscribe",
+        {"userIds": [*IDS, ["x"] * 1001]},
+        lambda scene: {"userIds": [scene.bob.id]},
+    ),
     Event(
         "messages:sync",
         {**_C, "lastMessageId": [*NO_ID, "no-such-message"], "limit": LIMIT},

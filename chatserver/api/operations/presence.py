@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from ...chat.chat import Chat
-from ...chat.conversations import OneConversation
+from ...chat.presence.conversation_presence import PageOfPresence
 from ...chat.users import OneUser
 from ...errors import NotFound
-from ..requests.conversations import OfConversation, OtherUsers
-from ..requests.users import OfUser, PresenceOf
+from ...realtime import Connection
+from ..rate_limits import Rate
+from ..requests.conversations import OtherUsers
+from ..requests.users import ListPresence, NoPresenceOf, OfUser, PresenceOf
 from ..responses import users as answers
-from .operation import Caller, Operation, Route
+from ..responses.response import NothingResponse
+from .operation import Caller, Event, Operation, Route
 
 
 async def of_user(chat: Chat, caller: Caller, asked: OneUser) -> Any:
@@ -19,9 +22,11 @@ async def of_user(chat: Chat, caller: Caller, asked: OneUser) -> Any:
     return await chat.presence.of_one(caller.user_id, asked.user_id)
 
 
-async def of_conversation(chat: Chat, caller: Caller, asked: OneConversation) -> Any:
-    """Get the presence of all participants of a conversation."""
-    return {"items": await chat.presence.of_conversation(caller.user_id, asked.conversation_id)}
+async def of_conversation(chat: Chat, caller: Caller, asked: PageOfPresence) -> Any:
+    """List the presence of the participants of a conversation, and count those who are online. Online users come first.
+    In a large conversation the answer may be 10 s old."""
+    items, cursor, online = await chat.conversation_presence.page(caller.user_id, asked)
+    return {"items": items, "nextCursor": cursor, "onlineCount": online}
 
 
 async def of_many(chat: Chat, caller: Caller, others: OtherUsers) -> Any:
@@ -29,7 +34,20 @@ async def of_many(chat: Chat, caller: Caller, others: OtherUsers) -> Any:
     return {"items": await chat.presence.of(caller.user_id, others.user_ids)}
 
 
+async def subscribe(chat: Chat, connection: Connection, others: OtherUsers) -> Any:
+    """Receive `user:online` and `user:offline` of these users on this socket. At most 1,000 users per socket. Users with
+    no conversation in common appear as never seen, and are not subscribed to."""
+    return {"items": await chat.presence_subscriptions.subscribe(connection, others.user_ids)}
+
+
+def unsubscribe(chat: Chat, connection: Connection, others: OtherUsers) -> Any:
+    """End subscriptions of this socket. In small conversations the events of participants still arrive."""
+    chat.presence_subscriptions.unsubscribe(connection, others.user_ids)
+    return {}
+
+
 _PUSHED = "Sockets receive `user:online` and `user:offline`."
+_SOCKET = "A subscription belongs to the socket, and ends with it."
 
 OPERATIONS = (
     Operation(
@@ -42,9 +60,9 @@ OPERATIONS = (
     ),
     Operation(
         "presence.of_conversation",
-        OfConversation,
+        ListPresence,
         of_conversation,
-        answers.Presences,
+        answers.PresencePage,
         route=Route("GET", "/api/conversations/{conversationId}/presence"),
         only=_PUSHED,
         refuses=(NotFound,),
@@ -56,5 +74,23 @@ OPERATIONS = (
         answers.Presences,
         route=Route("POST", "/api/presence/batch"),
         only=_PUSHED,
+    ),
+    Operation(
+        "presence.subscribe",
+        PresenceOf,
+        subscribe,
+        answers.Presences,
+        event=Event("presence:subscribe", Rate(20)),
+        only=_SOCKET,
+        announces=("user:online", "user:offline"),
+        ends_in_time=True,
+    ),
+    Operation(
+        "presence.unsubscribe",
+        NoPresenceOf,
+        unsubscribe,
+        NothingResponse,
+        event=Event("presence:unsubscribe", Rate(20)),
+        only=_SOCKET,
     ),
 )

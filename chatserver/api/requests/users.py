@@ -7,9 +7,11 @@ from typing import Any, cast
 
 from marshmallow import fields, validate
 
+from ...chat.presence.conversation_presence import PageOfPresence
+from ...chat.presence.subscriptions import MOST
 from ...chat.users import OneUser, UserChanges, UserSync
 from .conversations import OtherUsers
-from .fields import Id, ListField, Metadata, Text, WebUrl, id_list, name_field
+from .fields import MAX_PAGE, Cursor, Id, ListField, Metadata, Text, WebUrl, id_list, name_field
 from .parse import Request
 
 
@@ -60,6 +62,18 @@ class OfExternalUser(Request):
 class PresenceOf(Request):
     makes = OtherUsers
     user_ids = id_list(200, required=True)
+
+
+class NoPresenceOf(Request):
+    makes = OtherUsers
+    user_ids = id_list(MOST, required=True)
+
+
+class ListPresence(Request):
+    makes = PageOfPresence
+    conversation_id = Id(required=True)
+    limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
+    cursor = Cursor()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields
 
-from ..requests.fields import Id, Metadata, Text, WebUrl, name_field
+from ..requests.fields import Cursor, Id, Metadata, Text, WebUrl, name_field
 from .response import Answer, ServerEvent, Time, each, ids, number, one_of
 
 
@@ -51,6 +51,14 @@ class PresenceResponse(Answer):
 
 class Presences(Answer):
     items = each(PresenceResponse)
+
+
+class PresencePage(Answer):
+    """Online users first. `nextCursor` is null on the last page. `onlineCount`: all participants who are online."""
+
+    items = each(PresenceResponse)
+    next_cursor = Cursor(allow_none=True)
+    online_count = number()
 
 
 class Now(Answer):
@@ -111,7 +119,10 @@ CONNECTION_EVENTS = (
 """The events that a socket receives about itself."""
 
 _OTHERS = "the conversation except the sending socket"
-_CONTACTS = "all users who share a conversation with the user that is not large, each socket once"
+_CONTACTS = (
+    "all users who share a conversation with the user that is not large, and sockets that subscribed;"
+    " each socket once"
+)
 
 SERVER_EVENTS = (
     ServerEvent("user:typing", Typing, _OTHERS),

@@ -47,7 +47,7 @@ class NoticeCatchUp:
         followed = set(self._local_rooms.followed())
         large = await self._large.among(followed)
         rooms = list(followed - large)
-        complete = await self._presence(within, set(rooms))
+        complete = await self._presence(within, followed, large)
         for n in range(0, len(rooms), AT_ONCE):
             # One index range per room, so receipts in other rooms cost this node nothing.
             where = {"conversationId": {"$in": rooms[n : n + AT_ONCE]}, "place": {"$exists": True}}
@@ -59,7 +59,7 @@ class NoticeCatchUp:
                 complete &= await self._reading(within, own)
         return complete
 
-    async def _presence(self, within: Document, followed: set[str]) -> bool:
+    async def _presence(self, within: Document, followed: set[str], large: set[str]) -> bool:
         """Returns True if all missed notices were delivered."""
         complete = True
         cursor = self._mongo.users.find(
@@ -80,7 +80,12 @@ class NoticeCatchUp:
                 if all(map(self._local_rooms.caught_up, shared)):
                     event, payload = announced(doc)
                     self._local_rooms.deliver_state(
-                        shared, event, payload, user_id=user_id, number=doc["presenceChanges"]
+                        shared - large,
+                        event,
+                        payload,
+                        user_id=user_id,
+                        number=doc["presenceChanges"],
+                        trusted=shared,
                     )
                 else:
                     complete = False

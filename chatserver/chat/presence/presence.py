@@ -8,7 +8,7 @@ conversations it shares with the user.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ import structlog
 
 from ... import tasks
 from ...clock import iso, now
-from ...mongo import DatabaseUnavailable, Mongo
+from ...mongo import DatabaseUnavailable, Document, Mongo
 from ...mongo.write_behind import LatestDates
 from ...observability.metrics import Families
 from ..membership import Members
@@ -216,44 +216,42 @@ class Presence:
         """Returns the presence of each user. A user who shares no conversation with the asker looks like
         one who was never online."""
         wanted = list(dict.fromkeys(user_ids))
-        visible = await self._members.acquainted(
-            asker_id, [user_id for user_id in wanted if user_id != asker_id]
-        )
-        visible.add(asker_id)
-        return await self._look_up(wanted, visible)
+        others = [user_id for user_id in wanted if user_id != asker_id]
+        visible = await self._members.acquainted(asker_id, others)
+        return await self.look_up(wanted, {asker_id, *visible})
 
     async def of_one(self, asker_id: str, user_id: str) -> Mapping[str, Any]:
         (item,) = await self.of(asker_id, [user_id])
         return item
 
-    async def of_conversation(self, asker_id: str, conversation_id: str) -> list[Mapping[str, Any]]:
-        await self._members.present(asker_id, conversation_id)
-        user_ids = await self._members.users_of(conversation_id)
-        return await self._look_up(user_ids, set(user_ids))
-
-    async def _look_up(self, user_ids: list[str], visible: set[str]) -> list[Mapping[str, Any]]:
-        away = [
-            user_id for user_id in user_ids if user_id in visible and not self._is_here(user_id)
-        ]
+    async def look_up(
+        self, user_ids: Iterable[str], visible: Collection[str]
+    ) -> list[Mapping[str, Any]]:
+        """Returns the presence of each user. Those who are not visible look as if they were never online."""
+        away = [user_id for user_id in visible if not self._is_here(user_id)]
         known = {
             doc["_id"]: doc
             async for doc in self._mongo.users.find(
                 {"_id": {"$in": away}}, {"on": 1, "lastSeenAt": 1}
             )
         }
-        items: list[Mapping[str, Any]] = []
-        for user_id in user_ids:
-            here, seen = False, None
-            if user_id in visible:
-                doc = known.get(user_id, {})
-                here = self._is_here(user_id) or bool(doc.get("on"))
-                times = [self._seen.get(user_id), doc.get("lastSeenAt")]
-                seen = max((at for at in times if at), default=None)
-            items.append(
-                {
-                    "userId": user_id,
-                    "status": "online" if here else "offline",
-                    "lastSeen": iso(seen) if seen else None,
-                }
-            )
-        return items
+        return [
+            presence_view(user_id, *self.state(user_id, known.get(user_id, {})))
+            if user_id in visible
+            else presence_view(user_id, False, None)
+            for user_id in user_ids
+        ]
+
+    def state(self, user_id: str, doc: Document) -> tuple[bool, datetime | None]:
+        """Returns whether a user is online, and the user's last activity. `doc`: `on` and `lastSeenAt` of the user."""
+        times = [self._seen.get(user_id), doc.get("lastSeenAt")]
+        seen = max((at for at in times if at), default=None)
+        return self._is_here(user_id) or bool(doc.get("on")), seen
+
+
+def presence_view(user_id: str, here: bool, seen: datetime | None) -> Mapping[str, Any]:
+    return {
+        "userId": user_id,
+        "status": "online" if here else "offline",
+        "lastSeen": iso(seen) if seen else None,
+    }

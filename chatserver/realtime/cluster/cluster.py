@@ -21,6 +21,7 @@ from ..memory import Memory
 from ..rooms.rooms import Arrival, Rooms
 from ..rooms.sequencer import LogSource
 from ..rooms.update import RoomUpdate, Signal
+from ..rooms.watchers import Trusted
 from ..server.fast_path import Connection
 from . import messages
 from .catch_up import CatchUp
@@ -371,12 +372,25 @@ class Cluster(Rooms):
         return self._states.knows(user_id, number)
 
     def deliver_state(
-        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
+        self,
+        rooms: Iterable[str],
+        event: str,
+        payload: Any,
+        *,
+        user_id: str,
+        number: int,
+        trusted: Trusted = None,
     ) -> None:
         """Deliver an event about a user to the user's contacts here, unless this event or a later one was
-        delivered already."""
-        if self._states.is_news(user_id, number, event):
-            self.deliver_to_contacts(rooms, event, payload, user_id=user_id)
+        delivered already. Without `trusted` rooms, the node relies on its memory only while it is in sync."""
+        if self._states.knows(user_id, number):
+            return
+        if not self._states.is_news(user_id, number, event):
+            # The contacts missed the opposite event. But a socket that watches the user since may know of it.
+            rooms = ()
+        if trusted is None and not self.in_sync:
+            trusted = ()
+        self.deliver_to_contacts(rooms, event, payload, user_id=user_id, trusted=trusted)
 
     def _publish_contact_events(self) -> None:
         events, self._contact_events = self._contact_events, []

@@ -11,6 +11,7 @@ from ..memory import Memory
 from ..server.fast_path import Connection
 from .sequencer import LogSource, Sequencer
 from .update import RoomUpdate, Signal
+from .watchers import Trusted, Watchers
 
 _DISCONNECT = Packet(b"1")
 
@@ -64,6 +65,7 @@ class Rooms:
         self._handlers: dict[str, Callable[[list[Any]], None]] = {}
         self._departures: list[Callable[[str], object]] = []
         self._unfollowed: list[Callable[[str], object]] = []
+        self.watchers = Watchers(self.hosts, self._sockets)
 
     new_update = RoomUpdate
 
@@ -75,6 +77,7 @@ class Rooms:
             None,
         )
         self.sequencer.watch(memory)
+        self.watchers.watch(memory)
 
     # --- the other nodes, of which there are none here ------------------------------------------
 
@@ -147,10 +150,12 @@ class Rooms:
             for socket in self._sockets[user_id]:
                 self.part(socket, room)
             self._go(room)
+            self.watchers.left(user_id, room)
         for room in now:
             self.join(connection, room)
 
     def leave(self, connection: Connection) -> None:
+        self.watchers.leave(connection)
         for room in tuple(connection.rooms):
             self.part(connection, room)
         sockets = self._sockets.get(connection.user_id)
@@ -195,6 +200,7 @@ class Rooms:
                 for connection in self._sockets[user_id]:
                     self.part(connection, room)
                 self._go(room)
+            self.watchers.left(user_id, room)
 
     def empty(self, room: str) -> list[str]:
         """Remove all members from the room. Returns the members who are connected here."""
@@ -343,28 +349,28 @@ class Rooms:
     def emit_here(self, room: str, event_name: str, payload: Any) -> None:
         self.deliver(room, event(event_name, payload))
 
-    def emit_volatile(self, room: str, event: str, payload: Any, *, skip: Any = None) -> None:
-        self._emit(self._rooms.get(room), event, payload, skip, volatile=True)
+    def emit_volatile(self, room: str, event_name: str, payload: Any, *, skip: Any = None) -> None:
+        if sockets := self._rooms.get(room):
+            packet = event(event_name, payload, volatile=True)
+            for connection in sockets:
+                if connection is not skip:
+                    connection.session.emit(packet)
 
     def emit_to_contacts(
         self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str, number: int
     ) -> None:
-        """Emit once to every socket in any of the rooms, except the user's own sockets."""
+        """Emit once to every socket in any of the rooms or watching the user, except the user's own sockets."""
         self.deliver_to_contacts(rooms, event, payload, user_id=user_id)
 
     def deliver_to_contacts(
-        self, rooms: Iterable[str], event: str, payload: Any, *, user_id: str
+        self,
+        rooms: Iterable[str],
+        event: str,
+        payload: Any,
+        *,
+        user_id: str,
+        trusted: Trusted = None,
     ) -> None:
         sockets: set[Connection] = set().union(*(self._rooms.get(room, ()) for room in rooms))
         sockets -= self._sockets.get(user_id, set())
-        self._emit(sockets, event, payload, None, volatile=True)
-
-    def _emit(
-        self, sockets: set[Connection] | None, name: str, payload: Any, skip: Any, *, volatile: bool
-    ) -> None:
-        if not sockets:
-            return
-        packet = event(name, payload, volatile=volatile)
-        for connection in sockets:
-            if connection is not skip:
-                connection.session.emit(packet)
+        self.watchers.deliver(event, payload, sockets, user_id=user_id, trusted=trusted)

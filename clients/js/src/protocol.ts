@@ -81,6 +81,8 @@ export interface Requests {
   "reaction:remove": { readonly messageId: string; readonly emoji: string };
   "message:read": { readonly messageId: string };
   "conversation:read": { readonly conversationId: string; readonly upToMessageId?: string | null };
+  "presence:subscribe": { readonly userIds: readonly string[] };
+  "presence:unsubscribe": { readonly userIds: readonly string[] };
   "typing:start": { readonly conversationId: string };
   "typing:stop": { readonly conversationId: string };
   "recording:start": { readonly conversationId: string };
@@ -102,6 +104,8 @@ export interface Answers {
   "reaction:remove": { readonly messageId: string; readonly conversationId: string; readonly emoji: string; readonly userId: string; readonly totalCount: number };
   "message:read": { readonly messageId: string; readonly conversationId: string; readonly userId: string; readonly readAt: string };
   "conversation:read": { readonly conversationId: string; readonly userId: string; readonly upToMessageId: string | null; readonly count: number; readonly readAt: string };
+  "presence:subscribe": { readonly items: readonly { readonly userId: string; readonly status: "online" | "offline"; readonly lastSeen: string | null }[] };
+  "presence:unsubscribe": Record<string, never>;
   "typing:start": Record<string, never>;
   "typing:stop": Record<string, never>;
   "recording:start": Record<string, never>;

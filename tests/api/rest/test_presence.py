@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from tests.support.people import People, devices, presence
 from tests.support.shapes import A_TIME
@@ -30,20 +33,73 @@ async def test_alice_sees_bob_come_and_go(people: People) -> None:
 async def test_the_presence_of_all_in_a_conversation(people: People) -> None:
     alice, bob, carol, stranger = people("alice", "bob", "carol", "stranger")
     group = await alice.group(bob, carol)
+    path = f"/conversations/{group['id']}/presence"
+    phone = await carol.connect()
+    await presence(alice, carol.id, "online")
+    off = [{"userId": person.id, "status": "offline", "lastSeen": None} for person in (alice, bob)]
+    here = {"userId": carol.id, "status": "online", "lastSeen": A_TIME}
+    whole = await bob.ask("GET", path)
+    assert whole == {"items": [here, *off], "nextCursor": None, "onlineCount": 1}
+
+    first = await bob.ask("GET", f"{path}?limit=1")
+    assert (first["items"], first["onlineCount"]) == ([here], 1)
+    second = await bob.ask("GET", f"{path}?limit=1&cursor={first['nextCursor']}")
+    assert (second["items"], second["onlineCount"]) == (off[:1], 1)
+    last = await bob.ask("GET", f"{path}?limit=1&cursor={second['nextCursor']}")
+    assert last == {"items": off[1:], "nextCursor": None, "onlineCount": 1}
+    # Bob comes online after the part of the list where he would be; Carol goes after hers.
     await bob.connect()
     await presence(alice, bob.id, "online")
-    answer = await carol.ask("GET", f"/conversations/{group['id']}/presence")
-    assert set(answer) == {"items"}
-    assert {
-        presence["userId"]: (presence["status"], presence["lastSeen"])
-        for presence in answer["items"]
-    } == {
-        alice.id: ("offline", None),
-        bob.id: ("online", A_TIME),
-        carol.id: ("offline", None),
-    }
-    refusal = await stranger.refused("GET", f"/conversations/{group['id']}/presence")
+    await phone.close()
+    await presence(alice, carol.id, "offline")
+    rest = await bob.ask("GET", f"{path}?cursor={first['nextCursor']}")
+    assert [(item["userId"], item["status"]) for item in rest["items"]] == [
+        (bob.id, "online"),
+        (alice.id, "offline"),
+        (carol.id, "offline"),
+    ]
+    assert rest["onlineCount"] == 1
+    refusal = await stranger.refused("GET", path)
     assert refusal.code == "NOT_FOUND"
+
+
+@pytest.mark.parametrize("size", [300, 6000])
+async def test_the_presence_of_a_large_conversation(people: People, size: int) -> None:
+    alice, *others = people("alice", *(f"p{n}" for n in range(8)))
+    crowd = [f"crowd-{alice.id}-{n:04}" for n in range(size)]
+    talk = await alice.group()
+    for n in range(0, size, 1000):
+        await alice.ask(
+            "POST", f"/conversations/{talk['id']}/participants", {"userIds": crowd[n : n + 1000]}
+        )
+    await alice.ask(
+        "POST",
+        f"/conversations/{talk['id']}/participants",
+        {"userIds": [person.id for person in others]},
+    )
+    strangers = people(*(f"s{n}" for n in range(3)))
+    await devices(*others, *strangers)
+    for person in (*others, *strangers):
+        await presence(person, person.id, "online")
+    path = f"/conversations/{talk['id']}/presence"
+    answers = await asyncio.gather(*[alice.ask("GET", f"{path}?limit=5") for _ in range(20)])
+    assert [answer["onlineCount"] for answer in answers] == [8] * 20
+    listed: list[Any] = []
+    cursor = ""
+    while cursor is not None:
+        page = await alice.ask("GET", f"{path}?limit=200{cursor and f'&cursor={cursor}'}")
+        listed += page["items"]
+        cursor = page["nextCursor"]
+    users = [item["userId"] for item in listed]
+    assert users == [*sorted(person.id for person in others), alice.id, *crowd]
+    assert [item["status"] for item in listed] == ["online"] * 8 + ["offline"] * (size + 1)
+    assert all(item["lastSeen"] for item in listed[:8])
+    if size == 300:
+        await others[0].devices[0].close()
+        await presence(others[0], others[0].id, "offline")
+        # The answer is at most 10 s old.
+        await asyncio.sleep(9.0)
+        assert (await alice.ask("GET", path))["onlineCount"] == 7
 
 
 async def test_a_user_with_no_conversation_in_common_looks_never_seen(people: People) -> None:
