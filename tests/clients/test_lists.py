@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from tests.support.chatters import No, Opener, opened, texts
-from tests.support.people import People
+from tests.support.people import People, Person, presence
 from tests.support.through_balancer import balancer
 
 
@@ -28,6 +29,47 @@ async def test_presence_is_known_for_participants_of_an_open_conversation(
     assert seen["presence"][bob.id]["lastSeen"]
     await phone.do("connect")
     await desk.sees(group, lambda snapshot: snapshot["presence"][bob.id]["status"] == "online")
+
+
+async def test_watched_users_are_right_through_every_reconnection(
+    people: People, chatter: Opener
+) -> None:
+    alice, bob, carol = people("alice", "bob", "carol")
+    talk = await alice.group(bob)
+    async with balancer([alice.server]) as front:
+        desk = await chatter(alice, url=front.sockets)
+        await desk.begin("present", with_={"userIds": [bob.id, carol.id]})
+
+        async def shows(person: Person, status: str) -> Any:
+            seen = await desk.sees(
+                None, lambda seen: seen["presence"].get(person.id, {}).get("status") == status
+            )
+            return seen["presence"][person.id]
+
+        await shows(bob, "offline")
+        phone = await bob.connect()
+        await shows(bob, "online")
+        page = await desk.do("presencePage", None, talk["id"])
+        assert [item["userId"] for item in page["items"]] == sorted([alice.id, bob.id])
+        assert (page["nextCursor"], page["onlineCount"]) == (None, 2)
+        # He leaves while the line is dead, and comes back when there is another one.
+        front.silence()
+        await phone.close()
+        await presence(alice, bob.id, "offline")
+        front.cut()
+        assert (await shows(bob, "offline"))["lastSeen"]
+        await bob.connect()
+        await shows(bob, "online")
+        # Carol was a stranger until now.
+        await carol.connect()
+        assert (await shows(carol, "offline"))["lastSeen"] is None
+        await alice.ask(
+            "POST", f"/conversations/{talk['id']}/participants", {"userIds": [carol.id]}
+        )
+        await shows(carol, "online")
+        await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{carol.id}")
+        assert (await shows(carol, "offline"))["lastSeen"] is None
+        assert desk.told == []
 
 
 async def test_the_list_follows_changes_of_conversations(people: People, chatter: Opener) -> None:

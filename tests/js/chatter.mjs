@@ -60,6 +60,7 @@ const own = {
     });
   },
   wrong: ({ id }) => wrong.get(id),
+  present: ({ userIds }) => void chat.watch(userIds),
   // A laptop that wakes up: the time has advanced, but no timer has.
   leap: ({ ms }) => {
     const { now } = Date;

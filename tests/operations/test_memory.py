@@ -48,6 +48,7 @@ END_WITH_THEIR_OWNER = {
     "RoomUpdate",
     "_Sequence",
     # with a turn of the event loop, a write or a request
+    "Check",
     "Turn",
     "_Batch",
     # with a connection to Redis
@@ -165,6 +166,7 @@ async def test_every_store_returns_to_what_it_was_when_its_users_have_gone(
         await device.do("message:delete", {"messageId": sent["id"], "scope": "self"})
         await device.do("auth:refresh", {"token": person.token})
         await device.do("room:leave", {"conversationId": talk["id"]})
+        await device.do("presence:subscribe", {"userIds": [other.id for other in everyone]})
         wire = await Wire.connect(person)
         await wire.ask("typing:start", {"conversationId": talk["id"]})
         # A client that is refused leaves nothing, either.
@@ -174,7 +176,13 @@ async def test_every_store_returns_to_what_it_was_when_its_users_have_gone(
 
     there = await asyncio.gather(*(come(n, person) for n, person in enumerate(everyone)))
     during, _ = stores(await scrape(server))
-    for store in ("users who hide messages", "connections", "timers of tokens", "presence"):
+    for store in (
+        "users who hide messages",
+        "connections",
+        "timers of tokens",
+        "presence",
+        "watched users",
+    ):
         assert during[store] >= before[store] + 40, store
     for n, (device, wire) in enumerate(there):
         if n % 2:

@@ -95,7 +95,9 @@ class ConversationPresence:
         self._known: dict[str, asyncio.Task[Online]] = {}
 
     def watch(self, metrics: Families) -> None:
-        metrics.memory("presence of large conversations", self._remembered, REMEMBERED)
+        metrics.memory(
+            "presence of large conversations", lambda: _users_in(self._known.values()), REMEMBERED
+        )
 
     async def close(self) -> None:
         for task in list(self._known.values()):
@@ -182,19 +184,14 @@ class ConversationPresence:
         except BaseException:
             del self._known[conversation_id]
             raise
-        for oldest in list(self._known):
-            if self._remembered() + len(online.user_ids) > REMEMBERED and oldest != conversation_id:
+        for oldest in [known for known in self._known if known != conversation_id]:
+            if _users_in(self._known.values()) + len(online.user_ids) > REMEMBERED:
                 del self._known[oldest]
         return online
 
     def _forget(self, conversation_id: str, reading: asyncio.Task[Online]) -> None:
         if self._known.get(conversation_id) is reading:
             del self._known[conversation_id]
-
-    def _remembered(self) -> int:
-        return sum(
-            len(reading.result().user_ids) for reading in self._known.values() if reading.done()
-        )
 
     async def _first(self, conversation_id: str, limit: int) -> list[str]:
         found = self._mongo.participants.find(
@@ -233,3 +230,7 @@ class ConversationPresence:
                 # A user who has just connected may not be recorded yet.
                 since = doc.get("presenceAt")
                 online[doc["_id"]] = unix_ms(since) if since else 0, seen
+
+
+def _users_in(readings: Iterable[asyncio.Task[Online]]) -> int:
+    return sum(len(reading.result().user_ids) for reading in readings if reading.done())

@@ -6,7 +6,7 @@ import { Conversations } from "./conversations.js";
 import { Outbox } from "./outbox.js";
 import type { OutboxStorage } from "./outbox_storage.js";
 import type { ListedConversation } from "./overview.js";
-import { PresenceMap, type Presence } from "./presence.js";
+import { PresenceMap, type Presence, type PresencePage } from "./presence.js";
 import type { Answers, Conversation as View, Message, Requests, ServerEvents } from "./protocol.js";
 import { guarded, type Observable } from "./store.js";
 import { Tokens } from "./tokens.js";
@@ -18,7 +18,7 @@ export interface ChatOptions {
   readonly getToken: () => Promise<string>;
   /**
    * The URL at which the app's back end proxies the REST API, e.g. `/api`. It is needed for the list of
-   * conversations, for unread counts, and for the presence of users before their first event.
+   * conversations, for unread counts, and for the participants of an open conversation.
    */
   readonly api?: string;
   /** Keeps unsent messages when the page closes. Default: in memory only. Use one storage per user. */
@@ -30,9 +30,6 @@ export interface ChatOptions {
   /** Receives errors that belong to no call, e.g. a full storage. Default: the console. */
   readonly onError?: (error: unknown) => void;
 }
-
-/** Participants of an opened conversation whose presence is requested. No user looks at more. */
-const MOST_LOOKED_AT = 200;
 
 export class ChatClient {
   /** The state of the connection: why it is down, and when the client tries again. */
@@ -65,7 +62,7 @@ export class ChatClient {
     this.#api = options.api === undefined ? null : new Api(options.api, tokens);
     this.#background = this.#api && new Background(this.#api, this.#connection, this.#onError);
     this.#list = new Conversations(this.#background, this.#onError);
-    this.#presence = new PresenceMap(this.#background, this.#onError);
+    this.#presence = new PresenceMap(this.#connection, this.#onError);
     const listener = {
       changed: (id: string) => this.#open.get(id)?.outboxChanged(),
       acknowledged: (message: Message) => this.#open.get(message.conversationId)?.acknowledged(message),
@@ -105,6 +102,7 @@ export class ChatClient {
         outbox: this.#outbox,
         userId: () => this.#userId,
         view: (conversationId) => this.#view(conversationId),
+        watch: (userIds) => this.watch(userIds),
         error: this.#onError,
       });
       this.#open.set(id, conversation);
@@ -117,9 +115,22 @@ export class ChatClient {
     return this.conversation((await this.request<View>("POST", "/conversations/direct", { userId })).id);
   }
 
-  /** Request the presence of these users, now and after each connect. Needs `api`. */
-  watch(userIds: readonly string[]): Promise<void> {
+  /**
+   * Keep the presence of these users in `presence` until the returned function is called: those whom the app shows, at
+   * most 1,000. The participants in the view of an open conversation are watched already.
+   */
+  watch(userIds: Iterable<string>): () => void {
     return this.#presence.watch(userIds);
+  }
+
+  /**
+   * Read a page of a conversation's participants, online users first. It is as of now, or 10 s old; `watch` those whom
+   * you show. Needs `api`.
+   */
+  presencePage(conversationId: string, page: { limit?: number; cursor?: string | null } = {}): Promise<PresencePage> {
+    const query = new URLSearchParams({ limit: String(page.limit ?? 50) });
+    if (page.cursor) query.set("cursor", page.cursor);
+    return this.request("GET", `/conversations/${encodeURIComponent(conversationId)}/presence?${query}`);
   }
 
   /** Send any event of the protocol, once. Throws ChatError; without a connection immediately, with OFFLINE. */
@@ -157,13 +168,10 @@ export class ChatClient {
         this.#presence.disconnected();
       },
       event: (name, payload) => {
-        if (name === "user:online") this.#presence.online(payload as ServerEvents["user:online"]);
-        else if (name === "user:offline") this.#presence.offline(payload as ServerEvents["user:offline"]);
-        else {
-          const id = conversationOf(name, payload);
-          this.#list.event(name, payload);
-          if (id !== undefined) this.#open.get(id)?.event(name, payload);
-        }
+        const id = conversationOf(name, payload);
+        this.#presence.event(name, payload);
+        this.#list.event(name, payload);
+        if (id !== undefined) this.#open.get(id)?.event(name, payload);
         this.#tell(name, payload);
       },
       error: (error) => this.#onError(error),
@@ -176,9 +184,7 @@ export class ChatClient {
 
   async #view(conversationId: string): Promise<View | null> {
     if (!this.#background) return null;
-    const view = await this.#background.ask<View>("GET", `/conversations/${encodeURIComponent(conversationId)}`);
-    void this.#presence.look(view.participants.slice(0, MOST_LOOKED_AT).map((participant) => participant.userId));
-    return view;
+    return this.#background.ask<View>("GET", `/conversations/${encodeURIComponent(conversationId)}`);
   }
 }
 

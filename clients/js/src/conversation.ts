@@ -40,6 +40,8 @@ export interface Surroundings {
   userId(): string | null;
   /** Returns the conversation with its participants and their marks; null without `api`. */
   view(conversationId: string): Promise<View | null>;
+  /** Keeps the presence of these users until the returned function is called. */
+  watch(userIds: readonly string[]): () => void;
   error(error: unknown): void;
 }
 
@@ -57,6 +59,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
   #opened: { promise: Promise<void>; resolve(): void; reject(error: unknown): void } | null = null;
   #openings = 0;
   #older: Promise<void> | null = null;
+  #unwatch = (): void => undefined;
 
   /** @internal */
   constructor(
@@ -253,11 +256,18 @@ export class Conversation implements Observable<ConversationSnapshot> {
       const view = await this.around.view(this.id);
       if (!view || !going()) return;
       this.#reading.learn(view);
+      this.#watch(view.participants.map(({ userId }) => userId));
       this.#show();
     } catch (error) {
       // The socket decides who is a participant: an error of the REST API does not close the conversation.
       if (going() && !isOffline(error)) this.around.error(error);
     }
+  }
+
+  #watch(userIds: readonly string[]): void {
+    const before = this.#unwatch;
+    this.#unwatch = this.around.watch(userIds);
+    before();
   }
 
   /** The socket has just entered the room. */
@@ -290,6 +300,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
     this.#history.forget();
     this.#messageList.forget();
     this.#activities.forget();
+    this.#watch([]);
     this.#show({ status, ...NOBODY });
   }
 

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Conversations } from "../dist/conversations.js";
-import { PresenceMap } from "../dist/presence.js";
 import { message } from "./model.mjs";
 
 const view = (id, more = {}) => ({
@@ -110,34 +109,4 @@ test("without the REST API the unread count is unknown after an outage", () => {
   list.disconnected();
   list.connected("alice", ["c"]);
   assert.equal(list.snapshot()[0].unreadCount, null);
-});
-
-test("after a connect only the presence of watched users is requested", async () => {
-  const asked = [];
-  const ask = async (_, __, { userIds }) => {
-    asked.push(userIds);
-    return { items: userIds.map((userId) => ({ userId, status: "online", lastSeen: null })) };
-  };
-  const presence = new PresenceMap({ ask, request: ask }, assert.fail);
-  presence.connected();
-  await presence.watch(["bob"]);
-  for (let n = 0; n < 300; n++) presence.online({ userId: `passer-by ${n}` });
-  await presence.watch(["bob", "passer-by 1"]);
-  presence.disconnected();
-  assert.equal(presence.snapshot().size, 0);
-  asked.length = 0;
-  presence.connected();
-  await rest();
-  assert.deepEqual(asked, [["bob", "passer-by 1"]]);
-});
-
-test("an answer that belongs to a lost connection is ignored", async () => {
-  let answer;
-  const ask = () => new Promise((resolve) => (answer = resolve));
-  const presence = new PresenceMap({ ask, request: ask }, assert.fail);
-  const asking = presence.watch(["bob"]);
-  presence.disconnected();
-  answer({ items: [{ userId: "bob", status: "online", lastSeen: null }] });
-  await asking;
-  assert.equal(presence.snapshot().size, 0);
 });

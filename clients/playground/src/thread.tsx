@@ -86,6 +86,8 @@ export function Thread({ session, view, asked }: Props) {
 function WhoIsHere({ session, view }: { session: Session; view: ListedConversation }) {
   const presence = useObserved(session.chat.presence);
   const others = view.participants.map(({ userId }) => userId).filter((id) => id !== session.me.id);
+  // In a large conversation nothing else tells who comes and goes.
+  useEffect(() => session.chat.watch(others), [session, others.join()]);
   return (
     <ul class="presence" aria-label="Participants">
       {others.map((id) => {
