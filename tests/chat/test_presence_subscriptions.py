@@ -1,33 +1,47 @@
-"""Presence by subscription. The subscribing sockets have left the room, so that nothing but the subscription sends them
-the events of the conversation's participants."""
+"""Presence by subscription, where all conversations but those of two are large: nothing else tells who comes and goes."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
+import pytest
+import pytest_asyncio
+
 from tests.support.exposition import scrape, stores
-from tests.support.people import Device, People, Person, presence
-from tests.support.people_on_nodes import Spread
+from tests.support.people import Device, People, Person, devices, presence
+from tests.support.people_on_nodes import Spread, spread
 from tests.support.redises import RedisServer
 from tests.support.shapes import A_TIME
 
 # The tests' servers have a grace period of 0.5 s, and gather transitions for less than that.
 SETTLED_S = 1.0
+SETTINGS = {"LARGE_CONVERSATION": "2"}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def two(
+    mongo_url: str, redis_url: str, worker: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Spread]:
+    folder, database = tmp_path_factory.mktemp("watch"), f"{worker}-watch-{time.time_ns()}"
+    async with spread(mongo_url, redis_url, database, folder, count=2, **SETTINGS) as nodes:
+        yield nodes
+
+
+@pytest_asyncio.fixture
+async def crowd(two: Spread) -> AsyncIterator[People]:
+    async with aiohttp.ClientSession() as session:
+        people = People(two.servers[0], session, two)
+        yield people
+        await people.go_home()
 
 
 def never(person: Person) -> dict[str, Any]:
     return {"userId": person.id, "status": "offline", "lastSeen": None}
-
-
-async def outside(person: Person, *talks: dict[str, Any]) -> Device:
-    """A device that receives nothing of these conversations."""
-    device = await person.connect()
-    # A catch-up would bring the device back.
-    await device.caught_up()
-    for talk in talks:
-        await device.do("room:leave", {"conversationId": talk["id"]})
-    return device
 
 
 async def subscribe(device: Device, *people: Person) -> list[Any]:
@@ -58,40 +72,47 @@ async def come_and_go(observer: Person, person: Person) -> None:
     await presence(observer, person.id, "offline")
 
 
-async def test_a_subscribed_socket_receives_each_transition_once(people: People) -> None:
-    alice, bob, carol = people("alice", "bob", "carol")
-    talks = [await alice.group(bob, carol) for _ in range(3)]
-    desk, tablet = await outside(alice, *talks), await outside(alice, *talks)
-    laptop = await alice.connect()
-    # In the rooms and subscribed, some users twice.
-    for device in (desk, laptop):
-        items = await subscribe(device, bob, alice, carol, bob)
-        here = {"userId": alice.id, "status": "online", "lastSeen": A_TIME}
-        assert items == [never(bob), here, never(carol)]
-    assert await subscribe(desk, bob) == [never(bob)]
+async def test_a_subscribed_socket_receives_each_transition_once(crowd: People) -> None:
+    alice, bob, carol = crowd("alice", "bob", "carol")
+    for _ in range(3):
+        await alice.group(bob, carol)
+    await alice.direct(bob)
+    desk, laptop, tablet, phone = await devices(alice, alice, carol, carol)
+    for device, own, other in ((desk, alice, carol), (tablet, carol, alice)):
+        await presence(alice, carol.id, "online")
+        items = await subscribe(device, bob, own, other, bob)
+        assert [(item["userId"], item["status"]) for item in items] == [
+            (bob.id, "offline"),
+            (own.id, "online"),
+            (other.id, "online"),
+        ]
+        assert items[0] == never(bob)
+    assert await subscribe(tablet, bob) == [never(bob)]
 
-    phone = await bob.connect()
-    assert await desk.hears("user:online") == {"userId": bob.id, "timestamp": A_TIME}
-    (here,) = await subscribe(tablet, bob)
+    bobs = await bob.connect()
+    assert await tablet.hears("user:online") == {"userId": bob.id, "timestamp": A_TIME}
+    await phone.caught_up()
+    (here,) = await subscribe(phone, bob)
     assert here["status"] == "online"
-    await phone.close()
+    await bobs.close()
     offline = {"userId": bob.id, "lastSeen": A_TIME, "timestamp": A_TIME}
-    assert await desk.hears("user:offline") == offline
-    assert await desk.do("presence:unsubscribe", {"userIds": [bob.id, "unknown"]}) == {}
+    assert await tablet.hears("user:offline") == offline
+    assert await tablet.do("presence:unsubscribe", {"userIds": [bob.id, "unknown"]}) == {}
     await come_and_go(alice, bob)
     both = ["user:online", "user:offline"]
-    assert await about(desk, bob) == both
-    assert await about(tablet, bob) == ["user:offline", *both]
-    assert await about(laptop, bob) == both * 2
+    assert await about(tablet, bob) == both
+    assert await about(phone, bob) == ["user:offline", *both]
+    # Alice is told in her direct conversation with Bob, with and without a subscription.
+    assert await about(desk, bob) == await about(laptop, bob) == both * 2
     # Users are not notified of themselves.
     assert await about(desk, alice) == []
 
 
-async def test_a_stranger_looks_never_seen_and_sends_nothing(people: People) -> None:
-    alice, bob, stranger = people("alice", "bob", "stranger")
-    talk = await alice.direct(bob)
+async def test_a_stranger_looks_never_seen_and_sends_nothing(crowd: People) -> None:
+    alice, bob, carol, stranger = crowd("alice", "bob", "carol", "stranger")
+    await alice.group(bob, carol)
     await come_and_go(stranger, stranger)
-    desk = await outside(alice, talk)
+    desk = await alice.connect()
     await stranger.connect()
     await presence(stranger, stranger.id, "online")
     items = (
@@ -101,9 +122,7 @@ async def test_a_stranger_looks_never_seen_and_sends_nothing(people: People) -> 
     assert items[0] == never(stranger)
     await come_and_go(alice, bob)
     # Neither does a conversation in common bring back a subscription that never was.
-    talk = await stranger.direct(alice)
-    await desk.hears("conversation:new")
-    await desk.do("room:leave", {"conversationId": talk["id"]})
+    await stranger.group(alice, carol)
     for device in stranger.devices:
         await device.close()
     await presence(alice, stranger.id, "offline")
@@ -111,12 +130,12 @@ async def test_a_stranger_looks_never_seen_and_sends_nothing(people: People) -> 
     assert await about(desk, bob) == ["user:online", "user:offline"]
 
 
-async def test_a_subscription_ends_when_nothing_is_shared_any_more(people: People) -> None:
-    alice, bob, carol, dora, erik = people("alice", "bob", "carol", "dora", "erik")
-    first = await alice.group(bob, carol, dora, erik)
+async def test_a_subscription_ends_when_nothing_is_shared_any_more(crowd: People) -> None:
+    alice, bob, carol, dora, erik, *rest = crowd("alice", "bob", "carol", "dora", "erik", "x", "y")
+    first = await alice.group(bob, carol, dora, erik, *rest)
     second = await alice.group(bob, carol)
-    third = await alice.group(carol)
-    desk = await outside(alice, first, second, third)
+    await alice.group(carol, *rest)
+    desk = await alice.connect()
     await subscribe(desk, bob, carol, dora, erik)
     path = f"/conversations/{first['id']}/participants"
     for person in (bob, carol, dora):
@@ -138,72 +157,72 @@ async def test_a_subscription_ends_when_nothing_is_shared_any_more(people: Peopl
     assert [len(await about(desk, person)) for person in (bob, carol, erik)] == [2, 4, 0]
 
 
-async def test_a_deleted_user_is_watched_no_more(people: People) -> None:
-    alice, bob = people("alice", "bob")
-    talk = await alice.group(bob)
-    desk, phone = await outside(alice, talk), await bob.connect()
+async def test_a_deleted_user_is_watched_no_more(crowd: People) -> None:
+    alice, bob, *rest = crowd("alice", "bob", "carol", "dora")
+    await alice.group(bob, *rest)
+    desk, phone = await devices(alice, bob)
     await presence(alice, bob.id, "online")
     await subscribe(desk, bob)
-    assert (await people.master("DELETE", f"/users/{bob.id}"))[0] in (202, 204)
+    assert (await crowd.master("DELETE", f"/users/{bob.id}"))[0] in (202, 204)
     await phone.gone.wait()
     await asyncio.sleep(SETTLED_S)
     assert "user:offline" not in await about(desk, bob)
     assert await subscribe(desk, bob) == [never(bob)]
 
 
-async def test_a_socket_watches_at_most_1000_users(people: People) -> None:
-    alice, bob = people("alice", "bob")
-    crowd = [f"{bob.id}-{n:04}" for n in range(1000)]
-    for users in (crowd[:999], [crowd[999], bob.id]):
+async def test_a_socket_watches_at_most_1000_users(crowd: People) -> None:
+    alice, bob = crowd("alice", "bob")
+    ids = [f"{bob.id}-{n:04}" for n in range(1000)]
+    for users in (ids[:999], [ids[999], bob.id]):
         await alice.ask("POST", "/conversations", {"type": "group", "participantIds": users})
     (desk, tablet) = (await alice.connect(), await alice.connect())
-    refusal = await desk.refused("presence:subscribe", {"userIds": crowd[:201]})
+    refusal = await desk.refused("presence:subscribe", {"userIds": ids[:201]})
     assert (refusal.code, [*refusal.details]) == ("VALIDATION_FAILED", ["userIds"])
     for n in range(0, 1000, 200):
-        await desk.do("presence:subscribe", {"userIds": crowd[n : n + 200]})
+        await desk.do("presence:subscribe", {"userIds": ids[n : n + 200]})
     # Neither repeats nor strangers count.
-    await desk.do("presence:subscribe", {"userIds": [*crowd[:100], *(f"x{n}" for n in range(100))]})
-    refusal = await desk.refused("presence:subscribe", {"userIds": [crowd[0], bob.id]})
+    await desk.do("presence:subscribe", {"userIds": [*ids[:100], *(f"x{n}" for n in range(100))]})
+    refusal = await desk.refused("presence:subscribe", {"userIds": [ids[0], bob.id]})
     assert (refusal.code, [*refusal.details]) == ("VALIDATION_FAILED", ["userIds"])
     await tablet.do("presence:subscribe", {"userIds": [bob.id]})
-    await desk.do("presence:unsubscribe", {"userIds": crowd})
+    await desk.do("presence:unsubscribe", {"userIds": ids})
     assert await subscribe(desk, bob) == [never(bob)]
 
 
 async def test_subscriptions_hold_while_redis_is_gone(
-    own_redis: RedisServer, own_nodes: Spread, everyone: People
+    mongo_url: str, own_redis: RedisServer, worker: str, tmp_path: Path
 ) -> None:
-    alice, bob, carol, dora = everyone("alice", "bob", "carol", "dora")
-    talk = await alice.group(bob, carol)
-    other = await alice.group(carol, dora)
-    # On each node.
-    desks = [await outside(alice, talk, other) for _ in own_nodes.servers]
-    for desk in desks:
-        await subscribe(desk, bob, carol, dora)
-    await own_redis.kill()
-    for person in (carol, bob):
-        await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{person.id}")
-    # Wherever they connect, Alice's sockets on all nodes hear of Carol and Dora, and none hears of Bob.
-    for person in (bob, carol, dora):
-        phone = await person.connect()
-        if person is not bob:
-            for desk in desks:
-                await desk.hears(
-                    "user:online", lambda payload, of=person: payload["userId"] == of.id
-                )
-        await phone.close()
-    for desk in desks:
-        await desk.hears("user:offline", lambda payload: payload["userId"] == dora.id)
-    await own_redis.start()
-    await own_nodes.joined(own_redis)
-    await presence(bob, bob.id, "offline")
-    for desk in desks:
-        await desk.do("ping")
-        assert [received(desk, person) for person in (bob, carol, dora)] == [
-            [],
-            ["user:online", "user:offline"],
-            ["user:online", "user:offline"],
-        ]
-        await desk.close()
-    for server in own_nodes.servers:
-        assert stores(await scrape(server))[0]["watched users"] == 0
+    database = f"{worker}-hold-{time.time_ns()}"
+    async with (
+        spread(mongo_url, own_redis.url, database, tmp_path, count=2, **SETTINGS) as nodes,
+        aiohttp.ClientSession() as session,
+    ):
+        alice, bob, carol, dora, *rest = People(nodes.servers[0], session, nodes)(*"abcdef")
+        talk = await alice.group(bob, carol, *rest)
+        await alice.group(carol, dora)
+        desks = await devices(alice, alice)
+        for desk in desks:
+            await subscribe(desk, bob, carol, dora)
+        await own_redis.kill()
+        for person in (carol, bob):
+            path = f"/conversations/{talk['id']}/participants/{person.id}"
+            await alice.ask("DELETE", path)
+        # On whichever nodes: Alice hears of Carol and Dora, and not of Bob.
+        for person in (bob, carol, dora):
+            phone = await person.connect()
+            if person is not bob:
+                for desk in desks:
+                    await desk.hears("user:online")
+            await phone.close()
+        for desk in desks:
+            await desk.hears("user:offline", lambda payload: payload["userId"] == dora.id)
+        await own_redis.start()
+        await nodes.joined(own_redis)
+        await presence(bob, bob.id, "offline")
+        for desk in desks:
+            await desk.do("ping")
+            told = [received(desk, person) for person in (bob, carol, dora)]
+            assert told == [[], *[["user:online", "user:offline"]] * 2]
+            await desk.close()
+        for server in nodes.servers:
+            assert stores(await scrape(server))[0]["watched users"] == 0
