@@ -6,6 +6,7 @@ import { Conversations } from "./conversations.js";
 import { Outbox } from "./outbox.js";
 import type { OutboxStorage } from "./outbox_storage.js";
 import type { ListedConversation } from "./overview.js";
+import { query, type Page, type PageQuery, type Reaction, type ReactionQuery, type Reader } from "./pages.js";
 import { PresenceMap, type Presence, type PresencePage } from "./presence.js";
 import type { Answers, Conversation as View, Message, Requests, ServerEvents } from "./protocol.js";
 import { guarded, type Observable } from "./store.js";
@@ -113,6 +114,16 @@ export class ChatClient {
   /** Returns the conversation with one other user, and creates it if there is none. Needs `api`. */
   async direct(userId: string): Promise<Conversation> {
     return this.conversation((await this.request<View>("POST", "/conversations/direct", { userId })).id);
+  }
+
+  /** Returns a page of the users who have reacted to a message, by emoji. `count` is that of all pages. Needs `api`. */
+  reactions(messageId: string, page: ReactionQuery = {}): Promise<Page<Reaction>> {
+    return this.request("GET", `/messages/${encodeURIComponent(messageId)}/reactions${query(page)}`);
+  }
+
+  /** Returns a page of the users who have read a message, the first one first. Needs `api`. */
+  readers(messageId: string, page: PageQuery = {}): Promise<Page<Reader>> {
+    return this.request("GET", `/messages/${encodeURIComponent(messageId)}/read${query(page)}`);
   }
 
   /**

@@ -142,6 +142,9 @@ export function changed(message: Message, change: Exclude<Change, { name: "messa
   }
 }
 
+/** The most `userIds` of an emoji in a message, as on the server. Other users are counted. */
+const MOST_SHOWN = 50;
+
 type Reactions = Message["reactions"];
 type Reacted = Extract<Change, { name: "reaction:added" | "reaction:removed" }>;
 
@@ -150,8 +153,8 @@ function reacted(reactions: Reactions, { name, payload }: Reacted): Reactions {
   const before = reactions.find((reaction) => reaction.emoji === emoji);
   let userIds = before?.userIds ?? [];
   if (name === "reaction:removed") userIds = userIds.filter((id) => id !== userId);
-  else if (!userIds.includes(userId)) userIds = [...userIds, userId];
-  if (userIds.length === 0) return reactions.filter((reaction) => reaction !== before);
+  else if (!userIds.includes(userId) && userIds.length < MOST_SHOWN) userIds = [...userIds, userId];
+  if (count === 0) return reactions.filter((reaction) => reaction !== before);
   const after = { emoji, count, userIds };
   return before ? reactions.map((reaction) => (reaction === before ? after : reaction)) : [...reactions, after];
 }

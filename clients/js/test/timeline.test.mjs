@@ -44,3 +44,20 @@ test("changes with messages missing between them are not merged", () => {
 test("events that do not change messages are not changes", () => {
   for (const name of ["message:read", "constructor", "conversation:new"]) assert.equal(asChange(name, {}), null);
 });
+
+test("a message shows at most fifty users of an emoji, and counts all", () => {
+  const timeline = new Timeline();
+  timeline.reset([message(1, 1)], 2, 1);
+  const reacted = (name, n, totalCount, rev) =>
+    told(timeline, `reaction:${name}`, { messageId: "m1", emoji: "👍", userId: `user-${n}`, totalCount, rev });
+  for (let n = 1; n <= 60; n++) reacted("added", n, n, n + 1);
+  const users = Array.from({ length: 50 }, (_, n) => `user-${n + 1}`);
+  assert.deepEqual(timeline.messages[0].reactions, [{ emoji: "👍", count: 60, userIds: users }]);
+  reacted("removed", 60, 59, 62);
+  reacted("removed", 1, 58, 63);
+  assert.deepEqual(timeline.messages[0].reactions, [{ emoji: "👍", count: 58, userIds: users.slice(1) }]);
+  for (let n = 2; n <= 50; n++) reacted("removed", n, 59 - n, 62 + n);
+  assert.deepEqual(timeline.messages[0].reactions, [{ emoji: "👍", count: 9, userIds: [] }]);
+  reacted("removed", 51, 0, 113);
+  assert.deepEqual(timeline.messages[0].reactions, []);
+});

@@ -1,6 +1,7 @@
 import type { Conversation, ListedMessage } from "@chatserver/client";
 import { useRef } from "preact/hooks";
 import type { Draft } from "./draft.js";
+import { Names } from "./names.js";
 import type { Session } from "./session.js";
 
 const EMOJI = ["👍", "❤️", "😂", "🎉"];
@@ -63,6 +64,16 @@ export function Actions({ session, conversation, message, mine, begin, react }: 
         <button type="button" onClick={does(() => session.attempt(() => conversation.delete(message.id, "self")))}>
           Delete for me
         </button>
+        {mine && (
+          <Names
+            session={session}
+            label="Who has read it?"
+            load={async (cursor) => {
+              const { items, nextCursor } = await session.chat.readers(message.id, cursor === undefined ? {} : { cursor });
+              return { userIds: items.map(({ userId }) => userId), nextCursor };
+            }}
+          />
+        )}
       </div>
     </details>
   );

@@ -4,6 +4,7 @@ import { Actions } from "./actions.js";
 import { Avatar } from "./avatar.js";
 import type { Draft } from "./draft.js";
 import type { Session } from "./session.js";
+import { Names } from "./names.js";
 import { inWords } from "./words.js";
 
 interface Props {
@@ -80,7 +81,8 @@ function Reactions({ session, message, react }: ReactionsProps) {
     <div class="reactions">
       {message.reactions.map(({ emoji, count, userIds }) => {
         const has = userIds.includes(session.me.id);
-        const who = userIds.map((id) => session.nameOf(id)).join(", ");
+        const others = count > userIds.length ? ` and ${(count - userIds.length).toLocaleString()} others` : "";
+        const who = userIds.map((id) => session.nameOf(id)).join(", ") + others;
         return (
           <button
             key={emoji}
@@ -94,6 +96,16 @@ function Reactions({ session, message, react }: ReactionsProps) {
           </button>
         );
       })}
+      {message.reactions.some(({ count, userIds }) => count > userIds.length) && (
+        <Names
+          session={session}
+          label="Who?"
+          load={async (cursor) => {
+            const { items, nextCursor } = await session.chat.reactions(message.id, cursor === undefined ? {} : { cursor });
+            return { userIds: items.flatMap(({ userIds }) => userIds), nextCursor };
+          }}
+        />
+      )}
     </div>
   );
 }
