@@ -104,6 +104,7 @@ class Settings:
     """Seconds after which a request or an event that is not finished is answered with UNAVAILABLE."""
     message_max_chars: int = 10_000
     large_conversation: int = 200
+    receipt_days: int = 30
     """A conversation with more participants is large: less is announced to all of them."""
     presence_grace_s: float = 5.0
     typing_timeout_s: float = 6.0
@@ -204,6 +205,7 @@ def _read(env: Env) -> dict[str, Any]:
         "message_max_chars": env.int(
             "MESSAGE_MAX_CHARS", 10_000, validate=validate.Range(1, 50_000)
         ),
+        "receipt_days": env.int("RECEIPT_DAYS", 30, validate=validate.Range(1, 36_500)),
         "large_conversation": env.int("LARGE_CONVERSATION", 200, validate=validate.Range(1, 1000)),
         "presence_grace_s": env.float("PRESENCE_GRACE_S", 5.0, validate=positive),
         "typing_timeout_s": env.float("TYPING_TIMEOUT_S", 6.0, validate=positive),

@@ -79,6 +79,7 @@ class ConversationDeletion:
             entries, {"$set": {"expiresAt": now() + timedelta(seconds=keep_s)}}
         )
         await self._mongo.receipts.delete_many({"conversationId": conversation_id})
+        await self._mongo.reactions.delete_many({"messageId": entries["_id"]})
         await self._mongo.absences.delete_many(
             {"_id": {"$gt": f"{conversation_id}:", "$lt": f"{conversation_id};"}}
         )

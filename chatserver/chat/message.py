@@ -10,6 +10,9 @@ from ..clock import iso
 from ..json_codec import Json, encode
 from ..mongo import Document
 
+SHOWN = 50
+"""The most users of one emoji in a message. Other users are counted (see reaction_lists.py)."""
+
 _NO_METADATA: Mapping[str, Any] = {}
 
 
@@ -34,8 +37,8 @@ class Message:
     """A message: an immutable view of its log entry.
 
     These fields are left out of the document when empty: attachments, replyTo, mentions, metadata,
-    clientMessageId, reactions ([{emoji, users}]), isEdited, deletedAt. Metadata is stored as JSON text,
-    so that a client's keys mean nothing to the database.
+    clientMessageId, reactions ([{emoji, users}]), listed (see reaction_lists.py), isEdited, deletedAt.
+    Metadata is stored as JSON text, so that a client's keys mean nothing to the database.
     """
 
     __slots__ = ("_encoded", "doc")
@@ -93,6 +96,20 @@ class Message:
     def reaction(self, emoji: str) -> Document:
         """Returns the {emoji, users} of any form of an emoji. Without users: nobody reacted with it."""
         return self.reactions.get(plain(emoji), {"emoji": emoji, "users": []})
+
+    @property
+    def listed(self) -> Mapping[str, Document]:
+        """The emoji whose users are listed by documents of their own (see reaction_lists.py), by `plain` emoji."""
+        # A deleted message keeps the field while documents are left.
+        return {} if self.deleted_at else self.doc.get("listed", {})
+
+    def count(self, reaction: Document) -> int:
+        """Returns how many users have reacted with the emoji of one of the `reactions`."""
+        users = len(reaction["users"])
+        if not (listed := self.listed.get(plain(reaction["emoji"]))):
+            return users
+        # Not `listed` alone: a node of the previous version changes only the users who are shown.
+        return users + max(0, int(listed["count"]) - SHOWN)
 
     def with_(self, **changes: Any) -> Message:
         """A copy with these fields of the document changed; None removes a field."""
@@ -166,7 +183,12 @@ def plain(emoji: str) -> str:
 
 
 def reactions_wire(message: Message) -> list[dict[str, Any]]:
+    """Returns the reactions of a message, each with its first users and the number of all."""
     return [
-        {"emoji": reaction["emoji"], "count": len(reaction["users"]), "userIds": reaction["users"]}
+        {
+            "emoji": reaction["emoji"],
+            "count": message.count(reaction),
+            "userIds": reaction["users"][:SHOWN],
+        }
         for reaction in message.reactions.values()
     ]

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import Conflict, Forbidden, ValidationFailed
+from ..mongo import Session
 from . import policy
 from .log.entry import Applied, LoadMember
 from .message import Message
@@ -19,7 +20,9 @@ class Edit:
     actor_id: str
     content: str
 
-    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
+    async def apply(
+        self, message: Message, at: datetime, member: LoadMember, session: Session
+    ) -> Applied | None:
         if message.sender_id != self.actor_id:
             raise Forbidden("Only the sender can edit a message.")
         if message.deleted_at:
@@ -38,7 +41,9 @@ class Delete:
     message_id: str
     actor_id: str
 
-    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
+    async def apply(
+        self, message: Message, at: datetime, member: LoadMember, session: Session
+    ) -> Applied | None:
         if message.sender_id != self.actor_id and not policy.allows(
             await member(self.actor_id), "manageMessages"
         ):
@@ -53,7 +58,9 @@ class Hide:
     message_id: str
     user_id: str
 
-    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
+    async def apply(
+        self, message: Message, at: datetime, member: LoadMember, session: Session
+    ) -> Applied | None:
         if message.deleted_at:
             return None
         fields: dict[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .. import json_codec
@@ -16,6 +17,7 @@ from .log.log import Log
 from .membership import Member, Members
 from .message import Message, conversation_of
 from .message_changes import Delete, Edit, Hide
+from .reaction_lists import ReactionLists
 from .text import shows_nothing
 
 
@@ -91,10 +93,13 @@ class SyncResult:
 
 
 class Messages:
-    def __init__(self, mongo: Mongo, log: Log, members: Members, *, max_chars: int) -> None:
+    def __init__(
+        self, mongo: Mongo, log: Log, members: Members, reactions: ReactionLists, *, max_chars: int
+    ) -> None:
         self._mongo = mongo
         self._log = log
         self._members = members
+        self._reactions = reactions
         self._max_chars = max_chars
 
     async def send(self, sender_id: str, new: NewMessage) -> Outcome:
@@ -160,6 +165,8 @@ class Messages:
             await self._members.present(actor_id, conversation_id)
             change = Delete(deletion.message_id, actor_id)
             left = (await self._log.change(actor_id, change)).message
+            if "listed" in left.doc:
+                self._mongo.later(partial(self._reactions.clear, left.id))
         return {
             "messageId": left.id,
             "conversationId": left.conversation_id,

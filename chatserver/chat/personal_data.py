@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..clock import iso
 from ..mongo import Mongo
 from .message import Message
 from .participants import Participants
+from .read_state.receipts import read_at
 from .users import Users, user_view
 from .views import participant_view
 
@@ -56,6 +56,11 @@ class PersonalData:
             Store("participants", participants.leave_all, self._memberships),
             Store(
                 "log", Kept("messages and reactions are part of their conversation"), self._messages
+            ),
+            Store(
+                "reactions",
+                Kept("reactions are part of their conversation"),
+                NotExported("reactions have no index by user"),
             ),
             Store("receipts", Kept("the numbers of messages that were read"), self._reads),
             Store(
@@ -128,7 +133,7 @@ class PersonalData:
                     "conversationId": doc["conversationId"],
                     "fromSeq": doc["from"],
                     "toSeq": doc["to"],
-                    "readAt": iso(doc["at"]),
+                    "readAt": read_at(doc),
                 }
 
     async def _conversations(self) -> AsyncIterator[list[str]]:

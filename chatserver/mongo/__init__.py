@@ -6,6 +6,7 @@ failover cannot roll back anything that was read.
 
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
+from .blocks import blocks, blocks_with
 from .failures import (
     UNENCODABLE,
     DatabaseUnavailable,
@@ -49,6 +50,8 @@ __all__ = [
     "Operations",
     "PyMongoError",
     "Session",
+    "blocks",
+    "blocks_with",
     "check_url",
     "duplicate_of",
     "is_down",

@@ -77,6 +77,10 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("conversationId", 1), ("userId", 1), ("from", 1), name="range"),
         _index(("conversationId", 1), ("at", 1), name="told", **_having("place")),
         _index(("userId", 1), ("at", 1), name="own", **_having("own")),
+        _index(("conversationId", 1), ("blocks", 1), ("at", 1), ("userId", 1), name="readers"),
+    ],
+    "reactions": [
+        _index(("messageId", 1), ("emoji", 1), ("number", 1), name="list"),
     ],
     # One document (see schema.py).
     "schema": [],

@@ -87,6 +87,7 @@ class Mongo:
         self.participants = self._collection("participants")
         self.absences = self._collection("absences")
         self.receipts = self._collection("receipts")
+        self.reactions = self._collection("reactions")
         self.users = self._collection("users")
         self.outbox = self._collection("outbox")
         self.holds = self._collection("holds")

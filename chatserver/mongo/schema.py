@@ -16,6 +16,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from .. import __version__, tasks
+from .blocks import blocks
 from .failures import is_down
 from .lease import ALIVE, after
 from .mongo import AFTER, Document, Mongo, Session, new_id
@@ -51,7 +52,19 @@ class Step:
     change: Callable[[Mongo, Sequence[Document], Session], Awaitable[None]]
 
 
-STEPS: list[Step] = []
+async def _add_blocks(mongo: Mongo, receipts: Sequence[Document], session: Session) -> None:
+    changes = {
+        receipt["_id"]: {"$set": {"blocks": blocks(receipt["from"], receipt["to"])}}
+        for receipt in receipts
+        if "blocks" not in receipt
+    }
+    if changes:
+        await mongo.update_each("receipts", changes, session=session)
+
+
+STEPS: list[Step] = [
+    Step(2, "readers of a message are found by an index", "receipts", _add_blocks),
+]
 """All steps, without a gap from FIRST + 1 on. A released step never changes."""
 
 

@@ -24,6 +24,7 @@ from ..chat.presence.node_leases import Nodes
 from ..chat.presence.presence import Presence
 from ..chat.presence.subscriptions import PresenceSubscriptions
 from ..chat.presence.transitions import Transitions
+from ..chat.reaction_lists import ReactionLists
 from ..chat.reactions import Reactions
 from ..chat.read_state.receipts import Receipts
 from ..chat.read_state.unread import Unread
@@ -111,7 +112,10 @@ async def build(
         recency,
         announcements,
     )
-    messages = Messages(mongo, changes, members, max_chars=settings.message_max_chars)
+    reaction_lists = ReactionLists(mongo)
+    messages = Messages(
+        mongo, changes, members, reaction_lists, max_chars=settings.message_max_chars
+    )
     presence = Presence(
         mongo,
         members,
@@ -133,7 +137,9 @@ async def build(
         lambda timed_out: ExpiryQueue(settings.typing_timeout_s, timed_out, slack_s=TICK_S),
         node=node,
     )
-    receipts = Receipts(mongo, changes, members, unread, rooms, large)
+    receipts = Receipts(
+        mongo, changes, members, unread, rooms, large, keep_days=settings.receipt_days
+    )
     for part in (
         *(recency, members, large, changes, receipts, users, nodes, activity),
         *(presence, presence_subscriptions, conversation_presence),
@@ -153,7 +159,7 @@ async def build(
         conversations=conversations,
         participants=participants,
         messages=messages,
-        reactions=Reactions(changes, members, messages),
+        reactions=Reactions(changes, members, messages, reaction_lists),
         receipts=receipts,
         presence=presence,
         presence_subscriptions=presence_subscriptions,

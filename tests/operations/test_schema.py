@@ -18,7 +18,7 @@ import pytest_asyncio
 from pymongo.database import Database
 
 from chatserver import __version__
-from chatserver.mongo.schema import FIRST, LEASE_S, STEPS
+from chatserver.mongo.schema import FIRST, LEASE_S, STEPS, newest
 from tests.conftest import Starter
 from tests.support.command import Ran, run
 from tests.support.next_version import NEWEST
@@ -28,6 +28,7 @@ from tests.support.processes import until
 from tests.support.relays import NOBODY, lines
 from tests.support.servers import ROOT, ChatServer, MongoServer, RelayServer
 
+THIS = newest()
 USERS = 3_000
 SLOWLY = {"STEP_PER_USER_S": "0.0005"}
 """A step takes 1.5 s: six batches of 500 users."""
@@ -112,9 +113,10 @@ async def until_ready(session: aiohttp.ClientSession, *servers: ChatServer) -> N
 
 
 async def waits(session: aiohttp.ClientSession, server: ChatServer) -> bool:
-    """True if another process performs the steps for it."""
+    """True if another process performs the first step of the next version for it."""
     _, answer = await ready(session, server)
-    return bool(answer) and answer.get("reason", "").startswith("another process upgrades to")
+    others = f"another process upgrades to schema {THIS + 1} "
+    return bool(answer) and answer.get("reason", "").startswith(others)
 
 
 def test_the_steps_have_no_gap() -> None:
@@ -126,7 +128,7 @@ async def test_a_database_from_before_gets_a_version_and_is_upgraded_by_a_newer_
 ) -> None:
     old = await launch(ChatServer)
     await until_ready(session, old)
-    assert state(database) == {"_id": "schema", "version": FIRST, "server": __version__}
+    assert state(database) == {"_id": "schema", "version": THIS, "server": __version__}
     assert counts(database) == {None}
     new = await launch()
     await until_ready(session, new)
@@ -159,7 +161,7 @@ async def test_another_node_continues_where_one_was_killed_or_frozen(
             if await waits(session, first):
                 first, second = second, first
     first.signal(fault)
-    done = state(database)["done"]
+    done = state(database).get("done", 0)
     assert done < USERS
     stopped = time.monotonic()
     await until(lambda: state(database).get("done", 0) > done + 500)
@@ -179,7 +181,7 @@ async def test_a_node_that_is_stopped_during_a_step_stops_cleanly(
     await until(lambda: state(database).get("done", 0) >= 500)
     assert await node.stop() == 0
     assert "Traceback" not in node.log
-    assert state(database)["version"] == FIRST
+    assert state(database)["version"] == THIS
     ended = await next_version("migrate", **node.env)
     assert (ended.code, ended.out) == (0, f"The database {database.name} has schema {NEWEST}.\n")
     assert counts(database) == {2}
@@ -205,7 +207,7 @@ async def test_while_a_step_runs_the_ports_answer_probes_and_refuse_the_rest(
         assert time.monotonic() < end, answered
         await asyncio.sleep(0.02)
     assert answered[1]["status"] == "starting"
-    assert answered[1]["reason"].startswith("upgrades to schema 2 (Users are counted): ")
+    assert answered[1]["reason"].startswith(f"upgrades to schema {THIS + 1} (Users are counted): ")
     assert answered[1]["reason"].endswith(" of about 3,000 documents")
     for port in (node.rest, node.sockets):
         async with session.get(f"{port}/health") as answer:
@@ -271,7 +273,7 @@ async def test_an_older_server_is_refused_with_what_to_do(
     env = {**server.env, "WEBHOOK_URL": NOBODY}
     told = (
         f"The database has schema 7, written by chatserver 9.1.0. This is chatserver {__version__}, which knows"
-        f" schemas up to {FIRST}. Start chatserver 9.1.0 or newer, or restore a backup from before the upgrade.\n"
+        f" schemas up to {THIS}. Start chatserver 9.1.0 or newer, or restore a backup from before the upgrade.\n"
     )
     assert (server.process.returncode, server.log) == (1, told)
     for words in (("serve", "--workers", "2"), ("relay",), ("migrate",)):
@@ -288,14 +290,17 @@ async def test_migrate_does_the_steps_and_can_be_repeated(
 ) -> None:
     env = ChatServer(mongo_url, database.name, tmp_path / "log").env
     now = await run("migrate", **env)
-    assert (now.code, now.err) == (0, "")
-    assert now.out == f"The database {database.name} has schema {FIRST}.\n"
-    assert "OK       schema: 1\n" in (await run("doctor", **env)).out
-    assert "schema: 1; the next start upgrades it to 3" in (await next_version("doctor", **env)).out
+    assert (now.code, now.err.splitlines()[-1]) == (0, f"the database has schema {THIS}")
+    assert now.out == f"The database {database.name} has schema {THIS}.\n"
+    again = await run("migrate", **env)
+    assert (again.code, again.out, again.err) == (0, now.out, "")
+    assert f"OK       schema: {THIS}\n" in (await run("doctor", **env)).out
+    upgrades = f"schema: {THIS}; the next start upgrades it to {NEWEST}"
+    assert upgrades in (await next_version("doctor", **env)).out
     shown = [
         *(
             f"upgrades to schema {n} (Users are counted): 0 of about 3,000 documents"
-            for n in (2, 3)
+            for n in (THIS + 1, NEWEST)
         ),
         f"the database has schema {NEWEST}",
     ]
@@ -314,7 +319,7 @@ async def test_migrate_continues_after_ctrl_c(launch: Launch, database: Database
     assert command.log.endswith(
         "Interrupted. The next run, or the next start of a server, continues.\n"
     )
-    assert state(database)["version"] == FIRST
+    assert state(database)["version"] == THIS
     command = await launch(Migrate)
     assert await command.process.wait() == 0
     assert counts(database) == {2}

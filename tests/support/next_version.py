@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from chatserver.cli import main
 from chatserver.mongo import Document, Mongo, Session
-from chatserver.mongo.schema import FIRST, STEPS, Step
+from chatserver.mongo.schema import STEPS, Step, newest
 
-NEWEST = FIRST + 2
+NEWEST = newest() + 2
 PER_USER_S = float(os.environ.get("STEP_PER_USER_S", "0"))
 
 
@@ -24,5 +24,5 @@ async def count(mongo: Mongo, users: Sequence[Document], session: Session) -> No
 
 
 if __name__ == "__main__":
-    STEPS += [Step(number, "Users are counted", "users", count) for number in (2, 3)]
+    STEPS += [Step(number, "Users are counted", "users", count) for number in (NEWEST - 1, NEWEST)]
     main()

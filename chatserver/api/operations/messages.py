@@ -15,13 +15,14 @@ from ...chat.messages import (
     PageOfMessages,
     SyncFrom,
 )
-from ...chat.reactions import Reaction
+from ...chat.reactions import PageOfReactions, Reaction
 from ...errors import Conflict, Forbidden, NotFound
 from ..rate_limits import Rate
 from ..requests.messages import (
     DeleteMessage,
     EditMessage,
     ListMessages,
+    ListReactions,
     OfMessage,
     React,
     SendMessage,
@@ -83,9 +84,9 @@ async def unreact(chat: Chat, caller: Caller, reaction: Reaction) -> Any:
     return await chat.reactions.remove(caller.user_id, reaction)
 
 
-async def reactions(chat: Chat, caller: Caller, asked: OneMessage) -> Any:
-    """List the reactions to a message."""
-    return await chat.reactions.of(caller.user_id, asked.message_id)
+async def reactions(chat: Chat, caller: Caller, asked: PageOfReactions) -> Any:
+    """List the users who have reacted to a message, by emoji, in the order of reacting."""
+    return await chat.reactions.page(caller.user_id, asked)
 
 
 _OF_CONVERSATION = "/api/conversations/{conversationId}/messages"
@@ -183,11 +184,11 @@ OPERATIONS = (
     ),
     Operation(
         "messages.reactions",
-        OfMessage,
+        ListReactions,
         reactions,
-        answers.ReactionsResponse,
+        answers.ReactionPage,
         route=Route("GET", _ONE + "/reactions"),
-        only="A message has its reactions, and sockets receive each change of them.",
+        only="A message has the first users of each emoji, and sockets receive each change.",
         refuses=(NotFound,),
     ),
 )

@@ -7,11 +7,11 @@ from typing import Any
 from ...chat.chat import Chat
 from ...chat.conversations import OneConversation
 from ...chat.messages import OneMessage
-from ...chat.read_state.receipts import ReadUpTo
+from ...chat.read_state.receipts import PageOfReaders, ReadUpTo
 from ...errors import Conflict, NotFound
 from ..rate_limits import Rate
 from ..requests.conversations import OfConversation
-from ..requests.messages import OfMessage, ReadConversation
+from ..requests.messages import ListReaders, OfMessage, ReadConversation
 from ..responses import messages as answers
 from .operation import Caller, Event, Operation, Route
 
@@ -21,9 +21,9 @@ async def read_message(chat: Chat, caller: Caller, asked: OneMessage) -> Any:
     return await chat.receipts.read_message(caller.user_id, asked.message_id)
 
 
-async def readers(chat: Chat, caller: Caller, asked: OneMessage) -> Any:
+async def readers(chat: Chat, caller: Caller, asked: PageOfReaders) -> Any:
     """List the participants who have read a message, and when."""
-    return await chat.receipts.readers(caller.user_id, asked.message_id)
+    return await chat.receipts.readers(caller.user_id, asked)
 
 
 async def read_conversation(chat: Chat, caller: Caller, asked: ReadUpTo) -> Any:
@@ -52,9 +52,9 @@ OPERATIONS = (
     ),
     Operation(
         "receipts.readers",
-        OfMessage,
+        ListReaders,
         readers,
-        answers.Readers,
+        answers.ReaderPage,
         route=Route("GET", _MESSAGE),
         only="Sockets receive every read mark.",
         refuses=(NotFound,),

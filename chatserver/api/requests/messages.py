@@ -15,14 +15,15 @@ from ...chat.messages import (
     PageOfMessages,
     SyncFrom,
 )
-from ...chat.reactions import Reaction
-from ...chat.read_state.receipts import ReadUpTo
+from ...chat.reactions import PageOfReactions, Reaction
+from ...chat.read_state.receipts import PageOfReaders, ReadUpTo
 from .fields import (
     MAX_ATTACHMENTS,
     MAX_FILE_NAME,
     MAX_MENTIONS,
     MAX_MIME_TYPE,
     MAX_PAGE,
+    Cursor,
     Emoji,
     Id,
     Integer,
@@ -95,6 +96,21 @@ class React(Request):
 class OfMessage(Request):
     makes = OneMessage
     message_id = Id(required=True)
+
+
+class ListReactions(Request):
+    makes = PageOfReactions
+    message_id = Id(required=True)
+    emoji = Emoji()
+    limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
+    cursor = Cursor()
+
+
+class ListReaders(Request):
+    makes = PageOfReaders
+    message_id = Id(required=True)
+    limit = fields.Integer(validate=validate.Range(1, MAX_PAGE))
+    cursor = Cursor()
 
 
 class SyncMessages(Request):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields, validate
 
-from ..requests.fields import Emoji, Id, Metadata, Text
+from ..requests.fields import Cursor, Emoji, Id, Metadata, Text
 from ..requests.messages import AttachmentSchema
 from .response import Answer, ServerEvent, Time, each, ids, number, one_of
 
@@ -12,6 +12,8 @@ SCOPES = ("everyone", "self")
 
 
 class ReactionCount(Answer):
+    """`count` is exact. A message has at most 50 of the `userIds`, those who reacted first."""
+
     emoji = Emoji()
     count = number(1)
     user_ids = ids()
@@ -74,8 +76,11 @@ class Reacted(Answer):
     total_count = number()
 
 
-class ReactionsResponse(Answer):
+class ReactionPage(Answer):
+    """`count` is that of all users, `userIds` are those of this page. `nextCursor` is null on the last page."""
+
     items = each(ReactionCount)
+    next_cursor = Cursor(allow_none=True)
 
 
 class MessageRead(Answer):
@@ -97,13 +102,14 @@ class ConversationRead(Answer):
 
 class Reader(Answer):
     user_id = Id()
-    read_at = Time()
+    read_at = Time(allow_none=True)
 
 
-class Readers(Answer):
-    """The earliest reader first."""
+class ReaderPage(Answer):
+    """The earliest reader first. `readAt` is null if the time is not kept any more. `nextCursor` is null on the last page."""
 
     items = each(Reader)
+    next_cursor = Cursor(allow_none=True)
 
 
 class UnreadCount(Answer):

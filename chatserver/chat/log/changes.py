@@ -106,7 +106,7 @@ class Changes:
                 answers.append(NotFound())
                 continue
             try:
-                applied = await op.change.apply(message, at, member)
+                applied = await op.change.apply(message, at, member, session)
             except ChatError as refusal:
                 answers.append(refusal)
                 continue

@@ -82,9 +82,12 @@ class Change(Protocol):
     @property
     def message_id(self) -> str: ...
 
-    async def apply(self, message: Message, at: datetime, member: LoadMember) -> Applied | None:
+    async def apply(
+        self, message: Message, at: datetime, member: LoadMember, session: Session
+    ) -> Applied | None:
         """Returns the result of the change, or None if nothing changes. Raises ChatError to refuse.
 
         It may run several times, and must depend only on its arguments. A change that needs a permission
-        loads its actor with `member` and asks the policy.
+        loads its actor with `member` and asks the policy. What it stores beside the message, it stores in
+        `session`, and only if something changes.
         """

@@ -15,12 +15,13 @@ from typing import Any
 
 from ...clock import iso
 from ...errors import Conflict, NotFound
-from ...mongo import Document, FairQueue, Mongo, Session, is_down
+from ...mongo import Document, FairQueue, Mongo, Session, blocks, is_down
 from ...observability.metrics import Families
 from ..large_conversations import LargeConversations
 from ..membership import member_id
 from ..message import Message, entry_id, offset_of
 from ..outside import ConversationRooms
+from .merging import Merging
 from .ranges import Range, ReadSet
 from .unread import Unread, read_set
 
@@ -82,10 +83,16 @@ class _Change:
 
 class ReadMarks:
     def __init__(
-        self, mongo: Mongo, unread: Unread, rooms: ConversationRooms, large: LargeConversations
+        self,
+        mongo: Mongo,
+        unread: Unread,
+        merging: Merging,
+        rooms: ConversationRooms,
+        large: LargeConversations,
     ) -> None:
         self._mongo = mongo
         self._unread = unread
+        self._merging = merging
         self._rooms = rooms
         self._large = large
         self._waiting = FairQueue[Mark]()
@@ -186,6 +193,9 @@ class ReadMarks:
                     mark,
                     Conflict("Too many devices are marking this conversation as read; try again."),
                 )
+        for change in changes:
+            if change.mark.member in stored:
+                await self._merging.after_mark(change.doc, change.after.mark)
 
     async def _docs(self, members: list[str]) -> dict[str, Document]:
         found = self._mongo.participants.find({"_id": {"$in": members}})
@@ -282,6 +292,7 @@ class ReadMarks:
                     "userId": change.doc["userId"],
                     "from": first,
                     "to": last,
+                    "blocks": blocks(first, last),
                     "at": doc["now"],
                 }
                 for first, last in change.became_read

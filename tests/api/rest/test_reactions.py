@@ -16,7 +16,7 @@ async def test_reactions_are_added_listed_and_removed(people: People) -> None:
     desk, phone, outside = await devices(alice, bob, stranger)
     sent = await desk.say(group, "Cake?")
     path = f"/messages/{sent['id']}/reactions"
-    assert await bob.ask("GET", path) == {"items": []}
+    assert await bob.ask("GET", path) == {"items": [], "nextCursor": None}
 
     where = {"messageId": sent["id"], "conversationId": group["id"]}
     told: list[Any] = []
@@ -37,7 +37,7 @@ async def test_reactions_are_added_listed_and_removed(people: People) -> None:
         {"emoji": ":shrug_1:", "count": 1, "userIds": [carol.id]},
     ]
     for who in (alice, bob, carol):
-        assert await who.ask("GET", path) == {"items": items}
+        assert await who.ask("GET", path) == {"items": items, "nextCursor": None}
     assert (await bob.ask("GET", f"/messages/{sent['id']}"))["reactions"] == items
     for device in (desk, phone):
         assert await device.all_heard("reaction:added") == told
@@ -55,7 +55,8 @@ async def test_reactions_are_added_listed_and_removed(people: People) -> None:
         if was_there:
             gone.append({**done, "rev": len(told) + len(gone) + 2})
     assert await alice.ask("GET", path) == {
-        "items": [{"emoji": "👍🏽", "count": 1, "userIds": [alice.id]}, items[2]]
+        "items": [{"emoji": "👍🏽", "count": 1, "userIds": [alice.id]}, items[2]],
+        "nextCursor": None,
     }
     for device in (desk, phone):
         assert await device.all_heard("reaction:removed") == gone
@@ -85,7 +86,7 @@ async def test_who_has_read_a_message_and_when(people: People) -> None:
 
     async def readers(message: Any) -> list[str]:
         answer = await dave.ask("GET", f"/messages/{message['id']}/read")
-        assert set(answer) == {"items"}
+        assert set(answer) == {"items", "nextCursor"}
         assert all(set(item) == {"userId", "readAt"} for item in answer["items"])
         return [item["userId"] for item in answer["items"]]
 
@@ -96,7 +97,10 @@ async def test_who_has_read_a_message_and_when(people: People) -> None:
     for device in (desk, phone):
         assert await device.hears("message:read") == read
     items = await alice.ask("GET", f"/messages/{second['id']}/read")
-    assert items == {"items": [{"userId": carol.id, "readAt": read["readAt"]}]}
+    assert items == {
+        "items": [{"userId": carol.id, "readAt": read["readAt"]}],
+        "nextCursor": None,
+    }
     # Reading it again, or reading one's own message, changes nothing and sends no event.
     assert await carol.ask("PUT", f"/messages/{second['id']}/read") == read
     own = await alice.ask("PUT", f"/messages/{second['id']}/read")
