@@ -192,9 +192,19 @@ ENDPOINTS = [
     Endpoint("DELETE", _MESSAGE, query={"scope": ["", "all", "\0", '{"$gt":""}']}),
     Endpoint("POST", _MESSAGE + "/reactions", {"emoji": EMOJI}, lambda _: {"emoji": "🎉"}),
     Endpoint("DELETE", _MESSAGE + "/reactions/{emoji}"),
-    Endpoint("GET", _MESSAGE + "/reactions"),
+    Endpoint(
+        "GET",
+        _MESSAGE + "/reactions",
+        query={
+            "emoji": ["", "no emoji", "👍👍"],
+            "limit": LIMIT_QUERY,
+            "cursor": [*CURSOR_QUERY, "0123456789ab.1.", "0123456789ab.-1.x", "0123456789AB.1.x"],
+        },
+    ),
     Endpoint("PUT", _MESSAGE + "/read"),
-    Endpoint("GET", _MESSAGE + "/read"),
+    Endpoint(
+        "GET", _MESSAGE + "/read", query={"limit": LIMIT_QUERY, "cursor": [*CURSOR_QUERY, "1.", "-1.x"]}
+    ),
     Endpoint("PUT", _TALK + "/read", {"upToMessageId": [*NO_ID, "no-such-message"]}),
     Endpoint("GET", _TALK + "/unread-count"),
     Endpoint("GET", "/users/{userId}/presence"),
