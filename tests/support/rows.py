@@ -203,7 +203,9 @@ ENDPOINTS = [
     ),
     Endpoint("PUT", _MESSAGE + "/read"),
     Endpoint(
-        "GET", _MESSAGE + "/read", query={"limit": LIMIT_QUERY, "cursor": [*CURSOR_QUERY, "1.", "-1.x"]}
+        "GET",
+        _MESSAGE + "/read",
+        query={"limit": LIMIT_QUERY, "cursor": [*CURSOR_QUERY, "1.", "-1.x"]},
     ),
     Endpoint("PUT", _TALK + "/read", {"upToMessageId": [*NO_ID, "no-such-message"]}),
     Endpoint("GET", _TALK + "/unread-count"),
