@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from . import big
 from .nodes import Cost, Nodes
 from .run import Row
-from .scenarios import MESSAGE_BYTES, TYPED_PER_S, WARM_S
+from .scenarios import CROWD, MESSAGE_BYTES, TYPED_PER_S, WARM_S
 
 Start = Callable[..., Nodes]
 """Starts nodes of one server. Takes the groups and `count`."""
@@ -214,6 +215,12 @@ def scenarios() -> dict[str, Scenario]:
         "cluster": Scenario(
             "cluster: conversations of 10 on one or two nodes of several, CPU per event",
             drive,
+            ratios=False,
+        ),
+        "big": Scenario(
+            f"big: a channel with {CROWD:,} of its members connected, beside pairs who send {big.SENT_PER_S}/s",
+            big.drive,
+            only=frozenset({"chatserver"}),
             ratios=False,
         ),
         "rivals": Scenario(

@@ -127,15 +127,25 @@ class Nodes:
         numbers = list(_numbered(self._groups))
         users = sum(map(len, self._groups))
         if self._server.stores:
-            origin = f"http://127.0.0.1:{self._ports[0][0]}"
-            ids = asyncio.run(seed(origin, users, numbers))
+            ids = asyncio.run(seed(self.origin, users, numbers))
         else:
             ids = [f"room{number:03}" for number in range(len(numbers))]
+        self.ids = ids
+        """The conversation of each group."""
         for name, group, members in zip(ids, self._groups, numbers, strict=True):
             for node, member in zip(group, members, strict=True):
                 self._loader.tell(f"at {self._ports[node][1]}")
                 self._loader.tell(f"user {token(member) if self._server.stores else name}")
             self._loader.tell(f"conversation {name} {' '.join(map(str, members))}")
+
+    @property
+    def origin(self) -> str:
+        """The REST API of the first node."""
+        return f"http://127.0.0.1:{self._ports[0][0]}"
+
+    def memory_kb(self) -> float:
+        """Returns the resident memory of all nodes."""
+        return sum(node.memory_kb() for node in self._nodes)
 
     def tell(self, line: str) -> None:
         self._loader.tell(line)

@@ -19,7 +19,7 @@ SECRETS = {
 
 
 def user(number: int) -> str:
-    return f"user{number:05}"
+    return f"user{number:06}"
 
 
 def token(number: int) -> str:
@@ -29,22 +29,48 @@ def token(number: int) -> str:
 
 async def seed(origin: str, users: int, groups: Sequence[Sequence[int]]) -> list[str]:
     """Creates the users, and a conversation per group of user numbers. Returns the conversations' ids."""
-    few = aiohttp.TCPConnector(limit=8)
-    async with aiohttp.ClientSession(origin, connector=few, raise_for_status=True) as http:
-        internal = {"X-Internal-Secret": SECRETS["INTERNAL_API_SECRET"]}
-        for k in range(0, users, BATCH):
-            rows = [{"externalUserId": user(n)} for n in range(k, min(k + BATCH, users))]
-            answer = await _post(http, "/api/users/sync/batch", {"users": rows}, internal)
-            if answer["failed"]:
-                raise SystemExit(f"A user could not be created: {answer['failed'][0]}")
+    async with _session(origin) as http:
+        await _create(http, range(users))
 
         async def conversation(name: int, creator: int, *others: int) -> str:
             others_ids = [user(n) for n in others]
             body = {"type": "group", "name": f"group {name}", "participantIds": others_ids}
-            bearer = {"Authorization": f"Bearer {token(creator)}"}
-            return str((await _post(http, "/api/conversations", body, bearer))["id"])
+            return str((await _post(http, "/api/conversations", body, _bearer(creator)))["id"])
 
         return await asyncio.gather(*(conversation(n, *group) for n, group in enumerate(groups)))
+
+
+async def add_members(
+    origin: str, conversation: str, numbers: Sequence[int], at_once: int
+) -> list[float]:
+    """Creates users, and adds them to a conversation of the first user. Returns the seconds of each addition."""
+    took: list[float] = []
+    async with _session(origin) as http:
+        await _create(http, numbers)
+        for k in range(0, len(numbers), at_once):
+            body = {"userIds": [user(n) for n in numbers[k : k + at_once]]}
+            began = time.monotonic()
+            await _post(http, f"/api/conversations/{conversation}/participants", body, _bearer(0))
+            took.append(time.monotonic() - began)
+    return took
+
+
+async def _create(http: aiohttp.ClientSession, numbers: Sequence[int]) -> None:
+    internal = {"X-Internal-Secret": SECRETS["INTERNAL_API_SECRET"]}
+    for k in range(0, len(numbers), BATCH):
+        rows = [{"externalUserId": user(n)} for n in numbers[k : k + BATCH]]
+        answer = await _post(http, "/api/users/sync/batch", {"users": rows}, internal)
+        if answer["failed"]:
+            raise SystemExit(f"A user could not be created: {answer['failed'][0]}")
+
+
+def _session(origin: str) -> aiohttp.ClientSession:
+    few = aiohttp.TCPConnector(limit=8)
+    return aiohttp.ClientSession(origin, connector=few, raise_for_status=True)
+
+
+def _bearer(number: int) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(number)}"}
 
 
 async def _post(
