@@ -33,7 +33,7 @@ async def conversations(server: ChatServer, user: str) -> list[Any]:
 
 
 async def demo(server: ChatServer, *options: str, pace: str = "500") -> Ran:
-    ran = await run("demo", *options, "--pace", pace, **server.env)
+    ran = await run("demo", "--listeners", "0", *options, "--pace", pace, **server.env)
     assert ran.code == 0, ran.err
     assert ran.err == ""
     return ran
@@ -92,6 +92,16 @@ async def test_people_talk_as_people_do(start: Any) -> None:
     assert shown[-1] == "Finished."
 
 
+async def test_the_channel_has_many_members_and_is_filled_once(start: Any) -> None:
+    server = await start(LARGE_CONVERSATION="20")
+    for listeners, members in ((1100, 1100), (1100, 1100), (1130, 1130), (5, 1130)):
+        await demo(server, "--messages", "1", "--listeners", str(listeners))
+        (news,) = [item for item in await conversations(server, "bob") if item["type"] == "channel"]
+        assert news["isLarge"]
+        assert news["participantCount"] == members + len(PEOPLE)
+        assert {who["userId"] for who in news["participants"]} >= {person.id for person in PEOPLE}
+
+
 async def test_neither_concurrent_nor_later_demos_create_duplicates(start: Any) -> None:
     server = await start()
     await asyncio.gather(*[demo(server, "--messages", "2") for _ in range(2)])
@@ -126,7 +136,7 @@ async def test_the_demo_continues_without_removed_people(start: Any) -> None:
         for conversation in await conversations(server, "alice")
         if conversation["metadata"].get("demo") == "lunch"
     ]
-    async with begin("demo", "--pace", "100", **server.env) as running:
+    async with begin("demo", "--listeners", "0", "--pace", "100", **server.env) as running:
         await running.says("Ctrl-C stops the demo:")
         async with aiohttp.ClientSession() as http:
             headers = {**MASTER, "X-User-Id": "alice"}
@@ -144,7 +154,7 @@ async def test_the_demo_continues_without_removed_people(start: Any) -> None:
 
 async def test_the_demo_continues_after_a_restart_of_the_server(start: Any) -> None:
     server = await start()
-    async with begin("demo", "--pace", "50", **server.env) as running:
+    async with begin("demo", "--listeners", "0", "--pace", "50", **server.env) as running:
         await running.says("Ctrl-C stops the demo:")
         await spoken(running, 3)
         await server.kill()
@@ -157,7 +167,7 @@ async def test_the_demo_continues_after_a_restart_of_the_server(start: Any) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_it(server: ChatServer, number: int) -> None:
-    async with begin("demo", "--pace", "10", **server.env) as running:
+    async with begin("demo", "--listeners", "0", "--pace", "10", **server.env) as running:
         await running.says("Ctrl-C stops the demo:")
         await spoken(running, 1)
         ran = await running.interrupt(number)
@@ -180,7 +190,7 @@ def test_the_demo_refuses_production_and_other_machines(server: ChatServer) -> N
 
 async def test_the_demo_fills_production_with_the_option(server: ChatServer) -> None:
     options = ("--messages", "1", "--pace", "500", "--yes-fill-this-server")
-    ran = await run("demo", *options, **{**server.env, "ENV": "production"})
+    ran = await run("demo", "--listeners", "0", *options, **{**server.env, "ENV": "production"})
     assert ran.code == 0
     assert "/playground" not in ran.out
 
@@ -193,7 +203,7 @@ async def test_what_is_wrong_is_said_in_a_sentence(server: ChatServer) -> None:
         ({"AUTH_JWT_SECRET": WRONG}, "The server does not accept this AUTH_JWT_SECRET or"),
         ({"AUTH_JWKS_URL": "http://127.0.0.1:1/"}, "AUTH_JWKS_URL is set: only the holder of"),
     ]
-    each = [run("demo", **{**server.env, **settings}) for settings, _ in cases]
+    each = [run("demo", "--listeners", "0", **{**server.env, **settings}) for settings, _ in cases]
     for (settings, sentence), ran in zip(cases, await asyncio.gather(*each), strict=True):
         assert ran.code == (2 if "AUTH_JWKS_URL" in settings else 1), ran.err
         assert ran.err.startswith(sentence), ran.err

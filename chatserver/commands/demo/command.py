@@ -25,6 +25,10 @@ def demo(
     pace: Annotated[
         float, typer.Option(min=0.1, max=1000, help="Speed. 2 is twice as fast as real people.")
     ] = 1.0,
+    listeners: Annotated[
+        int,
+        typer.Option(min=0, max=100_000, help="More members of the channel, who never connect."),
+    ] = 5000,
     url: Url = None,
     ws_url: WsUrl = None,
     sure: Annotated[
@@ -38,7 +42,8 @@ def demo(
     """Fill a development server with people who chat, until Ctrl-C.
 
     Eight people talk in six conversations. They type, reply, correct themselves,
-    react, read, and go online and offline. Prints a token to sign in as each of them.
+    react, read, and go online and offline. The channel has 5,000 more members,
+    so that it is a large conversation. Prints a token to sign in as each of them.
 
     Each run uses the same people and conversations and creates no duplicates.
     """
@@ -55,10 +60,12 @@ def demo(
             " to that server.",
             terminal.MISUSED,
         )
-    run(lambda: _play(target, messages, once, pace))
+    run(lambda: _play(target, messages, once, pace, listeners))
 
 
-async def _play(target: Target, messages: int | None, once: bool, pace: float) -> None:
+async def _play(
+    target: Target, messages: int | None, once: bool, pace: float, listeners: int
+) -> None:
     import aiohttp  # noqa: PLC0415  the other commands start faster without
 
     from ..client.api import Api, as_master  # noqa: PLC0415
@@ -70,7 +77,7 @@ async def _play(target: Target, messages: int | None, once: bool, pace: float) -
     signing_in = [(person, target.token(person.id, SIGN_IN)) for person in PEOPLE]
     async with aiohttp.ClientSession() as http:
         api = Api(http, target.url, as_master(target.secret))
-        conversations = await set_up(api)
+        conversations = await set_up(api, listeners)
         typer.echo(f"Socket.IO   {target.ws_urls[0]}\nREST        {target.url}/api")
         if target.settings.playground and not target.elsewhere:
             typer.echo(f"Playground  {target.url}/playground")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...development import PEOPLE
@@ -14,18 +14,43 @@ MARK = "demo"
 """The key in a conversation's metadata whose value is the key of the script."""
 
 
-async def set_up(api: Api) -> Mapping[str, str]:
+AT_ONCE = 1000
+
+
+async def set_up(api: Api, listeners: int) -> Mapping[str, str]:
     """The ids of the conversations, by the keys of the scripts. A second call creates nothing.
+
+    `listeners`: members of channels who never connect.
 
     Raises RefusedByServer, Unreachable.
     """
+    await _sync(api, [(person.id, person.name) for person in PEOPLE])
+    made = {scripted.key: await _conversation(api, scripted) for scripted in CONVERSATIONS}
+    for scripted in CONVERSATIONS:
+        if scripted.type == "channel":
+            await _fill(api, made[scripted.key], scripted.cast[0], listeners)
+    return made
+
+
+async def _sync(api: Api, people: Sequence[tuple[str, str]]) -> None:
     users = [
-        {"externalUserId": person.id, "name": person.name, "status": "active"} for person in PEOPLE
+        {"externalUserId": user_id, "name": name, "status": "active"} for user_id, name in people
     ]
     done = await api.ask("POST", "/users/sync/batch", {"users": users})
     for failed in done["failed"]:
         raise RefusedByServer(failed["error"])
-    return {scripted.key: await _conversation(api, scripted) for scripted in CONVERSATIONS}
+
+
+async def _fill(api: Api, conversation_id: str, maker: str, listeners: int) -> None:
+    path = f"/conversations/{segment(conversation_id)}"
+    missing = listeners + len(PEOPLE)
+    missing -= (await api.ask("GET", path, user=maker))["participantCount"]
+    for k in range(listeners - missing, listeners, AT_ONCE) if missing > 0 else ():
+        numbers = range(k + 1, min(k + AT_ONCE, listeners) + 1)
+        people = [(f"listener-{n:05}", f"Listener {n}") for n in numbers]
+        await _sync(api, people)
+        user_ids = [user_id for user_id, _ in people]
+        await api.ask("POST", f"{path}/participants", {"userIds": user_ids}, user=maker)
 
 
 async def _conversation(api: Api, scripted: ScriptedConversation) -> str:
