@@ -12,7 +12,7 @@ import pytest_asyncio
 from chatserver.realtime import Connection
 from chatserver.realtime.cluster import Cluster
 from chatserver.realtime.engine.packet import Packet
-from chatserver.realtime.rooms.rooms import Arrival
+from chatserver.realtime.rooms.arrival import Arrival
 from chatserver.realtime.rooms.update import RoomUpdate
 
 from .raw import when

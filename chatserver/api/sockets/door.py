@@ -15,7 +15,8 @@ from ...errors import Unauthenticated
 from ...observability.metrics import Metrics
 from ...realtime import Refused
 from ...realtime.engine.session import Session
-from ...realtime.rooms.rooms import Arrival, Rooms
+from ...realtime.rooms.arrival import Arrival
+from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens, bearer
 from ..error_mapping import refusal
 from ..rate_limits import Limits, Rate

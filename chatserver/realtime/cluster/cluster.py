@@ -18,7 +18,8 @@ from ..bus.pubsub import PubSub
 from ..bus.subscriptions import KEEP_FOR_S, Subscriptions, settled
 from ..engine.packet import Packet, event
 from ..memory import Memory
-from ..rooms.rooms import Arrival, Rooms
+from ..rooms.arrival import Arrival
+from ..rooms.rooms import Rooms
 from ..rooms.sequencer import LogSource
 from ..rooms.update import RoomUpdate, Signal
 from ..rooms.watchers import Trusted

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ..engine.packet import Packet, event
 from ..memory import Memory
 from ..server.fast_path import Connection
+from .arrival import Arrival, Reason
 from .sequencer import LogSource, Sequencer
 from .update import RoomUpdate, Signal
 from .watchers import Trusted, Watchers
@@ -16,31 +17,6 @@ from .watchers import Trusted, Watchers
 _DISCONNECT = Packet(b"1")
 
 S = TypeVar("S", bound=Signal)
-
-
-class Reason(Protocol):
-    """The reason why the server closes a socket."""
-
-    @property
-    def code(self) -> str: ...
-
-    def wire(self) -> dict[str, Any]:
-        """Returns the payload of the `error` event that the client receives."""
-
-
-class Arrival:
-    """A user who is connecting. Collects changes of the user's memberships while the server reads the user's
-    rooms from the database."""
-
-    __slots__ = ("changes", "complete", "revoked")
-
-    def __init__(self) -> None:
-        self.changes: dict[str, bool] = {}
-        """By room: True if the user joined it, False if the user left it."""
-        self.revoked: Reason | None = None
-        """The reason to refuse the user after all, or None."""
-        self.complete = True
-        """False if `changes` may lack a change from after the user started to connect."""
 
 
 class Rooms:
@@ -363,13 +339,7 @@ class Rooms:
         self.deliver_to_contacts(rooms, event, payload, user_id=user_id)
 
     def deliver_to_contacts(
-        self,
-        rooms: Iterable[str],
-        event: str,
-        payload: Any,
-        *,
-        user_id: str,
-        trusted: Trusted = None,
+        self, rooms: Iterable[str], event: str, payload: Any, user_id: str, trusted: Trusted = None
     ) -> None:
         sockets: set[Connection] = set().union(*(self._rooms.get(room, ()) for room in rooms))
         sockets -= self._sockets.get(user_id, set())

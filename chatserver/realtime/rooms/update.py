@@ -35,7 +35,7 @@ class Signal(Protocol):
 
 
 class PendingChanges(Protocol):
-    """A user who is connecting (see rooms.Arrival)."""
+    """A user who is connecting (see arrival.py)."""
 
     changes: dict[str, bool]
 
