@@ -18,8 +18,8 @@ from ..membership import Members
 from .presence import Presence, presence_view
 
 MAX_AGE_S = 8.0
-"""How long the online users of a large conversation are remembered. With the time of the read, an answer is at most 10 s
-old."""
+"""How long the online users of a large conversation are remembered, from the start of the read. The read may take as
+long, whatever the time of the request that began it. With the time of the request an answer is at most 10 s old."""
 BY_PARTICIPANT = 5000
 """Up to this many participants are looked up. Of more, only those are found who are among all users who are online."""
 AT_ONCE = 1000
@@ -175,7 +175,7 @@ class ConversationPresence:
 
     async def _read(self, conversation_id: str) -> Online:
         try:
-            async with self._reads, self._mongo.deadline():
+            async with self._reads, self._mongo.deadline(MAX_AGE_S):
                 user_ids = await self._first(conversation_id, BY_PARTICIPANT + 1)
                 if len(user_ids) <= BY_PARTICIPANT:
                     online = Online(await self._among(user_ids))
