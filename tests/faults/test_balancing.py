@@ -34,12 +34,10 @@ async def test_every_transport_gets_through_and_both_nodes_have_clients(balanced
     everybody = people(*(f"person{n}" for n in range(6)))
     talk = await everybody[0].group(*everybody[1:])
     for transports in TRANSPORTS.values():
-        ours = await asyncio.gather(
-            *[
-                browser_on(node, person, transports)
-                for node, person in zip("ababab", everybody, strict=True)
-            ]
-        )
+        ours = [
+            await browser_on(node, person, transports)
+            for node, person in zip("ababab", everybody, strict=True)
+        ]
         if len(transports) == 2:
             await asyncio.gather(*[upgraded(browser) for browser in ours])
         for browser in ours:
@@ -120,7 +118,7 @@ async def test_a_drained_node_loses_its_clients_without_a_failure_and_gets_new_o
     assert ended - began > DRAIN_S * 0.3
     assert newcomers.refused == []
     assert master.failed == []
-    assert len(newcomers.came) > 100
+    assert len(newcomers.came) > 100 / slowness()
     await all_is_there(alice, talk, talkers, running, master)
     for talker in talkers:
         assert set(talker.codes) <= {RESTARTS}, "told to reconnect, not cut off"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -63,16 +62,22 @@ def node_of_wire(wire: Wire) -> str:
 
 async def browser_on(node: str, person: Person, transports: list[str]) -> Browser:
     """Returns a browser that the balancer happens to send to `node`."""
-    wires = []
+    others: list[Wire] = []
     for _ in range(40):
+        # The balancer chooses the node with the fewest connections. When it has chosen this node and later the other
+        # one, then this one has fewer as soon as its new connections are closed.
+        wires, chosen = [], ""
+        while not chosen.partition(node)[2].strip(node):
+            wires.append(await Wire.connect(person))
+            chosen += node_of_wire(wires[-1])
+        others += [wire for wire in wires if node_of_wire(wire) != node]
+        await asyncio.gather(*[wire.close() for wire in wires if wire not in others])
         browser = await Browser.open(person, *transports)
         await browser.hears("connected")
         if node_of(browser) == node:
-            await asyncio.gather(*[wire.close() for wire in wires])
+            await asyncio.gather(*[wire.close() for wire in others])
             return browser
         await browser.close()
-        # Nobody knows the balancer's next choice. Random extra connections soon lead to the right node.
-        wires += [await Wire.connect(person) for _ in range(random.randrange(3))]
     raise AssertionError(f"no browser reaches {node}")
 
 

@@ -99,6 +99,8 @@ class MongoServer:
                 *("--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet"),
                 *("--setParameter", "transactionLifetimeLimitSeconds=2"),
                 *("--setParameter", "enableTestCommands=1"),
+                # Otherwise the files of a dropped database stay for five minutes.
+                *("--setParameter", "minSnapshotHistoryWindowInSeconds=5"),
                 # MongoDB allocates 300 MB for its journal otherwise, before it answers.
                 *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"),
                 *("--logpath", str(self.folder / "mongod.log")),
