@@ -1,4 +1,4 @@
-"""The command line: `chatserver serve | relay | migrate | webhooks | token | doctor | demo | tail | load | version`."""
+"""The command line: `chatserver serve | relay | migrate | webhooks | jobs | token | doctor | demo | tail | load | version`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import typer
 from . import __version__, development
 from .commands import terminal, webhooks
 from .commands.demo.command import demo
+from .commands.jobs import jobs
 from .commands.load.command import load
 from .commands.tail.command import tail
 from .observability import logs
@@ -146,7 +147,7 @@ def version() -> None:
     typer.echo(__version__)
 
 
-for command in (demo, tail, load):
+for command in (jobs, demo, tail, load):
     commands.command()(command)
 
 

@@ -202,6 +202,23 @@ ROWS: list[tuple[str, list[tuple[str, str, str, list[Query]]]]] = [
         ],
     ),
     (
+        "Background jobs",
+        [
+            (
+                "graph",
+                "Not done",
+                "short",
+                [
+                    ("max by (kind) (chat_jobs_unfinished{%})", "{{kind}}"),
+                    ("max by (kind) (chat_jobs_failing{%})", "{{kind}} failing"),
+                ],
+            ),
+            ("graph", "Items", "ops", [rate("chat_jobs_items_total", "kind")]),
+            ("graph", "Steps", "ops", [rate("chat_jobs_steps_total", "kind, outcome")]),
+            ("graph", "Duration of a step", "s", quantiles("chat_jobs_step_seconds", "kind")),
+        ],
+    ),
+    (
         "Webhooks",
         [
             (

@@ -93,10 +93,14 @@ def rate(limit: Rate) -> str:
     return f"{limit.count} / {limit.per:g} s, burst {limit.burst}"
 
 
-def answer(kind: type[Answer] | None, known: str = "") -> str:
+def answer(kind: type[Answer] | None, known: str = "", background: str = "") -> str:
     """Returns the response, in words or as its keys."""
     if kind is None:
-        return "204"
+        return (
+            f"204, or 202 `{{}}`: {background[0].lower()}{background[1:-1]}"
+            if background
+            else "204"
+        )
     words = kind.called or f"`{shape(kind)}`"
     return f"201 (200: {known[0].lower()}{known[1:-1]}) {words}" if known else words
 
@@ -134,7 +138,7 @@ def tables() -> str:
     ]
     lines += [
         f"| `{route.method} {route.path}` | {payload(operation.request)} "
-        f"| {answer(operation.answers, route.known)} | {rate(route.limit)} |"
+        f"| {answer(operation.answers, route.known, route.background)} | {rate(route.limit)} |"
         for operation in FOR_USERS
         if (route := operation.route)
     ]
@@ -145,7 +149,7 @@ def tables() -> str:
     ]
     lines += [
         f"| `{route.method} {route.path}` | {payload(operation.request)} "
-        f"| {answer(operation.answers, route.known)} |"
+        f"| {answer(operation.answers, route.known, route.background)} |"
         for operation in INTERNAL
         if (route := operation.route)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .conversations import Conversations
+from .jobs import Jobs
 from .membership import Members
 from .messages import Messages
 from .participants import Participants
@@ -20,6 +21,7 @@ from .users import Users
 
 @dataclass(frozen=True, slots=True)
 class Chat:
+    jobs: Jobs
     users: Users
     personal_data: PersonalData
     members: Members

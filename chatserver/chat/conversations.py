@@ -25,6 +25,7 @@ from ..outbox.event import OutboxRecord
 from . import policy
 from .announcements import Announcements
 from .deletion import ConversationDeletion
+from .job import Job
 from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Members
@@ -270,17 +271,20 @@ class Conversations:
         await self._log.change_conversation(conversation_id, actor_id, transaction)
         return await self.get(actor_id, conversation_id)
 
-    async def delete(self, actor_id: str, conversation_id: str) -> None:
-        """Delete a conversation and its contents for everyone."""
+    async def delete(self, actor_id: str, conversation_id: str) -> bool:
+        """Delete a conversation and its contents for everyone. Returns False if the background removes the rest."""
         await self._members.present(actor_id, conversation_id)
+        job: Job | None = None
 
         async def transaction(session: Session, offset: int, last_seq: int) -> ConversationChange:
+            nonlocal job
             actor = await self._members.require(actor_id, conversation_id, session=session)
             policy.require(actor, "deleteConversation")
-            return await self._deletion.delete(conversation_id, session)
+            change, job = await self._deletion.delete(conversation_id, session)
+            return change
 
         offset = await self._log.change_conversation(conversation_id, actor_id, transaction)
-        await self._deletion.deleted(conversation_id, offset or 0)
+        return await self._deletion.deleted(conversation_id, offset or 0, job)
 
 
 def _without(user_id: str, user_ids: Iterable[str]) -> list[str]:

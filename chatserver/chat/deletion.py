@@ -1,86 +1,169 @@
-"""Deletes conversations, and later clears their entries, receipts and absences."""
+"""Deletes conversations: at once for everybody, and in the background what they leave behind.
+
+A conversation ends with the entry `end` of its log. The rows of its participants go with it, but those of a large one
+stay for a while. They no longer count: until they are gone, `Members` asks `ended`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
-import structlog
-
-from .. import tasks
 from ..clock import now
-from ..mongo import DEAD_RETENTION_S, RETENTION_S, Mongo, PyMongoError, Session, is_down
+from ..mongo import DEAD_RETENTION_S, RETENTION_S, Collection, Document, Mongo, Session
+from ..observability.metrics import Families
+from .job import DONE, Job, Progress, job_id
+from .jobs import Jobs
 from .log.entry import ConversationChange
 from .outside import ConversationRooms
+from .signals import Ended
 
-log = structlog.get_logger(__name__)
-
+CONVERSATION_DELETION = "conversation.deletion"
+AT_ONCE = 1000
+"""The most participants who are removed in the transaction of the deletion."""
+BATCH = 1000
+"""Documents that a step removes."""
 CLEAR_AFTER_S = 5.0
 CLEAR_EVERY_S = 600.0
-"""How often deleted conversations are checked for ones that can be cleared."""
+"""How often a deleted conversation is checked for events that are still due."""
+ENDED = 100_000
+"""Deleted conversations that are remembered. Those of more than AT_ONCE participants are few."""
 
 
 class ConversationDeletion:
-    """Deletes conversations, and clears their entries, receipts and absences once no delivery needs them."""
-
-    def __init__(self, mongo: Mongo, rooms: ConversationRooms) -> None:
+    def __init__(self, mongo: Mongo, rooms: ConversationRooms, jobs: Jobs) -> None:
         self._mongo = mongo
         self._rooms = rooms
-        self._ended = asyncio.Event()
-        self._task = tasks.keep("clear deleted conversations", self._keep_clearing)
+        self._jobs = jobs
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        """Conversations that were deleted while this node ran, and whose participants were too many to be removed at
+        once."""
+        rooms.on(Ended, self._note_ended)
 
-    async def delete(self, conversation_id: str, session: Session) -> ConversationChange:
-        """Delete a conversation, as the change that a transaction of the log makes."""
-        await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)
-        await self._mongo.participants.delete_many(
-            {"conversationId": conversation_id}, session=session
-        )
-        # In the same transaction, so that it is cleared later even if this process dies.
-        await self._mongo.ended.insert_one({"_id": conversation_id, "at": now()}, session=session)
-        return ConversationChange("end", now(), {})
+    def watch(self, metrics: Families) -> None:
+        metrics.memory("deleted conversations", lambda: len(self._ended), ENDED)
 
-    async def deleted(self, conversation_id: str, offset: int) -> None:
-        """The deletion has been committed, at this offset.
+    async def delete(
+        self, conversation_id: str, session: Session
+    ) -> tuple[ConversationChange, Job | None]:
+        """Delete a conversation, as the change that a transaction of the log makes.
 
-        Returns when every node has taken the participants out of the room, or after one second.
+        Returns a job if participants are left. It must be given to `deleted` after the commit.
         """
-        self._ended.set()
-        await self._rooms.confirmed(conversation_id, offset)
+        await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)
+        where = {"conversationId": conversation_id}
+        count = await self._mongo.participants.count_documents(where, session=session)
+        job: Job | None = None
+        if count > AT_ONCE:
+            job = await self._jobs.add(
+                CONVERSATION_DELETION,
+                conversation_id,
+                session,
+                total=count,
+                state={"hasParticipants": True},
+            )
+        else:
+            await self._mongo.participants.delete_many(where, session=session)
+            await self._jobs.add(
+                CONVERSATION_DELETION, conversation_id, session, in_s=CLEAR_AFTER_S
+            )
+        return ConversationChange("end", now(), {}), job
 
-    async def close(self) -> None:
-        await tasks.end(self._task)
+    async def deleted(self, conversation_id: str, offset: int, job: Job | None) -> bool:
+        """The deletion has been committed, at this offset. Returns False if the background has to go on.
 
-    async def _keep_clearing(self) -> None:
-        while True:
-            try:
-                async for doc in self._mongo.ended.find({}):
-                    await self._clear(doc["_id"])
-            except PyMongoError as error:
-                if not is_down(error):
-                    raise
-                log.warning("clearing deleted conversations waits for the database")
-            try:
-                async with asyncio.timeout(CLEAR_EVERY_S):
-                    await self._ended.wait()
-                    self._ended.clear()
-                    await asyncio.sleep(CLEAR_AFTER_S)
-            except TimeoutError:
-                continue
+        By then every node has taken the participants out of the room, or a second has passed.
+        """
+        if job is None:
+            await self._rooms.confirmed(conversation_id, offset)
+            return True
+        ended = Ended(conversation_id)
+        self._note_ended(ended)
+        await asyncio.gather(
+            self._rooms.confirmed(conversation_id, offset), self._rooms.signalled(ended)
+        )
+        return await self._jobs.finish(job)
 
-    async def _clear(self, conversation_id: str) -> None:
-        entries = {"_id": {"$gt": f"{conversation_id}-", "$lt": f"{conversation_id}."}}
-        if await self._mongo.log.find_one({**entries, "due": {"$exists": True}}, {"_id": 1}):
+    # --- participants of deleted conversations ----------------------------------------------------
+
+    async def ended(self, conversation_ids: Iterable[str]) -> set[str]:
+        """Returns those of the conversations that were deleted, though they may have participants."""
+        if self._rooms.in_sync:
+            return self._ended.keys() & conversation_ids if self._ended else set()
+        ids = [
+            job_id(CONVERSATION_DELETION, conversation_id) for conversation_id in conversation_ids
+        ]
+        found = self._mongo.jobs.find({"_id": {"$in": ids}}, {"subject": 1})
+        return {doc["subject"] async for doc in found}
+
+    async def start(self) -> None:
+        """Make jobs of the deletions that nodes of an earlier version have recorded, and learn of those under way."""
+        async for doc in self._mongo.ended.find({}):
+            await self._mongo.transaction(partial(self._adopt, doc["_id"]))
+        await self.find_ended()
+
+    async def _adopt(self, conversation_id: str, session: Session) -> None:
+        await self._jobs.add(CONVERSATION_DELETION, conversation_id, session, in_s=CLEAR_AFTER_S)
+        await self._mongo.ended.delete_one({"_id": conversation_id}, session=session)
+
+    async def find_ended(self) -> None:
+        """Learn of the deletions that this node has missed."""
+        having = {"kind": CONVERSATION_DELETION, "state.hasParticipants": True}
+        async for doc in self._mongo.jobs.find(having, {"subject": 1}):
+            self._note_ended(Ended(doc["subject"]))
+
+    def _note_ended(self, ended: Ended) -> None:
+        self._ended[ended.conversation_id] = None
+        if len(self._ended) > ENDED:
+            self._ended.popitem(last=False)
+
+    # --- what a conversation leaves behind --------------------------------------------------------
+
+    async def clear(self, job: Job) -> Progress:
+        """The next step of a deletion: participants, receipts and absences, then the entries that no delivery needs."""
+        conversation_id, state = job.subject, job.state
+        where = {"conversationId": conversation_id}
+        if state.get("hasParticipants"):
+            # Again: the node that made the deletion may have died before it sent the signal.
+            self._note_ended(Ended(conversation_id))
+            self._rooms.signal(Ended(conversation_id), room=None)
+            removed = await _remove_some(self._mongo.participants, where)
+            return Progress(removed, state if removed else {})
+        of_conversation = {"_id": {"$gt": f"{conversation_id}:", "$lt": f"{conversation_id};"}}
+        removed = await _remove_some(self._mongo.receipts, where)
+        removed += await _remove_some(self._mongo.absences, of_conversation)
+        return Progress(removed) if removed else await self._let_expire(job)
+
+    async def _let_expire(self, job: Job) -> Progress:
+        """Entries are kept for replay until they expire. Then the database removes them."""
+        conversation_id = job.subject
+        entries = {"$gt": f"{conversation_id}-", "$lt": f"{conversation_id}."}
+        due = {"_id": entries, "due": {"$exists": True}}
+        if await self._mongo.log.find_one(due, {"_id": 1}):
             # Entries are the records of events, and some have not been delivered.
-            return
-        # Entries are kept for replay until they expire. Then the database removes them.
+            return Progress(again_in_s=CLEAR_EVERY_S)
+        if removed := await _remove_some(self._mongo.reactions, {"messageId": dict(entries)}):
+            return Progress(removed)
         dead = await self._mongo.deadletters.find_one({"key": conversation_id}, {"_id": 1})
-        keep_s = DEAD_RETENTION_S if dead else RETENTION_S
+        expires_at = now() + timedelta(seconds=DEAD_RETENTION_S if dead else RETENTION_S)
+        entries["$gt"] = job.state.get("after", entries["$gt"])
+        ids = await _ids(self._mongo.log, {"_id": entries})
         await self._mongo.log.update_many(
-            entries, {"$set": {"expiresAt": now() + timedelta(seconds=keep_s)}}
+            {"_id": {"$in": ids}}, {"$set": {"expiresAt": expires_at}}
         )
-        await self._mongo.receipts.delete_many({"conversationId": conversation_id})
-        await self._mongo.reactions.delete_many({"messageId": entries["_id"]})
-        await self._mongo.absences.delete_many(
-            {"_id": {"$gt": f"{conversation_id}:", "$lt": f"{conversation_id};"}}
-        )
-        await self._mongo.ended.delete_one({"_id": conversation_id})
+        return Progress(state={"after": ids[-1]}) if len(ids) == BATCH else DONE
+
+
+async def _ids(collection: Collection, where: Document) -> list[Any]:
+    found = collection.find(where, {"_id": 1}).limit(BATCH)
+    return [doc["_id"] async for doc in (found.sort("_id") if "_id" in where else found)]
+
+
+async def _remove_some(collection: Collection, where: Document) -> int:
+    if ids := await _ids(collection, where):
+        await collection.delete_many({"_id": {"$in": ids}})
+    return len(ids)

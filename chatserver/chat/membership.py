@@ -6,7 +6,7 @@ in it. What a member may do beyond reading and writing is decided by `policy.py`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -65,9 +65,16 @@ class Members:
     the membership ends. So where only membership matters, the rooms are checked first.
     """
 
-    def __init__(self, mongo: Mongo, rooms: ConversationRooms) -> None:
+    def __init__(
+        self,
+        mongo: Mongo,
+        rooms: ConversationRooms,
+        ended: Callable[[Iterable[str]], Awaitable[set[str]]],
+    ) -> None:
+        """`ended` returns those of the conversations whose participants no longer count (see deletion.py)."""
         self._mongo = mongo
         self._rooms = rooms
+        self._ended = ended
         self._hiders: dict[str, set[str]] = {}
         """The conversations in which users who are connected here have hidden messages."""
         rooms.on(Hidden, self._has_hidden)
@@ -89,6 +96,9 @@ class Members:
         )
         # Attack: user "b" names the conversation "c:a" in order to pass for user "a:b" of "c".
         if doc is None or doc["userId"] != user_id:
+            raise NotFound()
+        # A change that a transaction makes takes an offset, and there is none after the end.
+        if session is None and await self._ended([conversation_id]):
             raise NotFound()
         return Member(doc)
 
@@ -146,15 +156,18 @@ class Members:
             {"userId": user_id}, {"conversationId": 1, "hides": 1, "_id": 0}
         )
         docs = [doc async for doc in cursor]
+        ended = await self._ended([doc["conversationId"] for doc in docs])
         hiding = {doc["conversationId"] for doc in docs if doc.get("hides")}
         # Keep what was signalled while this was read.
         if hiding := hiding | self._hiders.get(user_id, set()):
             self._hiders[user_id] = hiding
-        return [doc["conversationId"] for doc in docs]
+        return [doc["conversationId"] for doc in docs if doc["conversationId"] not in ended]
 
     async def conversations_of(self, user_id: str) -> list[str]:
         cursor = self._mongo.participants.find({"userId": user_id}, {"conversationId": 1, "_id": 0})
-        return [doc["conversationId"] async for doc in cursor]
+        ids = [doc["conversationId"] async for doc in cursor]
+        ended = await self._ended(ids)
+        return [conversation_id for conversation_id in ids if conversation_id not in ended]
 
     async def rooms_of_many(self, user_ids: list[str]) -> dict[str, list[str]]:
         """Returns the conversations of each of these users, with one query."""

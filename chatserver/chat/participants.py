@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -161,7 +160,7 @@ class Participants:
         """Remove users who were deleted while they joined. Their deletion may have missed this
         conversation."""
         for user_id in await self._users.deleted(user_ids) if user_ids else ():
-            await self._put_out(conversation_id, user_id)
+            await self.put_out(conversation_id, user_id)
 
     async def remove(self, actor_id: str, conversation_id: str, user_id: str) -> None:
         """Remove a participant, or leave.
@@ -172,20 +171,34 @@ class Participants:
         await self._members.present(actor_id, conversation_id)
         await self._take_out(actor_id, conversation_id, user_id)
 
-    async def leave_all(self, user_id: str) -> None:
-        """Remove a deleted user from every conversation, direct ones included."""
-        for conversation_id in await self._members.conversations_of(user_id):
-            await self._put_out(conversation_id, user_id)
+    async def put_out(
+        self, conversation_id: str, user_id: str, joined_at: datetime | None = None
+    ) -> None:
+        """Remove a deleted user, even from a direct conversation. `joined_at`: end only the membership that began then.
 
-    async def _put_out(self, conversation_id: str, user_id: str) -> None:
-        # The user may be out already: removed by another user, or by a concurrent deletion.
-        with suppress(NotFound):
-            await self._take_out(user_id, conversation_id, user_id, deleted=True)
+        May be repeated: it then changes nothing.
+        """
+        try:
+            await self._take_out(
+                user_id, conversation_id, user_id, deleted=True, joined_at=joined_at
+            )
+        except NotFound:
+            # The user is out already, or the conversation was deleted and its participants are being removed.
+            if not await self._mongo.conversations.find_one({"_id": conversation_id}, {"_id": 1}):
+                await self._mongo.participants.delete_one(
+                    {"_id": member_id(conversation_id, user_id)}
+                )
 
     async def _take_out(
-        self, actor_id: str, conversation_id: str, user_id: str, *, deleted: bool = False
+        self,
+        actor_id: str,
+        conversation_id: str,
+        user_id: str,
+        *,
+        deleted: bool = False,
+        joined_at: datetime | None = None,
     ) -> None:
-        """`deleted`: the user was deleted, and so leaves even direct conversations."""
+        """`deleted`, `joined_at`: see `put_out`."""
         at = now()
         last = False
 
@@ -200,9 +213,11 @@ class Participants:
                 if not policy.outranks(actor, roster[user_id]):
                     raise Forbidden("Your role does not allow you to remove this participant.")
             leaving = roster[user_id]
+            if joined_at not in (None, leaving.doc["joinedAt"]):
+                raise NotFound()
             heir = await self._members.heir(leaving, session)
             if last := heir is None:
-                return await self._deletion.delete(conversation_id, session)
+                return (await self._deletion.delete(conversation_id, session))[0]
             number, count = await self._rosters.change(
                 conversation_id, at, session, joined=0, left=1
             )
@@ -221,10 +236,9 @@ class Participants:
             return ConversationChange("members", at, fields, view)
 
         offset = await self._log.change_conversation(conversation_id, actor_id, transaction)
-        if last:
-            await self._deletion.deleted(conversation_id, offset or 0)
-        else:
-            # The caller's reply means that the removed user receives nothing more, on any node.
+        # The caller's reply means that the removed user receives nothing more, on any node. The sockets of a deleted user
+        # are closed.
+        if not deleted:
             await self._rooms.confirmed(conversation_id, offset or 0)
 
     async def change_role(self, actor_id: str, change: RoleChange) -> Mapping[str, Any]:

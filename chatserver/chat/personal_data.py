@@ -7,11 +7,15 @@ rows with the collections of the database.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
-from ..mongo import Mongo
+from ..mongo import Document, Mongo, Session
+from .job import DONE, Job, Progress
+from .jobs import Jobs
 from .message import Message
 from .participants import Participants
 from .read_state.receipts import read_at
@@ -21,12 +25,24 @@ from .views import participant_view
 CONVERSATIONS = 1000
 """Conversations per query for the messages or reads of a user. The log has no index by user alone."""
 
+USER_DELETION = "user.deletion"
+LEAVES = 32
+"""Conversations that a deleted user leaves in one step."""
+LEAVES_AT_ONCE = 4
+"""Concurrent transactions of a step. The log runs sixteen, so most are left for requests."""
+
+_SHUT_OUT = {"isShutOut": True}
+
 Line = Mapping[str, Any]
 """A line of an export: JSON with a `type`."""
 
 
 class Kept(str):
     """The reason why data outlasts the deletion of its user."""
+
+
+class AtOnce(str):
+    """The data that is erased before the request is answered."""
 
 
 class NotExported(str):
@@ -36,8 +52,9 @@ class NotExported(str):
 @dataclass(frozen=True, slots=True)
 class Store:
     collection: str
-    erase: Callable[[str], Awaitable[None]] | Kept
-    """Removes what a deleted user must not leave behind. It may run again, and then finishes what was interrupted."""
+    erase: Callable[[str, datetime], Awaitable[int]] | AtOnce | Kept
+    """Removes some of what a user who was deleted at that time must not leave behind. Returns the number of removed
+    items; 0 when none is left. It may run twice at the same time, and keeps what is newer if the user was restored."""
     export: Callable[[str], AsyncIterator[Line]] | NotExported
     """Yields what the collection has of a user."""
 
@@ -47,13 +64,15 @@ IMPERSONAL = frozenset({"ended", "nodes", "relays", "schema"})
 
 
 class PersonalData:
-    def __init__(self, mongo: Mongo, users: Users, participants: Participants) -> None:
+    def __init__(self, mongo: Mongo, users: Users, participants: Participants, jobs: Jobs) -> None:
         self._mongo = mongo
+        self._users = users
+        self._participants = participants
+        self._jobs = jobs
         self.stores = (
-            # The profile and the presence. First: from then on the user is refused, and can join nothing more.
-            Store("users", users.mark_deleted, self._profile),
+            Store("users", AtOnce("the profile; from then on the user is refused"), self._profile),
             # Roles. Read marks, and where the user has hidden messages, become absences.
-            Store("participants", participants.leave_all, self._memberships),
+            Store("participants", self._leave_some, self._memberships),
             Store(
                 "log", Kept("messages and reactions are part of their conversation"), self._messages
             ),
@@ -88,16 +107,55 @@ class PersonalData:
                 Kept("ids of users and conversations, until the next delivery succeeds"),
                 NotExported("only ids"),
             ),
+            Store(
+                "jobs", Kept("the id of the user, until the job is done"), NotExported("only ids")
+            ),
         )
 
-    async def delete_user(self, user_id: str) -> None:
+    async def delete_user(self, user_id: str) -> bool:
         """Delete a user: refuse the user's tokens, close the user's sockets, leave all conversations.
 
-        May be repeated: a repeat finishes a deletion that was interrupted. Raises NotFound.
+        Returns False if the background has to go on. A repeat of the request begins the work again. Raises NotFound.
         """
+        total = await self._mongo.participants.count_documents({"userId": user_id})
+
+        async def store(session: Session) -> Job:
+            await self._users.mark_deleted(user_id, session)
+            return await self._jobs.add(USER_DELETION, user_id, session, total=total)
+
+        job = await self._mongo.transaction(store)
+        await self._users.shut_out_deleted(user_id)
+        return await self._jobs.finish(replace(job, state=_SHUT_OUT))
+
+    async def erase_some(self, job: Job) -> Progress:
+        """The next step of a deletion."""
+        if job.state != _SHUT_OUT:
+            # Again: the node that answered the request may have died before all nodes knew.
+            await self._users.shut_out_deleted(job.subject)
         for store in self.stores:
-            if not isinstance(store.erase, Kept):
-                await store.erase(user_id)
+            if isinstance(store.erase, (AtOnce, Kept)):
+                continue
+            if erased := await store.erase(job.subject, job.added_at):
+                return Progress(erased, _SHUT_OUT)
+        return DONE
+
+    async def _leave_some(self, user_id: str, deleted_at: datetime) -> int:
+        """Leave some conversations, direct ones included. A user who was restored keeps those joined since."""
+        where: Document = {"userId": user_id}
+        if not await self._users.deleted([user_id]):
+            where["joinedAt"] = {"$lte": deleted_at}
+        found = self._mongo.participants.find(where, {"conversationId": 1, "joinedAt": 1})
+        few = asyncio.Semaphore(LEAVES_AT_ONCE)
+
+        async def leave(doc: Document) -> None:
+            async with few:
+                await self._participants.put_out(doc["conversationId"], user_id, doc["joinedAt"])
+
+        left = [leave(doc) async for doc in found.limit(LEAVES)]
+        for failure in await asyncio.gather(*left, return_exceptions=True):
+            if failure is not None:
+                raise failure
+        return len(left)
 
     async def export(self, user_id: str) -> AsyncIterator[Line]:
         """Yields everything that is stored of a user, except reactions: they have no index by user."""

@@ -37,6 +37,14 @@ class ShutOut(Signal):
 
 
 @dataclass(slots=True)
+class Ended(Signal):
+    """A conversation was deleted, and its participants are yet to be removed."""
+
+    kind = "ended"
+    conversation_id: str
+
+
+@dataclass(slots=True)
 class Hidden(Signal):
     """A user has hidden a message of the conversation from themselves, now or before the user left and came back. It is
     part of a room update."""

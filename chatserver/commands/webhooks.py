@@ -1,6 +1,6 @@
 """`chatserver webhooks`: shows pending, failing and dead events, and replays them.
 
-The running server does the work. The command calls its internal API.
+The running server does the work.
 """
 
 from __future__ import annotations
@@ -12,23 +12,15 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from .. import development, json_codec
-from ..errors import ValidationFailed
+from .. import development
 from . import terminal
+from .internal_api import AsJson, AtServer, Server, add_row, ask, new_table, print_json, show
 
 commands = typer.Typer(
     help="Show pending, failing and dead webhook events, and replay them.", no_args_is_help=True
 )
 
-TIMEOUT_S = 30.0
-
-Server = Annotated[
-    str | None, typer.Option("--server", help="URL of the server. Default: HOST and PORT.")
-]
-Raw = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OfEndpoint = Annotated[str | None, typer.Option("--endpoint", help="Only this endpoint.")]
 OfType = Annotated[
     str | None, typer.Option("--type", help="Only events of this type, such as message.created.")
@@ -39,28 +31,30 @@ OfConversation = Annotated[
 
 
 @commands.command()
-def status(server: Server = None, as_json: Raw = False) -> None:
+def status(server: AtServer = None, as_json: AsJson = False) -> None:
     """Show each endpoint's pending events, failing keys and dead letters, and the running relays."""
-    answer = asyncio.run(_ask(_Server(server), "GET", ""))
+    answer = asyncio.run(ask(Server(server), "GET", "/webhooks"))
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     limit = answer["countedUpTo"]
-    table = _table("endpoint", "url", "pending", "oldest", "failing", "dead")
+    table = new_table("endpoint", "url", "pending", "oldest", "failing", "dead")
     for endpoint in answer["endpoints"]:
         counts = [_count(endpoint[key], limit) for key in ("pending", "failing", "dead")]
         oldest = _lasting(endpoint["lag"]) if endpoint["oldestPendingAt"] else "-"
         url = endpoint["url"] or "(not configured)"
-        _row(table, endpoint["name"], url, counts[0], oldest, counts[1], counts[2])
-    _show(table, "No endpoint is configured: set WEBHOOK_URL or WEBHOOKS_FILE.")
-    failing = _table("endpoint", "conversation or user", "attempts", "since", "next", "error")
+        add_row(table, endpoint["name"], url, counts[0], oldest, counts[1], counts[2])
+    show(table, "No endpoint is configured: set WEBHOOK_URL or WEBHOOKS_FILE.")
+    failing = new_table("endpoint", "conversation or user", "attempts", "since", "next", "error")
     for endpoint in answer["endpoints"]:
         for key in endpoint["worst"]:
             since, next_at, error = key["since"], key["nextAt"], key["error"]
-            _row(failing, endpoint["name"], key["key"], str(key["attempts"]), since, next_at, error)
+            add_row(
+                failing, endpoint["name"], key["key"], str(key["attempts"]), since, next_at, error
+            )
     if failing.row_count:
         typer.echo("\nFailing, oldest first:")
-        _show(failing, "")
+        show(failing, "")
     relays = [
         f"{relay['id']} ({relay['partitions']} of 16 partitions)" for relay in answer["relays"]
     ]
@@ -73,23 +67,23 @@ def dead(
     type_: OfType = None,
     conversation: OfConversation = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 50,
-    server: Server = None,
-    as_json: Raw = False,
+    server: AtServer = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the dead letters (events that were given up), newest first."""
     asked = _given(endpoint=endpoint, type=type_, conversationId=conversation)
-    items, more = asyncio.run(_collect(_Server(server), asked, limit))
+    items, more = asyncio.run(_collect(Server(server), asked, limit))
     if as_json:
-        _print_json({"items": items, "more": more})
+        print_json({"items": items, "more": more})
         return
-    table = _table(
+    table = new_table(
         "event", "type", "endpoint", "conversation or user", "given up", "attempts", "error"
     )
     for item in items:
         key = item.get("conversationId") or item["userId"]
         event = item["id"], item["type"], item["endpoint"], key
-        _row(table, *event, item["diedAt"], str(item["attempts"]), item["error"])
-    _show(table, "There are no dead letters.")
+        add_row(table, *event, item["diedAt"], str(item["attempts"]), item["error"])
+    show(table, "There are no dead letters.")
     if more:
         typer.echo(f"There are more: --limit {limit * 2}")
 
@@ -109,8 +103,8 @@ def replay(
     conversation: OfConversation = None,
     endpoint: OfEndpoint = None,
     dead: Annotated[bool, typer.Option("--dead", help="Only dead letters.")] = False,
-    server: Server = None,
-    as_json: Raw = False,
+    server: AtServer = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send events again, with their old ids, to one endpoint or to all that are configured for them.
 
@@ -130,9 +124,9 @@ def replay(
         endpoint=endpoint,
         dead=dead or None,
     )
-    replayed, gone = asyncio.run(_replay(_Server(server), selection))
+    replayed, gone = asyncio.run(_replay(Server(server), selection))
     if as_json:
-        _print_json({"replayed": replayed, "gone": gone})
+        print_json({"replayed": replayed, "gone": gone})
         return
     typer.echo(f"{_events(replayed)} will be sent again.")
     if gone:
@@ -142,13 +136,13 @@ def replay(
 @commands.command()
 def forget(
     endpoint: Annotated[str, typer.Argument(help="An endpoint that is no longer configured.")],
-    server: Server = None,
-    as_json: Raw = False,
+    server: AtServer = None,
+    as_json: AsJson = False,
 ) -> None:
     """Drop the pending events and dead letters of an endpoint that is no longer configured."""
-    dropped = asyncio.run(_forget(_Server(server), endpoint))
+    dropped = asyncio.run(_forget(Server(server), endpoint))
     if as_json:
-        _print_json({"dropped": dropped})
+        print_json({"dropped": dropped})
     else:
         typer.echo(f"{endpoint}: dropped {dropped:,} pending events, back-offs and dead letters.")
 
@@ -156,58 +150,14 @@ def forget(
 # --- the server -------------------------------------------------------------------------------------
 
 
-class _Server:
-    def __init__(self, url: str | None) -> None:
-        settings = terminal.settings()
-        address = url or development.address(settings.host, settings.port)
-        self.address = address.rstrip("/")
-        self.headers = {"X-Internal-Secret": settings.internal_api_secret[0]}
-
-
-async def _ask(server: _Server, method: str, path: str, **kwargs: Any) -> Any:
-    """The decoded body of a successful response. Otherwise prints a sentence and exits."""
-    import aiohttp  # noqa: PLC0415  the other commands start faster without
-
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    url = f"{server.address}/api/webhooks{path}"
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, headers=server.headers) as http,
-            # A redirect would send the secret to another address.
-            http.request(method, url, allow_redirects=False, **kwargs) as answer,
-        ):
-            code, body = answer.status, json_codec.decode(await answer.read())
-        refused = body["error"] if code >= 400 else None
-    except (aiohttp.ClientError, TimeoutError):
-        terminal.fail(f"No chatserver answers at {server.address}: start it, or set --server.")
-    except (ValidationFailed, TypeError, KeyError, ValueError):
-        terminal.fail(f"The server at {server.address} is not a chatserver with webhooks.")
-    if refused:
-        _refused(server, refused)
-    return body
-
-
-def _refused(server: _Server, error: Mapping[str, Any]) -> None:
-    if error["code"] == "UNAUTHENTICATED":
-        terminal.fail(
-            f"The server at {server.address} does not accept this INTERNAL_API_SECRET: "
-            "set the one that it uses."
-        )
-    sentences = [error["message"]]
-    for field, reasons in error.get("details", {}).items():
-        sentences.append(f"{field}: {' '.join(reasons)}")
-    misused = error["code"] == "VALIDATION_FAILED"
-    terminal.fail(" ".join(sentences), terminal.MISUSED if misused else terminal.FAILED)
-
-
 async def _collect(
-    server: _Server, asked: Mapping[str, Any], limit: int
+    server: Server, asked: Mapping[str, Any], limit: int
 ) -> tuple[list[Mapping[str, Any]], bool]:
     items: list[Mapping[str, Any]] = []
     cursor: dict[str, str] = {}
     while True:
         size = min(limit - len(items), 200)
-        page = await _ask(server, "GET", "/dead", params={**asked, **cursor, "limit": size})
+        page = await ask(server, "GET", "/webhooks/dead", params={**asked, **cursor, "limit": size})
         items += page["items"]
         more = page["nextCursor"] is not None
         if not more or len(items) >= limit:
@@ -215,11 +165,11 @@ async def _collect(
         cursor = {"cursor": page["nextCursor"]}
 
 
-async def _replay(server: _Server, selection: Mapping[str, Any]) -> tuple[int, int]:
+async def _replay(server: Server, selection: Mapping[str, Any]) -> tuple[int, int]:
     replayed = gone = 0
     cursor: dict[str, str] = {}
     while True:
-        done = await _ask(server, "POST", "/replay", json={**selection, **cursor})
+        done = await ask(server, "POST", "/webhooks/replay", json={**selection, **cursor})
         replayed += done["replayed"]
         gone += done["gone"]
         if not done["nextCursor"]:
@@ -228,10 +178,10 @@ async def _replay(server: _Server, selection: Mapping[str, Any]) -> tuple[int, i
         cursor = {"cursor": done["nextCursor"]}
 
 
-async def _forget(server: _Server, endpoint: str) -> int:
+async def _forget(server: Server, endpoint: str) -> int:
     dropped = 0
     while True:
-        done = await _ask(server, "DELETE", f"/{quote(endpoint, safe='')}")
+        done = await ask(server, "DELETE", f"/webhooks/{quote(endpoint, safe='')}")
         dropped += done["dropped"]
         if not done["more"]:
             return dropped
@@ -273,29 +223,3 @@ def _lasting(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f}{unit} ago"
     return f"{seconds:.1f}s ago"
-
-
-def _table(*titles: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, no_wrap=True)
-    return table
-
-
-def _row(table: Table, *cells: str) -> None:
-    # As Text, because rich would read words in brackets as markup.
-    table.add_row(*map(Text, cells))
-
-
-def _show(table: Table, when_empty: str) -> None:
-    if not table.row_count:
-        typer.echo(when_empty)
-        return
-    console = terminal.console()
-    # Never cut: at the width of a window, or of a pipe (80 columns), the ids would be hidden.
-    console.width = 1000
-    console.print(table)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json_codec.encode(value).decode())

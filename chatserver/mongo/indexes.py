@@ -48,6 +48,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),
     ],
     "ended": [],
+    "jobs": [_index(("runAt", 1), name="due")],
     "holds": [
         _index(("endpoint", 1), ("partition", 1), name="endpoint"),
         _index(("endpoint", 1), ("eventAt", 1), name="oldest"),
@@ -89,6 +90,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     "users": [
         _index(("on", 1), name="on", **_having("on")),
         _index(("presenceAt", 1), name="presence", **_having("presenceAt")),
+        _index(("namedAt", 1), name="unseen", **_having("namedAt")),
     ],
     "outbox": [
         _index(("due", 1), ("_id", 1), name="pending", **_having("due")),

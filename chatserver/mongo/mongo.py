@@ -94,8 +94,9 @@ class Mongo:
         self.deadletters = self._collection("deadletters")
         self.relays = self._collection("relays")
         self.nodes = self._collection("nodes")
+        self.jobs = self._collection("jobs")
         self.ended = self._collection("ended")
-        """Deleted conversations whose log has not been cleared yet."""
+        """Deleted conversations, as nodes of earlier versions record them. They become jobs."""
         self.schema = self._collection("schema")
 
     def watch(self, metrics: Families) -> None:

@@ -75,6 +75,8 @@ class Routes:
     """The endpoints of each event type."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self.exist = bool(endpoints)
+        """False if no endpoint receives anything."""
         self._slots = {
             type_: [
                 [

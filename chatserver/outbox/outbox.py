@@ -21,7 +21,10 @@ from .event import OutboxRecord
 
 
 class Outbox:
-    """Appends events. An event is due for the endpoints of its type; without any, it is kept for replay."""
+    """Appends events. An event is due for the endpoints of its type; if it has none, it is kept for replay.
+
+    While no endpoint is configured at all, nothing is recorded: presence alone would fill the database.
+    """
 
     def __init__(self, mongo: Mongo, routes: Routes) -> None:
         self._mongo = mongo
@@ -29,6 +32,8 @@ class Outbox:
 
     async def append(self, session: Session, records: Sequence[OutboxRecord]) -> None:
         """Record events in the transaction of the change that they describe."""
+        if not self._routes.exist:
+            return
         docs: list[Document] = []
         span = spans.current_span()
         for record in records:

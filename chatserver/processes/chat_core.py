@@ -12,13 +12,14 @@ from ..chat.catch_up.memberships import MembershipCatchUp
 from ..chat.catch_up.notices import NoticeCatchUp
 from ..chat.chat import Chat
 from ..chat.conversations import Conversations
-from ..chat.deletion import ConversationDeletion
+from ..chat.deletion import CONVERSATION_DELETION, ConversationDeletion
+from ..chat.jobs import Jobs
 from ..chat.large_conversations import LargeConversations
 from ..chat.log.log import Log
 from ..chat.membership import Members
 from ..chat.messages import Messages
 from ..chat.participants import Participants
-from ..chat.personal_data import PersonalData
+from ..chat.personal_data import USER_DELETION, PersonalData
 from ..chat.presence.conversation_presence import ConversationPresence
 from ..chat.presence.node_leases import Nodes
 from ..chat.presence.presence import Presence
@@ -31,7 +32,7 @@ from ..chat.read_state.unread import Unread
 from ..chat.recency import Recency
 from ..chat.rosters import Rosters
 from ..chat.typing_indicators import Activity
-from ..chat.users import Users
+from ..chat.users import UNSEEN, Users
 from ..chat.views import Views
 from ..mongo import Mongo
 from ..observability.metrics import Histogram, Metrics
@@ -79,7 +80,9 @@ async def build(
     stack.push_async_callback(rooms.sequencer.close)
     # Closed after the log, so that its last commits are published.
     bus = _bus(stack, cluster, nodes, settings, metrics) if cluster else None
-    members = Members(mongo, rooms)
+    jobs = Jobs(mongo)
+    deletion = ConversationDeletion(mongo, rooms, jobs)
+    members = Members(mongo, rooms, deletion.ended)
     large = LargeConversations(rosters, rooms)
     routes = Routes(settings.webhooks)
     announcements = Announcements(rooms, recency)
@@ -95,8 +98,6 @@ async def build(
 
     outbox = Outbox(mongo, routes)
     users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
-    deletion = ConversationDeletion(mongo, rooms)
-    stack.push_async_callback(deletion.close)
     participants = Participants(
         mongo, changes, outbox, members, users, views, rosters, deletion, rooms
     )
@@ -140,21 +141,34 @@ async def build(
     receipts = Receipts(
         mongo, changes, members, unread, rooms, large, keep_days=settings.receipt_days
     )
+    personal_data = PersonalData(mongo, users, participants, jobs)
     for part in (
         *(recency, members, large, changes, receipts, users, nodes, activity),
-        *(presence, presence_subscriptions, conversation_presence),
+        *(presence, presence_subscriptions, conversation_presence, deletion, jobs),
     ):
         part.watch(metrics)
     watch_rooms(metrics, rooms)
     if cluster and bus:
-        memberships = MembershipCatchUp(mongo, log_reader, users, views, cluster)
+        memberships = MembershipCatchUp(mongo, log_reader, users, views, deletion, cluster)
         notices = NoticeCatchUp(mongo, members, large, cluster)
         keeping_up = tasks.keep("catch up", partial(cluster.keep_up, memberships.run, notices.run))
         stack.push_async_callback(tasks.end, keeping_up)
         await bus.start()
+    await deletion.start()
+    stack.push_async_callback(jobs.close)
+    # All kinds of jobs, with their steps.
+    await jobs.start(
+        {
+            CONVERSATION_DELETION: deletion.clear,
+            USER_DELETION: personal_data.erase_some,
+            UNSEEN: users.forget_unseen,
+        },
+        recurring=[UNSEEN],
+    )
     return rooms, Chat(
+        jobs=jobs,
         users=users,
-        personal_data=PersonalData(mongo, users, participants),
+        personal_data=personal_data,
         members=members,
         conversations=conversations,
         participants=participants,

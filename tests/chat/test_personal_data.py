@@ -10,6 +10,7 @@ from unittest.mock import create_autospec
 import pytest_asyncio
 
 from chatserver import json_codec
+from chatserver.chat.jobs import Jobs
 from chatserver.chat.participants import Participants
 from chatserver.chat.personal_data import IMPERSONAL, Kept, NotExported, PersonalData
 from chatserver.chat.users import Users
@@ -23,7 +24,8 @@ from tests.support.shapes import A_TIME
 async def data(people: People, mongo_url: str) -> AsyncIterator[PersonalData]:
     """The register, on the database of the nodes."""
     mongo = Mongo(mongo_url, people.server.env["MONGO_DATABASE"])
-    yield PersonalData(mongo, create_autospec(Users), create_autospec(Participants))
+    parts = create_autospec(Users), create_autospec(Participants), create_autospec(Jobs)
+    yield PersonalData(mongo, *parts)
     await mongo.close()
 
 

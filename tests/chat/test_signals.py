@@ -10,6 +10,7 @@ import pytest
 from chatserver.chat import signals
 from chatserver.chat.signals import (
     Counted,
+    Ended,
     Hidden,
     IndicatorChanged,
     ShutOut,
@@ -21,6 +22,7 @@ from chatserver.realtime.cluster import messages
 NODE = b"0123456789abcdef"
 BYTES = [
     (ShutOut("bob", "This user is blocked."), b'["shut out",["bob","This user is blocked."]]'),
+    (Ended("talk"), b'["ended",["talk"]]'),
     (Hidden("bob", "talk"), b'["hidden",["bob","talk"]]'),
     (
         Counted("talk", 201, True, "2026-11-30T12:00:00.000Z"),

@@ -93,6 +93,6 @@ async def test_an_unreachable_or_foreign_server_is_reported(
     database = mongo_url.partition("/?")[0].replace("mongodb", "http")
     ran = await run("webhooks", "status", "--server", database, DATA_DIR=str(tmp_path))
     assert ran.code == 1
-    assert "is not a chatserver with webhooks" in ran.err
+    assert "is not a chatserver of this version" in ran.err
     ran = await run("webhooks", "status", "--server", "nonsense", DATA_DIR=str(tmp_path))
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)

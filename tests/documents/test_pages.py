@@ -86,6 +86,7 @@ RUN: Mapping[str, Mapping[str, str]] = {
         'mongodump --uri="$MONGO_URL" --oplog --gzip --archive=chat.gz': "faults/test_restore.py::"
         "test_a_restored_server_continues_from_its_backup",
         "chatserver migrate": COMMANDS,
+        "chatserver jobs": COMMANDS,
         "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": f"{HERE}test_every_shown_setting_exists",
     },
     "docs/performance.md": {block.first: BENCH for block in blocks("docs/performance.md")},

@@ -247,7 +247,15 @@ def test_the_dashboard_is_as_its_script_writes_it() -> None:
     assert len(places) == len(set(places)), "no panel covers another"
     assert max(x for x, _ in places) < 24
     titles = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert titles == ["Overview", "Log", "Delivery", "Webhooks", "Bus", "Nodes"]
+    assert titles == [
+        "Overview",
+        "Log",
+        "Delivery",
+        "Background jobs",
+        "Webhooks",
+        "Bus",
+        "Nodes",
+    ]
     variables = [variable["name"] for variable in DASHBOARD["templating"]["list"]]
     assert variables == ["datasource", "job", "instance"]
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from chatserver.clock import now
+from chatserver.mongo import Mongo
 from tests.conftest import Starter
+from tests.support.patience import until
 from tests.support.people import People
 from tests.support.receiver import Receiver
 from tests.support.servers import ChatServer
@@ -98,3 +101,41 @@ async def test_presence_events_are_delivered(
         assert [event["type"] for event in heard] == ["user.online", "user.offline"] * 3
         assert heard[0]["data"] == {"userId": alice.id, "timestamp": A_TIME}
         assert heard[1]["data"] == {"userId": alice.id, "lastSeen": A_TIME, "timestamp": A_TIME}
+
+
+async def test_without_an_endpoint_no_event_is_kept(
+    start: Starter, people_of: Callable[[ChatServer], People], mongo_url: str
+) -> None:
+    """They were kept for a week, though nobody could ever receive them."""
+    server = await start()
+    alice, bob = people_of(server)("alice", "bob")
+    device = await alice.connect()
+    talk = await alice.group(bob)
+    await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{bob.id}")
+    await device.close()
+    mongo = Mongo(mongo_url, server.env["MONGO_DATABASE"])
+    went = {"_id": alice.id, "presenceChanges": 2}
+    await until(lambda: mongo.users.count_documents(went), 1)
+    assert await mongo.outbox.count_documents({}) == 0
+    await mongo.close()
+
+
+async def test_the_entries_of_a_deleted_conversation_expire_whichever_version_deleted_it(
+    start: Starter, people_of: Callable[[ChatServer], People], mongo_url: str
+) -> None:
+    server = await start()
+    alice = people_of(server)("alice")
+    talk = await alice.group()
+    await alice.ask("POST", f"/conversations/{talk['id']}/messages", {"content": "Hello"})
+    await alice.ask("DELETE", f"/conversations/{talk['id']}")
+    mongo = Mongo(mongo_url, server.env["MONGO_DATABASE"])
+    # As a server of an earlier version leaves it behind.
+    await server.stop()
+    await mongo.jobs.delete_many({"subject": talk["id"]})
+    await mongo.ended.insert_one({"_id": talk["id"], "at": now()})
+    await server.start()
+    entries = {"conversationId": talk["id"]}
+    expiring = {**entries, "expiresAt": {"$exists": True}}
+    await until(lambda: mongo.log.count_documents(expiring), 2)
+    assert await mongo.ended.count_documents({}) == 0
+    await mongo.close()

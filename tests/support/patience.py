@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 PATIENCE_S = 60.0
@@ -21,3 +23,10 @@ def slowness() -> float:
 
 
 CPUS = os.cpu_count() or 1
+
+
+async def until(read: Callable[[], Awaitable[object]], value: object) -> None:
+    """Waits until `read` returns this value, which another process changes."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await read() != value:  # noqa: ASYNC110  no event of this process
+            await asyncio.sleep(0.1)

@@ -14,7 +14,7 @@ from ...observability.metrics import Metrics
 from ...outbox.admin.admin import OutboxAdmin
 from ..auth import same_secret
 from ..http import HEADER_SECRET, answer, read
-from ..operations import internal, webhooks
+from ..operations import internal, jobs, webhooks
 from ..operations.http_routes import Handler, add_routes, reply
 from ..operations.operation import Operation, Part, Route
 
@@ -31,6 +31,7 @@ class InternalDoor:
     def add_to(self, router: web.UrlDispatcher) -> None:
         for operations, part in (
             (internal.OPERATIONS, self._chat),
+            (jobs.OPERATIONS, self._chat),
             (webhooks.OPERATIONS, self._outbox),
         ):
             add_routes(router, self._metrics, "internal", operations, partial(self._handler, part))

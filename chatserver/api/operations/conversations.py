@@ -34,7 +34,7 @@ from ..requests.conversations import (
     PrivateWith,
 )
 from ..responses import conversations as answers
-from .operation import Caller, Made, Operation, Route
+from .operation import Caller, Made, Operation, Route, Underway
 
 
 def made(created: Created) -> Made:
@@ -72,9 +72,10 @@ async def edit(chat: Chat, caller: Caller, edit: ConversationEdit) -> Any:
     return await chat.conversations.edit(caller.user_id, edit)
 
 
-async def delete(chat: Chat, caller: Caller, asked: OneConversation) -> None:
+async def delete(chat: Chat, caller: Caller, asked: OneConversation) -> Any:
     """Delete a conversation for all participants. Owner only."""
-    await chat.conversations.delete(caller.user_id, asked.conversation_id)
+    done = await chat.conversations.delete(caller.user_id, asked.conversation_id)
+    return None if done else Underway()
 
 
 async def participants(chat: Chat, caller: Caller, asked: PageOfParticipants) -> Any:
@@ -170,7 +171,12 @@ OPERATIONS = (
         OfConversation,
         delete,
         None,
-        route=Route("DELETE", _ONE, Rate(10)),
+        route=Route(
+            "DELETE",
+            _ONE,
+            Rate(10),
+            background="The conversation is gone for everybody. The server removes what it leaves behind.",
+        ),
         only=_BY_REST,
         refuses=(NotFound,),
         announces=("conversation:removed",),

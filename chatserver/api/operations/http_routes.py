@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ...observability.metrics import Metrics
 from ..http import Reply, pattern
-from .operation import Made, Operation, Route
+from .operation import Made, Operation, Route, Underway
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -34,6 +34,8 @@ def add_routes(
 
 def reply(operation: Operation, response: Any) -> Reply:
     """Returns the status and the body for the response of an operation."""
+    if isinstance(response, Underway):
+        return Reply(202, {})
     if operation.answers is None:
         return Reply(204)
     if isinstance(response, Made):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from ...chat.chat import Chat
@@ -10,9 +11,10 @@ from ...errors import ChatError, Conflict, NotFound
 from ..requests.parse import parse
 from ..requests.users import OfExternalUser, SyncUser, SyncUsers, UserBatch
 from ..responses import users
-from .operation import Made, Operation, Route
+from .operation import Made, Operation, Route, Underway
 
 MAX_BATCH_BODY = 4 * 1024 * 1024
+PARSED_AT_ONCE = 50
 
 
 async def sync(chat: Chat, _: None, sync: UserSync) -> Any:
@@ -26,6 +28,9 @@ async def sync_all(chat: Chat, _: None, batch: UserBatch) -> Any:
     syncs: dict[int, UserSync] = {}
     errors: dict[int, ChatError] = {}
     for index, row in enumerate(batch.users):
+        if not index % PARSED_AT_ONCE:
+            # A thousand rows would keep the event loop busy for some 100 ms.
+            await asyncio.sleep(0)
         try:
             syncs[index] = parse(SyncUser, row)
         except ChatError as error:
@@ -44,9 +49,9 @@ async def get(chat: Chat, _: None, user: OneUser) -> Any:
     return await chat.users.get(user.user_id)
 
 
-async def delete(chat: Chat, _: None, user: OneUser) -> None:
+async def delete(chat: Chat, _: None, user: OneUser) -> Any:
     """Delete a user: tokens are refused, sockets closed, conversations left. Messages stay."""
-    await chat.personal_data.delete_user(user.user_id)
+    return None if await chat.personal_data.delete_user(user.user_id) else Underway()
 
 
 _USER = "/api/users/{externalUserId}"
@@ -84,7 +89,11 @@ OPERATIONS = (
         OfExternalUser,
         delete,
         None,
-        route=Route("DELETE", _USER),
+        route=Route(
+            "DELETE",
+            _USER,
+            background="The user is refused already. The server removes the user from the remaining conversations.",
+        ),
         only=ONLY,
         refuses=(NotFound,),
         announces=("conversation:removed", "participant:removed", "participants:changed"),

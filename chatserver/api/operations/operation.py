@@ -31,6 +31,11 @@ class Made:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """The response of an operation whose work continues in the background: over HTTP the status is 202."""
+
+
 Part = Chat | OutboxAdmin
 Handler = Callable[[Any, Any, Any], Any]
 """Called with the Part that the operation works on, the caller and the parsed payload. Returns the response, a Made,
@@ -69,6 +74,8 @@ class Route:
     """Bytes."""
     known: str = ""
     """The meaning of status 200, if the operation can also return 201. Empty: it always returns 200."""
+    background: str = ""
+    """The meaning of status 202, if the operation can also return 204. Empty: it never returns 202."""
 
 
 @dataclass(frozen=True, slots=True)

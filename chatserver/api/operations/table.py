@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import activity, conversations, internal, messages, presence, receipts, webhooks
+from . import activity, conversations, internal, jobs, messages, presence, receipts, webhooks
 from .operation import Operation
 
 FOR_USERS: Sequence[Operation] = (
@@ -14,5 +14,9 @@ FOR_USERS: Sequence[Operation] = (
     *presence.OPERATIONS,
     *activity.OPERATIONS,
 )
-INTERNAL: Sequence[Operation] = (*internal.OPERATIONS, *webhooks.OPERATIONS)
-"""Operations of the Master Service itself, which need the internal secret."""
+INTERNAL: Sequence[Operation] = (
+    *internal.OPERATIONS,
+    *jobs.OPERATIONS,
+    *webhooks.OPERATIONS,
+)
+"""Operations of the Master Service and of operators, which need the internal secret."""

@@ -47,7 +47,7 @@ TAGS = {
     "messages": "Messages and reactions.",
     "receipts": "Read marks and unread counts.",
     "presence": "Users who are online.",
-    "internal": "For the Master Service itself: its users, and the administration of webhooks.",
+    "internal": "For the Master Service itself: its users, background jobs, and the administration of webhooks.",
     "webhooks": "Events that the server posts to the Master Service.",
     "operation": "For load balancers and Prometheus. Only `/health` is also on `WS_PORT`.",
 }
@@ -197,7 +197,12 @@ def _body(shapes: Shapes, kind: type[Request], names: list[str], max_body: int) 
 def _successes(shapes: Shapes, row: Operation, route: Route) -> Document:
     meanings = {"200": route.known, "201": "Created."} if route.known else {"200": "Done."}
     if row.answers is None:
-        return {"204": {"description": "Done.", "headers": FOLLOWING}}
+        done: Document = {"204": {"description": "Done.", "headers": FOLLOWING}}
+        if route.background:
+            content = shapes.json({"type": "object", "additionalProperties": False})
+            underway = {"description": route.background, "headers": FOLLOWING, "content": content}
+            done["202"] = underway
+        return done
     content = shapes.json(shapes.answer(row.answers))
     return {
         status: {"description": text, "headers": FOLLOWING, "content": content}

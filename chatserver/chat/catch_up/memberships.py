@@ -9,6 +9,7 @@ from typing import Any, Generic
 from ...clock import now
 from ...errors import NotFound
 from ...mongo import Document, Mongo
+from ..deletion import ConversationDeletion
 from ..outside import Arrival, LocalUsers, Update
 from ..signals import Hidden
 from ..users import Users
@@ -21,9 +22,10 @@ AT_ONCE = 1000
 
 
 class MembershipCatchUp(Generic[Update]):
-    """Disconnects blocked and deleted users, and puts users into the rooms of conversations they joined.
+    """Disconnects blocked and deleted users, learns of deleted conversations, and puts users into the rooms of
+    conversations they joined.
 
-    It does the latter where this node did not follow the room. All other changes of membership are entries
+    It does the last where this node did not follow the room. All other changes of membership are entries
     of rooms that this node follows, and are found by their offsets.
     """
 
@@ -33,12 +35,14 @@ class MembershipCatchUp(Generic[Update]):
         log_reader: LogReader[Update],
         users: Users,
         views: Views,
+        deletion: ConversationDeletion,
         local_users: LocalUsers[Update],
     ) -> None:
         self._mongo = mongo
         self._log_reader = log_reader
         self._users = users
         self._views = views
+        self._deletion = deletion
         self._local_users = local_users
 
     async def run(self, seconds: float) -> None:
@@ -49,6 +53,7 @@ class MembershipCatchUp(Generic[Update]):
             async with self._mongo.deadline():
                 await self._users.shut_out_inactive(user_ids[n : n + AT_ONCE])
         async with self._mongo.deadline():
+            await self._deletion.find_ended()
             await self._find_joined(set(user_ids), since)
 
     async def _find_joined(self, user_ids: set[str], since: datetime) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import pytest
 from socketio.exceptions import ConnectionError as ConnectionRefused
 
+from tests.conftest import Starter
 from tests.support.people import People, ask
-from tests.support.servers import INTERNAL_SECRET, ChatServer
+from tests.support.servers import INTERNAL_SECRET, ChatServer, MongoServer
 from tests.support.shapes import A_SENTENCE, A_TIME
 
 
@@ -249,6 +251,7 @@ async def test_an_unknown_user_cannot_be_read_or_deleted(people: People) -> None
         ("POST", "/users/sync/batch", {"users": [{"externalUserId": "x"}]}),
         ("GET", "/users/x", None),
         ("DELETE", "/users/x", None),
+        ("GET", "/jobs", None),
     ],
 )
 async def test_every_route_needs_the_secret(
@@ -294,3 +297,21 @@ async def test_a_secret_can_be_rotated(start: Any) -> None:
                 {"X-Internal-Secret": secret},
             )
             assert status == expected
+
+
+async def test_a_batch_is_stored_in_time_by_a_slow_database(
+    own_mongo: MongoServer, start: Starter, people_of: Callable[[ChatServer], People]
+) -> None:
+    server = await start(own_mongo.url)
+    people = people_of(server)
+    rows = [{"externalUserId": f"user-{n}", "name": f"{n}"} for n in range(1000)]
+    namespace = f"{server.env['MONGO_DATABASE']}.users"
+    slow = {"blockConnection": True, "blockTimeMS": 500, "namespace": namespace}
+    with own_mongo.failing("update", "findAndModify", **slow):
+        answer = await people.master("POST", "/users/sync/batch", {"users": rows})
+        assert answer == (200, {"created": 1000, "updated": 0, "failed": []})
+        again = [{"externalUserId": "user-0", "name": f"{n}"} for n in range(1000)]
+        answer = await people.master("POST", "/users/sync/batch", {"users": again})
+        assert answer == (200, {"created": 0, "updated": 1000, "failed": []})
+    assert (await people.master("GET", "/users/user-0"))[1]["name"] == "999"
+    assert (await people.master("GET", "/users/user-999"))[1]["name"] == "999"
