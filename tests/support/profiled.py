@@ -23,6 +23,8 @@ class Operation:
     keys: int
     documents: int
     returned: int
+    sorts: bool
+    """True if it sorted in memory."""
     command: Any
 
 
@@ -51,6 +53,7 @@ def _operation(doc: Any) -> Operation:
         doc.get("keysExamined", 0),
         doc.get("docsExamined", 0),
         doc.get("nreturned", 0),
+        doc.get("hasSortStage", False),
         doc.get("command"),
     )
 
