@@ -180,3 +180,34 @@ async def test_conversations_that_are_not_open_are_correct_after_a_cut_line(
         ]
         assert seen["conversations"][1]["lastMessage"]["id"] == last["id"]
         assert desk.told == []
+
+
+async def test_the_participants_of_a_large_conversation_are_paged_and_counted(
+    people: People, chatter: Opener
+) -> None:
+    alice, bob, *crowd = people("alice", "bob", *(f"p{n:03}" for n in range(210)))
+    talk = await alice.group(bob, *crowd[:200])
+    desk = await chatter(alice)
+
+    async def counts(number: int) -> None:
+        await desk.sees(
+            None,
+            lambda seen: [each["participantCount"] for each in seen["conversations"]] == [number],
+        )
+
+    await counts(202)
+    path = f"/conversations/{talk['id']}/participants"
+    await alice.ask("POST", path, {"userIds": [person.id for person in crowd[200:]]})
+    await counts(212)
+    await crowd[209].ask("DELETE", f"{path}/{crowd[209].id}")
+    await counts(211)
+    found: list[str] = []
+    asked: dict[str, Any] = {"role": "member", "limit": 100}
+    while True:
+        page = await desk.do("participants", None, talk["id"], asked)
+        found += [participant["userId"] for participant in page["items"]]
+        if page["nextCursor"] is None:
+            break
+        asked = {**asked, "cursor": page["nextCursor"]}
+    assert len(found) == 210
+    assert set(found) == {person.id for person in (bob, *crowd[:209])}

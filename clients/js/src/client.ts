@@ -6,9 +6,9 @@ import { Conversations } from "./conversations.js";
 import { Outbox } from "./outbox.js";
 import type { OutboxStorage } from "./outbox_storage.js";
 import type { ListedConversation } from "./overview.js";
-import { query, type Page, type PageQuery, type Reaction, type ReactionQuery, type Reader } from "./pages.js";
+import { query, type Page, type PageQuery, type ParticipantQuery, type Reaction, type ReactionQuery, type Reader } from "./pages.js";
 import { PresenceMap, type Presence, type PresencePage } from "./presence.js";
-import type { Answers, Conversation as View, Message, Requests, ServerEvents } from "./protocol.js";
+import type { Answers, Conversation as View, Message, Participant, Requests, ServerEvents } from "./protocol.js";
 import { guarded, type Observable } from "./store.js";
 import { Tokens } from "./tokens.js";
 
@@ -114,6 +114,14 @@ export class ChatClient {
   /** Returns the conversation with one other user, and creates it if there is none. Needs `api`. */
   async direct(userId: string): Promise<Conversation> {
     return this.conversation((await this.request<View>("POST", "/conversations/direct", { userId })).id);
+  }
+
+  /**
+   * Returns a page of a conversation's participants: the owner, the admins and the members, in the order of joining.
+   * Needs `api`.
+   */
+  participants(conversationId: string, page: ParticipantQuery = {}): Promise<Page<Participant>> {
+    return this.request("GET", `/conversations/${encodeURIComponent(conversationId)}/participants${query(page)}`);
   }
 
   /** Returns a page of the users who have reacted to a message, by emoji. `count` is that of all pages. Needs `api`. */

@@ -1,4 +1,4 @@
-import type { Message } from "./protocol.js";
+import type { Message, Participant } from "./protocol.js";
 
 /** A part of a list. `nextCursor` is null on the last page. */
 export interface Page<T> {
@@ -17,6 +17,11 @@ export interface ReactionQuery extends PageQuery {
   readonly emoji?: string;
 }
 
+export interface ParticipantQuery extends PageQuery {
+  /** Only those with this role. */
+  readonly role?: Participant["role"];
+}
+
 export type Reaction = Message["reactions"][number];
 
 export interface Reader {
@@ -26,7 +31,7 @@ export interface Reader {
 }
 
 /** Returns the query of a URL, with its question mark, or "". */
-export function query(asked: ReactionQuery): string {
+export function query(asked: ReactionQuery | ParticipantQuery): string {
   const given = Object.entries(asked).filter(([, value]) => value !== undefined);
   return given.length === 0 ? "" : `?${new URLSearchParams(given.map(([key, value]) => [key, String(value)]))}`;
 }

@@ -4,6 +4,7 @@ import { Composer } from "./composer.js";
 import { titleOf } from "./conversations.js";
 import type { Draft } from "./draft.js";
 import { Message } from "./message.js";
+import { Names } from "./names.js";
 import { useObserved } from "./observe.js";
 import { useScroll } from "./scroll.js";
 import type { Session } from "./session.js";
@@ -89,17 +90,29 @@ function WhoIsHere({ session, view }: { session: Session; view: ListedConversati
   // In a large conversation nothing else tells who comes and goes.
   useEffect(() => session.chat.watch(others), [session, others.join()]);
   return (
-    <ul class="presence" aria-label="Participants">
-      {others.map((id) => {
-        const status = presence.get(id)?.status ?? "unknown";
-        return (
-          <li key={id} class={status} title={`${session.nameOf(id)}: ${status}`}>
-            {session.firstNameOf(id)}
-            <span class={others.length > 1 ? "unseen" : ""}> {status}</span>
-          </li>
-        );
-      })}
-    </ul>
+    <>
+      <ul class="presence" aria-label="Participants">
+        {others.map((id) => {
+          const status = presence.get(id)?.status ?? "unknown";
+          return (
+            <li key={id} class={status} title={`${session.nameOf(id)}: ${status}`}>
+              {session.firstNameOf(id)}
+              <span class={others.length > 1 ? "unseen" : ""}> {status}</span>
+            </li>
+          );
+        })}
+      </ul>
+      {view.participantCount > view.participants.length && (
+        <Names
+          session={session}
+          label={`All ${view.participantCount.toLocaleString()} participants`}
+          load={async (cursor) => {
+            const { items, nextCursor } = await session.chat.participants(view.id, cursor === undefined ? {} : { cursor });
+            return { userIds: items.map(({ userId }) => userId), nextCursor };
+          }}
+        />
+      )}
+    </>
   );
 }
 
