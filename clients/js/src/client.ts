@@ -6,9 +6,9 @@ import { Conversations } from "./conversations.js";
 import { Outbox } from "./outbox.js";
 import type { OutboxStorage } from "./outbox_storage.js";
 import type { ListedConversation } from "./overview.js";
-import { query, type Page, type PageQuery, type ParticipantQuery, type Reaction, type ReactionQuery, type Reader } from "./pages.js";
+import { query, type Page, type PageQuery, type Participant, type ParticipantQuery, type Reaction, type ReactionQuery, type Reader } from "./pages.js";
 import { PresenceMap, type Presence, type PresencePage } from "./presence.js";
-import type { Answers, Conversation as View, Message, Participant, Requests, ServerEvents } from "./protocol.js";
+import type { Answers, Conversation as View, Message, Requests, ServerEvents } from "./protocol.js";
 import { guarded, type Observable } from "./store.js";
 import { Tokens } from "./tokens.js";
 

@@ -6,7 +6,7 @@ export { ChatError, type Code } from "./errors.js";
 export type { ReadMark, ReadMarks } from "./marks.js";
 export type { NewMessage, OutboxEntry, OutboxStorage } from "./outbox_storage.js";
 export type { ListedConversation } from "./overview.js";
-export type { Page, PageQuery, ParticipantQuery, Reaction, ReactionQuery, Reader } from "./pages.js";
+export type { Page, PageQuery, Participant, ParticipantQuery, Reaction, ReactionQuery, Reader } from "./pages.js";
 export type { Presence, PresencePage } from "./presence.js";
 export type * from "./protocol.js";
 export type { Conversation as ConversationView } from "./protocol.js";

@@ -1,4 +1,4 @@
-import type { Message, Participant } from "./protocol.js";
+import type { Conversation, Message } from "./protocol.js";
 
 /** A part of a list. `nextCursor` is null on the last page. */
 export interface Page<T> {
@@ -16,6 +16,8 @@ export interface ReactionQuery extends PageQuery {
   /** Only this one. */
   readonly emoji?: string;
 }
+
+export type Participant = Conversation["participants"][number];
 
 export interface ParticipantQuery extends PageQuery {
   /** Only those with this role. */

@@ -66,6 +66,25 @@ async def test_they_talk(nodes: Spread, cast: Cast, visitor: Visitor) -> None:
     await alice.sees("Deleted", "Deleted")
 
 
+async def test_all_participants_of_a_large_conversation_are_listed_on_request(
+    nodes: Spread, cast: Cast, visitor: Visitor
+) -> None:
+    first, other = cast(nodes.servers, "alice", "bob")
+    talk = await first.group(other, name="Crowd")
+    crowd = [f"crowd-{talk['id']}-{n:03}" for n in range(118)]
+    path = f"/conversations/{talk['id']}/participants"
+    await first.ask("POST", path, {"userIds": crowd})
+    alice = await visitor(nodes.servers[0], "alice")
+    await alice.open("Crowd")
+    await alice.pane.get_by_role("button", name="All 120 participants").click()
+    more = alice.pane.get_by_role("button", name="Show more")
+    await expect(alice.pane.locator(".names")).to_contain_text(crowd[10])
+    await more.click()
+    await more.click()
+    await expect(alice.pane.locator(".names")).to_contain_text(crowd[117])
+    await expect(more).to_have_count(0)
+
+
 async def test_a_user_who_does_not_mark_as_read_has_not_read(
     nodes: Spread, cast: Cast, visitor: Visitor
 ) -> None:
