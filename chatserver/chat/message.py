@@ -100,7 +100,7 @@ class Message:
     @property
     def listed(self) -> Mapping[str, Document]:
         """The emoji whose users are listed by documents of their own (see reaction_lists.py), by `plain` emoji."""
-        # A deleted message keeps the field while documents are left.
+        # A node of the previous version leaves the field when it deletes the message.
         return {} if self.deleted_at else self.doc.get("listed", {})
 
     def count(self, reaction: Document) -> int:
@@ -124,6 +124,7 @@ class Message:
             mentions=None,
             metadata=None,
             reactions=None,
+            listed=None,
             updatedAt=at,
             deletedAt=at,
         )

@@ -11,6 +11,7 @@ from ..mongo import Session
 from . import policy
 from .log.entry import Applied, LoadMember
 from .message import Message
+from .reaction_lists import ReactionLists
 from .text import shows_nothing
 
 
@@ -40,6 +41,7 @@ class Edit:
 class Delete:
     message_id: str
     actor_id: str
+    reactions: ReactionLists
 
     async def apply(
         self, message: Message, at: datetime, member: LoadMember, session: Session
@@ -50,6 +52,7 @@ class Delete:
             raise Forbidden("Only the sender or an admin can delete a message for everyone.")
         if message.deleted_at:
             return None
+        await self.reactions.end(message, session)
         return Applied(message.emptied(at), "delete", {})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from .. import json_codec
@@ -163,10 +162,8 @@ class Messages:
             left = await self._hide(member, deletion.message_id)
         else:
             await self._members.present(actor_id, conversation_id)
-            change = Delete(deletion.message_id, actor_id)
+            change = Delete(deletion.message_id, actor_id, self._reactions)
             left = (await self._log.change(actor_id, change)).message
-            if "listed" in left.doc:
-                self._mongo.later(partial(self._reactions.clear, left.id))
         return {
             "messageId": left.id,
             "conversationId": left.conversation_id,

@@ -12,10 +12,13 @@ A node of the previous version does not know lists. It changes the users in the 
 from __future__ import annotations
 
 from ..mongo import Document, Mongo, Session
+from .job import DONE, Job, Progress
+from .jobs import Jobs
 from .message import SHOWN, Message, plain
 
+REACTION_LISTS = "message.reactions"
 CLEARED = 1000
-"""Documents that are removed at a time."""
+"""Documents that a step removes."""
 
 
 def _id(message_id: str, emoji: str, user_id: str) -> str:
@@ -24,8 +27,9 @@ def _id(message_id: str, emoji: str, user_id: str) -> str:
 
 
 class ReactionLists:
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, jobs: Jobs) -> None:
         self._mongo = mongo
+        self._jobs = jobs
 
     async def change(
         self, message: Message, emoji: str, user_id: str, *, adds: bool, session: Session
@@ -130,13 +134,19 @@ class ReactionLists:
         )
         return [(doc["userId"], doc["number"]) async for doc in found.sort("number").limit(limit)]
 
-    async def clear(self, message_id: str) -> None:
-        """Remove the lists of a deleted message."""
-        while True:
-            found = self._mongo.reactions.find({"messageId": message_id}, {"_id": 1})
-            if not (ids := [doc["_id"] async for doc in found.limit(CLEARED)]):
-                return
-            await self._mongo.reactions.delete_many({"_id": {"$in": ids}})
+    async def end(self, message: Message, session: Session) -> None:
+        """The transaction deletes the message. Its lists are removed in the background."""
+        if message.listed:
+            await self._jobs.add(REACTION_LISTS, message.id, session, in_s=0.0)
+
+    async def clear(self, job: Job) -> Progress:
+        """The next step of removing the lists of a message."""
+        found = self._mongo.reactions.find({"messageId": job.subject}, {"_id": 1})
+        ids = [doc["_id"] async for doc in found.limit(CLEARED)]
+        if not ids:
+            return DONE
+        await self._mongo.reactions.delete_many({"_id": {"$in": ids}})
+        return Progress(len(ids))
 
 
 def _listed(message_id: str, emoji: str, user_id: str, number: int) -> Document:

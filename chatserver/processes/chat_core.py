@@ -25,7 +25,7 @@ from ..chat.presence.node_leases import Nodes
 from ..chat.presence.presence import Presence
 from ..chat.presence.subscriptions import PresenceSubscriptions
 from ..chat.presence.transitions import Transitions
-from ..chat.reaction_lists import ReactionLists
+from ..chat.reaction_lists import REACTION_LISTS, ReactionLists
 from ..chat.reactions import Reactions
 from ..chat.read_state.receipts import Receipts
 from ..chat.read_state.unread import Unread
@@ -113,7 +113,7 @@ async def build(
         recency,
         announcements,
     )
-    reaction_lists = ReactionLists(mongo)
+    reaction_lists = ReactionLists(mongo, jobs)
     messages = Messages(
         mongo, changes, members, reaction_lists, max_chars=settings.message_max_chars
     )
@@ -161,6 +161,7 @@ async def build(
         {
             CONVERSATION_DELETION: deletion.clear,
             USER_DELETION: personal_data.erase_some,
+            REACTION_LISTS: reaction_lists.clear,
             UNSEEN: users.forget_unseen,
         },
         recurring=[UNSEEN],

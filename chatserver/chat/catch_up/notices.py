@@ -11,7 +11,7 @@ from ..large_conversations import LargeConversations
 from ..membership import Members
 from ..outside import LocalRooms
 from ..presence.transitions import announced
-from ..read_state.marks import announcement
+from ..read_state.read_events import announcement
 
 PAGE = 200
 """Users or receipts in one read: each page is delivered before the next one is read."""

@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any
 
-from ...clock import iso
 from ...errors import Conflict, NotFound
 from ...mongo import Document, FairQueue, Mongo, Session, blocks, is_down
 from ...observability.metrics import Families
 from ..large_conversations import LargeConversations
 from ..membership import member_id
-from ..message import Message, entry_id, offset_of
+from ..message import Message, offset_of
 from ..outside import ConversationRooms
 from .merging import Merging
 from .ranges import Range, ReadSet
+from .read_events import announcement
 from .unread import Unread, read_set
 
 BATCH = 64
@@ -339,40 +338,6 @@ def _resolve(mark: Mark, read: Read) -> None:
 def _refuse(mark: Mark, error: BaseException) -> None:
     if not mark.done.done():
         mark.done.set_exception(error)
-
-
-def announcement(receipt: Document) -> tuple[str, Mapping[str, Any]]:
-    """Returns the event and the payload of a read notice, from the receipt that has `place`."""
-    conversation_id, user_id, at = receipt["conversationId"], receipt["userId"], receipt["at"]
-    message_id = entry_id(conversation_id, receipt["place"])
-    if "count" not in receipt:
-        return "message:read", message_read(message_id, conversation_id, user_id, at)
-    return "conversation:read", conversation_read(
-        message_id, conversation_id, user_id, receipt["count"], at
-    )
-
-
-def message_read(
-    message_id: str, conversation_id: str, user_id: str, at: datetime
-) -> Mapping[str, Any]:
-    return {
-        "messageId": message_id,
-        "conversationId": conversation_id,
-        "userId": user_id,
-        "readAt": iso(at),
-    }
-
-
-def conversation_read(
-    message_id: str | None, conversation_id: str, user_id: str, count: int, at: datetime
-) -> Mapping[str, Any]:
-    return {
-        "conversationId": conversation_id,
-        "userId": user_id,
-        "upToMessageId": message_id,
-        "count": count,
-        "readAt": iso(at),
-    }
 
 
 def _inside(gaps: list[Range], first: int) -> list[Range]:

@@ -20,8 +20,9 @@ from ..log.log import Log
 from ..membership import Members, member_id
 from ..message import Message, conversation_of
 from ..outside import ConversationRooms
-from .marks import ReadMarks, conversation_read, message_read
+from .marks import ReadMarks
 from .merging import Merging
+from .read_events import conversation_read, message_read
 from .unread import Unread
 
 MORE = (200,) * 5
