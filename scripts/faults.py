@@ -114,4 +114,5 @@ def _mark(cell: Cell) -> str:
     return {ACKNOWLEDGED: ".", "gone": "x"}.get(cell.outcome, "o")
 
 
-sys.exit(main())
+if __name__ == "__main__":  # the servers are forks, which import this module
+    sys.exit(main())
