@@ -86,7 +86,8 @@ class Jobs:
         for kind in kinds:
             self._items[kind] = 0
             self._steps |= dict.fromkeys(((kind, "ok"), (kind, "failed"), (kind, "lost")), 0)
-        await self._mongo.insert_missing("jobs", [new_job(kind, "") for kind in recurring])
+        if recurring:
+            await self._mongo.insert_missing("jobs", [new_job(kind, "") for kind in recurring])
         self._task = tasks.keep("work on jobs", self._work)
 
     async def close(self) -> None:

@@ -49,6 +49,13 @@ UNSEEN_S = 24 * 3600.0
 """How long an unseen user who is in no conversation is kept."""
 NAMED_EVERY_S = 3600.0
 """When an unseen user is named again, it is noted at most this often."""
+_NEVER_SEEN: Document = {
+    "status": "active",
+    "name": None,
+    "avatarUrl": None,
+    "metadata": {"$exists": False},
+    "presenceChanges": {"$exists": False},
+}
 FORGET_EVERY_S = 600.0
 FORGOTTEN = 500
 """Unseen users that a step of the job looks at."""
@@ -155,7 +162,10 @@ class Users:
         # They are looked at again after a day.
         await self._mongo.users.update_many({"_id": {"$in": members}}, {"$set": {"namedAt": now()}})
         # Not those who have been named since: a conversation with them may be about to be stored.
-        gone = await self._mongo.users.delete_many({"_id": {"$in": user_ids}, **old})
+        rest = {"_id": {"$in": user_ids}, **old}
+        gone = await self._mongo.users.delete_many(rest | _NEVER_SEEN)
+        # A node of an earlier version has seen or synced the others.
+        await self._mongo.users.update_many(rest, {"$unset": {"namedAt": ""}})
         return Progress(gone.deleted_count)
 
     async def deleted(self, user_ids: list[str]) -> list[str]:

@@ -42,17 +42,19 @@ async def exist(people: People, *users: Person) -> list[bool]:
 
 
 async def test_named_users_in_no_conversation_are_forgotten(people: People, mongo: Mongo) -> None:
-    alice, gone, member, came, synced, deleted = everyone = people(
-        "alice", "gone", "member", "came", "synced", "deleted"
+    alice, gone, member, came, synced, deleted, older = everyone = people(
+        "alice", "gone", "member", "came", "synced", "deleted", "older"
     )
     talk = await alice.group(*everyone[1:])
     await came.connect()
     await people.master("POST", "/users/sync", {"externalUserId": synced.id})
-    for user in (gone, came, synced):
+    # By a node of an earlier version.
+    await mongo.users.update_one({"_id": older.id}, {"$set": {"name": "Older"}})
+    for user in (gone, came, synced, older):
         await alice.ask("DELETE", f"/conversations/{talk['id']}/participants/{user.id}")
     assert (await people.master("DELETE", f"/users/{deleted.id}"))[0] == 204
     await days_pass(mongo, *everyone)
-    assert await exist(people, *everyone) == [True, False, True, True, True, True]
+    assert await exist(people, *everyone) == [True, False, True, True, True, True, True]
     assert (await people.master("GET", f"/users/{deleted.id}"))[1]["status"] == "deleted"
     # A user who was forgotten can come, and be named, like one who was never here.
     await alice.ask("POST", f"/conversations/{talk['id']}/participants", {"userIds": [gone.id]})
