@@ -161,18 +161,20 @@ class Conversations:
             "createdBy": creator_id,
             "createdAt": at,
             "updatedAt": at,
-            "activityAt": at,
             **counted(1 + len(others)),
         }
+        own, row = self._recency.created(1 + len(others), at)
+        conversation |= own
         if new.metadata:
             conversation["metadata"] = json_codec.encode(new.metadata).decode()
         if key:
             conversation["key"] = key
         conversation_id = conversation["_id"]
         owner_role = "member" if direct else "owner"
-        members = [participant(conversation_id, creator_id, owner_role, at, direct=direct)]
+        members = [participant(conversation_id, creator_id, owner_role, at, direct=direct) | row]
         members += [
-            participant(conversation_id, user_id, "member", at, direct=direct) for user_id in others
+            participant(conversation_id, user_id, "member", at, direct=direct) | row
+            for user_id in others
         ]
 
         async def store(session: Session) -> None:
@@ -245,7 +247,7 @@ class Conversations:
         more = len(docs) > asked.limit
         docs = docs[: asked.limit]
         last = docs[-1] if more else None
-        cursor = page_cursor.encode(last["activityAt"], last["_id"]) if last else None
+        cursor = page_cursor.encode(last["own"]["activityAt"], last["_id"]) if last else None
         return [doc["view"] for doc in docs], cursor
 
     # --- change ---------------------------------------------------------------------------------

@@ -7,18 +7,41 @@ in it. What a member may do beyond reading and writing is decided by `policy.py`
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Literal, get_args
 
+from ..clock import EPOCH
 from ..errors import NotFound
 from ..mongo import Document, Mongo, Session
+from ..mongo.gathered import GatheredReads
 from ..observability.metrics import Families
 from .outside import ConversationRooms
+from .recency import Recency
 from .signals import Hidden
 
 Role = Literal["owner", "admin", "member"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """The roles as they are stored and sent, the highest rank first. `policy.py` says what each may do."""
+
+
+MAX_ROOMS = 5_000
+"""The most rooms that a socket enters when it connects."""
+MAX_ROWS = 20_000
+"""The most rows of connecting users in one read."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomsOf:
+    """The rooms that a connecting socket enters."""
+
+    ids: list[str]
+    truncated: bool
+    """True if the user has more. These are the ones that were active last."""
+
+
+_OF_A_LIST = {"_id": 0, "userId": 1, "conversationId": 1, "activityAt": 1, "hides": 1}
+_LIST_ORDER = [("userId", 1), ("activityAt", -1), ("conversationId", -1)]
 
 
 def member_id(conversation_id: str, user_id: str) -> str:
@@ -69,12 +92,15 @@ class Members:
         self,
         mongo: Mongo,
         rooms: ConversationRooms,
+        recency: Recency,
         ended: Callable[[Iterable[str]], Awaitable[set[str]]],
     ) -> None:
         """`ended` returns those of the conversations whose participants no longer count (see deletion.py)."""
         self._mongo = mongo
         self._rooms = rooms
+        self._recency = recency
         self._ended = ended
+        self._arrivals = GatheredReads(self._read_rooms)
         self._hiders: dict[str, set[str]] = {}
         """The conversations in which users who are connected here have hidden messages."""
         rooms.on(Hidden, self._has_hidden)
@@ -82,6 +108,7 @@ class Members:
 
     def watch(self, metrics: Families) -> None:
         metrics.memory("users who hide messages", lambda: len(self._hiders), None)
+        metrics.memory("rooms to read", lambda: len(self._arrivals), None)
 
     def known(self, user_id: str, conversation_id: str) -> bool:
         """True if the user has a socket in the room, so that membership need not be read."""
@@ -149,19 +176,65 @@ class Members:
         if not noted.matched_count:
             raise NotFound()
 
-    async def arrive(self, user_id: str) -> list[str]:
-        """Returns the conversations of a connecting user, and remembers in which ones the user hides
-        messages."""
-        cursor = self._mongo.participants.find(
-            {"userId": user_id}, {"conversationId": 1, "hides": 1, "_id": 0}
-        )
-        docs = [doc async for doc in cursor]
-        ended = await self._ended([doc["conversationId"] for doc in docs])
-        hiding = {doc["conversationId"] for doc in docs if doc.get("hides")}
+    async def arrive(self, user_id: str) -> RoomsOf:
+        """Returns the rooms of a connecting user, and remembers in which ones the user hides messages."""
+        rows = await self._arrivals.get(user_id) or []
+        if truncated := len(rows) > MAX_ROOMS:
+            rows = await self._most_recent(user_id)
+        return RoomsOf(await self._note_arrival(user_id, rows), truncated)
+
+    async def _note_arrival(self, user_id: str, rows: Iterable[Document]) -> list[str]:
+        """Remembers in which conversations the user hides messages. Returns those that are not deleted."""
+        self._note_hiding(user_id, rows)
+        conversation_ids = [row["conversationId"] for row in rows]
+        ended = await self._ended(conversation_ids)
+        return [each for each in conversation_ids if each not in ended]
+
+    def _note_hiding(self, user_id: str, rows: Iterable[Document]) -> None:
+        hiding = {row["conversationId"] for row in rows if row.get("hides")}
         # Keep what was signalled while this was read.
         if hiding := hiding | self._hiders.get(user_id, set()):
             self._hiders[user_id] = hiding
-        return [doc["conversationId"] for doc in docs if doc["conversationId"] not in ended]
+
+    async def _read_rooms(self, user_ids: list[str]) -> dict[str, list[Document]]:
+        """Returns the rows of each user, but no more than MAX_ROOMS + 1."""
+        limit = MAX_ROOMS + 1 if len(user_ids) == 1 else MAX_ROWS
+        rows: dict[str, list[Document]] = {user_id: [] for user_id in user_ids}
+        found = await self._rows({"userId": {"$in": user_ids}}, limit)
+        if len(found) == MAX_ROWS:
+            for user_id in user_ids:
+                rows |= await self._read_rooms([user_id])
+            return rows
+        for row in found:
+            rows[row["userId"]].append(row)
+        return rows
+
+    async def _rows(self, which: Document, limit: int) -> list[Document]:
+        """Returns rows of users, those of each in the order of the list, from its index alone."""
+        found = self._mongo.participants.find(which, _OF_A_LIST, hint="recent", batch_size=limit)
+        return [row async for row in found.sort(_LIST_ORDER).limit(limit)]
+
+    async def _most_recent(self, user_id: str) -> list[Document]:
+        """Returns the rows of the user's MAX_ROOMS conversations that were active last."""
+        await self._recency.flush()
+        rows = await self._rows({"userId": user_id, "activityAt": {"$gte": EPOCH}}, MAX_ROOMS)
+        unplaced = await self._rows({"userId": user_id, "activityAt": None}, MAX_ROWS)
+        large = {row["conversationId"]: row for row in unplaced}
+        found = self._mongo.conversations.find({"_id": {"$in": list(large)}}, {"activityAt": 1})
+        rows += [{**large[doc["_id"]], "activityAt": doc["activityAt"]} async for doc in found]
+        return sorted(rows, key=itemgetter("activityAt"), reverse=True)[:MAX_ROOMS]
+
+    async def remaining(self, user_id: str, rooms: RoomsOf) -> RoomsOf:
+        """Returns those of the rooms in which the user still participates, and remembers as `arrive` does."""
+        which = {"_id": {"$in": [member_id(room, user_id) for room in rooms.ids]}}
+        found = self._mongo.participants.find(which, _OF_A_LIST, batch_size=MAX_ROOMS + 1)
+        rows = [row async for row in found]
+        return replace(rooms, ids=await self._note_arrival(user_id, rows))
+
+    async def arrive_in(self, user_id: str, conversation_id: str) -> None:
+        """A connected user enters a room that `arrive` left out. Raises NotFound."""
+        member = await self.require(user_id, conversation_id)
+        self._note_hiding(user_id, [member.doc])
 
     async def conversations_of(self, user_id: str) -> list[str]:
         cursor = self._mongo.participants.find({"userId": user_id}, {"conversationId": 1, "_id": 0})

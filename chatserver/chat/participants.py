@@ -130,13 +130,15 @@ class Participants:
             added[:] = [user_id for user_id in user_ids if user_id not in roster]
             if not added:
                 return None
-            number, count = await self._rosters.change(
+            number, count, order = await self._rosters.change(
                 conversation_id, at, session, joined=len(added), left=0
             )
             states = await self._absences.end(conversation_id, added, last_seq, session)
             await self._mongo.participants.insert_many(
                 [
-                    participant(conversation_id, user_id, role, at, direct=direct) | states[user_id]
+                    participant(conversation_id, user_id, role, at, direct=direct)
+                    | order
+                    | states[user_id]
                     for user_id in added
                 ],
                 session=session,
@@ -218,7 +220,7 @@ class Participants:
             heir = await self._members.heir(leaving, session)
             if last := heir is None:
                 return (await self._deletion.delete(conversation_id, session))[0]
-            number, count = await self._rosters.change(
+            number, count, _ = await self._rosters.change(
                 conversation_id, at, session, joined=0, left=1
             )
             await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import NotFound, ValidationFailed
 from ..mongo import AFTER, Document, Mongo, Session, page_cursor
 from .membership import ROLES, member_id
+from .recency import Recency
 
 SHOWN = 100
 """The most participants in a view of a conversation."""
@@ -71,9 +72,10 @@ FIRST_MEMBERS = _participants("members", SHOWN + 1)
 class Rosters:
     """Lists and counts participants. The cost of a list does not grow with the conversation."""
 
-    def __init__(self, mongo: Mongo, *, large: int) -> None:
+    def __init__(self, mongo: Mongo, recency: Recency, *, large: int) -> None:
         """`large`: a conversation with more participants is large."""
         self._mongo = mongo
+        self._recency = recency
         self._large = large
 
     def is_large(self, participants: int) -> bool:
@@ -145,10 +147,11 @@ class Rosters:
 
     async def change(
         self, conversation_id: str, at: datetime, session: Session, *, joined: int, left: int
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, Document]:
         """Count users who join and leave, before they do. Each is an outbox event. Raises NotFound.
 
-        Returns the number of the first of these events, and that of the participants after the change.
+        Returns the number of the first of these events, that of the participants after the change, and the fields
+        of a participant that place the conversation in the list.
         """
         # It is no longer the private group of exactly the users for whom it was created.
         await self._mongo.conversations.update_one(
@@ -159,14 +162,15 @@ class Rosters:
         doc = await self._mongo.conversations.find_one_and_update(
             {"_id": conversation_id},
             [{"$set": {"updatedAt": at, **_recounted(joined, left)}}],
-            {"events": 1, "countedAt": 1, "memberCount": 1},
+            {"events": 1, "countedAt": 1, "memberCount": 1, "activityAt": 1, "large": 1},
             session=session,
             return_document=AFTER,
         )
         if doc is None:
             raise NotFound()
         first = doc["events"] - joined - left + 1
-        return first, await self._count(doc, session, coming=joined - left)
+        count = await self._count(doc, session, coming=joined - left)
+        return first, count, await self._recency.counted(doc, count, session)
 
     async def counts(self, conversation_ids: Iterable[str]) -> dict[str, int]:
         """Returns the number of participants of each conversation that exists."""

@@ -14,6 +14,7 @@ from .. import json_codec
 from ..clock import iso, now
 from ..errors import Conflict, Forbidden, NotFound, Unauthenticated, ValidationFailed
 from ..mongo import Document, Mongo, Session
+from ..mongo.gathered import GatheredReads
 from ..mongo.upserts import Upsert, upsert_each
 from ..observability.metrics import Families
 from .job import Job, Progress
@@ -79,10 +80,12 @@ class Users:
         self._require_known = require_known
         self._admitted: OrderedDict[str, None] = OrderedDict()
         self._shut_outs = 0
+        self._arriving = GatheredReads(self._read)
         rooms.on(ShutOut, self._shut)
 
     def watch(self, metrics: Families) -> None:
         metrics.memory("admitted users", lambda: len(self._admitted), ADMITTED)
+        metrics.memory("statuses to read", lambda: len(self._arriving), None)
 
     async def admit(self, user_id: str, name: str | None) -> None:
         """Check the user of a valid token. An unknown user is created.
@@ -93,7 +96,7 @@ class Users:
         if user_id in self._admitted and self._rooms.in_sync:
             return
         shut_outs = self._shut_outs
-        doc = await self._mongo.users.find_one({"_id": user_id}, {"status": 1, "namedAt": 1})
+        doc = await self._arriving.get(user_id)
         if doc is None or "namedAt" in doc:
             if doc is None and self._require_known:
                 raise Unauthenticated("This user is not known here.", reason="subject")
@@ -101,7 +104,7 @@ class Users:
             await self._mongo.users.update_one({"_id": user_id}, {"$unset": {"namedAt": ""}})
             await self._create([user_id], name)
             # Read again: another request may just have created and blocked this user.
-            doc = await self._mongo.users.find_one({"_id": user_id}, {"status": 1})
+            doc = await self._arriving.get(user_id)
         if doc is None or doc["status"] != "active":
             raise Forbidden(f"This user is {doc['status'] if doc else 'deleted'}.")
         if shut_outs != self._shut_outs:
@@ -167,6 +170,10 @@ class Users:
         # A node of an earlier version has seen or synced the others.
         await self._mongo.users.update_many(rest, {"$unset": {"namedAt": ""}})
         return Progress(gone.deleted_count)
+
+    async def _read(self, user_ids: list[str]) -> dict[str, Document]:
+        found = self._mongo.users.find({"_id": {"$in": user_ids}}, {"status": 1, "namedAt": 1})
+        return {doc["_id"]: doc async for doc in found}
 
     async def deleted(self, user_ids: list[str]) -> list[str]:
         """Returns the deleted users among `user_ids`."""

@@ -4,10 +4,11 @@ counted."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from .. import json_codec
-from ..clock import iso
+from ..clock import EPOCH, iso
 from ..errors import NotFound
 from ..mongo import Document, Mongo, Session
 from .message import Message
@@ -42,6 +43,27 @@ LAST_ENTRY: Document = {
     }
 }
 _WHOLE: list[Document] = [FIRST_MEMBERS, _LAST_MESSAGE, LAST_ENTRY]
+
+
+_CONVERSATION: Document = {
+    "$lookup": {
+        "from": "conversations",
+        "localField": "conversationId",
+        "foreignField": "_id",
+        "as": "conversation",
+    }
+}
+
+
+def _after(last: tuple[datetime, str] | None) -> list[Document]:
+    """Returns alternatives, each of which is one range of the index of a user's list."""
+    if last is None:
+        return [{"activityAt": {"$gte": EPOCH}}]
+    at, last_id = last
+    return [
+        {"activityAt": {"$gte": EPOCH, "$lt": at}},
+        {"activityAt": at, "conversationId": {"$lt": last_id}},
+    ]
 
 
 class Views:
@@ -105,39 +127,37 @@ class Views:
             for user_id in users
         }
 
-    async def own(self, user_id: str, limit: int, before: tuple[Any, str] | None) -> list[Document]:
+    async def own(
+        self, user_id: str, limit: int, before: tuple[datetime, str] | None
+    ) -> list[Document]:
         """Returns a user's conversations with unread counts, most recently active first.
 
         `before`: the last activity and the id of the last conversation on the previous page.
         """
+        mine = {"userId": user_id}
+        first: list[Document] = [
+            {"$sort": {"activityAt": -1, "conversationId": -1}},
+            {"$limit": limit},
+        ]
+        large: list[Document] = [
+            {"$match": {**mine, "activityAt": None}},
+            _CONVERSATION,
+            {"$set": {"activityAt": {"$first": "$conversation.activityAt"}}},
+            {"$match": {"$or": _after(before)}},
+        ]
         stages: list[Document] = [
-            {"$match": {"userId": user_id}},
-            {
-                "$lookup": {
-                    "from": "conversations",
-                    "localField": "conversationId",
-                    "foreignField": "_id",
-                    "as": "conversation",
-                }
-            },
+            {"$match": {"$or": [{**mine, **which} for which in _after(before)]}},
+            *first,
+            {"$unionWith": {"coll": "participants", "pipeline": [*large, *first]}},
+            *first,
+            _CONVERSATION,
             {"$unwind": "$conversation"},
             {"$replaceRoot": {"newRoot": {"$mergeObjects": ["$conversation", {"own": "$$ROOT"}]}}},
             {"$unset": "own.conversation"},
+            *_WHOLE,
         ]
-        if before:
-            at, last_id = before
-            stages.append(
-                {
-                    "$match": {
-                        "$or": [
-                            {"activityAt": {"$lt": at}},
-                            {"activityAt": at, "_id": {"$lt": last_id}},
-                        ]
-                    }
-                }
-            )
-        stages += [{"$sort": {"activityAt": -1, "_id": -1}}, {"$limit": limit}, *_WHOLE]
-        cursor = await self._mongo.participants.aggregate(stages)
+        # From one snapshot: otherwise a conversation that becomes large or small meanwhile could be in neither part.
+        cursor = await self._mongo.snapshot_of_participants.aggregate(stages)
         docs = await cursor.to_list(limit)
         counts = await self._unread.counts(
             [(doc["own"], doc["last"][0]["seq"] if doc["last"] else 0) for doc in docs]

@@ -68,6 +68,10 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     ],
     "participants": [
         _index(("userId", 1), ("conversationId", 1), name="user", unique=True),
+        # With all that a connect reads, so that it reads no documents.
+        _index(
+            ("userId", 1), ("activityAt", -1), ("conversationId", -1), ("hides", 1), name="recent"
+        ),
         _index(("conversationId", 1), ("joinedAt", 1), ("userId", 1), name="conversation"),
         _index(("conversationId", 1), ("role", 1), ("joinedAt", 1), ("userId", 1), name="roles"),
         _index(("joinedAt", 1), name="joined"),
@@ -83,7 +87,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     "reactions": [
         _index(("messageId", 1), ("emoji", 1), ("number", 1), name="list"),
     ],
-    # One document (see schema.py).
+    # Two documents (see schema.py).
     "schema": [],
     # Few documents: a lease is removed once nothing is recorded under it.
     "nodes": [],

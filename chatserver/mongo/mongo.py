@@ -85,6 +85,10 @@ class Mongo:
         self.log_inserts = OrderedInsert(self._client, self.log, self._majority_has_all)
         self.conversations = self._collection("conversations")
         self.participants = self._collection("participants")
+        self.snapshot_of_participants = Timed(
+            self._database, "participants", self._operations, ReadConcern("snapshot")
+        )
+        """For reads in several stages, which must see one state of the database."""
         self.absences = self._collection("absences")
         self.receipts = self._collection("receipts")
         self.reactions = self._collection("reactions")
@@ -209,6 +213,21 @@ class Mongo:
         await self.update_each(
             collection, {doc_id: {"$max": {field: at}} for doc_id, at in dates.items()}
         )
+
+    async def raise_dates_of(
+        self, collection: str, key: str, field: str, dates: Mapping[str, datetime], limit_s: float
+    ) -> None:
+        """Set a date field of all documents whose `key` is in `dates`, where they have an earlier date. Documents
+        without the field stay as they are. The database gives up after `limit_s`, for example at a locked document.
+        """
+        with pymongo.timeout(limit_s):
+            await self._collection(collection).bulk_write(
+                [
+                    pymongo.UpdateMany({key: value, field: {"$lt": at}}, {"$set": {field: at}})
+                    for value, at in dates.items()
+                ],
+                ordered=False,
+            )
 
     async def put(
         self, collection: str, docs: list[Document], *, session: Session | None = None

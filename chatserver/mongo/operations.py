@@ -14,6 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from .. import tasks
 from ..observability.metrics import Families, Histograms, Labels
@@ -203,9 +204,13 @@ class Timed(AsyncCollection[Document]):
     """A collection whose operations are limited and timed."""
 
     def __init__(
-        self, database: AsyncDatabase[Document], name: str, operations: Operations
+        self,
+        database: AsyncDatabase[Document],
+        name: str,
+        operations: Operations,
+        read_concern: ReadConcern | None = None,
     ) -> None:
-        super().__init__(database, name)
+        super().__init__(database, name, read_concern=read_concern)
         self.operations = operations
 
     def find(self, *args: Any, **kwargs: Any) -> AsyncCursor[Document]:

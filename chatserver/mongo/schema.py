@@ -1,6 +1,6 @@
 """The version of the database's schema, and the steps that upgrade it.
 
-The collection `schema` has one document. It holds the version, the server version that wrote it and, during a
+A document of the collection `schema` holds the version, the server version that wrote it and, during a
 step, the position of the step. A database without it has version 1, the schema of all servers before the first
 step.
 """
@@ -16,6 +16,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from .. import __version__, tasks
+from ..clock import now
 from .blocks import blocks
 from .failures import is_down
 from .lease import ALIVE, after
@@ -62,8 +63,50 @@ async def _add_blocks(mongo: Mongo, receipts: Sequence[Document], session: Sessi
         await mongo.update_each("receipts", changes, session=session)
 
 
+LISTS = "lists"
+"""The id of a document about the order of conversation lists (see chat/recency.py)."""
+_LARGE = 200
+"""The default of LARGE_CONVERSATION. A node with another value moves the order of some conversations."""
+
+
+async def _order_lists(mongo: Mongo, rows: Sequence[Document], session: Session) -> None:
+    """Copies the time of a conversation's last message to its participants, unless the conversation is large."""
+    conversations = await mongo.conversations.aggregate(
+        [
+            {"$match": {"_id": {"$in": list({row["conversationId"] for row in rows})}}},
+            {
+                "$lookup": {
+                    "from": "participants",
+                    "localField": "_id",
+                    "foreignField": "conversationId",
+                    "pipeline": [{"$limit": _LARGE + 1}, {"$project": {"_id": 1}}],
+                    "as": "rows",
+                }
+            },
+            {"$project": {"activityAt": 1, "rows": {"$size": "$rows"}}},
+        ],
+        session=session,
+    )
+    updates: dict[str, Document] = {}
+    large: dict[str, Document] = {}
+    async for doc in conversations:
+        if doc["rows"] > _LARGE:
+            large[doc["_id"]] = {"$set": {"large": True}}
+            continue
+        for row in rows:
+            if row["conversationId"] == doc["_id"]:
+                updates[row["_id"]] = {"$set": {"activityAt": doc["activityAt"]}}
+    for collection, changes in (("participants", updates), ("conversations", large)):
+        if changes:
+            await mongo.update_each(collection, changes, session=session)
+    # Servers of the version before write to conversations only. What they write from now on is repaired.
+    state: Document = {"$min": {"from": now()}, "$setOnInsert": {"large": _LARGE}}
+    await mongo.schema.update_one({"_id": LISTS}, state, upsert=True, session=session)
+
+
 STEPS: list[Step] = [
     Step(2, "readers of a message are found by an index", "receipts", _add_blocks),
+    Step(3, "participants have the order of their lists", "participants", _order_lists),
 ]
 """All steps, without a gap from FIRST + 1 on. A released step never changes."""
 

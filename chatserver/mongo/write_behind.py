@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -68,10 +69,13 @@ class LatestDates:
                 return
             try:
                 async with self._mongo.deadline():
-                    await self._mongo.raise_dates(self._collection, self._field, batch)
+                    await self._write(batch)
             except BaseException:  # cancelled or failed: keep the dates for the next write
                 self._dirty = {**batch, **self._dirty}
                 raise
+
+    async def _write(self, dates: Mapping[str, datetime]) -> None:
+        await self._mongo.raise_dates(self._collection, self._field, dates)
 
     async def close(self) -> None:
         """Write all pending dates. Raises DatabaseUnavailable, or another PyMongoError, if that fails."""

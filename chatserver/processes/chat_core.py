@@ -35,6 +35,7 @@ from ..chat.typing_indicators import Activity
 from ..chat.users import UNSEEN, Users
 from ..chat.views import Views
 from ..mongo import Mongo
+from ..mongo.schema import newest
 from ..observability.metrics import Histogram, Metrics
 from ..outbox.endpoints import Routes
 from ..outbox.outbox import Outbox
@@ -59,9 +60,9 @@ async def build(
 
     With REDIS_URL this process joins the other nodes.
     """
-    recency = Recency(mongo)
+    recency = Recency(mongo, large=settings.large_conversation)
     unread = Unread(mongo)
-    rosters = Rosters(mongo, large=settings.large_conversation)
+    rosters = Rosters(mongo, recency, large=settings.large_conversation)
     views = Views(mongo, unread, rosters)
     log_reader = LogReader(mongo, views, recency, RoomUpdate)
     cluster = Cluster(log_reader, node) if settings.redis_url else None
@@ -71,18 +72,18 @@ async def build(
         rooms,
         node,
         grace_s=settings.presence_grace_s,
-        version={"version": __version__, "protocol": PROTOCOL},
+        version={"version": __version__, "protocol": PROTOCOL, "schema": newest()},
     )
     # Closed after the bus: when the lease ends, other nodes catch up on what the bus could not publish.
     stack.push_async_callback(nodes.close)
     stack.push_async_callback(recency.close)
-    await recency.repair()
+    await recency.start()
     stack.push_async_callback(rooms.sequencer.close)
     # Closed after the log, so that its last commits are published.
     bus = _bus(stack, cluster, nodes, settings, metrics) if cluster else None
     jobs = Jobs(mongo)
     deletion = ConversationDeletion(mongo, rooms, jobs)
-    members = Members(mongo, rooms, deletion.ended)
+    members = Members(mongo, rooms, recency, deletion.ended)
     large = LargeConversations(rosters, rooms)
     routes = Routes(settings.webhooks)
     announcements = Announcements(rooms, recency)
@@ -126,6 +127,8 @@ async def build(
     )
     stack.push_async_callback(presence.close)
     await nodes.start(presence)
+    keeping_up = tasks.keep("repair the order of lists", partial(recency.keep_up, nodes.are_older))
+    stack.push_async_callback(tasks.end, keeping_up)
     presence_subscriptions = PresenceSubscriptions(mongo, members, presence, rooms.watchers)
     stack.push_async_callback(presence_subscriptions.close)
     conversation_presence = ConversationPresence(

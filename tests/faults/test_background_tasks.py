@@ -18,11 +18,12 @@ from tests.support.servers import WEBHOOK_SECRET, ChatServer, RelayServer
 
 OF_A_NODE = {
     "catch up",
-    "clear deleted conversations",
     "record presence",
     "renew the lease",
+    "repair the order of lists",
     "watch stalls",
     "write activityAt",
+    "work on jobs",
 }
 OF_A_RELAY = {"deliver events", "renew the lease", "scan", "watch stalls"}
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pymongo
 import pytest_asyncio
 
 from tests.support import documented
+from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person
 from tests.support.previous_version import previous_version
 from tests.support.processes import until
@@ -25,10 +27,10 @@ SENDS = 40
 
 
 @pytest_asyncio.fixture
-async def versions(
+async def stopped(
     mongo_url: str, own_redis: RedisServer, worker: str, tmp_path: Path
 ) -> AsyncIterator[tuple[ChatServer, ChatServer]]:
-    """A node of the previous version, and one of this version that joined it."""
+    """A node of the previous version and one of this version, for the same database."""
     database = f"versions-{worker}-{time.time_ns()}"
     settings = {"REDIS_URL": own_redis.url, "PRESENCE_GRACE_S": "0.5"}
     old = previous_version(tmp_path, mongo_url, database, **settings)
@@ -36,12 +38,19 @@ async def versions(
     async with AsyncExitStack() as stack:
         for server in (old, new):
             stack.push_async_callback(server.stop)
-            await server.start()
         with documented.by_an_earlier_version():
             yield old, new
     assert "Traceback" not in new.log, new.log[-4000:]
     # The older one may find a message of ours that it cannot read: it then reads the database.
     assert old.log.count("Traceback") == old.log.count("cannot be understood"), old.log[-4000:]
+
+
+@pytest_asyncio.fixture
+async def versions(stopped: tuple[ChatServer, ChatServer]) -> tuple[ChatServer, ChatServer]:
+    """A node of the previous version, and one of this version that joined it."""
+    for server in stopped:
+        await server.start()
+    return stopped
 
 
 async def ready(session: aiohttp.ClientSession, server: ChatServer) -> Any:
@@ -156,3 +165,51 @@ async def test_a_rolling_upgrade_and_the_way_back(
     await until(lambda: bool(lines(new, "found another node")))
     for wire in (desk, phone):
         await wire.close()
+
+
+async def test_lists_keep_their_order_during_an_upgrade_and_after_it(
+    stopped: tuple[ChatServer, ChatServer], session: aiohttp.ClientSession
+) -> None:
+    """Nodes of the previous version note the time of a message in the conversation only."""
+    old, new = stopped
+    await old.start()
+    people = People(old, session)
+    alice, bob, *crowd = people("alice", "bob", *(f"p{n}" for n in range(210)))
+    talks = [await alice.group(bob, name=f"Talk {n}") for n in range(3)]
+    talks.append(await alice.group(bob, *crowd, name="All"))
+
+    async def says(server: ChatServer, talk: Any) -> None:
+        path = f"/conversations/{talk['id']}/messages"
+        await bob.at(server).ask("POST", path, {"content": "Hi"})
+
+    async def list_is(server: ChatServer, *names: str) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                page = await alice.at(server).ask("GET", "/conversations")
+                if [talk["name"] for talk in page["items"]] == list(names):
+                    return
+                await asyncio.sleep(0.1)
+
+    await says(old, talks[1])
+    await list_is(old, "Talk 1", "All", "Talk 2", "Talk 0")
+    await new.start()
+    await list_is(new, "Talk 1", "All", "Talk 2", "Talk 0")
+
+    await says(old, talks[0])
+    await says(old, talks[3])
+    late = await alice.group(name="Late")
+    await list_is(new, "Late", "All", "Talk 0", "Talk 1", "Talk 2")
+    await says(new, talks[2])
+    await alice.ask("POST", f"/conversations/{late['id']}/participants", {"userIds": [bob.id]})
+    for server in stopped:
+        await list_is(server, "Talk 2", "Late", "All", "Talk 0", "Talk 1")
+    await says(old, talks[1])
+    assert await old.stop() == 0
+    await list_is(new, "Talk 1", "Talk 2", "Late", "All", "Talk 0")
+    with pymongo.MongoClient[Any](new.env["MONGO_URL"]) as client:
+        database = client[new.env["MONGO_DATABASE"]]
+        await until(lambda: "from" not in database.schema.find_one({"_id": "lists"}))
+        unplaced = database.participants.distinct("conversationId", {"activityAt": None})
+        assert unplaced == [talks[3]["id"]], "no row but those of the large one"
+    await says(new, talks[0])
+    await list_is(new, "Talk 0", "Talk 1", "Talk 2", "Late", "All")

@@ -57,6 +57,8 @@ END_WITH_THEIR_OWNER = {
 COUNTED_ELSEWHERE = {
     "ExpiryQueue._ends": "by whoever uses the queue",
     "FairQueue._of_key": "by whoever uses the queue",
+    "GatheredReads._tasks": "by whoever reads",
+    "GatheredReads._waiting": "by whoever reads",
     "Heartbeat._due": "with the sessions",
     "Heartbeat._pinged": "with the sessions",
     "Subscriptions._subscribed": "by the cluster",

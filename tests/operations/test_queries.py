@@ -23,14 +23,14 @@ SMALL = {"schema", "nodes", "jobs", "relays", "system.profile", "$cmd"}
 """Collections with a few documents, or none."""
 
 GROWS = {
-    "list": "reads all conversations of the user to find the latest",
+    "list": "sorts a page of small conversations and one of large ones in memory",
     "sync by rev": "reads all messages that the reader has hidden in the conversation",
     "unread": "counts the reader's own messages after the mark",
     "read all": "counts the reader's own messages after the mark",
     "presence": "reads the ids of all conversations of the asker",
     "presence batch": "reads the ids of all conversations of the asker",
     "presences": "reads all participants, at most every ten seconds",
-    "connect": "reads all conversations of the user",
+    "connect": "reads the ids of 5,000 conversations of the user",
 }
 """Requests that still examine more than MOST, and the reason."""
 

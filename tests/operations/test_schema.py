@@ -87,7 +87,7 @@ async def launch(
 
 
 def state(database: Database[Any]) -> Any:
-    return database.schema.find_one() or {}
+    return database.schema.find_one({"_id": "schema"}) or {}
 
 
 def counts(database: Database[Any]) -> set[int | None]:

@@ -73,11 +73,15 @@ class FreshUntil(Answer):
 
 
 class Connected(Answer):
-    """`rooms`: the ids of the conversations whose events the socket receives."""
+    """`rooms`: the ids of the conversations whose events the socket receives. `roomsTruncated`, only when true: the
+    user has more than 5,000, and these were active last; `room:join` joins another."""
+
+    sometimes = frozenset({"rooms_truncated"})
 
     user_id = Id()
     socket_id = Id()
     rooms = ids()
+    rooms_truncated = fields.Boolean()
     timestamp = Time()
 
 

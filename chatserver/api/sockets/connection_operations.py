@@ -22,18 +22,39 @@ from .token_expiry import Expiry
 
 def operations(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Operation]:
     def join(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
-        """Receive the events of a conversation again, after `room:leave`."""
-        if not rooms.hosts(connection.user_id, asked.conversation_id):
+        """Receive the events of a conversation: again, after `room:leave`, or at all, if `connected` had
+        `roomsTruncated`."""
+        room = asked.conversation_id
+        if not rooms.hosts(connection.user_id, room):
+            return enter(chat, connection, room)
+        rooms.join(connection, room)
+        return {"conversationId": room}
+
+    async def enter(chat: Chat, connection: Connection, room: str) -> Any:
+        await chat.members.require(connection.user_id, room)
+        arrival = rooms.arriving(connection.user_id)
+        try:
+            await rooms.prepare([room])
+            # Again: after `prepare` no change is missed, but one before that may have been.
+            await chat.members.arrive_in(connection.user_id, room)
+        except BaseException:
+            rooms.abort_arrival(connection.user_id, arrival)
+            raise
+        if not rooms.enter_one(connection, room, arrival):
             raise NotFound()
-        rooms.join(connection, asked.conversation_id)
-        return {"conversationId": asked.conversation_id}
+        return {"conversationId": room}
 
     def leave(chat: Chat, connection: Connection, asked: OneConversation) -> Any:
         """Stop receiving the events of a conversation on this socket. The user remains a participant."""
-        if not rooms.hosts(connection.user_id, asked.conversation_id):
-            raise NotFound()
-        rooms.part(connection, asked.conversation_id)
-        return {"conversationId": asked.conversation_id}
+        room = asked.conversation_id
+        if not rooms.hosts(connection.user_id, room):
+            return stay_out(chat, connection, room)
+        rooms.part(connection, room)
+        return {"conversationId": room}
+
+    async def stay_out(chat: Chat, connection: Connection, room: str) -> Any:
+        await chat.members.require(connection.user_id, room)
+        return {"conversationId": room}
 
     async def refresh(chat: Chat, connection: Connection, fresh: FreshToken) -> Any:
         """Replace the socket's token, to stay connected after the old one expires."""

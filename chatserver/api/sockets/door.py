@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from ...chat.chat import Chat
+from ...chat.membership import RoomsOf
 from ...clock import iso, now
 from ...errors import Unauthenticated
 from ...observability.metrics import Metrics
@@ -40,7 +41,7 @@ class Admission:
     arrival: Arrival
     expires_at: float
     """In Unix seconds."""
-    rooms: list[str]
+    rooms: RoomsOf
 
 
 class Door:
@@ -99,13 +100,12 @@ class Door:
             await self._rooms.reachable(user_id)
             await self._chat.users.admit(user_id, identity.name)
             rooms = await self._chat.members.arrive(user_id)
-            await self._rooms.prepare(rooms)
+            await self._rooms.prepare(rooms.ids)
             if not arrival.complete:
                 # After `prepare` no change is missed, but a change before that may have been. So read
                 # the user and the rooms again.
                 await self._chat.users.admit(user_id, identity.name)
-                still = set(await self._chat.members.arrive(user_id))
-                rooms = [room for room in rooms if room in still]
+                rooms = await self._chat.members.remaining(user_id, rooms)
         except BaseException:  # timed out or refused: the arrival is over
             self._rooms.abort_arrival(user_id, arrival)
             raise
@@ -118,7 +118,8 @@ class Door:
             return
         del self._admitted[connection]
         connection.start()
-        self._rooms.enter(connection, admission.rooms, admission.arrival)
+        rooms = admission.rooms
+        self._rooms.enter(connection, rooms.ids, admission.arrival, partly=rooms.truncated)
         self._expiry.set(connection, admission.expires_at)
         self._chat.presence.connected(connection.user_id)
         connection.emit(
@@ -127,6 +128,7 @@ class Door:
                 "userId": connection.user_id,
                 "socketId": connection.sid,
                 "rooms": sorted(connection.rooms),
+                **({"roomsTruncated": True} if rooms.truncated else {}),
                 "timestamp": iso(now()),
             },
         )

@@ -98,6 +98,7 @@ class Nodes:
         self._renewed_at = time.monotonic()
         self._alive: dict[str, str] = {}
         """The node of each lease that was alive at the last heartbeat."""
+        self._older = False
         self._records: Records
         self._hurry = asyncio.Event()
         self._beating: asyncio.Task[None] | None = None
@@ -116,6 +117,10 @@ class Nodes:
     def count(self) -> int:
         """The number of nodes that were alive at the last heartbeat."""
         return len(set(self._alive.values()))
+
+    def are_older(self) -> bool:
+        """True if a node of an earlier schema was alive at the last heartbeat."""
+        return self._older
 
     def watch(self, metrics: Families) -> None:
         metrics.memory("leases of nodes", lambda: len(self._alive), None)
@@ -187,7 +192,7 @@ class Nodes:
         alive: dict[str, str] = {}
         due: list[EndedLease] = []
         stopped: set[str] = set()
-        unheard = False
+        unheard = older = False
         fields = {
             "node": 1,
             "seenAt": 1,
@@ -202,6 +207,7 @@ class Nodes:
             if doc["alive"]:
                 alive[doc["_id"]] = doc["node"]
                 unheard |= doc.get("cutOff", False) and doc["node"] != self._node_id
+                older |= doc.get("schema", 0) < self._version["schema"]
                 if doc["node"] not in known:
                     version = {name: doc.get(name) for name in self._version}
                     log.info("found another node", node=doc["node"], **version)
@@ -209,6 +215,7 @@ class Nodes:
                 due.append(EndedLease(doc["_id"], doc["seenAt"]))
             if doc["stopped"]:
                 stopped.add(doc["_id"])
+        self._older = older
         if unheard:
             self._cluster.missed()
         before, self._alive = self._alive, alive

@@ -107,7 +107,15 @@ class Rooms:
             for handler in self._departures:
                 handler(user_id)
 
-    def enter(self, connection: Connection, rooms: Iterable[str], arrival: Arrival) -> None:
+    def enter(
+        self,
+        connection: Connection,
+        rooms: Iterable[str],
+        arrival: Arrival,
+        *,
+        partly: bool = False,
+    ) -> None:
+        """`partly`: the user is a member of more rooms."""
         user_id = connection.user_id
         self._sockets.setdefault(user_id, set()).add(connection)
         self.abort_arrival(user_id, arrival)
@@ -115,13 +123,14 @@ class Rooms:
         now.update(room for room, joined in arrival.changes.items() if joined)
         now.difference_update(room for room, joined in arrival.changes.items() if not joined)
         before = self._memberships.get(user_id, set())
-        self._memberships[user_id] = now
+        kept = {room for room in before if arrival.changes.get(room, True)} if partly else set()
+        self._memberships[user_id] = now | kept
         for room in now - before:
             self._come(room)
         if now - before and len(self._sockets[user_id]) > 1:
             # The update that brings the user in has not reached the user's other sockets.
             self.missed()
-        for room in before - now:
+        for room in before - now - kept:
             # The user was removed, and the update has not reached this node: the user's other sockets leave, too.
             for socket in self._sockets[user_id]:
                 self.part(socket, room)
@@ -129,6 +138,21 @@ class Rooms:
             self.watchers.left(user_id, room)
         for room in now:
             self.join(connection, room)
+
+    def enter_one(self, connection: Connection, room: str, arrival: Arrival) -> bool:
+        """A connected user enters another of the user's rooms. Returns False if the user has left it since, or has
+        disconnected."""
+        user_id = connection.user_id
+        self.abort_arrival(user_id, arrival)
+        if connection not in self._sockets.get(user_id, ()) or not arrival.changes.get(room, True):
+            return False
+        if room not in self._memberships[user_id]:
+            self._memberships[user_id].add(room)
+            for other in self._arrivals.get(user_id, ()):
+                other.changes.setdefault(room, True)
+            self._come(room)
+        self.join(connection, room)
+        return True
 
     def leave(self, connection: Connection) -> None:
         self.watchers.leave(connection)

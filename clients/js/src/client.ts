@@ -47,6 +47,8 @@ export class ChatClient {
   #open = new Map<string, Conversation>();
   #listeners = new Map<string, Set<(payload: never) => void>>();
   #userId: string | null = null;
+  /** The rooms that the socket is in; null if it is in all of the user's. */
+  #rooms: Set<string> | null = null;
   #onError: (error: unknown) => void;
   readonly #hurry = (): void => this.#connection.hurry();
   readonly #looked = (): void => {
@@ -102,6 +104,7 @@ export class ChatClient {
         connection: this.#connection,
         outbox: this.#outbox,
         userId: () => this.#userId,
+        enter: (conversationId) => this.#enter(conversationId),
         view: (conversationId) => this.#view(conversationId),
         watch: (userIds) => this.watch(userIds),
         error: this.#onError,
@@ -175,8 +178,11 @@ export class ChatClient {
       connected: (welcome) => {
         this.#userId = welcome.userId;
         const rooms = new Set(welcome.rooms);
-        for (const conversation of this.#open.values()) conversation.connected(rooms.has(conversation.id));
-        this.#list.connected(welcome.userId, welcome.rooms);
+        this.#rooms = welcome.roomsTruncated ? rooms : null;
+        // The user may participate in a conversation whose room the socket is not in.
+        const mayBeIn = (id: string): boolean => welcome.roomsTruncated === true || rooms.has(id);
+        for (const conversation of this.#open.values()) conversation.connected(mayBeIn(conversation.id));
+        this.#list.connected(welcome);
         this.#presence.connected();
         void this.#outbox.flush(welcome.userId);
         this.#tell("connected", welcome);
@@ -199,6 +205,12 @@ export class ChatClient {
 
   #tell(name: string, payload: unknown): void {
     for (const listener of [...(this.#listeners.get(name) ?? [])]) guarded(() => listener(payload as never));
+  }
+
+  #enter(conversationId: string): Promise<unknown> | null {
+    const rooms = this.#rooms;
+    if (!rooms || rooms.has(conversationId)) return null;
+    return this.#connection.call("room:join", { conversationId }).then(() => rooms.add(conversationId));
   }
 
   async #view(conversationId: string): Promise<View | null> {

@@ -38,6 +38,8 @@ export interface Surroundings {
   readonly connection: Connection;
   readonly outbox: Outbox;
   userId(): string | null;
+  /** The socket enters the room, if `connected` left it out; null if it did not. */
+  enter(conversationId: string): Promise<unknown> | null;
   /** Returns the conversation with its participants and their marks; null without `api`. */
   view(conversationId: string): Promise<View | null>;
   /** Keeps the presence of these users until the returned function is called. */
@@ -73,6 +75,7 @@ export class Conversation implements Observable<ConversationSnapshot> {
     this.subscribe = this.#store.subscribe;
     this.#history = new History(connection, id);
     this.#following = new Following(this.#history, connection, {
+      enter: () => around.enter(id),
       changed: () => this.#show(),
       behind: () => this.#show({ status: "stale" }),
       live: (going) => this.#live(going),
@@ -194,9 +197,9 @@ export class Conversation implements Observable<ConversationSnapshot> {
   // --- calls of the client ----------------------------------------------------------------------------
 
   /** @internal */
-  connected(isParticipant: boolean): void {
+  connected(mayParticipate: boolean): void {
     if (!this.#opened) this.#reading.goOn();
-    else if (!isParticipant) this.#closed();
+    else if (!mayParticipate) this.#closed();
     else if (this.snapshot().status === "closed") void this.#open();
     else this.#following.begin();
   }

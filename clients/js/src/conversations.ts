@@ -1,7 +1,7 @@
 import type { Background } from "./background.js";
 import { ChatError, isOffline } from "./errors.js";
 import { afterEvent, inOrder, needsRevalidation, type ListedConversation, type Overview } from "./overview.js";
-import type { Conversation } from "./protocol.js";
+import type { Conversation, ServerEvents } from "./protocol.js";
 import { Revalidation } from "./revalidation.js";
 import { Store } from "./store.js";
 
@@ -32,10 +32,10 @@ export class Conversations extends Store<readonly ListedConversation[]> {
     return this.#list.get(conversationId);
   }
 
-  connected(me: string, rooms: readonly string[]): void {
-    this.#me = me;
+  connected({ userId, rooms, roomsTruncated }: ServerEvents["connected"]): void {
+    this.#me = userId;
     const there = new Set(rooms);
-    const still = [...this.#list].filter(([id]) => there.has(id));
+    const still = [...this.#list].filter(([id]) => roomsTruncated || there.has(id));
     if (this.background) {
       if (still.length < this.#list.size) this.#show(new Map(still));
       void this.#refresh(this.background, rooms);

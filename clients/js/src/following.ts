@@ -3,6 +3,8 @@ import type { History } from "./history.js";
 import type { Change } from "./timeline.js";
 
 export interface Follower {
+  /** The socket enters the room of the conversation; null if it is in it. */
+  enter(): Promise<unknown> | null;
   /** A change was applied. */
   changed(): void;
   /** Messages are missing and are being read. */
@@ -47,6 +49,9 @@ export class Following {
     const life = ++this.#life;
     const going = (): boolean => life === this.#life;
     try {
+      const entering = this.follower.enter();
+      if (entering) await entering;
+      if (!going()) return;
       await this.history.catchUp(going);
       if (!going()) return;
       const held = this.#held ?? [];

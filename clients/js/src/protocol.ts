@@ -119,7 +119,7 @@ export interface Answers {
 
 /** Payloads of the events that the server sends. */
 export interface ServerEvents {
-  "connected": { readonly userId: string; readonly socketId: string; readonly rooms: readonly string[]; readonly timestamp: string };
+  "connected": { readonly userId: string; readonly socketId: string; readonly rooms: readonly string[]; readonly roomsTruncated?: boolean; readonly timestamp: string };
   "error": ErrorShape;
   "pong": { readonly timestamp: string };
   "message:new": Message;

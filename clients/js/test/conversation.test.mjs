@@ -15,7 +15,7 @@ async function life(seed) {
   const line = new Line(log, random, (name, payload) => conversation.event(name, payload));
   const told = { changed: () => conversation?.outboxChanged(), error: (error) => errors.push(error) };
   const outbox = new Outbox(line, { ...told, acknowledged: (message) => conversation.acknowledged(message) }, null);
-  const around = { connection: line, outbox, userId: () => "alice", view: async () => null, watch: () => () => undefined, error: told.error };
+  const around = { connection: line, outbox, userId: () => "alice", enter: () => null, view: async () => null, watch: () => () => undefined, error: told.error };
   conversation = new Conversation("c", around);
   const connect = () => {
     line.online = true;
@@ -92,7 +92,7 @@ for (let seed = 1; seed <= SEEDS; seed++) {
 test("a conversation that is opened twice stays up to date until it is closed twice", async () => {
   const line = new Line(new Log(), chance(1), () => undefined);
   const outbox = new Outbox(line, { changed: () => undefined }, null);
-  const conversation = new Conversation("c", { connection: line, outbox, userId: () => "alice", view: async () => null, watch: () => () => undefined });
+  const conversation = new Conversation("c", { connection: line, outbox, userId: () => "alice", enter: () => null, view: async () => null, watch: () => () => undefined });
   void conversation.open();
   void conversation.open();
   conversation.close();

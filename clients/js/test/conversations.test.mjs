@@ -48,7 +48,7 @@ test("a conversation that moves to the top while the pages are read is not lost 
     return { items: [], nextCursor: null };
   };
   const { list, shown, errors } = setup([first, second], { b: view("b", { unreadCount: 1, lastSeq: 1, lastRev: 1 }) });
-  list.connected("alice", ["a", "b"]);
+  list.connected({ userId: "alice", rooms: ["a", "b"] });
   await rest();
   await settled(mock);
   assert.deepEqual([shown().sort(), errors], [[["a", 0], ["b", 1]], []]);
@@ -58,7 +58,7 @@ test("after a deletion, a client with unread messages asks once for the count, a
   mock.timers.enable({ apis: ["setTimeout"] });
   const items = [view("read", { lastRev: 1 }), view("unread", { lastRev: 1, unreadCount: 3 })];
   const { list, asked, shown } = setup([() => ({ items, nextCursor: null })], { unread: view("unread", { unreadCount: 1 }) });
-  list.connected("alice", ["read", "unread"]);
+  list.connected({ userId: "alice", rooms: ["read", "unread"] });
   await rest();
   for (const conversationId of ["read", "unread"]) {
     for (const rev of [2, 3]) list.event("message:deleted", { conversationId, messageId: `m${rev}`, deletedAt: "", rev });
@@ -73,7 +73,7 @@ test("a conversation that never settles is requested more and more rarely", asyn
   mock.timers.enable({ apis: ["setTimeout"] });
   const busy = view("c", { unreadCount: 1 });
   const { list, asked } = setup([() => ({ items: [busy], nextCursor: null })], { c: busy });
-  list.connected("alice", ["c"]);
+  list.connected({ userId: "alice", rooms: ["c"] });
   await rest();
   list.event("participant:added", { conversationId: "c", userId: "bob", timestamp: "" });
   for (let n = 1; n <= 100; n++) {
@@ -93,7 +93,7 @@ test("a gap in the events of a conversation causes a request", async ({ mock }) 
   const { list, shown } = setup([() => ({ items: [view("c")], nextCursor: null })], {
     c: view("c", { unreadCount: 3, lastSeq: 3, lastRev: 3 }),
   });
-  list.connected("alice", ["c"]);
+  list.connected({ userId: "alice", rooms: ["c"] });
   await rest();
   list.event("message:new", message(3, 3));
   await settled(mock);
@@ -102,11 +102,11 @@ test("a gap in the events of a conversation causes a request", async ({ mock }) 
 
 test("without the REST API the unread count is unknown after an outage", () => {
   const list = new Conversations(null, assert.fail);
-  list.connected("alice", []);
+  list.connected({ userId: "alice", rooms: [] });
   list.event("conversation:new", view("c"));
   list.event("message:new", message(1, 1));
   assert.equal(list.snapshot()[0].unreadCount, 1);
   list.disconnected();
-  list.connected("alice", ["c"]);
+  list.connected({ userId: "alice", rooms: ["c"] });
   assert.equal(list.snapshot()[0].unreadCount, null);
 });

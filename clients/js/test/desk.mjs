@@ -32,7 +32,7 @@ export function desk({ view = null, knows = true } = {}) {
   const error = (raised) => errors.push(raised);
   const acknowledged = (message) => conversation.acknowledged(message);
   const outbox = new Outbox(connection, { changed: () => conversation?.outboxChanged(), acknowledged, error }, null);
-  const around = { connection, outbox, userId: () => here.me, view: async () => view?.() ?? null, watch: () => () => undefined, error };
+  const around = { connection, outbox, userId: () => here.me, enter: () => null, view: async () => view?.() ?? null, watch: () => () => undefined, error };
   conversation = new Conversation("c", around);
   log.tell = (name, payload) => conversation.event(name, payload);
   const count = (name) => asked.filter(([event]) => event === name).length;
