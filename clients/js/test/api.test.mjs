@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Api } from "../dist/api.js";
 import { Background } from "../dist/background.js";
-import { ChatError } from "../dist/index.js";
+import { ChatClient, ChatError } from "../dist/index.js";
 import { Tokens } from "../dist/tokens.js";
 
 /** An API that returns these answers in turn: `[status, body, headers]`, or an error for `fetch` to throw. */
@@ -77,4 +77,24 @@ test("a getToken that never settles does not block the next request", async ({ m
   mock.timers.tick(20_000);
   await first;
   assert.equal(await tokens.fresh(), "second");
+});
+
+test("pages of reactions and readers are asked for with what was given, encoded", async ({ mock }) => {
+  const asked = [];
+  const page = { items: [], nextCursor: null };
+  mock.method(globalThis, "fetch", async (url) => {
+    asked.push(url);
+    return new Response(JSON.stringify(page));
+  });
+  const chat = new ChatClient({ url: "https://chat.example", api: "/api", getToken: async () => "token" });
+  assert.deepEqual(await chat.reactions("m/1"), page);
+  await chat.reactions("m1", { emoji: "👍", limit: 2, cursor: "a&b" });
+  await chat.readers("m1", { cursor: undefined, limit: 200 });
+  await chat.readers("m1");
+  assert.deepEqual(asked, [
+    "/api/messages/m%2F1/reactions",
+    "/api/messages/m1/reactions?emoji=%F0%9F%91%8D&limit=2&cursor=a%26b",
+    "/api/messages/m1/read?limit=200",
+    "/api/messages/m1/read",
+  ]);
 });

@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.async_api import Response, expect
 
+from tests.support.people import Person
 from tests.support.people_on_nodes import Spread
 from tests.support.visits import Cast, Visit, Visitor
 
@@ -83,6 +84,35 @@ async def test_all_participants_of_a_large_conversation_are_listed_on_request(
     await more.click()
     await expect(alice.pane.locator(".names")).to_contain_text(crowd[117])
     await expect(more).to_have_count(0)
+
+
+async def test_all_who_reacted_or_have_read_are_listed_on_request(
+    nodes: Spread, cast: Cast, visitor: Visitor
+) -> None:
+    first, other = cast(nodes.servers, "alice", "bob")
+    talk = await first.group(other, name="Cake")
+    ids = [f"guest-{talk['id']}-{n:02}" for n in range(60)]
+    path = f"/conversations/{talk['id']}"
+    await first.ask("POST", f"{path}/participants", {"userIds": ids})
+    said = await first.ask("POST", f"{path}/messages", {"content": "Cake?"})
+    for user_id in ids:
+        guest = Person(first.server, user_id, first.session)
+        await guest.ask("POST", f"/messages/{said['id']}/reactions", {"emoji": "🎂"})
+        await guest.ask("PUT", f"/messages/{said['id']}/read")
+    alice = await visitor(nodes.servers[0], "alice")
+    await alice.open("Cake")
+    pill = alice.pane.get_by_role("button", name="🎂 60")
+    await expect(pill).to_have_attribute("title", re.compile(f"{ids[49]} and 10 others$"))
+    await alice.pane.get_by_role("button", name="Who?").click()
+    names = alice.pane.locator(".reactions .names")
+    await expect(names).to_contain_text(ids[49])
+    await names.get_by_role("button", name="Show more").click()
+    await expect(names).to_contain_text(ids[59])
+    await expect(names.get_by_role("button")).to_have_count(0)
+    await alice.pane.locator(".actions > summary").first.click()
+    await alice.pane.get_by_role("button", name="Who has read it?").click()
+    await alice.pane.locator(".actions .names").get_by_role("button", name="Show more").click()
+    await expect(alice.pane.locator(".actions .names")).to_contain_text(ids[59])
 
 
 async def test_a_user_who_does_not_mark_as_read_has_not_read(
