@@ -182,14 +182,14 @@ class ConversationPresence:
                 else:
                     online = Online(await self._among_all(conversation_id))
         except BaseException:
-            del self._known[conversation_id]
+            self._forget(conversation_id, asyncio.current_task())
             raise
         for oldest in [known for known in self._known if known != conversation_id]:
             if _users_in(self._known.values()) + len(online.user_ids) > REMEMBERED:
                 del self._known[oldest]
         return online
 
-    def _forget(self, conversation_id: str, reading: asyncio.Task[Online]) -> None:
+    def _forget(self, conversation_id: str, reading: asyncio.Task[Any] | None) -> None:
         if self._known.get(conversation_id) is reading:
             del self._known[conversation_id]
 

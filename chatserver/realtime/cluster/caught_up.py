@@ -24,6 +24,10 @@ class CaughtUp:
     def __contains__(self, room: str) -> bool:
         return room not in self._behind
 
+    @property
+    def by_all(self) -> bool:
+        return not self._behind
+
     async def settled(self, behind: Mapping[str, int]) -> None:
         """Return when each of these rooms has reached its offset, or after WAIT_S. All other rooms have
         caught up."""

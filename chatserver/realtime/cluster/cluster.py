@@ -107,7 +107,9 @@ class Cluster(Rooms):
         async def look(seconds: float) -> bool:
             try:
                 await memberships(seconds)
-                return await notices(seconds, await self._catch_up_rooms())
+                complete = await notices(seconds, await self._catch_up_rooms())
+                # A room that still reads may have members who were removed.
+                return complete and self._caught_up.by_all
             except self._source.unreadable:
                 return False
 

@@ -12,7 +12,7 @@ from chatserver.chat.signals import Hidden
 from chatserver.realtime.cluster import catch_up
 from chatserver.realtime.rooms import sequencer
 from chatserver.realtime.rooms.update import RoomUpdate
-from tests.support.nodes_in_memory import TALK, Simulation, come, joins, news, said
+from tests.support.nodes_in_memory import TALK, Simulation, come, goes, joins, news, said
 from tests.support.raw import when
 
 
@@ -193,6 +193,31 @@ async def test_the_pause_after_a_slow_catch_up_is_bounded(
         await simulation.keep_up(node)
     assert asyncio.get_running_loop().time() - ended[0] < 1
     assert node.in_sync
+
+
+async def test_a_node_is_not_in_sync_before_its_rooms_have_read_what_it_missed(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = simulation.node("a")
+    await come(node, "alice", TALK)
+    await come(node, "bob", TALK)
+    await simulation.keep_up(node)
+    after, read = simulation.log.after, asyncio.Event()
+
+    async def slow(*asked: Any) -> Any:
+        await asyncio.wait_for(read.wait(), 5)
+        return await after(*asked)
+
+    monkeypatch.setattr(simulation.log, "after", slow)
+    simulation.log.commit(goes("bob"))
+    looked = simulation.looked
+    node.missed()
+    await when(lambda: simulation.looked > looked + 1)
+    assert node.hosts("bob", TALK)
+    assert not node.in_sync
+    read.set()
+    await when(lambda: node.in_sync)
+    assert not node.hosts("bob", TALK)
 
 
 async def test_a_process_that_stalled_is_not_in_sync(
