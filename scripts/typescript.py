@@ -11,7 +11,7 @@ from chatserver.api.reference.asyncapi import asyncapi
 
 MODULE = Path(__file__).parent.parent / "clients" / "js" / "src" / "protocol.ts"
 
-NAMED = ("Attachment", "Message", "Conversation")
+NAMED = ("Attachment", "Message", "Conversation", "Participant")
 """Shapes with a name in TypeScript. Other shapes are written out where they are used."""
 
 Schema = dict[str, Any]

@@ -149,10 +149,8 @@ export class ChatClient {
    * Read a page of a conversation's participants, online users first. It is as of now, or 10 s old; `watch` those whom
    * you show. Needs `api`.
    */
-  presencePage(conversationId: string, page: { limit?: number; cursor?: string | null } = {}): Promise<PresencePage> {
-    const query = new URLSearchParams({ limit: String(page.limit ?? 50) });
-    if (page.cursor) query.set("cursor", page.cursor);
-    return this.request("GET", `/conversations/${encodeURIComponent(conversationId)}/presence?${query}`);
+  presencePage(conversationId: string, page: PageQuery = {}): Promise<PresencePage> {
+    return this.request("GET", `/conversations/${encodeURIComponent(conversationId)}/presence${query(page)}`);
   }
 
   /** Send any event of the protocol, once. Throws ChatError; without a connection immediately, with OFFLINE. */

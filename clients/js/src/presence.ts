@@ -1,5 +1,6 @@
 import type { Connection } from "./connection.js";
 import { isOffline } from "./errors.js";
+import type { Page } from "./pages.js";
 import type { Answers, ServerEvents } from "./protocol.js";
 import { Store } from "./store.js";
 
@@ -10,10 +11,7 @@ export interface Presence {
 }
 
 /** A page of the participants of a conversation, online users first. */
-export interface PresencePage {
-  readonly items: readonly (Presence & { readonly userId: string })[];
-  /** Null on the last page. */
-  readonly nextCursor: string | null;
+export interface PresencePage extends Page<Presence & { readonly userId: string }> {
   /** All participants who are online. */
   readonly onlineCount: number;
 }

@@ -48,7 +48,14 @@ export interface Conversation {
   readonly lastMessage: Message | null;
   readonly participantCount: number;
   readonly isLarge: boolean;
-  readonly participants: readonly { readonly userId: string; readonly role: "owner" | "admin" | "member"; readonly joinedAt: string; readonly lastReadSeq: number }[];
+  readonly participants: readonly Participant[];
+}
+
+export interface Participant {
+  readonly userId: string;
+  readonly role: "owner" | "admin" | "member";
+  readonly joinedAt: string;
+  readonly lastReadSeq: number;
 }
 
 export type ErrorCode =
