@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from ..mongo import Document, Mongo, Session
-from .job import DONE, Job, Progress
+from .job import Job, Progress
 from .jobs import Jobs
 from .message import Message
 from .participants import Participants
@@ -26,8 +26,8 @@ CONVERSATIONS = 1000
 """Conversations per query for the messages or reads of a user. The log has no index by user alone."""
 
 USER_DELETION = "user.deletion"
-LEAVES = 32
-"""Conversations that a deleted user leaves in one step."""
+ERASED = 32
+"""Items that a step erases from a store at most. Fewer mean that none is left."""
 LEAVES_AT_ONCE = 4
 """Concurrent transactions of a step. The log runs sixteen, so most are left for requests."""
 
@@ -53,8 +53,8 @@ class NotExported(str):
 class Store:
     collection: str
     erase: Callable[[str, datetime], Awaitable[int]] | AtOnce | Kept
-    """Removes some of what a user who was deleted at that time must not leave behind. Returns the number of removed
-    items; 0 when none is left. It may run twice at the same time, and keeps what is newer if the user was restored."""
+    """Removes at most ERASED items that a user who was deleted at that time must not leave behind. Returns their number.
+    It may run twice at the same time, and keeps what is newer if the user was restored."""
     export: Callable[[str], AsyncIterator[Line]] | NotExported
     """Yields what the collection has of a user."""
 
@@ -132,12 +132,14 @@ class PersonalData:
         if job.state != _SHUT_OUT:
             # Again: the node that answered the request may have died before all nodes knew.
             await self._users.shut_out_deleted(job.subject)
+        erased = 0
         for store in self.stores:
             if isinstance(store.erase, (AtOnce, Kept)):
                 continue
-            if erased := await store.erase(job.subject, job.added_at):
+            erased += await store.erase(job.subject, job.added_at)
+            if erased >= ERASED:
                 return Progress(erased, _SHUT_OUT)
-        return DONE
+        return Progress(erased, again_in_s=None)
 
     async def _leave_some(self, user_id: str, deleted_at: datetime) -> int:
         """Leave some conversations, direct ones included. A user who was restored keeps those joined since."""
@@ -151,7 +153,7 @@ class PersonalData:
             async with few:
                 await self._participants.put_out(doc["conversationId"], user_id, doc["joinedAt"])
 
-        left = [leave(doc) async for doc in found.limit(LEAVES)]
+        left = [leave(doc) async for doc in found.limit(ERASED)]
         for failure in await asyncio.gather(*left, return_exceptions=True):
             if failure is not None:
                 raise failure
