@@ -235,30 +235,48 @@ class Messages:
         where: Document = {"conversationId": conversation_id, "rev": {"$gt": rev}}
         if not hides:
             return await self._read(where, "rev", limit, newest=False)
-        # Hiding a message is a change that only this reader sees. A message that was hidden since `rev`
-        # is listed once: at the rev of the hiding, or of a later change.
-        hidden = {
-            doc["messageId"]: doc
-            async for doc in self._mongo.log.find(
-                {"hiddenFor": reader_id, "conversationId": conversation_id}
-            )
+        # Hiding a message is a change that only this reader sees. A hidden message is listed once: at the rev of the
+        # hiding, or of a later change of the message.
+        while True:
+            page = await self._read(where, "rev", limit, newest=False)
+            seen = await self._as_seen(reader_id, page.messages, hides=True)
+            # Last: a message that is hidden meanwhile is listed at both revs, which is better than at none.
+            hidings = await self._hidings(reader_id, where, limit + 1)
+            ends = [page.messages[-1].rev] if page.has_more else []
+            if len(hidings) > limit:
+                ends.append(hidings.pop()["lastRev"] - 1)
+            end = min(ends, default=None)
+            revs = {message.id: message.rev for message in page.messages}
+            changes = {message.id: message for message in seen if message.rev == revs[message.id]}
+            changes |= await self._stubs(hidings)
+            changed = [
+                message
+                for message in sorted(changes.values(), key=lambda message: message.rev)
+                if end is None or message.rev <= end
+            ]
+            if changed or end is None:
+                fitting = _fitting(changed, limit)
+                return MessagePage(fitting, end is not None or len(changed) > len(fitting))
+            # All of them were hidden later, and so are listed later.
+            where["rev"] = {"$gt": end}
+
+    async def _hidings(self, reader_id: str, where: Document, limit: int) -> list[Document]:
+        """Returns the first entries by which the reader hid messages. `where`: the conversation, and the rev."""
+        place = {"conversationId": where["conversationId"], "lastRev": where["rev"]}
+        found = self._mongo.log.find({"hiddenFor": reader_id, **place}).sort("lastRev", 1)
+        return await found.limit(limit).to_list(limit)
+
+    async def _stubs(self, hidings: list[Document]) -> dict[str, Message]:
+        """Returns the hidden messages, without those that have changed since."""
+        hides = {doc["messageId"]: doc for doc in hidings}
+        messages = [
+            Message(doc) async for doc in self._mongo.log.find({"_id": {"$in": list(hides)}})
+        ]
+        return {
+            message.id: message.hidden_by(hides[message.id])
+            for message in messages
+            if message.deleted_at is None and message.rev < hides[message.id]["lastRev"]
         }
-        late = [message_id for message_id, doc in hidden.items() if doc["lastRev"] > rev]
-        targets = [Message(doc) async for doc in self._mongo.log.find({"_id": {"$in": late}})]
-        stubs = [
-            message.hidden_by(hidden[message.id]) for message in targets if not message.deleted_at
-        ]
-        where["_id"] = {"$nin": [message.id for message in stubs]}
-        page = await self._read(where, "rev", limit, newest=False)
-        rest = [
-            message.hidden_by(hidden[message.id]) if message.id in hidden else message
-            for message in page.messages
-        ]
-        if page.has_more:
-            stubs = [message for message in stubs if message.rev < page.messages[-1].rev]
-        merged = sorted([*rest, *stubs], key=lambda message: message.rev)
-        fitting = _fitting(merged, limit)
-        return MessagePage(fitting, page.has_more or len(merged) > len(fitting))
 
     async def _read(self, where: Document, order: str, limit: int, *, newest: bool) -> MessagePage:
         cursor = self._mongo.log.find(where).sort(order, -1 if newest else 1).limit(limit + 1)
@@ -298,7 +316,7 @@ class Messages:
                 {
                     "hiddenFor": reader_id,
                     "conversationId": messages[0].conversation_id,
-                    "hiddenSeq": {"$gte": messages[0].seq, "$lte": messages[-1].seq},
+                    "hiddenSeq": {"$in": [message.seq for message in messages]},
                 }
             )
         }

@@ -43,6 +43,13 @@ INDEXES: Mapping[str, list[IndexModel]] = {
             name="hidden",
             **_having("hiddenFor"),
         ),
+        _index(
+            ("hiddenFor", 1),
+            ("conversationId", 1),
+            ("lastRev", 1),
+            name="hidings",
+            **_having("hiddenFor"),
+        ),
         _index(("at", 1), name="at"),
         _index(("due", 1), ("_id", 1), name="pending", **_having("due")),
         _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),

@@ -24,7 +24,6 @@ SMALL = {"schema", "nodes", "jobs", "relays", "system.profile", "$cmd"}
 
 GROWS = {
     "list": "sorts a page of small conversations and one of large ones in memory",
-    "sync by rev": "reads all messages that the reader has hidden in the conversation",
     "unread": "counts the reader's own messages after the mark",
     "read all": "counts the reader's own messages after the mark",
     "presence": "reads the ids of all conversations of the asker",
