@@ -12,7 +12,7 @@ from .log.entry import Entry
 from .message import Message, offset_of
 from .outside import Announcer, RoomUpdate, Update
 from .recency import Recency
-from .signals import Counted, Hidden
+from .signals import Counted, Ended, Hidden
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +72,9 @@ def describe(update: RoomUpdate, entry: Entry) -> None:
     elif kind == "conversation":
         update.emit("conversation:updated", entry.view)
     elif kind == "end":
+        if doc.get("hasParticipants"):
+            # Before the room is empty: who then looks for a conversation in common must not find this one.
+            update.signal(Ended(doc["conversationId"]))
         update.dissolve("conversation:removed", {"conversationId": doc["conversationId"]})
     elif entry.message is not None:
         _change(update, entry, entry.message)

@@ -71,7 +71,7 @@ class ConversationDeletion:
             await self._jobs.add(
                 CONVERSATION_DELETION, conversation_id, session, in_s=CLEAR_AFTER_S
             )
-        return ConversationChange("end", now(), {}), job
+        return ConversationChange("end", now(), {"hasParticipants": True} if job else {}), job
 
     async def deleted(self, conversation_id: str, offset: int, job: Job | None) -> bool:
         """The deletion has been committed, at this offset. Returns False if the background has to go on.

@@ -22,3 +22,11 @@ def test_an_entry_of_a_newer_version_has_no_effect(fields: dict[str, str]) -> No
     update = RoomUpdate()
     describe(update, Entry({**doc, "lastRev": 2, **fields}, message if fields else None))
     assert update.encode() == RoomUpdate().encode()
+
+
+def test_nodes_know_that_a_conversation_has_ended_before_its_room_is_empty() -> None:
+    """Its participants are still in the database, and would count as acquainted."""
+    doc = {"_id": "c1-00000002", "conversationId": "c1", "kind": "end", "at": AT}
+    update = RoomUpdate()
+    describe(update, Entry({**doc, "hasParticipants": True}, None))
+    assert [effect[0] for effect in update._effects] == ["signal", "dissolve"]

@@ -157,6 +157,22 @@ async def test_a_subscription_ends_when_nothing_is_shared_any_more(crowd: People
     assert [len(await about(desk, person)) for person in (bob, carol, erik)] == [2, 4, 0]
 
 
+async def test_a_large_conversation_that_was_deleted_is_not_shared(crowd: People) -> None:
+    """Its participants are removed in the background."""
+    alice, bob = crowd("alice", "bob")
+    ids = [bob.id, *(f"{bob.id}-{n}" for n in range(999))]
+    talk = await alice.ask("POST", "/conversations", {"type": "channel", "participantIds": ids})
+    desks = await devices(alice, alice)
+    for desk in desks:
+        await subscribe(desk, bob)
+    await come_and_go(alice, bob)
+    await alice.ask("DELETE", f"/conversations/{talk['id']}")
+    await come_and_go(bob, bob)
+    for desk in desks:
+        assert await about(desk, bob) == ["user:online", "user:offline"]
+        assert await subscribe(desk, bob) == [never(bob)]
+
+
 async def test_a_deleted_user_is_watched_no_more(crowd: People) -> None:
     alice, bob, *rest = crowd("alice", "bob", "carol", "dora")
     await alice.group(bob, *rest)
