@@ -52,11 +52,11 @@ JOINING = {"userIds": ["someone-new"]}
         ),
         (
             *("owner", "PATCH", "{talk}/participants/{other}"),
-            *({"role": "admin"}, ("findAndModify", "conversations")),
+            *({"role": "admin"}, ("update", "conversations")),
         ),
         (
             *("owner", "PATCH", "{talk}/participants/{other}"),
-            *({"role": "owner"}, ("findAndModify", "conversations")),
+            *({"role": "owner"}, ("update", "conversations")),
         ),
         ("owner", "DELETE", "{talk}", None, ("delete", "conversations")),
     ],
