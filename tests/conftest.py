@@ -56,6 +56,7 @@ LONGEST = (
     "chat/test_presence_storms.py",
     "operations/test_memory.py",
     "faults/test_balancing.py",
+    "outbox/test_webhooks_order.py",
     "faults/test_replica_set.py",
     "realtime/cluster/test_nodes.py",
     "operations/test_schema.py",
