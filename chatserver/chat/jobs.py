@@ -48,7 +48,7 @@ AT_ONCE_S = 1.0
 """How long a request works on the job that it has added, before it leaves the rest to the background."""
 RETRY_S = 1.0
 MAX_RETRY_S = 300.0
-COUNT_EVERY_S = 10.0
+COUNT_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)

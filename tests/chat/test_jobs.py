@@ -10,7 +10,7 @@ from typing import Any
 import pytest_asyncio
 
 from chatserver.chat.job import DONE, Job, Progress, job_id
-from chatserver.chat.jobs import SHARE, Jobs, PageOfJobs
+from chatserver.chat.jobs import LEASE_S, SHARE, Jobs, PageOfJobs
 from chatserver.mongo import Mongo, new_id
 from tests.support.patience import until
 
@@ -128,3 +128,27 @@ async def test_jobs_of_newer_versions_are_left_alone_and_recurring_ones_stay(mon
     more, end = await jobs.page(PageOfJobs(limit=1, cursor=cursor))
     found = [(job["kind"], job["subject"]) for job in (*page, *more)]
     assert (found, end) == ([("from the future", "x" * 128), ("regular", "")], None)
+
+
+async def test_a_node_that_stops_gives_up_its_job(mongo: Mongo) -> None:
+    jobs, entered = Jobs(mongo), asyncio.Event()
+
+    async def never_end(_: Job) -> Progress:
+        entered.set()
+        await asyncio.Event().wait()
+        return DONE
+
+    await add(mongo, jobs, "endless", "a", in_s=0.0)
+    await jobs.start({"endless": never_end}, recurring=[])
+    await entered.wait()
+    await jobs.close()
+
+    async def done(_: Job) -> Progress:
+        return DONE
+
+    another = Jobs(mongo)
+    began = time.monotonic()
+    await another.start({"endless": done}, recurring=[])
+    await until(lambda: mongo.jobs.count_documents({}), 0)
+    assert time.monotonic() - began < LEASE_S / 2, "it need not wait for the lease"
+    await another.close()
