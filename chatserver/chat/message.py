@@ -87,7 +87,10 @@ class Message:
             same = found.get(key := plain(reaction["emoji"]))
             # Earlier versions stored each form of an emoji by itself.
             found[key] = (
-                {**same, "users": list(dict.fromkeys([*same["users"], *reaction["users"]]))}
+                {
+                    "emoji": same["emoji"],
+                    "users": list(dict.fromkeys([*same["users"], *reaction["users"]])),
+                }
                 if same
                 else reaction
             )

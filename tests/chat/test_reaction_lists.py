@@ -243,11 +243,18 @@ async def test_what_a_node_of_the_earlier_version_changes_is_taken_over(
     users = [*ids[:3], *ids[5:55], ids[57], ids[58]]
     assert await listed(alice, message) == {LIKE: users}
     assert await in_message(alice, message) == shown({LIKE: users})
+    # It takes another form for another emoji.
+    other_form = {"emoji": f"{LIKE}\ufe0f", "users": [ids[59]]}
+    database.log.update_one({"_id": message["id"]}, {"$push": {"reactions": other_form}})
+    assert (await react(crowd[56], message))["totalCount"] == 57
+    users += [ids[59], ids[56]]
+    assert await listed(alice, message) == {LIKE: users}
+    assert await in_message(alice, message) == shown({LIKE: users})
     # Nobody is left of those who were shown.
     old_node([])
     database.log.update_one({"_id": message["id"]}, {"$unset": {"reactions": ""}})
-    assert (await unreact(crowd[58], message))["totalCount"] == 4
-    assert await listed(alice, message) == {LIKE: [*ids[52:55], ids[57]]}
+    assert (await unreact(crowd[58], message))["totalCount"] == 6
+    assert await listed(alice, message) == {LIKE: [*ids[52:55], ids[57], ids[59], ids[56]]}
 
 
 async def test_a_deleted_message_or_conversation_leaves_no_list(
