@@ -10,6 +10,9 @@ from chatserver.clock import now
 from chatserver.mongo import Document, Mongo, new_id
 from tests.support.people import Person
 
+AT_ONCE = 1000
+"""Documents of a write. One of all could take longer than an operation may."""
+
 
 async def conversations(mongo: Mongo, count: int, owner: Person, *others: Person) -> list[str]:
     """Creates groups of these people. Returns their ids."""
@@ -39,10 +42,10 @@ async def _store(mongo: Mongo, kind: str, people: list[str]) -> Document:
     }
     await mongo.conversations.insert_one(conversation)
     roles = ["owner", *["member"] * (len(people) - 1)]
-    await mongo.participants.insert_many(
-        [
-            participant(conversation["_id"], user_id, role, at)
-            for user_id, role in zip(people, roles, strict=True)
-        ]
-    )
+    members = [
+        participant(conversation["_id"], user_id, role, at)
+        for user_id, role in zip(people, roles, strict=True)
+    ]
+    for n in range(0, len(members), AT_ONCE):
+        await mongo.participants.insert_many(members[n : n + AT_ONCE])
     return conversation
