@@ -10,7 +10,11 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 AT_ONCE = 2
-"""Reads of one kind that are under way. What is asked for meanwhile forms the next one, without a timer."""
+"""Reads of one kind that are under way."""
+PAUSE_S = 0.01
+"""The first read is made at once. What is asked for within this time after its beginning forms the next one."""
+MAX_PAUSE_S = 0.05
+"""Of a busy database or node, which needs larger batches: twice as long as the last read took, at most this."""
 BATCH = 64
 
 
@@ -24,6 +28,7 @@ class GatheredReads(Generic[T]):
         self._read = read
         self._waiting: dict[str, list[asyncio.Future[T | None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._next_at = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._tasks)
@@ -39,7 +44,12 @@ class GatheredReads(Generic[T]):
         return await value
 
     async def _keep_reading(self) -> None:
-        while keys := list(islice(self._waiting, BATCH)):
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            began = max(loop.time(), self._next_at)
+            self._next_at = began + PAUSE_S
+            await asyncio.sleep(began - loop.time())
+            keys = list(islice(self._waiting, BATCH))
             asked = [(key, value) for key in keys for value in self._waiting.pop(key)]
             try:
                 found = await self._read(keys)
@@ -51,3 +61,5 @@ class GatheredReads(Generic[T]):
                 for key, value in asked:
                     if not value.done():
                         value.set_result(found.get(key))
+            ended = loop.time()
+            self._next_at = max(self._next_at, ended + min(MAX_PAUSE_S, 2 * (ended - began)))
