@@ -190,6 +190,7 @@ class Rooms:
                     self._come(room)
                 for connection in self._sockets[user_id]:
                     self.join(connection, room)
+            self.watchers.joined(user_id)
 
     def expel(self, room: str, user_ids: Iterable[str]) -> None:
         for user_id in user_ids:

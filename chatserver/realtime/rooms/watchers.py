@@ -22,7 +22,8 @@ class Check:
         self.user_id = user_id
         self.others = others
         self.stale: set[str] = set()
-        """Users who have left a room since, and those of events that arrived since. What was found may be older."""
+        """Users who have entered or left a room since, and users about whom an event arrived since. What the search
+        finds about them may be older than that."""
 
 
 class Watchers:
@@ -101,18 +102,29 @@ class Watchers:
         if user_id in self._waiting:
             self._taken(user_id, socket)
 
-    def left(self, user_id: str, room: str) -> None:
-        """The user has left the room, which no longer vouches for the user's pairs."""
-        if not self._of_user:
-            return
+    def joined(self, user_id: str) -> None:
+        """The user has entered a room, which a check under way may not have found."""
         for check in self._checks:
             check.stale.add(user_id)
-        pairs = self._pairs(user_id, None)
-        if lost := [
-            (socket, user) for socket, user in pairs if self._of_user[user][socket] == room
-        ]:
-            for socket, watched in lost:
-                self._of_user[watched][socket] = None
+
+    def left(self, user_id: str, room: str) -> None:
+        """The user has left the room, which no longer vouches for the user's pairs."""
+        for check in self._checks:
+            check.stale.add(user_id)
+        lost = False
+        # Without a list of the pairs: a room with thousands of watchers may be dissolved.
+        watching = self._of_user.get(user_id, {})
+        for socket, vouching in watching.items():
+            if vouching == room:
+                watching[socket] = None
+                lost = True
+        for socket in self._sockets.get(user_id, ()):
+            for watched in self.watched_by(socket):
+                pairs = self._of_user[watched]
+                if pairs[socket] == room:
+                    pairs[socket] = None
+                    lost = True
+        if lost:
             self.on_unsure(user_id)
 
     # --- events ---------------------------------------------------------------------------------
@@ -171,24 +183,30 @@ class Watchers:
     def check(self, user_id: str, others: Iterable[str] = ()) -> Check:
         """Begin a check of the user with the others of all unsure pairs, and with these. It needs `settle` or `end`."""
         unsure = {
-            socket.user_id if watched == user_id else watched
-            for socket, watched in self._pairs(user_id, None)
-            if self._of_user[watched][socket] is None
+            socket.user_id
+            for socket, room in self._of_user.get(user_id, {}).items()
+            if room is None
         }
+        for socket in self._sockets.get(user_id, ()):
+            unsure.update(
+                watched
+                for watched in self.watched_by(socket)
+                if self._of_user[watched][socket] is None
+            )
         check = Check(user_id, unsure.union(others))
         self._checks.append(check)
         return check
 
     def settle(self, check: Check, shared: Mapping[str, str]) -> None:
-        """`shared`: for each of the others who shares a room with the user, one such room."""
+        """End the check. `shared`: for each of the others who shares a room with the user, one such room."""
         self.end(check)
         again = False
         for other in check.others:
             for socket, watched in self._pairs(check.user_id, other):
-                if (room := shared.get(other)) is None:
-                    self._end(socket, watched)
-                elif not check.stale.isdisjoint((check.user_id, other)):
+                if not check.stale.isdisjoint((check.user_id, other)):
                     again = True
+                elif (room := shared.get(other)) is None:
+                    self._end(socket, watched)
                 else:
                     if self._hosts(socket.user_id, room):
                         self._of_user[watched][socket] = room
@@ -200,15 +218,8 @@ class Watchers:
     def end(self, check: Check) -> None:
         self._checks.remove(check)
 
-    def _pairs(self, user_id: str, other: str | None) -> list[tuple[Connection, str]]:
-        """Returns the pairs of the two users, in both directions; with None, all pairs of the user."""
-        if other is None:
-            watching = [(socket, user_id) for socket in self._of_user.get(user_id, ())]
-            return watching + [
-                (socket, watched)
-                for socket in self._sockets.get(user_id, ())
-                for watched in self.watched_by(socket)
-            ]
+    def _pairs(self, user_id: str, other: str) -> list[tuple[Connection, str]]:
+        """Returns the pairs of the two users, in both directions."""
         return [
             (socket, watched)
             for watcher, watched in ((user_id, other), (other, user_id))

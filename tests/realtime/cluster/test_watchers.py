@@ -147,6 +147,16 @@ async def test_a_user_who_leaves_during_a_check_is_checked_again(
     assert scene.nothing_left()
 
 
+async def test_a_user_who_joins_during_a_check_is_checked_again(simulation: Simulation) -> None:
+    scene = await Scene.begin(simulation)
+    check = scene.watchers.check("alice", ["bob"])
+    scene.node.tell(TALK, 1, joins("bob"))
+    # It was read before that.
+    scene.watchers.settle(check, {})
+    assert scene.unsure == ["alice"]
+    assert scene.turns() in scene.received, "the subscription goes on"
+
+
 async def test_an_event_during_a_check_waits_for_the_next_one(simulation: Simulation) -> None:
     scene = await Scene.begin(simulation, in_sync=False)
     check = scene.watchers.check("alice", ["bob"])
