@@ -35,7 +35,9 @@ class LargeConversations:
 
     def watch(self, metrics: Families) -> None:
         metrics.memory(
-            "sizes of conversations", lambda: len(self._known) + 2 * len(self._pauses), None
+            "sizes of conversations",
+            lambda: len(self._known) + len(self._pauses) + len(self._untold),
+            None,
         )
 
     def seems_large(self, conversation_id: str) -> bool:

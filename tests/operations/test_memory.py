@@ -15,6 +15,7 @@ from socketio.exceptions import ConnectionError as ConnectionRefused
 
 from chatserver.api.auth import Tokens
 from chatserver.api.sockets.token_expiry import Expiry
+from chatserver.chat.large_conversations import LargeConversations
 from chatserver.chat.log.tail import REMOVED_S, ConversationTail
 from chatserver.chat.membership import Members
 from chatserver.chat.presence.transitions import BATCH, MAX_UNSURE, Sighting, Transitions
@@ -76,6 +77,7 @@ FIXED = {
     "Operations._failed": "metrics",
     "Relay._of_slot": "16 partitions per endpoint",
     "Rooms._departures": "parts of the core",
+    "Rooms._unfollowed": "parts of the core",
     "Rooms._handlers": "kinds of signals",
     "KeySet._keys": "the keys of the token issuer",
 }
@@ -272,7 +274,11 @@ async def test_transitions_that_the_database_did_not_confirm_are_bounded() -> No
 
     away = create_autospec(Members, **{"rooms_of_many.return_value": {}})
     transitions = Transitions(
-        cast(Any, Away()), create_autospec(Outbox), away, cast(Any, Mock(rooms_of=lambda _: ()))
+        cast(Any, Away()),
+        create_autospec(Outbox),
+        away,
+        cast(Any, Mock(rooms_of=lambda _: ())),
+        create_autospec(LargeConversations),
     )
     for n in range(0, 2 * MAX_UNSURE, BATCH):
         users = {f"user{n + i}": Sighting(True, now()) for i in range(BATCH)}
