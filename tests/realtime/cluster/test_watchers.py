@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
+from structlog.testing import capture_logs
 
+from chatserver.chat.membership import Members
+from chatserver.chat.presence import subscriptions
+from chatserver.mongo import DatabaseUnavailable
+from chatserver.mongo.failures import deadline
 from chatserver.realtime.cluster import Cluster
 from chatserver.realtime.engine.packet import event
 from chatserver.realtime.rooms import watchers as module
@@ -19,6 +25,7 @@ from tests.support.nodes_in_memory import (
     goes,
     joins,
 )
+from tests.support.raw import when
 
 SHARED = {"bob": TALK}
 
@@ -213,3 +220,19 @@ async def test_a_watcher_learns_a_state_that_the_contacts_know(simulation: Simul
     scene.node.deliver_state(*offline, 3, user_id="bob", number=3)
     assert scene.received[-2:] == ["1]", "3]"]
     assert [packet for packet in carol.received if "user:" in packet] == ['2["user:offline",1]']
+
+
+async def test_an_event_waits_until_the_database_answers(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "RETRY_S", 0.01)
+    scene = await Scene.begin(simulation, in_sync=False)
+    answers: list[Any] = [DatabaseUnavailable(), DatabaseUnavailable(), {"alice": TALK}]
+    members = Mock(Members, **{"acquainted.side_effect": answers})
+    mongo = cast(Any, Mock(deadline=lambda: deadline(1.0)))
+    running = subscriptions.PresenceSubscriptions(mongo, members, cast(Any, None), scene.watchers)
+    with capture_logs():
+        event = scene.turns()
+        await when(lambda: scene.received == [event])
+    assert [call.args for call in members.acquainted.call_args_list] == [("bob", ["alice"])] * 3
+    await running.close()
