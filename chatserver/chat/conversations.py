@@ -243,7 +243,8 @@ class Conversations:
         """Returns the user's conversations, most recently active first, and the next page's cursor."""
         await self._recency.flush()
         before = page_cursor.decode(asked.cursor) if asked.cursor is not None else None
-        docs = await self._views.own(user_id, asked.limit + 1, before)
+        settled = self._recency.settled()
+        docs = await self._views.own(user_id, asked.limit + 1, before, settled)
         more = len(docs) > asked.limit
         docs = docs[: asked.limit]
         last = docs[-1] if more else None

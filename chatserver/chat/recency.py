@@ -13,6 +13,7 @@ from ..mongo import Document, Mongo, PyMongoError, Session
 from ..mongo.failures import is_down
 from ..mongo.schema import LISTS
 from ..mongo.write_behind import LatestDates
+from ..observability.metrics import Families
 
 log = structlog.get_logger(__name__)
 
@@ -24,9 +25,10 @@ class Recency(LatestDates):
     """Keeps `activityAt`, the time of a conversation's last message, by which lists are ordered.
 
     It is derived from the log and written behind it, to the conversation and then to the rows of its
-    participants, so that an index has each user's list in its order. The rows of a large conversation, which has
-    the field `large`, have no `activityAt`: there a message costs no write per member. A row without it is
-    always right, because a list then takes the conversation's.
+    participants, so that an index has each user's list in its order. The rows are written when a conversation wakes
+    up, and then every HOLD_S. The rows of a large conversation, which has the field `large`, have no `activityAt`:
+    there a message costs no write per member. So a list takes the conversation's date, unless the row has one from
+    before `settled()`.
 
     `repair` makes up for writes that a crash prevented, and for nodes of an earlier version, which write to
     conversations only.
@@ -34,6 +36,9 @@ class Recency(LatestDates):
 
     PACE_S = 0.5
     ROWS_S = 0.5
+    HOLD_S = 5.0
+    SETTLE_S = 3.0
+    """The time that a due write to rows may take."""
     REPAIR_S = 60.0
     KEEP_UP_S = 5.0
 
@@ -42,6 +47,8 @@ class Recency(LatestDates):
         # Other nodes read these dates for their lists, and cannot flush the ones that wait here.
         super().__init__(mongo, "conversations", "activityAt", pace_s=self.PACE_S, share=0.05)
         self._large = large
+        self._held: dict[str, datetime | None] = {}
+        """Conversations whose rows were written in the last HOLD_S, and the latest date since then."""
         self._repair_from: datetime | None = None
         """The time since which nodes of an earlier version may have written."""
 
@@ -49,12 +56,39 @@ class Recency(LatestDates):
         await super()._write(dates)
         # The order of these three matters. A transaction in which users join, or which moves the order from the
         # rows to the conversation or back, writes the conversation: it either sees the new date, or is seen here.
-        which = {"_id": {"$in": list(dates)}, "large": {"$exists": False}}
-        small = self._mongo.conversations.find(which, {"_id": 1}, batch_size=len(dates))
-        if on_rows := {doc["_id"]: dates[doc["_id"]] async for doc in small}:
-            await self._write_rows(on_rows)
+        due = {doc_id: at for doc_id, at in dates.items() if doc_id not in self._held}
+        self._held |= {doc_id: at for doc_id, at in dates.items() if doc_id in self._held}
+        if not due:
+            return
+        which = {"_id": {"$in": list(due)}, "large": {"$exists": False}}
+        small = self._mongo.conversations.find(which, {"_id": 1}, batch_size=len(due))
+        on_rows = {doc["_id"]: due[doc["_id"]] async for doc in small}
+        locked = await self._write_rows(on_rows) if on_rows else set()
+        for doc_id in locked:
+            self._write_again(doc_id, due[doc_id])
+        loop = asyncio.get_running_loop()
+        for doc_id in due.keys() - locked:
+            self._held[doc_id] = None
+            loop.call_later(self.HOLD_S, self._release, doc_id)
 
-    async def _write_rows(self, dates: Mapping[str, datetime]) -> None:
+    def _release(self, doc_id: str) -> None:
+        if (at := self._held.pop(doc_id, None)) is not None:
+            self._write_again(doc_id, at)
+
+    def _write_again(self, doc_id: str, at: datetime) -> None:
+        if doc_id not in self._dirty:  # otherwise a later date waits
+            self.touch(doc_id, at)
+
+    def settled(self) -> datetime:
+        """Returns the time before which the dates in rows are those of their conversations."""
+        return now() - timedelta(seconds=self.HOLD_S + self.SETTLE_S)
+
+    def watch(self, metrics: Families) -> None:
+        super().watch(metrics)
+        metrics.memory("conversations with a new order", lambda: len(self._held), None)
+
+    async def _write_rows(self, dates: Mapping[str, datetime]) -> set[str]:
+        """Returns the conversations that could not be written."""
         try:
             await self._mongo.raise_dates_of(
                 "participants", "conversationId", "activityAt", dates, self.ROWS_S
@@ -64,10 +98,10 @@ class Recency(LatestDates):
                 raise
             # A process that stalled has locked a row. Its conversation is written later, and the others now.
             if len(dates) == 1:
-                self.touch(*next(iter(dates.items())))
-                return
+                return set(dates)
             alone = [self._write_rows({doc_id: at}) for doc_id, at in dates.items()]
-            await asyncio.gather(*alone)
+            return set().union(*await asyncio.gather(*alone))
+        return set()
 
     # --- rows that join, and conversations that become large or small ---------------------------
 
@@ -118,24 +152,27 @@ class Recency(LatestDates):
         if newest is not None:
             await self._repair(min(newest["at"], self._repair_from or newest["at"]))
 
-    async def keep_up(self, others_are_older: Callable[[], bool]) -> None:
-        """Repair the order while nodes of an earlier version write, and once more after the last one. Runs until
-        cancelled."""
+    async def keep_up(self, others_are_older: Callable[[], bool], lost: Callable[[], int]) -> None:
+        """Repair the order while nodes of an earlier version write, and once more after the last one. Also when a
+        node has died. `lost` counts these. Runs until cancelled."""
         done = now()
+        seen = lost()
         while True:
             await asyncio.sleep(self.KEEP_UP_S)
             older = others_are_older()
-            if not older and self._repair_from is None:
+            if lost() == seen and not older and self._repair_from is None:
+                done = now()
                 continue
+            seen = lost()
             began = now()
             try:
-                if self._repair_from is None:
+                if older and self._repair_from is None:
                     self._repair_from = done
                     await self._mongo.schema.update_one(
                         {"_id": LISTS}, {"$min": {"from": done}}, upsert=True
                     )
                 await self._repair(done)
-                if not older:
+                if not older and self._repair_from is not None:
                     await self._mongo.schema.update_one({"_id": LISTS}, {"$unset": {"from": ""}})
                     self._repair_from = None
                 done = began
@@ -191,6 +228,8 @@ class Recency(LatestDates):
         await self._mongo.transaction(transaction)
 
     async def close(self) -> None:
+        for doc_id in list(self._held):
+            self._release(doc_id)
         try:
             await super().close()
         except PyMongoError as error:

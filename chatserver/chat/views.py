@@ -45,6 +45,7 @@ LAST_ENTRY: Document = {
 _WHOLE: list[Document] = [FIRST_MEMBERS, _LAST_MESSAGE, LAST_ENTRY]
 
 
+_NEVER = datetime(9999, 1, 1)  # noqa: DTZ001
 _CONVERSATION: Document = {
     "$lookup": {
         "from": "conversations",
@@ -55,10 +56,8 @@ _CONVERSATION: Document = {
 }
 
 
-def _after(last: tuple[datetime, str] | None) -> list[Document]:
+def _after(last: tuple[datetime, str]) -> list[Document]:
     """Returns alternatives, each of which is one range of the index of a user's list."""
-    if last is None:
-        return [{"activityAt": {"$gte": EPOCH}}]
     at, last_id = last
     return [
         {"activityAt": {"$gte": EPOCH, "$lt": at}},
@@ -128,27 +127,40 @@ class Views:
         }
 
     async def own(
-        self, user_id: str, limit: int, before: tuple[datetime, str] | None
+        self, user_id: str, limit: int, before: tuple[datetime, str] | None, settled: datetime
     ) -> list[Document]:
         """Returns a user's conversations with unread counts, most recently active first.
 
-        `before`: the last activity and the id of the last conversation on the previous page.
+        `before`: the last activity and the id of the last conversation on the previous page. Rows with a date before
+        `settled` have that of their conversation.
         """
         mine = {"userId": user_id}
+        before = before or (_NEVER, "")
         first: list[Document] = [
             {"$sort": {"activityAt": -1, "conversationId": -1}},
             {"$limit": limit},
         ]
-        large: list[Document] = [
-            {"$match": {**mine, "activityAt": None}},
+        others: list[Document] = [
+            {
+                "$match": {
+                    "$or": [
+                        {**mine, "activityAt": None},
+                        {**mine, "activityAt": {"$gte": settled}},
+                    ]
+                }
+            },
             _CONVERSATION,
             {"$set": {"activityAt": {"$first": "$conversation.activityAt"}}},
             {"$match": {"$or": _after(before)}},
         ]
         stages: list[Document] = [
-            {"$match": {"$or": [{**mine, **which} for which in _after(before)]}},
+            {
+                "$match": {
+                    "$or": [{**mine, **which} for which in _after(min(before, (settled, "")))]
+                }
+            },
             *first,
-            {"$unionWith": {"coll": "participants", "pipeline": [*large, *first]}},
+            {"$unionWith": {"coll": "participants", "pipeline": [*others, *first]}},
             *first,
             _CONVERSATION,
             {"$unwind": "$conversation"},

@@ -122,6 +122,10 @@ async def test_lists_equal_a_model_whatever_happens(
     for person in everybody:
         for node in two_nodes:
             await becomes(model, person.at(node))
+    # Then the rows alone have the order.
+    await asyncio.sleep(9)
+    for person in everybody:
+        assert await listed(person.at(two_nodes[0]), 3) == model.of(person)
     with pymongo.MongoClient[Any](two_nodes[0].env["MONGO_URL"]) as client:
         rows = database_of(client, two_nodes[0]).participants
         for talk, members in model.members.items():

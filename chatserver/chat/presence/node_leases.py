@@ -99,6 +99,7 @@ class Nodes:
         self._alive: dict[str, str] = {}
         """The node of each lease that was alive at the last heartbeat."""
         self._older = False
+        self._lost = 0
         self._records: Records
         self._hurry = asyncio.Event()
         self._beating: asyncio.Task[None] | None = None
@@ -117,6 +118,10 @@ class Nodes:
     def count(self) -> int:
         """The number of nodes that were alive at the last heartbeat."""
         return len(set(self._alive.values()))
+
+    def lost(self) -> int:
+        """Returns how many other nodes have died, as far as this one has noticed."""
+        return self._lost
 
     def are_older(self) -> bool:
         """True if a node of an earlier schema was alive at the last heartbeat."""
@@ -226,6 +231,7 @@ class Nodes:
                 log.info("a node has stopped", node=node)
             else:
                 log.warning("a node has lost its lease", node=node)
+                self._lost += 1
             # It may be back already, or come back later, like a new node.
             self._cluster.missed()
         if time.monotonic() - self._begun_at < self.restart_grace_s:
