@@ -7,6 +7,7 @@ import json
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.support.people_on_nodes import Spread, spread
 from tests.support.redises import RedisServer
 from tests.support.servers import ChatServer, MongoServer
 
-CONVERSATIONS = 200
+CONVERSATIONS = 100
 MEMBERS = 6_000
 STEP = 32
 """Conversations that a deleted user leaves in one step."""
@@ -58,6 +59,11 @@ class Scene:
     async def none_left(self, **where: Any) -> None:
         """Waits until no such document is left in `participants`."""
         await until(lambda: self.mongo.participants.count_documents(where, limit=1), 0)
+
+    def slowly(self) -> AbstractContextManager[None]:
+        """Participants are removed slowly, so that a test can interrupt it."""
+        slow = {"blockConnection": True, "blockTimeMS": 200, "namespace": PARTICIPANTS}
+        return self.database.failing("delete", **slow)
 
     async def records(self, kind: str) -> Counter[str]:
         """Returns how often an event of this type was recorded, by its conversation."""
@@ -106,11 +112,12 @@ async def test_another_node_finishes_the_jobs_of_a_node_that_is_killed(scene: Sc
     left = await large.conversations(scene.mongo, CONVERSATIONS, bob, carol)
     channel = await large.channel(scene.mongo, MEMBERS, alice, bob)
     device = await bob.connect()
-    ending = asyncio.create_task(alice.request("DELETE", f"/conversations/{channel['id']}"))
-    leaving = asyncio.create_task(delete(carol, scene.a))
-    await device.hears("conversation:removed")
-    await device.hears("participant:removed")
-    await scene.a.kill()
+    with scene.slowly():
+        ending = asyncio.create_task(alice.request("DELETE", f"/conversations/{channel['id']}"))
+        await device.hears("conversation:removed")
+        leaving = asyncio.create_task(delete(carol, scene.a))
+        await device.hears("participant:removed")
+        await scene.a.kill()
     await asyncio.gather(ending, leaving, return_exceptions=True)
     # Both are under way, and over for everybody who asks.
     assert {job["kind"] for job in await scene.jobs()} == {"conversation.deletion", "user.deletion"}
@@ -131,9 +138,10 @@ async def test_a_worker_that_was_frozen_does_nothing_twice(scene: Scene) -> None
     await scene.known(carol)
     left = await large.conversations(scene.mongo, CONVERSATIONS, bob, carol)
     device = await bob.connect()
-    leaving = asyncio.create_task(delete(carol, scene.a))
-    await device.hears("participant:removed")
-    scene.a.signal(signal.SIGSTOP)
+    with scene.slowly():
+        leaving = asyncio.create_task(delete(carol, scene.a))
+        await device.hears("participant:removed")
+        scene.a.signal(signal.SIGSTOP)
     next_ones = scene.mongo.participants.find({"userId": carol.id}).sort("conversationId")
     under_way = [doc["conversationId"] async for doc in next_ones.limit(STEP)]
     assert len(under_way) == STEP
@@ -158,8 +166,9 @@ async def test_a_deletion_waits_while_the_database_is_away(scene: Scene) -> None
     await scene.known(carol)
     left = await large.conversations(scene.mongo, CONVERSATIONS, bob, carol)
     device = await bob.connect()
-    leaving = asyncio.create_task(delete(carol, scene.a))
-    await device.hears("participant:removed")
+    with scene.slowly():
+        leaving = asyncio.create_task(delete(carol, scene.a))
+        await device.hears("participant:removed")
     scene.database.signal(signal.SIGSTOP)
     await asyncio.sleep(6)
     scene.database.signal(signal.SIGCONT)
