@@ -206,6 +206,9 @@ async def test_every_event_of_the_table_is_sent_when_everything_happens(people: 
     await phone.hears("user:offline")
     await bob.connect()
     await phone.hears("user:online")
+    crowd = [f"{alice.id}-{n}" for n in range(200)]
+    await alice.ask("POST", f"{path}/participants", {"userIds": crowd})
+    await phone.hears("participants:changed")
 
     heard = {event for device in (phone, laptop, tablet) for event, _ in device.heard}
     assert heard == {row.name for row in SERVER_EVENTS}
