@@ -47,7 +47,8 @@ TAGS = {
     "messages": "Messages and reactions.",
     "receipts": "Read marks and unread counts.",
     "presence": "Users who are online.",
-    "internal": "For the Master Service itself: its users, background jobs, and the administration of webhooks.",
+    "internal": "For the Master Service itself: its users, and the administration of webhooks.",
+    "jobs": "Work that goes on after the request that began it, for the Master Service and operators.",
     "webhooks": "Events that the server posts to the Master Service.",
     "operation": "For load balancers and Prometheus. Only `/health` is also on `WS_PORT`.",
 }
