@@ -42,7 +42,7 @@ STEP_S = 6.0
 """Time limit of a step. It leaves time to store the result before the lease runs out."""
 POLL_S = 2.0
 """How often an idle node looks for jobs. The jobs of a dead node continue within LEASE_S + POLL_S."""
-SHARE = 0.5
+SHARE = 2 / 3
 """The fraction of the time that a node spends on jobs, at most: after a step it pauses, so that requests come first."""
 AT_ONCE_S = 1.0
 """How long a request works on the job that it has added, before it leaves the rest to the background."""

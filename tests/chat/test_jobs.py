@@ -27,7 +27,7 @@ async def add(mongo: Mongo, jobs: Jobs, kind: str, subject: str, **more: Any) ->
     return await mongo.transaction(lambda session: jobs.add(kind, subject, session, **more))
 
 
-async def test_jobs_take_turns_and_leave_half_of_the_time(mongo: Mongo) -> None:
+async def test_jobs_take_turns_and_leave_time_for_requests(mongo: Mongo) -> None:
     jobs = Jobs(mongo)
     steps: list[str] = []
 
