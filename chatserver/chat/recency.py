@@ -36,7 +36,7 @@ class Recency(LatestDates):
 
     PACE_S = 0.5
     ROWS_S = 0.5
-    HOLD_S = 5.0
+    HOLD_S = 10.0
     SETTLE_S = 3.0
     """The time that a due write to rows may take."""
     REPAIR_S = 60.0

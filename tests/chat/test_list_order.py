@@ -123,7 +123,7 @@ async def test_lists_equal_a_model_whatever_happens(
         for node in two_nodes:
             await becomes(model, person.at(node))
     # Then the rows alone have the order.
-    await asyncio.sleep(9)
+    await asyncio.sleep(14)
     for person in everybody:
         assert await listed(person.at(two_nodes[0]), 3) == model.of(person)
     with pymongo.MongoClient[Any](two_nodes[0].env["MONGO_URL"]) as client:
