@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Conversations } from "../dist/conversations.js";
+import { desk } from "./desk.mjs";
 import { message } from "./model.mjs";
 
 const view = (id, more = {}) => ({
@@ -109,4 +110,18 @@ test("without the REST API the unread count is unknown after an outage", () => {
   list.disconnected();
   list.connected({ userId: "alice", rooms: ["c"] });
   assert.equal(list.snapshot()[0].unreadCount, null);
+});
+
+test("a conversation that connected left out stays in the list, and is joined before it is read", async () => {
+  const list = new Conversations(null, assert.fail);
+  list.event("conversation:new", view("c"));
+  list.connected({ userId: "alice", rooms: ["b"], roomsTruncated: true });
+  assert.deepEqual(list.snapshot().map(({ id }) => id), ["c"]);
+  const { conversation, asked, log } = desk({ outside: true });
+  log.send("bob", "Hi");
+  conversation.connected(true);
+  void conversation.open();
+  await rest();
+  assert.deepEqual(asked.slice(0, 2).map(([event]) => event), ["room:join", "messages:sync"]);
+  assert.equal(conversation.snapshot().messages.length, 1);
 });

@@ -8,8 +8,9 @@ export const rest = async () => {
   for (let n = 0; n < 5; n++) await step();
 };
 
-/** `refusals` are returned in turn instead of answers. If `knows`, `me` is known from the start. */
-export function desk({ view = null, knows = true } = {}) {
+/** `refusals` are returned in turn instead of answers. If `knows`, `me` is known from the start. If
+ * `outside`, the socket is not in the room. */
+export function desk({ view = null, knows = true, outside = false } = {}) {
   const log = new Log();
   const asked = [];
   const told = [];
@@ -32,7 +33,7 @@ export function desk({ view = null, knows = true } = {}) {
   const error = (raised) => errors.push(raised);
   const acknowledged = (message) => conversation.acknowledged(message);
   const outbox = new Outbox(connection, { changed: () => conversation?.outboxChanged(), acknowledged, error }, null);
-  const around = { connection, outbox, userId: () => here.me, enter: () => null, view: async () => view?.() ?? null, watch: () => () => undefined, error };
+  const around = { connection, outbox, userId: () => here.me, enter: () => (outside ? connection.call("room:join", { conversationId: "c" }) : null), view: async () => view?.() ?? null, watch: () => () => undefined, error };
   conversation = new Conversation("c", around);
   log.tell = (name, payload) => conversation.event(name, payload);
   const count = (name) => asked.filter(([event]) => event === name).length;
