@@ -12,11 +12,10 @@ import pytest
 
 from tests.conftest import Starter
 from tests.support.comings_and_goings import SETTLED_S, arrive, crowd, heard_of
-from tests.support.ledger import Ledger, ledger_of
+from tests.support.ledger import RECORDING, Ledger, ledger_of
 from tests.support.patience import slowness
 from tests.support.people import PATIENCE_S, People, Person, presence
 from tests.support.raw import Wire
-from tests.support.relays import NOBODY
 from tests.support.servers import ChatServer, MongoServer
 
 LEASE_S, TICK_S, RESTART_GRACE_S = 12, 3, 15
@@ -27,8 +26,8 @@ ONCE = ["online", "offline"]
 
 @pytest.fixture
 def start(start: Starter) -> Starter:
-    """The nodes record their events, for an endpoint to which nothing is delivered."""
-    return partial(start, WEBHOOK_URL=NOBODY, WEBHOOK_RELAY="off")
+    """The nodes record their events."""
+    return partial(start, **RECORDING)
 
 
 async def becomes(

@@ -11,7 +11,7 @@ import aiohttp
 
 from tests.conftest import Starter
 from tests.support.comings_and_goings import SETTLED_S, crowd
-from tests.support.ledger import ledger_of
+from tests.support.ledger import RECORDING, ledger_of
 from tests.support.patience import PATIENCE_S
 from tests.support.people import Person
 from tests.support.raw import Wire
@@ -54,7 +54,7 @@ class Rambler:
 async def test_one_node_is_killed_and_one_frozen_while_everybody_comes_and_goes(
     start: Starter,
 ) -> None:
-    nodes = [await start(PRESENCE_GRACE_S="0.05") for _ in range(3)]
+    nodes = [await start(PRESENCE_GRACE_S="0.05", **RECORDING) for _ in range(3)]
     killed, frozen, _ = nodes
     stop = asyncio.Event()
     async with crowd(nodes[0], PEOPLE) as people, ledger_of(nodes[0]) as ledger:

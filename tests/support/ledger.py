@@ -13,8 +13,11 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from .patience import PATIENCE_S
 from .receiver import Event
+from .relays import NOBODY
 from .servers import ChatServer
 
+RECORDING = {"WEBHOOK_URL": NOBODY, "WEBHOOK_RELAY": "off"}
+"""Settings with which a server records events and delivers none. Without an endpoint it would record none."""
 IN_LOG = ("message", "edit", "delete", "end", "reaction.added", "reaction.removed")
 """Kinds of log entries that are events for the Master Service."""
 

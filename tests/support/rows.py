@@ -241,7 +241,9 @@ INTERNAL = [
     ),
     Endpoint("GET", "/users/{externalUserId}"),
     Endpoint("DELETE", "/users/{externalUserId}"),
-    Endpoint("GET", "/jobs", {"limit": LIMIT_QUERY, "cursor": [*NO_TEXT, "", "x" * 257, "a\0b", "a\nb"]}),
+    Endpoint(
+        "GET", "/jobs", {"limit": LIMIT_QUERY, "cursor": [*NO_TEXT, "", "x" * 257, "a\0b", "a\nb"]}
+    ),
     Endpoint("GET", "/webhooks"),
     Endpoint(
         "GET",

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatserver import json_codec
-from chatserver.api.requests import conversations, messages, users, webhooks
+from chatserver.api.requests import conversations, jobs, messages, users, webhooks
 from chatserver.api.requests.parse import Request, parse
 from chatserver.errors import ValidationFailed
 
 KINDS = sorted(Request.__subclasses__(), key=lambda kind: kind.__name__)
 assert {kind.__module__ for kind in KINDS} == {
-    module.__name__ for module in (conversations, messages, users, webhooks)
+    module.__name__ for module in (conversations, jobs, messages, users, webhooks)
 }
 
 text = st.text(st.characters(codec=None), max_size=20)

@@ -106,7 +106,7 @@ async def test_a_user_who_is_deleted_meanwhile_is_left_out_all_the_same(people: 
     assert set(found) <= {200, 201, 202, 204, 400, 403}
     assert found[204] + found[202] == 3
     async with asyncio.timeout(PATIENCE_S):
-        while any(job["subject"] == bob.id for job in await unfinished(people)):
+        while any(job["subject"] == bob.id for job in await unfinished(people)):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     for conversation in (await alice.ask("GET", "/conversations"))["items"]:
         assert bob.id not in [participant["userId"] for participant in conversation["participants"]]
