@@ -85,6 +85,13 @@ def fits(value: Any, kind: Any) -> bool:
         return any(fits(value, choice) for choice in inside)
     if origin is tuple:
         return type(value) is tuple and all(fits(item, inside[0]) for item in value)
+    if origin is typing.Literal:
+        return value in inside
+    if typing.is_typeddict(kind):
+        keys = typing.get_type_hints(kind)
+        return type(value) is dict and all(
+            key in keys and fits(item, keys[key]) for key, item in value.items()
+        )
     if origin is Mapping:
         return isinstance(value, Mapping) and all(fits(key, inside[0]) for key in value)
     return type(value) is kind
