@@ -18,7 +18,7 @@ class Job:
     subject: str
     added_at: datetime
     state: Mapping[str, Any]
-    """What the last step left for the next one."""
+    """The position that the last step left for the next one."""
     attempts: int
     """Steps that failed in a row."""
     owner: str

@@ -25,20 +25,12 @@ OF_PRESENCE = ("user:online", "user:offline")
 
 
 @pytest_asyncio.fixture(scope="module")
-async def two(
+async def own_nodes(
     mongo_url: str, redis_url: str, worker: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Spread]:
     folder, database = tmp_path_factory.mktemp("large"), f"{worker}-large-{time.time_ns()}"
     async with spread(mongo_url, redis_url, database, folder, count=2, **SETTINGS) as nodes:
         yield nodes
-
-
-@pytest_asyncio.fixture
-async def crowd(two: Spread) -> AsyncIterator[People]:
-    async with aiohttp.ClientSession() as session:
-        people = People(two.servers[0], session, two)
-        yield people
-        await people.go_home()
 
 
 async def of(device: Device, talk: Any, *names: str) -> list[tuple[str, Any]]:
@@ -51,8 +43,8 @@ async def of(device: Device, talk: Any, *names: str) -> list[tuple[str, Any]]:
     ]
 
 
-async def test_reading_is_told_to_the_readers_own_devices(crowd: People) -> None:
-    people: list[Person] = crowd(*"abcde")
+async def test_reading_is_told_to_the_readers_own_devices(everyone: People) -> None:
+    people: list[Person] = everyone(*"abcde")
     talk = await people[0].group(*people[1:])
     a, b, *others = await devices(*people)
     b2 = await people[1].connect()  # on the other node
@@ -78,8 +70,8 @@ async def test_reading_is_told_to_the_readers_own_devices(crowd: People) -> None
     assert await of(a, talk, *OF_READING) == []
 
 
-async def test_a_change_of_size_is_announced_by_the_rules_of_the_new_size(crowd: People) -> None:
-    people: list[Person] = crowd(*"abcdefg")
+async def test_a_change_of_size_is_announced_by_the_rules_of_the_new_size(everyone: People) -> None:
+    people: list[Person] = everyone(*"abcdefg")
     a, b, e = people[0], people[1], people[4]
     talk = await a.group(*people[1:4])
     path = f"/conversations/{talk['id']}/participants"
@@ -104,8 +96,8 @@ async def test_a_change_of_size_is_announced_by_the_rules_of_the_new_size(crowd:
     assert [name for name, _ in await of(listening[0], talk, *OF_READING)] == ["message:read"]
 
 
-async def test_the_number_of_participants_is_told_once_per_second(crowd: People) -> None:
-    people: list[Person] = crowd(*"abcdefghijkl")
+async def test_the_number_of_participants_is_told_once_per_second(everyone: People) -> None:
+    people: list[Person] = everyone(*"abcdefghijkl")
     a = people[0]
     talk = await a.group(*people[1:5])
     path = f"/conversations/{talk['id']}/participants"
@@ -132,8 +124,8 @@ async def test_the_number_of_participants_is_told_once_per_second(crowd: People)
         assert all(gap > 0.8 for gap in gaps), gaps
 
 
-async def test_presence_is_announced_in_small_conversations_only(crowd: People) -> None:
-    people: list[Person] = crowd(*"abcdef")
+async def test_presence_is_announced_in_small_conversations_only(everyone: People) -> None:
+    people: list[Person] = everyone(*"abcdef")
     a, b = people[:2]
     talk = await a.group(*people[1:5])
     small = await a.group(b, people[5])
@@ -149,8 +141,8 @@ async def test_presence_is_announced_in_small_conversations_only(crowd: People) 
     assert [name for name, told in heard if told["userId"] == b.id] == [*OF_PRESENCE]
 
 
-async def test_five_at_a_time_are_announced_as_typing(crowd: People) -> None:
-    people: list[Person] = crowd(*(f"p{n}" for n in range(9)))
+async def test_five_at_a_time_are_announced_as_typing(everyone: People) -> None:
+    people: list[Person] = everyone(*(f"p{n}" for n in range(9)))
     listener, *writers = people
     talk = await listener.group(*writers)
     listening = await devices(listener, listener)  # one on each node
@@ -170,7 +162,7 @@ async def test_five_at_a_time_are_announced_as_typing(crowd: People) -> None:
 
     for own in listening:
         assert len(await shown(own)) == 5
-    # Whoever stops makes room for one who waits, on every node, until everybody has stopped.
+    # A user who stops makes room for one who waits, on every node, until everybody has stopped.
     still = {device.person.id for device in typing}
     for device in typing:
         await device.do("typing:stop", room)

@@ -24,20 +24,12 @@ SETTINGS = {"LARGE_CONVERSATION": "2"}
 
 
 @pytest_asyncio.fixture(scope="module")
-async def two(
+async def own_nodes(
     mongo_url: str, redis_url: str, worker: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Spread]:
     folder, database = tmp_path_factory.mktemp("watch"), f"{worker}-watch-{time.time_ns()}"
     async with spread(mongo_url, redis_url, database, folder, count=2, **SETTINGS) as nodes:
         yield nodes
-
-
-@pytest_asyncio.fixture
-async def crowd(two: Spread) -> AsyncIterator[People]:
-    async with aiohttp.ClientSession() as session:
-        people = People(two.servers[0], session, two)
-        yield people
-        await people.go_home()
 
 
 def never(person: Person) -> dict[str, Any]:
@@ -72,8 +64,8 @@ async def come_and_go(observer: Person, person: Person) -> None:
     await presence(observer, person.id, "offline")
 
 
-async def test_a_subscribed_socket_receives_each_transition_once(crowd: People) -> None:
-    alice, bob, carol = crowd("alice", "bob", "carol")
+async def test_a_subscribed_socket_receives_each_transition_once(everyone: People) -> None:
+    alice, bob, carol = everyone("alice", "bob", "carol")
     for _ in range(3):
         await alice.group(bob, carol)
     await alice.direct(bob)
@@ -108,8 +100,8 @@ async def test_a_subscribed_socket_receives_each_transition_once(crowd: People) 
     assert await about(desk, alice) == []
 
 
-async def test_a_stranger_looks_never_seen_and_sends_nothing(crowd: People) -> None:
-    alice, bob, carol, stranger = crowd("alice", "bob", "carol", "stranger")
+async def test_a_stranger_looks_never_seen_and_sends_nothing(everyone: People) -> None:
+    alice, bob, carol, stranger = everyone("alice", "bob", "carol", "stranger")
     await alice.group(bob, carol)
     await come_and_go(stranger, stranger)
     desk = await alice.connect()
@@ -130,8 +122,10 @@ async def test_a_stranger_looks_never_seen_and_sends_nothing(crowd: People) -> N
     assert await about(desk, bob) == ["user:online", "user:offline"]
 
 
-async def test_a_subscription_ends_when_nothing_is_shared_any_more(crowd: People) -> None:
-    alice, bob, carol, dora, erik, *rest = crowd("alice", "bob", "carol", "dora", "erik", "x", "y")
+async def test_a_subscription_ends_when_nothing_is_shared_any_more(everyone: People) -> None:
+    alice, bob, carol, dora, erik, *rest = everyone(
+        "alice", "bob", "carol", "dora", "erik", "x", "y"
+    )
     first = await alice.group(bob, carol, dora, erik, *rest)
     second = await alice.group(bob, carol)
     await alice.group(carol, *rest)
@@ -157,9 +151,9 @@ async def test_a_subscription_ends_when_nothing_is_shared_any_more(crowd: People
     assert [len(await about(desk, person)) for person in (bob, carol, erik)] == [2, 4, 0]
 
 
-async def test_a_large_conversation_that_was_deleted_is_not_shared(crowd: People) -> None:
+async def test_a_large_conversation_that_was_deleted_is_not_shared(everyone: People) -> None:
     """Its participants are removed in the background."""
-    alice, bob = crowd("alice", "bob")
+    alice, bob = everyone("alice", "bob")
     ids = [bob.id, *(f"{bob.id}-{n}" for n in range(999))]
     talk = await alice.ask("POST", "/conversations", {"type": "channel", "participantIds": ids})
     desks = await devices(alice, alice)
@@ -173,21 +167,21 @@ async def test_a_large_conversation_that_was_deleted_is_not_shared(crowd: People
         assert await subscribe(desk, bob) == [never(bob)]
 
 
-async def test_a_deleted_user_is_watched_no_more(crowd: People) -> None:
-    alice, bob, *rest = crowd("alice", "bob", "carol", "dora")
+async def test_a_deleted_user_is_watched_no_more(everyone: People) -> None:
+    alice, bob, *rest = everyone("alice", "bob", "carol", "dora")
     await alice.group(bob, *rest)
     desk, phone = await devices(alice, bob)
     await presence(alice, bob.id, "online")
     await subscribe(desk, bob)
-    assert (await crowd.master("DELETE", f"/users/{bob.id}"))[0] in (202, 204)
+    assert (await everyone.master("DELETE", f"/users/{bob.id}"))[0] in (202, 204)
     await phone.gone.wait()
     await asyncio.sleep(SETTLED_S)
     assert "user:offline" not in await about(desk, bob)
     assert await subscribe(desk, bob) == [never(bob)]
 
 
-async def test_a_socket_watches_at_most_1000_users(crowd: People) -> None:
-    alice, bob = crowd("alice", "bob")
+async def test_a_socket_watches_at_most_1000_users(everyone: People) -> None:
+    alice, bob = everyone("alice", "bob")
     ids = [f"{bob.id}-{n:04}" for n in range(1000)]
     for users in (ids[:999], [ids[999], bob.id]):
         await alice.ask("POST", "/conversations", {"type": "group", "participantIds": users})

@@ -1,4 +1,4 @@
-"""What the database does for requests: its profiler records each operation, with the keys and documents that it read."""
+"""The operations of the database for requests, recorded by its profiler with the keys and documents that they read."""
 
 from __future__ import annotations
 

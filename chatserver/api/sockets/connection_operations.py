@@ -37,7 +37,7 @@ def operations(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> list[Operation]:
             await rooms.prepare([room])
             # Again: after `prepare` no change is missed, but one before that may have been.
             await chat.members.arrive_in(connection.user_id, room)
-        except BaseException:
+        except BaseException:  # refused, failed or cancelled
             rooms.abort_arrival(connection.user_id, arrival)
             raise
         if not rooms.enter_one(connection, room, arrival):

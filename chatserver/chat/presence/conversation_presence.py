@@ -181,7 +181,7 @@ class ConversationPresence:
                     online = Online(await self._among(user_ids))
                 else:
                     online = Online(await self._among_all(conversation_id))
-        except BaseException:
+        except BaseException:  # failed or cancelled: the next request reads again
             self._forget(conversation_id, asyncio.current_task())
             raise
         for oldest in [known for known in self._known if known != conversation_id]:

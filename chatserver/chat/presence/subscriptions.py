@@ -98,7 +98,7 @@ class PresenceSubscriptions:
             for n in range(0, len(others), AT_ONCE):
                 async with self._mongo.deadline():
                     shared |= await self._members.acquainted(user_id, others[n : n + AT_ONCE])
-        except BaseException:
+        except BaseException:  # failed or cancelled: the check is made again
             self._watchers.end(check)
             self._unsure[user_id] = None
             raise

@@ -145,7 +145,7 @@ async def test_a_user_who_leaves_during_a_check_is_checked_again(
     check = scene.watchers.check("bob")
     scene.node.tell(TALK, 1, goes(leaver))
     scene.unsure.clear()
-    # What was read before that still has both in the room.
+    # A read from before that still has both in the room.
     scene.watchers.settle(check, {"alice": TALK})
     assert "1]" not in scene.received
     assert scene.unsure == ["bob"]
