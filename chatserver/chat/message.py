@@ -176,6 +176,11 @@ class Message:
         return self._encoded
 
     @property
+    def part(self) -> Json | dict[str, Any]:
+        """The message as a part of JSON that is encoded at once. It is not encoded by itself for that."""
+        return self.wire() if self._encoded is None else Json(self._encoded)
+
+    @property
     def json(self) -> Json:
         """`encoded`, as a part of other JSON."""
         return Json(self.encoded)

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import json_codec
 from ..clock import iso
 from ..errors import NotFound, ValidationFailed
+from ..json_codec import Json, encode
 from ..mongo import Document, Mongo
 from .log.entry import Outcome
 from .log.log import Log
@@ -77,10 +77,40 @@ Begun = Future[Outcome]
 """A message whose place in the order of its sender's messages is fixed."""
 
 
-@dataclass(frozen=True, slots=True)
 class MessagePage:
-    messages: list[Message]
-    has_more: bool
+    """Messages, encoded together: a page costs much less that way than message by message."""
+
+    __slots__ = ("_encoded", "has_more", "messages")
+
+    def __init__(self, messages: list[Message], has_more: bool) -> None:
+        self.messages = messages
+        self.has_more = has_more
+        self._encoded: bytes | None = None
+
+    @classmethod
+    def of(cls, found: list[Message], limit: int, *, newest: bool = False) -> MessagePage:
+        """Returns a page of the first messages, as many as it may have. `newest`: they are in descending order."""
+        page = cls.first(found, min(limit, len(found)), newest=newest)
+        if len(page.encoded) + HIDDEN_BYTES * len(page.messages) > PAGE_BYTES:
+            return cls.first(found, _fitting(found[:limit]), newest=newest)
+        return page
+
+    @classmethod
+    def first(cls, found: list[Message], number: int, *, newest: bool) -> MessagePage:
+        shown = found[:number]
+        return cls(shown[::-1] if newest else shown, len(found) > number)
+
+    @property
+    def encoded(self) -> bytes:
+        """The list of the messages in their wire format."""
+        if self._encoded is None:
+            self._encoded = encode([message.part for message in self.messages])
+        return self._encoded
+
+    @property
+    def json(self) -> Json:
+        """`encoded`, as a part of other JSON."""
+        return Json(self.encoded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +155,7 @@ class Messages:
         if new.mentions:
             doc["mentions"] = list(dict.fromkeys(new.mentions))
         if new.metadata:
-            doc["metadata"] = json_codec.encode(new.metadata).decode()
+            doc["metadata"] = encode(new.metadata).decode()
         if new.client_message_id:
             doc["clientMessageId"] = new.client_message_id
         if new.reply_to is None and self._members.known(sender_id, new.conversation_id):
@@ -203,9 +233,7 @@ class Messages:
                 "$lt": await self._seq(conversation_id, "before", asked.before),
             }
         page = await self._read(where, "seq", asked.limit, newest=asked.after is None)
-        return MessagePage(
-            await self._as_seen(reader_id, page.messages, hides=hides), page.has_more
-        )
+        return await self._page_as_seen(reader_id, page, hides=hides)
 
     async def sync(self, reader_id: str, asked: SyncFrom) -> SyncResult:
         """Returns a page of what follows a position: newer messages, or by `rev` new and changed ones.
@@ -226,8 +254,8 @@ class Messages:
             after = await self._seq(conversation_id, "lastMessageId", asked.last_message_id)
         where = {"conversationId": conversation_id, "seq": {"$gt": after}}
         page = await self._read(where, "seq", asked.limit, newest=False)
-        seen = await self._as_seen(reader_id, page.messages, hides=hides)
-        return SyncResult(conversation_id, MessagePage(seen, page.has_more), seq, rev)
+        page = await self._page_as_seen(reader_id, page, hides=hides)
+        return SyncResult(conversation_id, page, seq, rev)
 
     async def _changed_since(
         self, reader_id: str, conversation_id: str, rev: int, limit: int, hides: bool
@@ -255,8 +283,8 @@ class Messages:
                 if end is None or message.rev <= end
             ]
             if changed or end is None:
-                fitting = _fitting(changed, limit)
-                return MessagePage(fitting, end is not None or len(changed) > len(fitting))
+                fitting = MessagePage.of(changed, limit)
+                return MessagePage(fitting.messages, fitting.has_more or end is not None)
             # All of them were hidden later, and so are listed later.
             where["rev"] = {"$gt": end}
 
@@ -281,11 +309,7 @@ class Messages:
     async def _read(self, where: Document, order: str, limit: int, *, newest: bool) -> MessagePage:
         cursor = self._mongo.log.find(where).sort(order, -1 if newest else 1).limit(limit + 1)
         found = [Message(doc) for doc in await cursor.to_list(limit + 1)]
-        fitting = _fitting(found, limit)
-        has_more = len(found) > len(fitting)
-        if newest:
-            fitting.reverse()
-        return MessagePage(fitting, has_more)
+        return MessagePage.of(found, limit, newest=newest)
 
     async def _find(self, message_id: str) -> Message:
         doc = await self._mongo.log.find_one({"_id": message_id, "kind": "message"})
@@ -303,6 +327,12 @@ class Messages:
         if doc is None:
             raise ValidationFailed.of(field, "No such message in this conversation.")
         return int(doc["seq"])
+
+    async def _page_as_seen(self, reader_id: str, page: MessagePage, *, hides: bool) -> MessagePage:
+        if not hides:
+            return page
+        seen = await self._as_seen(reader_id, page.messages, hides=True)
+        return MessagePage(seen, page.has_more)
 
     async def _as_seen(
         self, reader_id: str, messages: list[Message], *, hides: bool
@@ -334,11 +364,11 @@ class Messages:
             )
 
 
-def _fitting(messages: list[Message], limit: int) -> list[Message]:
-    """Returns the first messages, as many as a page may have."""
+def _fitting(messages: list[Message]) -> int:
+    """Returns how many of the first messages a page may have."""
     left = PAGE_BYTES
-    for n, message in enumerate(messages[:limit]):
+    for n, message in enumerate(messages):
         left -= len(message.encoded) + HIDDEN_BYTES
         if n and left < 0:
-            return messages[:n]
-    return messages[:limit]
+            return n
+    return len(messages)

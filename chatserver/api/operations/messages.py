@@ -44,7 +44,7 @@ def sent(outcome: Outcome) -> Made:
 async def page(chat: Chat, caller: Caller, asked: PageOfMessages) -> Any:
     """Read a page of history in ascending order: the newest page, or that before or after a message or `seq`."""
     page = await chat.messages.page(caller.user_id, asked)
-    return {"items": [message.json for message in page.messages], "hasMore": page.has_more}
+    return {"items": page.json, "hasMore": page.has_more}
 
 
 async def get(chat: Chat, caller: Caller, asked: OneMessage) -> Any:
@@ -67,7 +67,7 @@ async def sync(chat: Chat, caller: Caller, asked: SyncFrom) -> Any:
     found = await chat.messages.sync(caller.user_id, asked)
     return {
         "conversationId": found.conversation_id,
-        "messages": [message.json for message in found.page.messages],
+        "messages": found.page.json,
         "hasMore": found.page.has_more,
         "lastSeq": found.last_seq,
         "lastRev": found.last_rev,
