@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -191,8 +190,7 @@ async def test_a_stopping_server_disconnects_browsers_so_that_they_reconnect(
     # The server finishes everything that it accepted before.
     sends = [asyncio.ensure_future(desk.say(group, str(number))) for number in range(100)]
     await sends[0]
-    server.signal(signal.SIGTERM)
-    assert await asyncio.wait_for(server.process.wait(), 10) == 0
+    assert await server.stop() == 0
     outcomes = await asyncio.gather(*sends, return_exceptions=True)
     acked = [outcome for outcome in outcomes if isinstance(outcome, dict)]
     for browser in (desk, phone, poll):

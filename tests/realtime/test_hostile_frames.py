@@ -85,8 +85,13 @@ async def test_no_text_frame_does_harm(crowd: People) -> None:
     assert set(listener.names) <= {"connected", "user:online", "user:offline", "message:new"}
     await connections_become(crowd.server, 1)
     await presence(bob, mallory.id, "offline")
-    told = [name for name, payload in listener.heard if payload.get("userId") == mallory.id]
-    assert told[-1] == "user:offline"
+    # The event is sent after the commit.
+    await listener.until(
+        lambda: (
+            [name for name, said in listener.heard if said.get("userId") == mallory.id][-1]
+            == "user:offline"
+        )
+    )
     assert "Traceback" not in crowd.server.log
 
 

@@ -24,6 +24,7 @@ IN_LOG = ("message", "edit", "delete", "end", "reaction.added", "reaction.remove
 
 class Ledger:
     def __init__(self, database: AsyncDatabase[dict[str, Any]]) -> None:
+        self.client = database.client
         self.log = database["log"]
         self.outbox = database["outbox"]
         self.holds = database["holds"]

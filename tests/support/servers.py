@@ -297,7 +297,7 @@ class ChatServer:
             return await asyncio.wait_for(self.process.wait(), PATIENCE_S)
         except TimeoutError:
             await self.kill()
-            raise
+            raise AssertionError(f"the server did not stop: {self.log[-2000:]}") from None
 
 
 class RelayServer(ChatServer):

@@ -150,8 +150,7 @@ async def test_nodes_are_replaced_one_after_another_and_one_is_added(
         talkers.append(newcomer)
         running.append(asyncio.create_task(newcomer.run()))
         for server in nodes.servers[:3]:
-            server.signal(signal.SIGTERM)
-            assert await asyncio.wait_for(server.process.wait(), 10) == 0
+            assert await server.stop() == 0
             await server.start()
             await asyncio.sleep(0.5)
         for browser in browsers:
