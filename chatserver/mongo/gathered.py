@@ -28,6 +28,8 @@ class GatheredReads(Generic[T]):
         self._read = read
         self._waiting: dict[str, list[asyncio.Future[T | None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reading = 0
+        """Tasks that will still look for what waits. A task is in `_tasks` for a moment after its last look."""
         self._next_at = 0.0
 
     def __len__(self) -> int:
@@ -36,7 +38,8 @@ class GatheredReads(Generic[T]):
     async def get(self, key: str) -> T | None:
         value: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(value)
-        if len(self._tasks) < AT_ONCE:
+        if self._reading < AT_ONCE:
+            self._reading += 1
             # It begins in the next turn of the loop, with all keys of this one.
             task = asyncio.create_task(self._keep_reading())
             self._tasks.add(task)
@@ -44,22 +47,28 @@ class GatheredReads(Generic[T]):
         return await value
 
     async def _keep_reading(self) -> None:
+        try:
+            while self._waiting:
+                await self._read_next()
+        finally:
+            self._reading -= 1
+
+    async def _read_next(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            began = max(loop.time(), self._next_at)
-            self._next_at = began + PAUSE_S
-            await asyncio.sleep(began - loop.time())
-            keys = list(islice(self._waiting, BATCH))
-            asked = [(key, value) for key in keys for value in self._waiting.pop(key)]
-            try:
-                found = await self._read(keys)
-            except Exception as error:  # raised to all that asked
-                for _, value in asked:
-                    if not value.done():
-                        value.set_exception(error)
-            else:
-                for key, value in asked:
-                    if not value.done():
-                        value.set_result(found.get(key))
-            ended = loop.time()
-            self._next_at = max(self._next_at, ended + min(MAX_PAUSE_S, 2 * (ended - began)))
+        began = max(loop.time(), self._next_at)
+        self._next_at = began + PAUSE_S
+        await asyncio.sleep(began - loop.time())
+        keys = list(islice(self._waiting, BATCH))
+        asked = [(key, value) for key in keys for value in self._waiting.pop(key)]
+        try:
+            found = await self._read(keys)
+        except Exception as error:  # raised to all that asked
+            for _, value in asked:
+                if not value.done():
+                    value.set_exception(error)
+        else:
+            for key, value in asked:
+                if not value.done():
+                    value.set_result(found.get(key))
+        ended = loop.time()
+        self._next_at = max(self._next_at, ended + min(MAX_PAUSE_S, 2 * (ended - began)))
