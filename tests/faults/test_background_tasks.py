@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.support.people import People
+from tests.support.people import People, Person
 from tests.support.processes import until
 from tests.support.raw import Wire
 from tests.support.receiver import Receiver
@@ -28,9 +28,11 @@ OF_A_NODE = {
 OF_A_RELAY = {"deliver events", "renew the lease", "scan", "watch stalls"}
 
 
-async def fail_tasks(server: ChatServer, names: set[str]) -> None:
-    """Returns when every task has failed and started again."""
+async def fail_tasks(server: ChatServer, names: set[str], *active: Person) -> None:
+    """Returns when every task has failed and started again. Some run only while somebody is active."""
     server.signal(signal.SIGUSR1)
+    for person in active:
+        await Wire.connect(person.at(server))
     await until(
         lambda: len(lines(server, "a background task failed and starts again")) >= len(names)
     )
@@ -72,11 +74,11 @@ async def test_all_background_tasks_come_back(
             wire = await Wire.connect(alice)
             await wire.do("message:send", {"conversationId": talk["id"], "content": "Before"})
 
-            await fail_tasks(here, OF_A_NODE)
+            await fail_tasks(here, OF_A_NODE, carol)
             await fail_tasks(relay, OF_A_RELAY)
 
             phone = await Wire.connect(bob.at(there))
-            await wire.until(lambda: wire.told("user:online"))
+            await wire.until(lambda: bob.id in [who["userId"] for who in wire.told("user:online")])
             sent = await phone.do(
                 "message:send", {"conversationId": talk["id"], "content": "After"}
             )
@@ -88,7 +90,7 @@ async def test_all_background_tasks_come_back(
                 )
             )
             await phone.close()
-            await wire.until(lambda: wire.told("user:offline"))
+            await wire.until(lambda: bob.id in [who["userId"] for who in wire.told("user:offline")])
         finally:
             for server in servers:
                 await server.stop()

@@ -30,6 +30,7 @@ class Ledger:
         self.holds = database["holds"]
         self.deadletters = database["deadletters"]
         self.relays = database["relays"]
+        self.jobs = database["jobs"]
         self.users = database["users"]
         self.nodes = database["nodes"]
 
