@@ -15,16 +15,23 @@ interface Props {
 /** A button that lists people, and as long as there are more of them, more with each click. */
 export function Names({ session, label, load }: Props) {
   const [known, show] = useState<Names | null>(null);
-  const more = (): void =>
+  const [loading, setLoading] = useState(false);
+  const more = (): void => {
+    setLoading(true);
     session.attempt(async () => {
-      const { userIds, nextCursor } = await load(known?.nextCursor ?? undefined);
-      show({ userIds: [...(known?.userIds ?? []), ...userIds], nextCursor });
+      try {
+        const { userIds, nextCursor } = await load(known?.nextCursor ?? undefined);
+        show({ userIds: [...(known?.userIds ?? []), ...userIds], nextCursor });
+      } finally {
+        setLoading(false);
+      }
     });
+  };
   return (
     <div class="names">
       {known && <p>{known.userIds.map((id) => session.nameOf(id)).join(", ") || "Nobody"}</p>}
       {known?.nextCursor !== null && (
-        <button type="button" onClick={more}>
+        <button type="button" onClick={more} disabled={loading}>
           {known ? "Show more" : label}
         </button>
       )}
