@@ -306,8 +306,10 @@ async def test_migrate_does_the_steps_and_can_be_repeated(
     ]
     for expected in (shown, []):
         later = await next_version("migrate", **env)
+        # A slow one is also shown on its way.
+        lines = [line for line in later.err.splitlines() if "00 of about" not in line]
         told = (0, f"The database {database.name} has schema {NEWEST}.\n", expected)
-        assert (later.code, later.out, later.err.splitlines()) == told
+        assert (later.code, later.out, lines) == told
         assert counts(database) == {2}
 
 

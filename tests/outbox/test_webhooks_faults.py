@@ -74,15 +74,18 @@ async def test_each_event_arrives_in_order_whatever_the_receiver_does_first(
             "redirects and says GET": redirect_to(elsewhere.url, 303),
             "asks for the same again": raw(b"HTTP/1.1 100 Continue\r\n\r\n"),
         }
-        talks = {name: await alice.group(bob, name=name) for name in first_comes}
-        replies = {talks[name]["id"]: reply for name, reply in first_comes.items()}
+        replies: dict[str, Reply] = {}
 
         def answer(post: Post) -> Reply:
+            if not replies:
+                return 503
             reply = replies.get(key_of(post.event))
             # A receiver that closes a kept connection gets the request again immediately.
             return reply if reply is not None and post.attempt <= 2 else 200
 
         receiver.answer = answer
+        talks = {name: await alice.group(bob, name=name) for name in first_comes}
+        replies.update({talks[name]["id"]: reply for name, reply in first_comes.items()})
         desk = await alice.connect()
         await say(desk, list(talks.values()), 3)
         await receiver.until(lambda: told(receiver, list(talks.values())) == 4 * 13)

@@ -14,7 +14,7 @@ from typing import Any
 import pymongo
 import pymongo.errors
 
-from .patience import PATIENCE_S
+from .patience import PATIENCE_S, slowness
 from .servers import MongoServer, free_port
 
 MEMBERS = 3
@@ -119,7 +119,10 @@ class ReplicaSet:
         members = [
             {"_id": n, "host": f"127.0.0.1:{door.port}"} for n, door in enumerate(self._doors)
         ]
-        settings = {"electionTimeoutMillis": ELECTION_MS, "heartbeatIntervalMillis": 200}
+        settings = {
+            "electionTimeoutMillis": int(ELECTION_MS * slowness()),
+            "heartbeatIntervalMillis": 200,
+        }
         config = {"_id": "tests", "members": members, "settings": settings}
         for member in self.members:
             # Each must answer the one that initiates the set. The driver waits until it listens.
