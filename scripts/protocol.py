@@ -17,8 +17,7 @@ from chatserver.api.operations.table import FOR_USERS, INTERNAL
 from chatserver.api.rate_limits import Rate
 from chatserver.api.reference.asyncapi import asyncapi, events
 from chatserver.api.reference.openapi import openapi
-from chatserver.api.requests.fields import Emoji, Id, Metadata, Text, WebUrl
-from chatserver.api.requests.parse import Request
+from chatserver.api.requests.schema import Emoji, Id, Metadata, Request, Text, WebUrl
 from chatserver.api.requests.webhooks import EndpointName, EventType, Flag, Moment
 from chatserver.api.responses.response import Answer
 from chatserver.api.sockets.server_events import SERVER_EVENTS

@@ -16,7 +16,7 @@ from marshmallow import ValidationError
 from ..errors import Reason, TokenExpired, Unauthenticated
 from ..observability.metrics import Families
 from .key_set import ALGORITHMS, KeySet
-from .requests.fields import MAX_ID, name_field
+from .requests.schema import MAX_ID, name_field
 
 VERIFIED_S = 60.0
 VERIFIED = 10_000

@@ -30,7 +30,7 @@ from ..errors import (
 from ..observability.metrics import Metrics
 from ..observability.spans import Span, set_current_span, traced
 from .error_mapping import refusal
-from .requests.parse import Request, parse
+from .requests.schema import Request, parse
 
 if TYPE_CHECKING:
     from ..observability.tracing import Tracing

@@ -14,7 +14,7 @@ from tests.support.people import People, devices
 from tests.support.raw import when
 from tests.support.servers import ROOT, ChatServer
 
-MOST = 26
+MOST = 25
 TRIES = 4
 QUIET_S = 0.7
 """Longer than the pause after which the time of a conversation's last message is written."""

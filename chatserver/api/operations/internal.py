@@ -8,7 +8,7 @@ from typing import Any
 from ...chat.chat import Chat
 from ...chat.users import OneUser, UserSync
 from ...errors import ChatError, Conflict, NotFound
-from ..requests.parse import parse
+from ..requests.schema import parse
 from ..requests.users import OfExternalUser, SyncUser, SyncUsers, UserBatch
 from ..responses import users
 from .operation import Made, Operation, Route, Underway

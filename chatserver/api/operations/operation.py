@@ -12,7 +12,7 @@ from ...errors import ChatError
 from ...outbox.admin.admin import OutboxAdmin
 from ..http import MAX_BODY
 from ..rate_limits import Rate
-from ..requests.parse import Request
+from ..requests.schema import Request
 from ..responses.response import Answer
 
 

@@ -19,8 +19,7 @@ from ...errors import Forbidden, NotFound
 from ...observability.metrics import Metrics
 from ...settings import Settings
 from ..http import MAX_BODY, answer, read, refusal_response
-from ..requests.fields import Id
-from ..requests.parse import Request
+from ..requests.schema import Id, Request
 from .origin import local_name
 
 SIGNED_IN = timedelta(hours=1)

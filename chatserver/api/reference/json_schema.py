@@ -13,7 +13,7 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields
 
 from ...errors import ChatError
-from ..requests.parse import Request
+from ..requests.schema import Request
 from ..responses.response import Answer
 from .examples import example_of
 

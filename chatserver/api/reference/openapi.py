@@ -20,7 +20,7 @@ from ..http import REQUEST_ID
 from ..operations.operation import Operation, Route
 from ..operations.table import FOR_USERS, INTERNAL
 from ..rate_limits import Rate
-from ..requests.parse import Request
+from ..requests.schema import Request
 from .errors import refusals
 from .json_schema import Document, Shapes
 from .probes import probes

@@ -103,7 +103,7 @@ def _about(schema: Schema) -> str:
 
 
 def _rule(schema: Schema) -> str:
-    if "then" in schema:  # requests.fields.one_at_least
+    if "then" in schema:  # requests.schema.one_at_least
         choices = [*schema["if"]["not"]["anyOf"], schema["then"]]
         return f"Give at least one of {_names(choices)}."
     if "oneOf" in schema:

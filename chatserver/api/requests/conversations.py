@@ -17,18 +17,18 @@ from ...chat.conversations import (
 from ...chat.membership import ROLES
 from ...chat.participants import NewParticipants, OneParticipant, PageOfParticipants, RoleChange
 from ...errors import ValidationFailed
-from .fields import (
+from .schema import (
     MAX_PAGE,
     MAX_PARTICIPANTS,
     Cursor,
     Id,
     Metadata,
+    Request,
     Text,
     WebUrl,
     id_list,
     name_field,
 )
-from .parse import Request
 
 
 class OfConversation(Request):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from marshmallow import fields, validate
 
 from ...chat.jobs import PageOfJobs
-from .fields import MAX_PAGE, Cursor
-from .parse import Request
+from .schema import MAX_PAGE, Cursor, Request
 
 
 class ListJobs(Request):

@@ -17,7 +17,7 @@ from ...chat.messages import (
 )
 from ...chat.reactions import PageOfReactions, Reaction
 from ...chat.read_state.receipts import PageOfReaders, ReadUpTo
-from .fields import (
+from .schema import (
     MAX_ATTACHMENTS,
     MAX_FILE_NAME,
     MAX_MENTIONS,
@@ -29,13 +29,13 @@ from .fields import (
     Integer,
     ListField,
     Metadata,
+    Request,
     Text,
     WebUrl,
     id_list,
     one_at_least,
     visible,
 )
-from .parse import Request
 
 
 class AttachmentSchema(Schema):

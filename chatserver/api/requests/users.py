@@ -11,8 +11,18 @@ from ...chat.presence.conversation_presence import PageOfPresence
 from ...chat.presence.subscriptions import MOST
 from ...chat.users import OneUser, UserChanges, UserSync
 from .conversations import OtherUsers
-from .fields import MAX_PAGE, Cursor, Id, ListField, Metadata, Text, WebUrl, id_list, name_field
-from .parse import Request
+from .schema import (
+    MAX_PAGE,
+    Cursor,
+    Id,
+    ListField,
+    Metadata,
+    Request,
+    Text,
+    WebUrl,
+    id_list,
+    name_field,
+)
 
 
 class SyncUser(Request):

@@ -11,8 +11,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from ...outbox.admin.admin import OneEndpoint, PageOfDeadLetters
 from ...outbox.admin.search import Selection
 from ...outbox.event import TYPES
-from .fields import MAX_PAGE, Cursor, Id, Text, id_list, one_at_least
-from .parse import Request
+from .schema import MAX_PAGE, Cursor, Id, Request, Text, id_list, one_at_least
 
 
 class Moment(Text):

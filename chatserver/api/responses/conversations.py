@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import fields
 
 from ...chat.membership import ROLES
-from ..requests.fields import Cursor, Id, Metadata, WebUrl, name_field
+from ..requests.schema import Cursor, Id, Metadata, WebUrl, name_field
 from .messages import MessageResponse
 from .response import Answer, ServerEvent, Time, each, number, one_of
 

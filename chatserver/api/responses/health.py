@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..requests.fields import Text
+from ..requests.schema import Text
 from .response import Answer, one_of
 
 

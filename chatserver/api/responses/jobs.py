@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields
 
-from ..requests.fields import Cursor, Integer, Text
+from ..requests.schema import Cursor, Integer, Text
 from .response import LARGEST, Answer, Time, each, number
 
 

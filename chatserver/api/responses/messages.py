@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from marshmallow import fields, validate
 
-from ..requests.fields import Cursor, Emoji, Id, Metadata, Text
 from ..requests.messages import AttachmentSchema
+from ..requests.schema import Cursor, Emoji, Id, Metadata, Text
 from .response import Answer, ServerEvent, Time, each, ids, number, one_of
 
 SCOPES = ("everyone", "self")

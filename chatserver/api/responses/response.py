@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, fields, validate
 
-from ..requests.fields import Id, Integer, Text
-from ..requests.parse import camel
+from ..requests.schema import Id, Integer, Text, camel
 
 LARGEST = 2**53 - 1
 """The largest integer that every JSON parser reads exactly."""

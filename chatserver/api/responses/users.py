@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields
 
-from ..requests.fields import Cursor, Id, Metadata, Text, WebUrl, name_field
+from ..requests.schema import Cursor, Id, Metadata, Text, WebUrl, name_field
 from .response import Answer, ServerEvent, Time, each, ids, number, one_of
 
 

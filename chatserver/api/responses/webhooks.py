@@ -8,7 +8,7 @@ from marshmallow import fields
 
 from ...chat.membership import ROLES
 from ...outbox.event import TYPES
-from ..requests.fields import Cursor, Id, Text
+from ..requests.schema import Cursor, Id, Text
 from ..requests.webhooks import EndpointName
 from .conversations import Conversation, ParticipantChanged
 from .messages import MessageDeleted, MessageResponse, ReactionChanged

@@ -18,8 +18,7 @@ from ..operations.http_routes import Handler, add_routes, reply
 from ..operations.operation import Caller, Operation, Route
 from ..operations.table import FOR_USERS
 from ..rate_limits import Limits
-from ..requests.fields import MAX_ID
-from ..requests.parse import ids_of
+from ..requests.schema import MAX_ID, ids_of
 
 EXTENDED = re.compile(r"UTF-8''((?:[^%]|%[0-9a-f]{2})*)", re.IGNORECASE | re.ASCII)
 """The one way to write any text in a header (RFC 8187, section 3.2)."""

@@ -12,7 +12,7 @@ from ..auth import Tokens
 from ..operations.operation import Event, Handler, Operation
 from ..operations.table import FOR_USERS
 from ..rate_limits import Rate
-from ..requests.parse import Request
+from ..requests.schema import Request
 from .connection_operations import operations
 from .token_expiry import Expiry
 

@@ -34,7 +34,7 @@ from ...realtime.engine.session import Session
 from ..error_mapping import refusal
 from ..operations.operation import Made
 from ..rate_limits import Limits, Rate
-from ..requests.parse import ids_of, parse, printable
+from ..requests.schema import ids_of, parse, printable
 from .client_events import ClientEvent
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chatserver import json_codec
 from chatserver.api.requests import conversations, jobs, messages, users, webhooks
-from chatserver.api.requests.parse import Request, parse
+from chatserver.api.requests.schema import Request, parse
 from chatserver.errors import ValidationFailed
 
 KINDS = sorted(Request.__subclasses__(), key=lambda kind: kind.__name__)
