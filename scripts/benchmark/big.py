@@ -24,6 +24,9 @@ CALLS = 5
 """The last calls before a size is reached are measured."""
 PAIRS = 100
 SENT_PER_S = 100
+RECONNECTING = 5_000
+RECONNECT_S = 5
+"""The time within which they connect again."""
 
 
 def drive(start: Start, seconds: float) -> Iterator[tuple[str, Row]]:
@@ -34,13 +37,14 @@ def drive(start: Start, seconds: float) -> Iterator[tuple[str, Row]]:
             nodes.do(f"room {WARM_S} {IN_ROOM} {MESSAGE_BYTES}")
             size = CROWD
             for wanted in SIZES:
-                where = f"{wanted:,} members, {count} node{'s' * (count > 1)}"
+                where = f"{wanted:,} members, {_nodes(count)}"
                 if wanted > size:
                     _add(nodes, size, wanted - CALLS * CALL)
                     yield f"add {CALL:,}: {where}", _adding(nodes, wanted, seconds)
                     size = wanted
                 yield f"message: {where}", _talking(nodes, seconds)
                 yield f"read by {CROWD:,}: {where}", _reading(nodes, seconds)
+        yield f"{RECONNECTING:,} reconnect: {_nodes(count)}", _reconnecting(start, count)
 
 
 def _add(nodes: Nodes, size: int, wanted: int) -> list[float]:
@@ -78,6 +82,27 @@ def _reading(nodes: Nodes, seconds: float) -> Row:
     nodes.tell("storm read")
     cost = nodes.do(f"open {seconds} {SENT_PER_S} {MESSAGE_BYTES}")
     return {**_others(cost), "server s": sum(cost.nodes) - sum(quiet.nodes)}
+
+
+def _reconnecting(start: Start, count: int) -> Row:
+    """All members of a channel are connected and lose their connections, as when a proxy restarts."""
+    crowd = [k % count for k in range(RECONNECTING)]
+    with start([crowd, *([[0, count - 1]] * PAIRS)], count=count) as nodes:
+        nodes.connect()
+        nodes.tell(f"among 1 {PAIRS}")
+        seconds = RECONNECT_S + WARM_S
+        quiet = nodes.do(f"open {seconds} {SENT_PER_S} {MESSAGE_BYTES}")
+        nodes.tell(f"storm connect {RECONNECT_S}")
+        cost = nodes.do(f"open {seconds} {SENT_PER_S} {MESSAGE_BYTES}")
+    return {
+        **_others(cost),
+        "server s": sum(cost.nodes) - sum(quiet.nodes),
+        "mongod s": cost.mongod - quiet.mongod,
+    }
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'s' * (count > 1)}"
 
 
 def _others(cost: Cost) -> Row:

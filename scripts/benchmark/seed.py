@@ -33,9 +33,13 @@ async def seed(origin: str, users: int, groups: Sequence[Sequence[int]]) -> list
         await _create(http, range(users))
 
         async def conversation(name: int, creator: int, *others: int) -> str:
-            others_ids = [user(n) for n in others]
-            body = {"type": "group", "name": f"group {name}", "participantIds": others_ids}
-            return str((await _post(http, "/api/conversations", body, _bearer(creator)))["id"])
+            ids = [user(n) for n in others]
+            body = {"type": "group", "name": f"group {name}", "participantIds": ids[:BATCH]}
+            made = await _post(http, "/api/conversations", body, _bearer(creator))
+            path = f"/api/conversations/{made['id']}/participants"
+            for k in range(BATCH, len(ids), BATCH):
+                await _post(http, path, {"userIds": ids[k : k + BATCH]}, _bearer(creator))
+            return str(made["id"])
 
         return await asyncio.gather(*(conversation(n, *group) for n, group in enumerate(groups)))
 

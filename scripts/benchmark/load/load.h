@@ -64,9 +64,11 @@ typedef struct {
 /* What all members of the first conversation do at once, in the middle of other work. Times are in seconds. */
 typedef struct {
   char kind[16];
+  char text[512]; /* what each member sends; empty: each member connects again */
   bool due; /* the next open loop starts it */
+  double within; /* the time over which the members are spread */
   double began, seconds; /* seconds: until the last answer */
-  long asked, answered;
+  long asked, begun, answered;
 } Storm;
 
 extern Storm storm;
@@ -99,8 +101,9 @@ double network_read_at(void);      /* when the input being handled was read */
 void chat_send(int conversation, int member, int content_size, double due);
 void chat_type(int conversation, int member, bool active);
 void chat_ask(Connection *, const char *event); /* the answer is one of the storm */
-void storm_next(const char *kind);
+void storm_next(const char *kind, double within);
 void storm_begin(void);
+void storm_go_on(void);
 void storm_answered(void);
 double chat_told(const char *event, size_t n); /* seconds since the ack; negative: not an event of a message */
 void pages_ask(Connection *);

@@ -8,7 +8,8 @@
  *   at PORT                         the port for chat clients that are added from now on
  *   writers N                       only the first N members of a conversation write and type
  *   among FIRST COUNT               use only these conversations from now on; allowed between phases
- *   storm KIND                      the next open phase has a storm: read, read-all, leave, join, typing, connect
+ *   storm KIND [SECONDS]            the next open phase has a storm: read, read-all, leave, join, typing, connect;
+ *                                   its members are spread over so many seconds
  *   spin                            never sleep in a phase, so that no server pays for waking a client
  *   offer                           offer per-message deflate, as browsers do
  * A phase is answered with one line of JSON when it is over:
@@ -174,7 +175,10 @@ static void drain(double began) {
   double seconds = now() - began, end = now() + DRAIN_S;
   long in_time = tally.done;
   Tally *t = &tally;
-  while (now() < end && (t->done < t->started || t->delivered < t->expected || storm.answered < storm.asked)) network_turn(.05);
+  while (now() < end && (t->done < t->started || t->delivered < t->expected || storm.answered < storm.asked)) {
+    storm_go_on();
+    network_turn(.05);
+  }
   long lost = labs(t->started - t->done) + labs(t->expected - t->delivered) + storm.asked - storm.answered;
   if (lost) {
     bad("%ld of %ld answered, %ld of %ld delivered", t->done, t->started, t->delivered, t->expected);
@@ -222,6 +226,7 @@ static void open_loop(double seconds, double per_second, int size) {
   long total = seconds * per_second;
   for (long i = 0; i < total; network_turn(began + i / per_second - now())) {
     if (storm.due && now() - began > STORM_S) storm_begin();
+    storm_go_on();
     for (; i < total && began + i / per_second <= now(); i++)
       send_one(any(), size, began + i / per_second);
   }
@@ -318,7 +323,7 @@ static void obey(char *line, int ws_port, int http_port) {
   else if (sscanf(line, "room %lf %d %d", &seconds, &a, &size) == 3) in_room(seconds, a, size);
   else if (sscanf(line, "rivals %lf %d %d", &seconds, &a, &size) == 3) rivals(seconds, a, size);
   else if (sscanf(line, "typing %lf %lf", &seconds, &rate) == 2) typing(seconds, rate);
-  else if (sscanf(line, "storm %15s", path) == 1) storm_next(path);
+  else if (sscanf(line, "storm %15s %lf", path, &seconds) >= 1) storm_next(path, seconds);
   else if (!strcmp(line, "spin")) spinning = true;
   else if (!strcmp(line, "offer")) offering = true;
   else if (sscanf(line, "pages %lf", &seconds) == 1) read_pages(seconds);

@@ -16,9 +16,16 @@ static const struct {
     {"typing", "[\"typing:start\",{\"conversationId\":\"%1$s\"}]"},
 };
 
-void storm_next(const char *kind) {
-  storm = (Storm){.due = true};
+void storm_next(const char *kind, double within) {
+  storm = (Storm){.due = true, .within = within};
   strcpy(storm.kind, kind);
+}
+
+static const char *event_of(const char *kind) {
+  for (size_t e = 0; e < sizeof EVENTS / sizeof *EVENTS; e++)
+    if (!strcmp(kind, EVENTS[e].kind)) return EVENTS[e].event;
+  die("an unknown storm: %s", kind);
+  return NULL;
 }
 
 void storm_begin(void) {
@@ -26,18 +33,18 @@ void storm_begin(void) {
   storm.due = false;
   storm.began = now();
   storm.asked = of->n_members;
-  if (!strcmp(storm.kind, "connect")) {
-    for (int i = 0; i < of->n_members; i++) network_reopen(&connections[of->members[i]]);
-    return;
+  if (strcmp(storm.kind, "connect"))
+    snprintf(storm.text, sizeof storm.text, event_of(storm.kind), of->id, of->newest);
+}
+
+void storm_go_on(void) {
+  Conversation *of = &conversations[0];
+  for (; storm.begun < storm.asked; storm.begun++) {
+    if (now() < storm.began + storm.within * storm.begun / storm.asked) return;
+    Connection *member = &connections[of->members[storm.begun]];
+    if (*storm.text) chat_ask(member, storm.text);
+    else network_reopen(member);
   }
-  for (size_t e = 0; e < sizeof EVENTS / sizeof *EVENTS; e++) {
-    if (strcmp(storm.kind, EVENTS[e].kind)) continue;
-    char text[512];
-    snprintf(text, sizeof text, EVENTS[e].event, of->id, of->newest);
-    for (int i = 0; i < of->n_members; i++) chat_ask(&connections[of->members[i]], text);
-    return;
-  }
-  die("an unknown storm: %s", storm.kind);
 }
 
 void storm_answered(void) {
