@@ -84,7 +84,7 @@ async def test_a_role_that_is_lost_while_a_request_waits_no_longer_counts(
     }
     view, roles, messages = await state(other, talk)
 
-    hold = two.proxy.hold(*held)
+    hold = two.proxy.hold(*held, talk["id"])
     asked = asyncio.create_task(actor.request(method, path.format(**names), body))
     await hold.arrived()
     # The owner makes the admin the owner, and so becomes an admin; or the owner makes the admin a member.
@@ -151,7 +151,7 @@ async def test_a_change_that_waits_while_its_user_is_removed_is_refused(
         await alice.at(two.far).ask("POST", f"{path}/messages", {"content": "Hello"})
     _, _, messages = await state(alice, talk)
 
-    hold = two.proxy.hold(*held)
+    hold = two.proxy.hold(*held, talk["id"])
     asked = asyncio.create_task(change(far, talk, message))
     await hold.arrived()
     assert await alice.request("DELETE", f"{path}/participants/{bob.id}") == (204, None)
@@ -185,7 +185,7 @@ async def test_a_request_behind_the_removal_of_its_user_is_refused(
     talk = await owner.group()
     path = f"/conversations/{talk['id']}"
     await owner.ask("POST", f"{path}/participants", {"userIds": [admin.id], "role": "admin"})
-    hold = two.proxy.hold("update", "conversations")
+    hold = two.proxy.hold("update", "conversations", talk["id"])
     removal = asyncio.create_task(owner.request("DELETE", f"{path}/participants/{admin.id}"))
     await hold.arrived()
     asked = asyncio.create_task(admin.request("PATCH", path, {"name": "Mine"}))
@@ -201,7 +201,7 @@ async def test_the_last_participant_leaves_while_another_joins(two: Nodes, peopl
     alice, bob = people("alice", "bob")
     talk = await alice.group()
     path = f"/conversations/{talk['id']}"
-    hold = two.proxy.hold("delete", "conversations")
+    hold = two.proxy.hold("delete", "conversations", talk["id"])
     leaving = f"{path}/participants/{alice.id}"
     left = asyncio.create_task(alice.at(two.far).request("DELETE", leaving))
     await hold.arrived()

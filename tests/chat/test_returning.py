@@ -206,7 +206,7 @@ async def test_a_mark_that_is_being_stored_while_its_user_leaves_and_returns_is_
     alice, bob = People(two.near, session)("alice", "bob")
     group = await alice.group(bob)
     said = await say(alice, group, *"123")
-    hold = two.proxy.hold("aggregate", "participants")
+    hold = two.proxy.hold("aggregate", "participants", group["id"])
     reading = asyncio.create_task(bob.at(two.far).request("PUT", f"/messages/{said[0]['id']}/read"))
     await hold.arrived()
     await leaves(bob, group, alice)

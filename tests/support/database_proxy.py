@@ -25,13 +25,20 @@ The first field of the document names the command and the collection."""
 
 
 class Hold:
-    """The next such command. It reaches MongoDB when the test releases it."""
+    """The next such command about a conversation or a user. It reaches MongoDB when the test releases it.
 
-    def __init__(self, command: str, collection: str) -> None:
+    Without the id it could be one that the node makes in the background, for an earlier test.
+    """
+
+    def __init__(self, command: str, collection: str, about: str) -> None:
         value = collection.encode() + b"\0"
-        self.begins = b"\x02" + command.encode() + b"\0" + struct.pack("<i", len(value)) + value
+        self._begins = b"\x02" + command.encode() + b"\0" + struct.pack("<i", len(value)) + value
+        self._about = about.encode()
         self._arrived = asyncio.Event()
         self._released = asyncio.Event()
+
+    def holds(self, message: bytes) -> bool:
+        return message.startswith(self._begins, _COMMAND_AT) and self._about in message
 
     async def arrived(self) -> None:
         """Waits until the node has sent the command."""
@@ -68,8 +75,8 @@ class DatabaseProxy:
         port = self._server.sockets[0].getsockname()[1]
         return f"mongodb://127.0.0.1:{port}/?directConnection=true"
 
-    def hold(self, command: str, collection: str) -> Hold:
-        self._hold = Hold(command, collection)
+    def hold(self, command: str, collection: str, about: str) -> Hold:
+        self._hold = Hold(command, collection, about)
         return self._hold
 
     def holding_requests(self) -> AbstractContextManager[None]:
@@ -117,7 +124,7 @@ class DatabaseProxy:
         size = await client.readexactly(4)
         message = size + await client.readexactly(struct.unpack("<i", size)[0] - 4)
         hold = self._hold
-        if hold is not None and message.startswith(hold.begins, _COMMAND_AT):
+        if hold is not None and hold.holds(message):
             self._hold = None
             await hold.keep()
         await self._requests_pass.wait()

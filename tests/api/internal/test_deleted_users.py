@@ -103,7 +103,7 @@ async def test_a_sync_that_a_deletion_overtakes_changes_nothing(
         (far.master("POST", "/users/sync", {"externalUserId": bob, **change}), None),
         (batch(far, {"externalUserId": bob, **change}), (0, 0, {0: "CONFLICT"})),
     ):
-        hold = two.proxy.hold("update", "users")
+        hold = two.proxy.hold("update", "users", bob)
         asking = asyncio.create_task(ask)
         await hold.arrived()
         await near.master("DELETE", f"/users/{bob}")
