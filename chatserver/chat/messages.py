@@ -9,13 +9,14 @@ from typing import Any
 
 from ..clock import iso
 from ..errors import NotFound, ValidationFailed
-from ..json_codec import Json, encode
+from ..json_codec import encode
 from ..mongo import Document, Mongo
 from .log.entry import Outcome
 from .log.log import Log
 from .membership import Member, Members
 from .message import Message, conversation_of
 from .message_changes import Delete, Edit, Hide
+from .message_page import MessagePage
 from .reaction_lists import ReactionLists
 from .text import shows_nothing
 
@@ -67,50 +68,8 @@ class PageOfMessages:
     after: str | None = None
 
 
-PAGE_BYTES = 512 * 1024
-"""A page ends early, but not before its first message, when its messages would be longer as JSON."""
-HIDDEN_BYTES = 32
-"""How much longer a message is at most for a reader who has hidden it."""
-
-
 Begun = Future[Outcome]
 """A message whose place in the order of its sender's messages is fixed."""
-
-
-class MessagePage:
-    """Messages, encoded together: a page costs much less that way than message by message."""
-
-    __slots__ = ("_encoded", "has_more", "messages")
-
-    def __init__(self, messages: list[Message], has_more: bool) -> None:
-        self.messages = messages
-        self.has_more = has_more
-        self._encoded: bytes | None = None
-
-    @classmethod
-    def of(cls, found: list[Message], limit: int, *, newest: bool = False) -> MessagePage:
-        """Returns a page of the first messages, as many as it may have. `newest`: they are in descending order."""
-        page = cls.first(found, min(limit, len(found)), newest=newest)
-        if len(page.encoded) + HIDDEN_BYTES * len(page.messages) > PAGE_BYTES:
-            return cls.first(found, _fitting(found[:limit]), newest=newest)
-        return page
-
-    @classmethod
-    def first(cls, found: list[Message], number: int, *, newest: bool) -> MessagePage:
-        shown = found[:number]
-        return cls(shown[::-1] if newest else shown, len(found) > number)
-
-    @property
-    def encoded(self) -> bytes:
-        """The list of the messages in their wire format."""
-        if self._encoded is None:
-            self._encoded = encode([message.part for message in self.messages])
-        return self._encoded
-
-    @property
-    def json(self) -> Json:
-        """`encoded`, as a part of other JSON."""
-        return Json(self.encoded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +242,7 @@ class Messages:
                 if end is None or message.rev <= end
             ]
             if changed or end is None:
-                fitting = MessagePage.of(changed, limit)
-                return MessagePage(fitting.messages, fitting.has_more or end is not None)
+                return MessagePage.of(changed, limit, has_more=end is not None)
             # All of them were hidden later, and so are listed later.
             where["rev"] = {"$gt": end}
 
@@ -362,13 +320,3 @@ class Messages:
             raise ValidationFailed.of(
                 "content", "Must have a visible character, unless the message has an attachment."
             )
-
-
-def _fitting(messages: list[Message]) -> int:
-    """Returns how many of the first messages a page may have."""
-    left = PAGE_BYTES
-    for n, message in enumerate(messages):
-        left -= len(message.encoded) + HIDDEN_BYTES
-        if n and left < 0:
-            return n
-    return len(messages)
