@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,13 +16,13 @@ from ..mongo import (
     DuplicateKeyError,
     Mongo,
     Session,
-    duplicate_of,
     new_id,
     page_cursor,
 )
 from ..outbox.event import OutboxRecord
 from . import policy
 from .announcements import Announcements
+from .conversation_keys import ConversationKeys, key_of
 from .deletion import ConversationDeletion
 from .job import Job
 from .log.entry import ConversationChange
@@ -81,6 +80,7 @@ class Conversations:
     def __init__(
         self,
         mongo: Mongo,
+        keys: ConversationKeys,
         log: Log,
         outbox: Outbox,
         members: Members,
@@ -92,6 +92,7 @@ class Conversations:
         announcements: Announcements[Any],
     ) -> None:
         self._mongo = mongo
+        self._keys = keys
         self._log = log
         self._outbox = outbox
         self._members = members
@@ -119,7 +120,7 @@ class Conversations:
                 raise ValidationFailed.of(
                     field, "A direct conversation has exactly two participants."
                 )
-            key = _key("direct", [creator_id, *others])
+            key = key_of("direct", [creator_id, *others])
         return await self._create(creator_id, others, new, key, field)
 
     async def direct(self, user_id: str, other_ids: Sequence[str]) -> Created:
@@ -135,7 +136,7 @@ class Conversations:
         if not others:
             raise ValidationFailed.of("userIds", "Name at least one other user.")
         new = NewConversation("group", tuple(others))
-        key = _key("private", [user_id, *others])
+        key = key_of("private", [user_id, *others])
         return await self._create(user_id, others, new, key, "userIds")
 
     async def _create(
@@ -178,6 +179,8 @@ class Conversations:
         ]
 
         async def store(session: Session) -> None:
+            if key:
+                await self._keys.add(key, conversation_id, session)
             await self._mongo.conversations.insert_one(conversation, session=session)
             await self._mongo.participants.insert_many(members, session=session)
             created = OutboxRecord.of_conversation(
@@ -202,7 +205,7 @@ class Conversations:
         try:
             await self._mongo.transaction(store, if_unsure=announce_if_stored)
         except DuplicateKeyError as error:
-            if duplicate_of(error) != "key" or key is None:
+            if key is None or not await self._keys.taken(key, error):
                 raise
             existing = await self._by_key(key, creator_id)
             if existing is None:
@@ -230,8 +233,10 @@ class Conversations:
         return await self._participants.join(pair[0], view["id"], missing, "member", direct=True)
 
     async def _by_key(self, key: str, reader_id: str) -> Mapping[str, Any] | None:
-        doc = await self._mongo.conversations.find_one({"key": key}, {"_id": 1})
-        return await self._views.conversation(doc["_id"], reader_id) if doc else None
+        conversation_id = await self._keys.find(key)
+        return (
+            await self._views.conversation(conversation_id, reader_id) if conversation_id else None
+        )
 
     async def get(self, reader_id: str, conversation_id: str) -> Mapping[str, Any]:
         hides = await self._members.hiding(reader_id, conversation_id)
@@ -292,8 +297,3 @@ class Conversations:
 
 def _without(user_id: str, user_ids: Iterable[str]) -> list[str]:
     return [other_id for other_id in dict.fromkeys(user_ids) if other_id != user_id]
-
-
-def _key(kind: str, user_ids: Iterable[str]) -> str:
-    """Returns one key per set of users, in any order, with a fixed size for the unique index."""
-    return f"{kind}:{hashlib.sha256(json_codec.encode(sorted(user_ids))).hexdigest()}"

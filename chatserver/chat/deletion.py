@@ -16,6 +16,7 @@ from typing import Any
 from ..clock import now
 from ..mongo import DEAD_RETENTION_S, RETENTION_S, Collection, Document, Mongo, Session
 from ..observability.metrics import Families
+from .conversation_keys import ConversationKeys
 from .job import DONE, Job, Progress, job_id
 from .jobs import Jobs
 from .log.entry import ConversationChange
@@ -35,8 +36,11 @@ ENDED = 100_000
 
 
 class ConversationDeletion:
-    def __init__(self, mongo: Mongo, rooms: ConversationRooms, jobs: Jobs) -> None:
+    def __init__(
+        self, mongo: Mongo, keys: ConversationKeys, rooms: ConversationRooms, jobs: Jobs
+    ) -> None:
         self._mongo = mongo
+        self._keys = keys
         self._rooms = rooms
         self._jobs = jobs
         self._ended: OrderedDict[str, None] = OrderedDict()
@@ -54,7 +58,10 @@ class ConversationDeletion:
 
         Returns a job if participants are left. It must be given to `deleted` after the commit.
         """
-        await self._mongo.conversations.delete_one({"_id": conversation_id}, session=session)
+        conversation = await self._mongo.conversations.find_one_and_delete(
+            {"_id": conversation_id}, {"key": 1}, session=session
+        )
+        await self._keys.remove(conversation or {}, session)
         where = {"conversationId": conversation_id}
         count = await self._mongo.participants.count_documents(where, session=session)
         job: Job | None = None

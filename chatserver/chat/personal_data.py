@@ -94,6 +94,11 @@ class PersonalData:
                 NotExported("a conversation belongs to all of its participants"),
             ),
             Store(
+                "conversation_keys",
+                Kept("a hash of the users for whom a conversation was created, while it exists"),
+                NotExported("a conversation belongs to all of its participants"),
+            ),
+            Store(
                 "outbox",
                 Kept("events must reach their receivers; they expire after 7 days"),
                 NotExported("copies of what the other collections have"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import structlog
@@ -31,7 +31,7 @@ class Recency(LatestDates):
     before `settled()`.
 
     `repair` makes up for writes that a crash prevented, and for nodes of an earlier version, which write to
-    conversations only.
+    conversations only (see repairs.py).
     """
 
     PACE_S = 0.5
@@ -40,7 +40,6 @@ class Recency(LatestDates):
     SETTLE_S = 3.0
     """The time that a due write to rows may take."""
     REPAIR_S = 60.0
-    KEEP_UP_S = 5.0
 
     def __init__(self, mongo: Mongo, *, large: int) -> None:
         """`large`: a conversation with more participants is large."""
@@ -49,8 +48,6 @@ class Recency(LatestDates):
         self._large = large
         self._held: dict[str, datetime | None] = {}
         """Conversations whose rows were written in the last HOLD_S, and the latest date since then."""
-        self._repair_from: datetime | None = None
-        """The time since which nodes of an earlier version may have written."""
 
     async def _write(self, dates: Mapping[str, datetime]) -> None:
         await super()._write(dates)
@@ -147,41 +144,11 @@ class Recency(LatestDates):
             await self._mongo.schema.update_one(
                 {"_id": LISTS}, {"$set": {"large": self._large}}, upsert=True
             )
-        self._repair_from = state.get("from")
         newest = await self._mongo.log.find_one({}, {"at": 1}, sort=[("at", -1)])
         if newest is not None:
-            await self._repair(min(newest["at"], self._repair_from or newest["at"]))
+            await self.repair(newest["at"])
 
-    async def keep_up(self, others_are_older: Callable[[], bool], lost: Callable[[], int]) -> None:
-        """Repair the order while nodes of an earlier version write, and once more after the last one. Also when a
-        node has died. `lost` counts these. Runs until cancelled."""
-        done = now()
-        seen = lost()
-        while True:
-            await asyncio.sleep(self.KEEP_UP_S)
-            older = others_are_older()
-            if lost() == seen and not older and self._repair_from is None:
-                done = now()
-                continue
-            seen = lost()
-            began = now()
-            try:
-                if older and self._repair_from is None:
-                    self._repair_from = done
-                    await self._mongo.schema.update_one(
-                        {"_id": LISTS}, {"$min": {"from": done}}, upsert=True
-                    )
-                await self._repair(done)
-                if not older and self._repair_from is not None:
-                    await self._mongo.schema.update_one({"_id": LISTS}, {"$unset": {"from": ""}})
-                    self._repair_from = None
-                done = began
-            except PyMongoError as error:
-                if not is_down(error):
-                    raise
-                log.warning("repairing the order of conversation lists waits for the database")
-
-    async def _repair(self, since: datetime) -> None:
+    async def repair(self, since: datetime) -> None:
         """Write the dates of messages since that time, and those of the participants who joined."""
         since -= timedelta(seconds=self.REPAIR_S)
         cursor = await self._mongo.log.aggregate(

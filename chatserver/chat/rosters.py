@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import NotFound, ValidationFailed
 from ..mongo import AFTER, Document, Mongo, Session, page_cursor
+from .conversation_keys import ConversationKeys
 from .membership import ROLES, member_id
 from .recency import Recency
 
@@ -16,6 +17,7 @@ SHOWN = 100
 
 _RANK = {role: rank for rank, role in enumerate(ROLES)}
 _BY_JOINING = {"joinedAt": 1, "userId": 1}
+_CHANGING = ("type", "key", "events", "countedAt", "memberCount", "activityAt", "large")
 
 
 def _participants(name: str, limit: int, **where: Any) -> Document:
@@ -72,9 +74,12 @@ FIRST_MEMBERS = _participants("members", SHOWN + 1)
 class Rosters:
     """Lists and counts participants. The cost of a list does not grow with the conversation."""
 
-    def __init__(self, mongo: Mongo, recency: Recency, *, large: int) -> None:
+    def __init__(
+        self, mongo: Mongo, keys: ConversationKeys, recency: Recency, *, large: int
+    ) -> None:
         """`large`: a conversation with more participants is large."""
         self._mongo = mongo
+        self._keys = keys
         self._recency = recency
         self._large = large
 
@@ -153,21 +158,21 @@ class Rosters:
         Returns the number of the first of these events, that of the participants after the change, and the fields
         of a participant that place the conversation in the list.
         """
-        # It is no longer the private group of exactly the users for whom it was created.
-        await self._mongo.conversations.update_one(
-            {"_id": conversation_id, "type": {"$ne": "direct"}},
-            {"$unset": {"key": ""}},
-            session=session,
-        )
         doc = await self._mongo.conversations.find_one_and_update(
             {"_id": conversation_id},
             [{"$set": {"updatedAt": at, **_recounted(joined, left)}}],
-            {"events": 1, "countedAt": 1, "memberCount": 1, "activityAt": 1, "large": 1},
+            dict.fromkeys(_CHANGING, 1),
             session=session,
             return_document=AFTER,
         )
         if doc is None:
             raise NotFound()
+        if doc["type"] != "direct" and "key" in doc:
+            # It is no longer the private group of exactly the users for whom it was created.
+            await self._mongo.conversations.update_one(
+                {"_id": conversation_id}, {"$unset": {"key": ""}}, session=session
+            )
+            await self._keys.remove(doc, session)
         first = doc["events"] - joined - left + 1
         count = await self._count(doc, session, coming=joined - left)
         return first, count, await self._recency.counted(doc, count, session)

@@ -24,6 +24,7 @@ from .mongo import (
     Document,
     Mongo,
     Session,
+    first_id,
     new_id,
     replace_one,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "blocks_with",
     "check_url",
     "duplicate_of",
+    "first_id",
     "is_down",
     "new_id",
     "replace_one",

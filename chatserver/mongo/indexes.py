@@ -70,9 +70,10 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         # Removes the leases of relays that stopped an hour ago.
         _index(("until", 1), name="until", expireAfterSeconds=3600),
     ],
-    "conversations": [
-        _index(("key", 1), name="key", unique=True, **_having("key")),
-    ],
+    # Servers of schema 3 and before have a unique index `key`, by which they find a conversation with a key. It is not
+    # created any more, but stays where it is, because they still run during an upgrade. The step after schema 4 drops it.
+    "conversations": [],
+    "conversation_keys": [],
     "participants": [
         _index(("userId", 1), ("conversationId", 1), name="user", unique=True),
         # With all that a connect reads, so that it reads no documents.
@@ -109,3 +110,22 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("expiresAt", 1), name="expires", expireAfterSeconds=0, **_having("expiresAt")),
     ],
 }
+
+SHARD_KEYS: Mapping[str, str | None] = {
+    "log": "conversationId",
+    "conversations": "_id",
+    "conversation_keys": "_id",
+    "participants": "conversationId",
+    "absences": "_id",
+    "receipts": "conversationId",
+    "reactions": "messageId",
+    "users": "_id",
+    "outbox": "_id",
+    # Small, or soon empty.
+    **dict.fromkeys(("ended", "jobs", "holds", "deadletters", "relays", "schema", "nodes")),
+}
+"""The field by which each collection can be sharded; None: it stays on one shard.
+
+What must be unique begins with this field, because a shard knows only its own documents. A request names the field, or an
+`_id` that begins with its value. So a request asks the shards of its conversations and users, however many there are.
+"""

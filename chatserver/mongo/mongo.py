@@ -84,6 +84,7 @@ class Mongo:
         self.log = self._collection("log")
         self.log_inserts = OrderedInsert(self._client, self.log, self._majority_has_all)
         self.conversations = self._collection("conversations")
+        self.conversation_keys = self._collection("conversation_keys")
         self.participants = self._collection("participants")
         self.snapshot_of_participants = Timed(
             self._database, "participants", self._operations, ReadConcern("snapshot")
@@ -365,3 +366,8 @@ def replace_one(doc: Document) -> pymongo.ReplaceOne[Document]:
 def new_id() -> str:
     """Returns 24 hexadecimal characters. Ids of one process sort in the order of their creation."""
     return str(ObjectId())
+
+
+def first_id(at: datetime) -> str:
+    """Returns the lowest id that `new_id` can return from that second on."""
+    return str(ObjectId.from_datetime(at))

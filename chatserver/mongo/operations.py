@@ -32,6 +32,7 @@ TIMED = (
     "count_documents",
     "delete_many",
     "delete_one",
+    "find_one_and_delete",
     "find_one_and_update",
     "insert_many",
     "insert_one",

@@ -64,7 +64,8 @@ async def _add_blocks(mongo: Mongo, receipts: Sequence[Document], session: Sessi
 
 
 LISTS = "lists"
-"""The id of a document about the order of conversation lists (see chat/recency.py)."""
+"""The id of a document with `from`, since when servers of an earlier version may have written (see chat/repairs.py), and
+`large`, the limit by which conversation lists are ordered (see chat/recency.py)."""
 _LARGE = 200
 """The default of LARGE_CONVERSATION. A node with another value moves the order of some conversations."""
 
@@ -99,14 +100,29 @@ async def _order_lists(mongo: Mongo, rows: Sequence[Document], session: Session)
     for collection, changes in (("participants", updates), ("conversations", large)):
         if changes:
             await mongo.update_each(collection, changes, session=session)
-    # Servers of the version before write to conversations only. What they write from now on is repaired.
-    state: Document = {"$min": {"from": now()}, "$setOnInsert": {"large": _LARGE}}
-    await mongo.schema.update_one({"_id": LISTS}, state, upsert=True, session=session)
+    limit: Document = {"$set": {"large": _LARGE}}
+    await mongo.schema.update_one({"_id": LISTS}, limit, upsert=True, session=session)
+
+
+async def add_keys(mongo: Mongo, conversations: Sequence[Document], session: Session) -> None:
+    """Store the keys of conversations that the transaction has read. It may be repeated."""
+    keys = {doc["key"]: doc["_id"] for doc in conversations if "key" in doc}
+    found = mongo.conversation_keys.find({"_id": {"$in": list(keys)}}, session=session)
+    stored = {doc["_id"]: doc["conversationId"] async for doc in found}
+    # A key may name another conversation, which a server of an earlier version has deleted.
+    docs = [
+        {"_id": key, "conversationId": conversation_id}
+        for key, conversation_id in keys.items()
+        if stored.get(key) != conversation_id
+    ]
+    if docs:
+        await mongo.put("conversation_keys", docs, session=session)
 
 
 STEPS: list[Step] = [
     Step(2, "readers of a message are found by an index", "receipts", _add_blocks),
     Step(3, "participants have the order of their lists", "participants", _order_lists),
+    Step(4, "the keys of conversations have a collection", "conversations", add_keys),
 ]
 """All steps, without a gap from FIRST + 1 on. A released step never changes."""
 
@@ -232,6 +248,9 @@ class Migration:
         )
         if state is None:
             return False
+        # Servers of the version before go on as always. What they write from now on is repaired.
+        written: Document = {"$min": {"from": now()}}
+        await schema.update_one({"_id": LISTS}, written, upsert=True, session=session)
         docs = await self._mongo.page(step.collection, state.get("after"), self._batch, session)
         change: Document = {"$set": {"version": step.number, "server": __version__}}
         if docs:

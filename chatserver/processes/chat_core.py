@@ -11,6 +11,7 @@ from ..chat.catch_up.log_reader import LogReader
 from ..chat.catch_up.memberships import MembershipCatchUp
 from ..chat.catch_up.notices import NoticeCatchUp
 from ..chat.chat import Chat
+from ..chat.conversation_keys import ConversationKeys
 from ..chat.conversations import Conversations
 from ..chat.deletion import CONVERSATION_DELETION, ConversationDeletion
 from ..chat.jobs import Jobs
@@ -30,6 +31,7 @@ from ..chat.reactions import Reactions
 from ..chat.read_state.receipts import Receipts
 from ..chat.read_state.unread import Unread
 from ..chat.recency import Recency
+from ..chat.repairs import Repairs
 from ..chat.rosters import Rosters
 from ..chat.typing_indicators import Activity
 from ..chat.users import UNSEEN, Users
@@ -61,8 +63,10 @@ async def build(
     With REDIS_URL this process joins the other nodes.
     """
     recency = Recency(mongo, large=settings.large_conversation)
+    keys = ConversationKeys(mongo)
+    repairs = Repairs(mongo, recency.repair, keys.repair)
     unread = Unread(mongo)
-    rosters = Rosters(mongo, recency, large=settings.large_conversation)
+    rosters = Rosters(mongo, keys, recency, large=settings.large_conversation)
     views = Views(mongo, unread, rosters)
     log_reader = LogReader(mongo, views, recency, RoomUpdate)
     cluster = Cluster(log_reader, node) if settings.redis_url else None
@@ -78,11 +82,12 @@ async def build(
     stack.push_async_callback(nodes.close)
     stack.push_async_callback(recency.close)
     await recency.start()
+    await repairs.start()
     stack.push_async_callback(rooms.sequencer.close)
     # Closed after the log, so that its last commits are published.
     bus = _bus(stack, cluster, nodes, settings, metrics) if cluster else None
     jobs = Jobs(mongo)
-    deletion = ConversationDeletion(mongo, rooms, jobs)
+    deletion = ConversationDeletion(mongo, keys, rooms, jobs)
     members = Members(mongo, rooms, recency, deletion.ended)
     large = LargeConversations(rosters, rooms)
     routes = Routes(settings.webhooks)
@@ -104,6 +109,7 @@ async def build(
     )
     conversations = Conversations(
         mongo,
+        keys,
         changes,
         outbox,
         members,
@@ -127,8 +133,8 @@ async def build(
     )
     stack.push_async_callback(presence.close)
     await nodes.start(presence)
-    repairing = partial(recency.keep_up, nodes.are_older, nodes.lost)
-    keeping_up = tasks.keep("repair the order of lists", repairing)
+    repairing = partial(repairs.keep_up, nodes.are_older, nodes.lost)
+    keeping_up = tasks.keep("repair what other nodes did not write", repairing)
     stack.push_async_callback(tasks.end, keeping_up)
     presence_subscriptions = PresenceSubscriptions(mongo, members, presence, rooms.watchers)
     stack.push_async_callback(presence_subscriptions.close)

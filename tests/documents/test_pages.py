@@ -87,6 +87,7 @@ RUN: Mapping[str, Mapping[str, str]] = {
         "test_a_restored_server_continues_from_its_backup",
         "chatserver migrate": COMMANDS,
         "chatserver jobs": COMMANDS,
+        "use chat": "operations/test_sharding.py::test_the_shown_commands_have_the_declared_keys",
         "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": f"{HERE}test_every_shown_setting_exists",
     },
     "docs/performance.md": {block.first: BENCH for block in blocks("docs/performance.md")},

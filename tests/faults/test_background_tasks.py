@@ -20,7 +20,7 @@ OF_A_NODE = {
     "catch up",
     "record presence",
     "renew the lease",
-    "repair the order of lists",
+    "repair what other nodes did not write",
     "watch stalls",
     "write activityAt",
     "work on jobs",

@@ -213,3 +213,65 @@ async def test_lists_keep_their_order_during_an_upgrade_and_after_it(
         assert unplaced == [talks[3]["id"]], "no row but those of the large one"
     await says(new, talks[0])
     await list_is(new, "Talk 0", "Talk 1", "Talk 2", "Late", "All")
+
+
+async def test_a_key_has_one_conversation_during_an_upgrade_and_after_it(
+    stopped: tuple[ChatServer, ChatServer], session: aiohttp.ClientSession
+) -> None:
+    """Nodes of the previous version keep the key in the conversation only."""
+    old, new = stopped
+    await old.start()
+    people = People(old, session)
+    alice, *others = people("alice", *(f"p{n}" for n in range(30)))
+
+    async def private(server: ChatServer, person: Person) -> Any:
+        body = {"userIds": [person.id]}
+        return (await alice.at(server).ask("POST", "/conversations/private", body))["id"]
+
+    async def direct(server: ChatServer, person: Person) -> Any:
+        return (await alice.at(server).direct(person))["id"]
+
+    async def found_by_both(person: Person, *, first: ChatServer) -> None:
+        second = new if first is old else old
+        for open_ in (direct, private):
+            assert await open_(first, person) == await open_(second, person)
+
+    opened = {
+        person: [await direct(old, person), await private(old, person)] for person in others[:3]
+    }
+    await new.start()
+    for person, talks in opened.items():
+        assert [await direct(new, person), await private(new, person)] == talks
+    for n, person in enumerate(others[3:9]):
+        await found_by_both(person, first=(old, new)[n % 2])
+    for person in others[9:]:
+        at_once = [direct((old, new)[n % 2], person) for n in range(6)]
+        assert len(set(await asyncio.gather(*at_once))) == 1
+
+    # The older node ends keys of which only the newer one has a document.
+    deleted, grown = [await private(new, person) for person in others[:2]]
+    assert [deleted, grown] == [opened[person][1] for person in others[:2]]
+    await alice.ask("DELETE", f"/conversations/{deleted}")
+    await alice.ask("POST", f"/conversations/{grown}/participants", {"userIds": [others[2].id]})
+    again = [await private(new, others[0]), await private(old, others[1])]
+    assert not {deleted, grown} & {*again}
+    assert [await private(old, others[0]), await private(new, others[1])] == again
+
+    guests = people("late0", "late1")
+    late = [await direct(old, person) for person in guests]
+    assert await old.stop() == 0
+    with pymongo.MongoClient[Any](new.env["MONGO_URL"]) as client:
+        database = client[new.env["MONGO_DATABASE"]]
+        await until(lambda: "from" not in database.schema.find_one({"_id": "lists"}))
+        keys = {doc["_id"]: doc["conversationId"] for doc in database.conversation_keys.find()}
+        used = {
+            doc["key"]: doc["_id"]
+            for doc in database.conversations.find({"key": {"$exists": True}})
+        }
+        assert keys == used
+        # From now on it can go, for example because the collection is sharded.
+        database.conversations.drop_index("key")
+        assert await new.stop() == 0
+        await new.start()
+        assert "key" not in database.conversations.index_information()
+    assert [await direct(new, person) for person in guests] == late

@@ -1,4 +1,5 @@
-"""No query of the product costs more, however much there is: the database's profiler tells what each one examines."""
+"""No query of the product costs more, however much there is: the database's profiler tells what each one examines, and on
+which shards."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from tests.conftest import Starter
 from tests.support.people import People, Person
 from tests.support.profiled import Operation, profiled
 from tests.support.raw import Wire
+from tests.support.rows import ENDPOINTS, EVENTS, INTERNAL, Endpoint, Event, set_scene
 from tests.support.servers import ChatServer
+from tests.support.sharding import asks_all_shards
 
 MANY = 1_200
 """Members, conversations and messages: more than any query may examine."""
@@ -32,6 +35,9 @@ GROWS = {
     "connect": "reads the ids of 5,000 conversations of the user",
 }
 """Requests that still examine more than MOST, and the reason."""
+
+ALL_SHARDS: dict[str, str] = {}
+"""Queries that ask all shards of a collection, and the reason."""
 
 Request = Callable[[], Awaitable[Any]]
 
@@ -156,6 +162,30 @@ def requests(scene: Scene) -> dict[str, Request]:
     return made
 
 
+async def every_row(scene: Scene) -> dict[str, Request]:
+    """Returns a valid request to each endpoint, and each event, in a conversation of two. Deletions have their own."""
+    shared = await set_scene(scene.people)
+    wire = await Wire.connect(shared.alice)
+
+    async def ask(endpoint: Endpoint) -> None:
+        there = await set_scene(scene.people) if endpoint.method == "DELETE" else shared
+        path = endpoint.at(**there.ids, externalUserId=there.bob.id, endpoint="default")
+        body = endpoint.needs(there) or ({"name": "New"} if endpoint.method == "PATCH" else None)
+        if endpoint in INTERNAL:
+            status, answer = await scene.people.master(endpoint.method, path, body)
+        else:
+            status, answer = await there.alice.request(endpoint.method, path, body)
+        assert status < 300, (endpoint.name, status, answer)
+
+    async def emit(event: Event) -> None:
+        await wire.do(event.name, event.needs(shared))
+
+    made: dict[str, Request] = {row.name: partial(ask, row) for row in (*ENDPOINTS, *INTERNAL)}
+    for n, row in enumerate(EVENTS):
+        made[f"{row.name} {n}"] = partial(emit, row)
+    return made
+
+
 def faults(operations: list[Operation]) -> list[str]:
     found = []
     for each in operations:
@@ -172,16 +202,21 @@ def faults(operations: list[Operation]) -> list[str]:
     return found
 
 
-async def test_no_request_scans_or_sorts_or_examines_much(scene: Scene) -> None:
+async def test_no_request_scans_or_sorts_or_examines_much_or_asks_all_shards(scene: Scene) -> None:
     found: dict[str, list[str]] = {}
-    for name, request in requests(scene).items():
+    everywhere: dict[str, set[str]] = {}
+    for name, request in (requests(scene) | await every_row(scene)).items():
         with profiled(scene.server) as operations:
             await request()
-        assert operations or name == "typing", name
         if why := faults(operations):
             found[name] = why
+        for operation in operations:
+            for query in asks_all_shards(operation):
+                everywhere.setdefault(query, set()).add(name)
     assert not {name: why for name, why in found.items() if name not in GROWS}
     assert set(found) == set(GROWS), "what no longer grows is not in GROWS"
+    assert not {query: names for query, names in everywhere.items() if query not in ALL_SHARDS}
+    assert set(everywhere) == set(ALL_SHARDS), "what no longer asks all is not in ALL_SHARDS"
 
 
 def test_the_check_finds_what_it_should() -> None:

@@ -72,7 +72,8 @@ class Merging:
 
     async def _merge(self, groups: list[list[Document]], session: Session) -> None:
         ids = [receipt["_id"] for group in groups for receipt in group]
-        removed = await self._mongo.receipts.delete_many({"_id": {"$in": ids}}, session=session)
+        which = {"_id": {"$in": ids}, "conversationId": groups[0][0]["conversationId"]}
+        removed = await self._mongo.receipts.delete_many(which, session=session)
         if removed.deleted_count < len(ids):
             raise _Changed
         merged = [
