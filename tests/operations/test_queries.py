@@ -36,8 +36,24 @@ GROWS = {
 }
 """Requests that still examine more than MOST, and the reason."""
 
-ALL_SHARDS: dict[str, str] = {}
-"""Queries that ask all shards of a collection, and the reason."""
+ALL_SHARDS = {
+    "participants by userId": "users find their conversations by it",
+    "participants by activityAt, userId": "the list of a user's conversations",
+    "participants by activityAt, conversationId, userId": "the list of a user's conversations",
+    "log by due": "an operator asks for the backlog of an endpoint, or drops it",
+    "outbox by due": "an operator asks for the backlog of an endpoint, or drops it",
+}
+"""Queries of requests that ask all shards of a collection, and the reason."""
+BACKGROUND = {
+    "log by _id, due": "the relay looks for events",
+    "outbox by _id, due": "the relay looks for events",
+    "log by at": "a start repairs the order of lists",
+    "log by at, kind": "a start repairs the order of lists",
+    "participants by activityAt, joinedAt": "a start repairs the order of lists",
+    "users by namedAt": "the job that forgets unseen users",
+    "users by on": "a node takes the users of a dead one offline",
+}
+"""The same, of work that may run beside a request."""
 
 Request = Callable[[], Awaitable[Any]]
 
@@ -169,19 +185,23 @@ async def every_row(scene: Scene) -> dict[str, Request]:
 
     async def ask(endpoint: Endpoint) -> None:
         there = await set_scene(scene.people) if endpoint.method == "DELETE" else shared
-        path = endpoint.at(**there.ids, externalUserId=there.bob.id, endpoint="default")
+        path = endpoint.at(**there.ids, externalUserId=there.bob.id, endpoint="gone")
         body = endpoint.needs(there) or ({"name": "New"} if endpoint.method == "PATCH" else None)
         if endpoint in INTERNAL:
             status, answer = await scene.people.master(endpoint.method, path, body)
         else:
             status, answer = await there.alice.request(endpoint.method, path, body)
-        assert status < 300, (endpoint.name, status, answer)
+        # There are no events of an endpoint that is gone.
+        assert status < 300 or path == "/webhooks/gone", (endpoint.name, status, answer)
 
     async def emit(event: Event) -> None:
-        await wire.do(event.name, event.needs(shared))
+        payload = event.needs(shared)
+        if "token" in payload:
+            payload["token"] = shared.alice.token
+        await wire.do(event.name, payload)
 
     made: dict[str, Request] = {row.name: partial(ask, row) for row in (*ENDPOINTS, *INTERNAL)}
-    for n, row in enumerate(EVENTS):
+    for n, row in enumerate(sorted(EVENTS, key=lambda row: row.name == "message:delete")):
         made[f"{row.name} {n}"] = partial(emit, row)
     return made
 
@@ -205,18 +225,20 @@ def faults(operations: list[Operation]) -> list[str]:
 async def test_no_request_scans_or_sorts_or_examines_much_or_asks_all_shards(scene: Scene) -> None:
     found: dict[str, list[str]] = {}
     everywhere: dict[str, set[str]] = {}
-    for name, request in (requests(scene) | await every_row(scene)).items():
+    large = requests(scene)
+    for name, request in (large | await every_row(scene)).items():
         with profiled(scene.server) as operations:
             await request()
-        if why := faults(operations):
+        if name in large and (why := faults(operations)):
             found[name] = why
         for operation in operations:
             for query in asks_all_shards(operation):
                 everywhere.setdefault(query, set()).add(name)
     assert not {name: why for name, why in found.items() if name not in GROWS}
     assert set(found) == set(GROWS), "what no longer grows is not in GROWS"
-    assert not {query: names for query, names in everywhere.items() if query not in ALL_SHARDS}
-    assert set(everywhere) == set(ALL_SHARDS), "what no longer asks all is not in ALL_SHARDS"
+    asked = {query: names for query, names in everywhere.items() if query not in BACKGROUND}
+    assert not {query: names for query, names in asked.items() if query not in ALL_SHARDS}
+    assert set(asked) == set(ALL_SHARDS), "what no longer asks all is not in ALL_SHARDS"
 
 
 def test_the_check_finds_what_it_should() -> None:

@@ -19,7 +19,7 @@ _LONG = re.compile(r"(?:filter|q): \{ (\w+): \{ \$in: \[")
 def asks_all_shards(operation: Operation) -> list[str]:
     """Returns a line such as `users by on` for each filter of a sharded collection that does not name the shard."""
     return [
-        f"{collection} by {', '.join(sorted(_fields(where))) or 'nothing'}"
+        f"{collection} by {', '.join(sorted({*_fields(where)})) or 'nothing'}"
         for collection, where in _filters(operation)
         if SHARD_KEYS[collection] and not names_shard(collection, where)
     ]
