@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..mongo import Document, Mongo, Session
-from .membership import Member, member_id
+from .membership import Member
+from .memberships import member_id
 from .read_state.marks import MAX_AHEAD
 from .read_state.unread import read_set
 

@@ -28,6 +28,7 @@ from .job import Job
 from .log.entry import ConversationChange
 from .log.log import Log
 from .membership import Members
+from .memberships import Memberships
 from .outside import Outbox
 from .participants import Participants, participant
 from .recency import Recency
@@ -83,6 +84,7 @@ class Conversations:
         keys: ConversationKeys,
         log: Log,
         outbox: Outbox,
+        memberships: Memberships,
         members: Members,
         participants: Participants,
         deletion: ConversationDeletion,
@@ -95,6 +97,7 @@ class Conversations:
         self._keys = keys
         self._log = log
         self._outbox = outbox
+        self._memberships = memberships
         self._members = members
         self._participants = participants
         self._deletion = deletion
@@ -164,7 +167,7 @@ class Conversations:
             "updatedAt": at,
             **counted(1 + len(others)),
         }
-        own, row = self._recency.created(1 + len(others), at)
+        own, order = self._recency.created(1 + len(others), at)
         conversation |= own
         if new.metadata:
             conversation["metadata"] = json_codec.encode(new.metadata).decode()
@@ -172,10 +175,9 @@ class Conversations:
             conversation["key"] = key
         conversation_id = conversation["_id"]
         owner_role = "member" if direct else "owner"
-        members = [participant(conversation_id, creator_id, owner_role, at, direct=direct) | row]
+        members = [participant(conversation_id, creator_id, owner_role, at, direct=direct)]
         members += [
-            participant(conversation_id, user_id, "member", at, direct=direct) | row
-            for user_id in others
+            participant(conversation_id, user_id, "member", at, direct=direct) for user_id in others
         ]
 
         async def store(session: Session) -> None:
@@ -183,6 +185,7 @@ class Conversations:
                 await self._keys.add(key, conversation_id, session)
             await self._mongo.conversations.insert_one(conversation, session=session)
             await self._mongo.participants.insert_many(members, session=session)
+            await self._memberships.add(members, order, session)
             created = OutboxRecord.of_conversation(
                 "conversation.created",
                 conversation_id,

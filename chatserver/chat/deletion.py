@@ -20,6 +20,7 @@ from .conversation_keys import ConversationKeys
 from .job import DONE, Job, Progress, job_id
 from .jobs import Jobs
 from .log.entry import ConversationChange
+from .memberships import Memberships
 from .outside import ConversationRooms
 from .signals import Ended
 
@@ -37,10 +38,16 @@ ENDED = 100_000
 
 class ConversationDeletion:
     def __init__(
-        self, mongo: Mongo, keys: ConversationKeys, rooms: ConversationRooms, jobs: Jobs
+        self,
+        mongo: Mongo,
+        keys: ConversationKeys,
+        memberships: Memberships,
+        rooms: ConversationRooms,
+        jobs: Jobs,
     ) -> None:
         self._mongo = mongo
         self._keys = keys
+        self._memberships = memberships
         self._rooms = rooms
         self._jobs = jobs
         self._ended: OrderedDict[str, None] = OrderedDict()
@@ -63,9 +70,11 @@ class ConversationDeletion:
         )
         await self._keys.remove(conversation or {}, session)
         where = {"conversationId": conversation_id}
-        count = await self._mongo.participants.count_documents(where, session=session)
+        found = self._mongo.participants.find(where, {"_id": 0, "userId": 1}, session=session)
+        user_ids = [doc["userId"] async for doc in found.limit(AT_ONCE + 1)]
         job: Job | None = None
-        if count > AT_ONCE:
+        if len(user_ids) > AT_ONCE:
+            count = await self._mongo.participants.count_documents(where, session=session)
             job = await self._jobs.add(
                 CONVERSATION_DELETION,
                 conversation_id,
@@ -75,6 +84,7 @@ class ConversationDeletion:
             )
         else:
             await self._mongo.participants.delete_many(where, session=session)
+            await self._memberships.remove(conversation_id, user_ids, session)
             await self._jobs.add(
                 CONVERSATION_DELETION, conversation_id, session, in_s=CLEAR_AFTER_S
             )
@@ -138,8 +148,14 @@ class ConversationDeletion:
             # Again: the node that made the deletion may have died before it sent the signal.
             self._note_ended(Ended(conversation_id))
             self._rooms.signal(Ended(conversation_id), room=None)
-            removed = await _remove_some(self._mongo.participants, where)
-            return Progress(removed, state if removed else {})
+            found = self._mongo.participants.find(where, {"userId": 1}).limit(BATCH)
+            docs = [doc async for doc in found]
+            if not docs:
+                return Progress()
+            await self._memberships.remove(conversation_id, [doc["userId"] for doc in docs])
+            ids = [doc["_id"] for doc in docs]
+            await self._mongo.participants.delete_many({"_id": {"$in": ids}})
+            return Progress(len(docs), state)
         of_conversation = {"_id": {"$gt": f"{conversation_id}:", "$lt": f"{conversation_id};"}}
         removed = await _remove_some(self._mongo.receipts, where)
         removed += await _remove_some(self._mongo.absences, of_conversation)

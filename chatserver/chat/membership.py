@@ -16,6 +16,7 @@ from ..errors import NotFound
 from ..mongo import Document, Mongo, Session
 from ..mongo.gathered import GatheredReads
 from ..observability.metrics import Families
+from .memberships import Memberships, member_id
 from .outside import ConversationRooms
 from .recency import Recency
 from .signals import Hidden
@@ -42,10 +43,6 @@ class RoomsOf:
 
 _OF_A_LIST = {"_id": 0, "userId": 1, "conversationId": 1, "activityAt": 1, "hides": 1}
 _LIST_ORDER = [("userId", 1), ("activityAt", -1), ("conversationId", -1)]
-
-
-def member_id(conversation_id: str, user_id: str) -> str:
-    return f"{conversation_id}:{user_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +88,14 @@ class Members:
     def __init__(
         self,
         mongo: Mongo,
+        memberships: Memberships,
         rooms: ConversationRooms,
         recency: Recency,
         ended: Callable[[Iterable[str]], Awaitable[set[str]]],
     ) -> None:
         """`ended` returns those of the conversations whose participants no longer count (see deletion.py)."""
         self._mongo = mongo
+        self._memberships = memberships
         self._rooms = rooms
         self._recency = recency
         self._ended = ended
@@ -170,11 +169,16 @@ class Members:
         self._hiders.setdefault(hidden.user_id, set()).add(hidden.conversation_id)
 
     async def note_hiding(self, member: Member) -> None:
-        noted = await self._mongo.participants.update_one(
-            {"_id": member.doc["_id"]}, {"$set": {"hides": True}}
-        )
-        if not noted.matched_count:
-            raise NotFound()
+        async def note(session: Session | None = None) -> None:
+            noted = await self._mongo.participants.update_one(
+                {"_id": member.doc["_id"]}, {"$set": {"hides": True}}, session=session
+            )
+            if not noted.matched_count:
+                raise NotFound()
+            if not member.hides:
+                await self._memberships.note_hiding(member.doc, session)
+
+        await (note() if member.hides else self._mongo.transaction(note))
 
     async def arrive(self, user_id: str) -> RoomsOf:
         """Returns the rooms of a connecting user, and remembers in which ones the user hides messages."""
@@ -211,7 +215,9 @@ class Members:
 
     async def _rows(self, which: Document, limit: int) -> list[Document]:
         """Returns rows of users, those of each in the order of the list, from its index alone."""
-        found = self._mongo.participants.find(which, _OF_A_LIST, hint="recent", batch_size=limit)
+        by_user = self._memberships.by_user
+        hint = "recent" if by_user is self._mongo.memberships else None
+        found = by_user.find(which, _OF_A_LIST, hint=hint, batch_size=limit)
         return [row async for row in found.sort(_LIST_ORDER).limit(limit)]
 
     async def _most_recent(self, user_id: str) -> list[Document]:
@@ -237,7 +243,8 @@ class Members:
         self._note_hiding(user_id, [member.doc])
 
     async def conversations_of(self, user_id: str) -> list[str]:
-        cursor = self._mongo.participants.find({"userId": user_id}, {"conversationId": 1, "_id": 0})
+        only = {"conversationId": 1, "_id": 0}
+        cursor = self._memberships.by_user.find({"userId": user_id}, only)
         ids = [doc["conversationId"] async for doc in cursor]
         ended = await self._ended(ids)
         return [conversation_id for conversation_id in ids if conversation_id not in ended]
@@ -246,7 +253,7 @@ class Members:
         """Returns the conversations of each of these users, with one query."""
         rooms: dict[str, list[str]] = {}
         if user_ids:
-            async for doc in self._mongo.participants.find(
+            async for doc in self._memberships.by_user.find(
                 {"userId": {"$in": user_ids}}, {"userId": 1, "conversationId": 1, "_id": 0}
             ):
                 rooms.setdefault(doc["userId"], []).append(doc["conversationId"])
@@ -255,7 +262,7 @@ class Members:
     async def acquainted(self, user_id: str, others: list[str]) -> dict[str, str]:
         """Returns the users in `others` who share a conversation with the user, each with one that they share."""
         mine = await self.conversations_of(user_id)
-        found = await self._mongo.participants.aggregate(
+        found = await self._memberships.by_user.aggregate(
             [
                 {"$match": {"userId": {"$in": others}, "conversationId": {"$in": mine}}},
                 {"$group": {"_id": "$userId", "shared": {"$first": "$conversationId"}}},

@@ -16,7 +16,8 @@ from .absences import Absences
 from .deletion import ConversationDeletion
 from .log.entry import ConversationChange
 from .log.log import Log
-from .membership import Member, Members, member_id
+from .membership import Member, Members
+from .memberships import Memberships, member_id
 from .outside import ConversationRooms, Outbox
 from .policy import Permission
 from .rosters import Rosters
@@ -66,6 +67,7 @@ class Participants:
         log: Log,
         outbox: Outbox,
         members: Members,
+        memberships: Memberships,
         users: Users,
         views: Views,
         rosters: Rosters,
@@ -76,6 +78,7 @@ class Participants:
         self._log = log
         self._outbox = outbox
         self._members = members
+        self._memberships = memberships
         self._users = users
         self._views = views
         self._rosters = rosters
@@ -134,15 +137,12 @@ class Participants:
                 conversation_id, at, session, joined=len(added), left=0
             )
             states = await self._absences.end(conversation_id, added, last_seq, session)
-            await self._mongo.participants.insert_many(
-                [
-                    participant(conversation_id, user_id, role, at, direct=direct)
-                    | order
-                    | states[user_id]
-                    for user_id in added
-                ],
-                session=session,
-            )
+            joined = [
+                participant(conversation_id, user_id, role, at, direct=direct) | states[user_id]
+                for user_id in added
+            ]
+            await self._mongo.participants.insert_many(joined, session=session)
+            await self._memberships.add(joined, order, session)
             payloads = [{**_who(conversation_id, user_id, at), "role": role} for user_id in added]
             await self._record(
                 session, "participant.added", conversation_id, (offset, number), at, payloads
@@ -190,6 +190,7 @@ class Participants:
                 await self._mongo.participants.delete_one(
                     {"_id": member_id(conversation_id, user_id)}
                 )
+            await self._memberships.correct(conversation_id, [user_id])
 
     async def _take_out(
         self,
@@ -224,6 +225,7 @@ class Participants:
                 conversation_id, at, session, joined=0, left=1
             )
             await self._mongo.participants.delete_one({"_id": leaving.doc["_id"]}, session=session)
+            await self._memberships.remove(conversation_id, [user_id], session)
             await self._absences.begin(leaving, last_seq, session)
             fields: Document = {"removed": [user_id], **self._counted(count)}
             view = None

@@ -16,6 +16,7 @@ from typing import Any
 from ..mongo import Document, Mongo, Session
 from .job import Job, Progress
 from .jobs import Jobs
+from .memberships import Memberships, member_id
 from .message import Message
 from .participants import Participants
 from .read_state.receipts import read_at
@@ -65,15 +66,26 @@ IMPERSONAL = frozenset({"ended", "nodes", "relays", "schema"})
 
 
 class PersonalData:
-    def __init__(self, mongo: Mongo, users: Users, participants: Participants, jobs: Jobs) -> None:
+    def __init__(
+        self,
+        mongo: Mongo,
+        memberships: Memberships,
+        users: Users,
+        participants: Participants,
+        jobs: Jobs,
+    ) -> None:
         self._mongo = mongo
+        self._memberships = memberships
         self._users = users
         self._participants = participants
         self._jobs = jobs
         self.stores = (
             Store("users", AtOnce("the profile; from then on the user is refused"), self._profile),
             # Roles. Read marks, and where the user has hidden messages, become absences.
-            Store("participants", self._leave_some, self._memberships),
+            Store("participants", self._leave_some, self._conversations_of),
+            Store(
+                "memberships", self._leave_some, NotExported("copies of what the participants have")
+            ),
             Store(
                 "log", Kept("messages and reactions are part of their conversation"), self._messages
             ),
@@ -123,7 +135,7 @@ class PersonalData:
 
         Returns False if the background has to go on. A repeat of the request begins the work again. Raises NotFound.
         """
-        total = await self._mongo.participants.count_documents({"userId": user_id})
+        total = await self._memberships.by_user.count_documents({"userId": user_id})
 
         async def store(session: Session) -> Job:
             await self._users.mark_deleted(user_id, session)
@@ -152,7 +164,7 @@ class PersonalData:
         where: Document = {"userId": user_id}
         if not await self._users.deleted([user_id]):
             where["joinedAt"] = {"$lte": deleted_at}
-        found = self._mongo.participants.find(where, {"conversationId": 1, "joinedAt": 1})
+        found = self._memberships.by_user.find(where, {"conversationId": 1, "joinedAt": 1})
         few = asyncio.Semaphore(LEAVES_AT_ONCE)
 
         async def leave(doc: Document) -> None:
@@ -176,13 +188,17 @@ class PersonalData:
         if (doc := await self._mongo.users.find_one({"_id": user_id})) is not None:
             yield {"type": "profile", **user_view(doc)}
 
-    async def _memberships(self, user_id: str) -> AsyncIterator[Line]:
-        async for doc in self._mongo.participants.find({"userId": user_id}).sort("conversationId"):
-            yield {
-                "type": "conversation",
-                "conversationId": doc["conversationId"],
-                **participant_view(doc),
-            }
+    async def _conversations_of(self, user_id: str) -> AsyncIterator[Line]:
+        own = self._memberships.by_user.find({"userId": user_id}, {"conversationId": 1})
+        cursor = own.sort("conversationId")
+        while rows := await cursor.to_list(CONVERSATIONS):
+            ids = [member_id(row["conversationId"], user_id) for row in rows]
+            async for doc in self._mongo.participants.find({"_id": {"$in": ids}}).sort("_id"):
+                yield {
+                    "type": "conversation",
+                    "conversationId": doc["conversationId"],
+                    **participant_view(doc),
+                }
 
     async def _messages(self, user_id: str) -> AsyncIterator[Line]:
         async for ids in self._conversations():

@@ -24,7 +24,7 @@ AT_ONCE = 1000
 class Recency(LatestDates):
     """Keeps `activityAt`, the time of a conversation's last message, by which lists are ordered.
 
-    It is derived from the log and written behind it, to the conversation and then to the rows of its
+    It is derived from the log and written behind it, to the conversation and then to its rows, the memberships of its
     participants, so that an index has each user's list in its order. The rows are written when a conversation wakes
     up, and then every HOLD_S. The rows of a large conversation, which has the field `large`, have no `activityAt`:
     there a message costs no write per member. So a list takes the conversation's date, unless the row has one from
@@ -88,7 +88,7 @@ class Recency(LatestDates):
         """Returns the conversations that could not be written."""
         try:
             await self._mongo.raise_dates_of(
-                "participants", "conversationId", "activityAt", dates, self.ROWS_S
+                "memberships", "conversationId", "activityAt", dates, self.ROWS_S
             )
         except PyMongoError as error:
             if not is_down(error):
@@ -103,7 +103,7 @@ class Recency(LatestDates):
     # --- rows that join, and conversations that become large or small ---------------------------
 
     def created(self, participants: int, at: datetime) -> tuple[Document, Document]:
-        """Returns the fields of a new conversation, and of its participants."""
+        """Returns the fields of a new conversation, and of its rows."""
         if participants > self._large:
             return {"activityAt": at, "large": True}, {}
         return {"activityAt": at}, {"activityAt": at}
@@ -111,9 +111,9 @@ class Recency(LatestDates):
     async def counted(
         self, conversation: Document, participants: int, session: Session
     ) -> Document:
-        """Move the order to the conversation, or to its participants, if their number crosses the limit.
+        """Move the order to the conversation, or to its rows, if the number of participants crosses the limit.
 
-        Returns the fields of those who join. The transaction must write the conversation.
+        Returns the fields of the rows of those who join. The transaction must write the conversation.
         """
         is_large = participants > self._large
         if is_large != conversation.get("large", False):
@@ -125,7 +125,7 @@ class Recency(LatestDates):
         own: Document = {"$unset": {"large": ""}}
         if is_large:
             rows, own = {"$unset": {"activityAt": ""}}, {"$set": {"large": True}}
-        await self._mongo.participants.update_many(
+        await self._mongo.memberships.update_many(
             {"conversationId": conversation["_id"], "activityAt": {"$exists": is_large}},
             rows,
             session=session,
@@ -149,7 +149,7 @@ class Recency(LatestDates):
             await self.repair(newest["at"])
 
     async def repair(self, since: datetime) -> None:
-        """Write the dates of messages since that time, and those of the participants who joined."""
+        """Write the dates of messages since that time."""
         since -= timedelta(seconds=self.REPAIR_S)
         cursor = await self._mongo.log.aggregate(
             [
@@ -160,14 +160,6 @@ class Recency(LatestDates):
         latest = [(doc["_id"], doc["at"]) async for doc in cursor]
         for n in range(0, len(latest), AT_ONCE):
             await self._write(dict(latest[n : n + AT_ONCE]))
-        joined = await self._mongo.participants.aggregate(
-            [
-                {"$match": {"joinedAt": {"$gte": since}, "activityAt": {"$exists": False}}},
-                {"$group": {"_id": "$conversationId"}},
-            ]
-        )
-        for conversation_id in [doc["_id"] async for doc in joined]:
-            await self._level(conversation_id)
 
     async def _apply_limit(self) -> None:
         is_large = {"$gt": ["$memberCount", self._large]}
@@ -176,9 +168,9 @@ class Recency(LatestDates):
             {"$expr": {"$ne": [is_large, was_large]}}, {"_id": 1}
         )
         async for doc in wrong:
-            await self._level(doc["_id"])
+            await self.level(doc["_id"])
 
-    async def _level(self, conversation_id: str) -> None:
+    async def level(self, conversation_id: str) -> None:
         """Put the order where it belongs: on the conversation, or on the row of every participant."""
 
         async def transaction(session: Session) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 import structlog
@@ -20,34 +21,48 @@ Repair = Callable[[datetime], Awaitable[None]]
 
 
 class Repairs:
-    """Runs all repairs while nodes of an earlier version write, and once more after the last one. Also when a node has
-    died, which may have had something to write behind the log."""
+    """Runs all repairs while nodes of an earlier version write, and once more after the last one. When a node has died, which
+    may have had something to write behind the log, it runs one of them."""
 
     EVERY_S = 5.0
+    SETTLE_S = 10.0
+    """The last older node may be about to start again. Until it has been away for this long, it counts as there."""
 
-    def __init__(self, mongo: Mongo, *repairs: Repair) -> None:
+    def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._repairs = repairs
+        self._repairs: Sequence[Repair] = ()
+        """The first one is that of a death."""
         self._from: datetime | None = None
         """The time since which nodes of an earlier version may have written."""
+        self._others_are_older: Callable[[], bool] = lambda: False
 
-    async def start(self) -> None:
+    @property
+    def are_due(self) -> bool:
+        """True if something that nodes of an earlier version have written may not be repaired yet."""
+        return self._from is not None or self._others_are_older()
+
+    async def start(self, after_a_death: Repair, *others: Repair) -> None:
+        """Repair what has been written since the database was upgraded, unless that has been done."""
+        self._repairs = (after_a_death, *others)
         state = await self._mongo.schema.find_one({"_id": LISTS}) or {}
         self._from = state.get("from")
         if self._from is not None:
             await self._run(self._from)
 
     async def _run(self, since: datetime) -> None:
-        for repair in self._repairs:
+        for repair in self._repairs if self.are_due else self._repairs[:1]:
             await repair(since)
 
     async def keep_up(self, others_are_older: Callable[[], bool], lost: Callable[[], int]) -> None:
         """Runs until cancelled. `lost` counts the nodes that have died."""
+        self._others_are_older = others_are_older
         done = now()
+        older_at = time.monotonic()
         seen = lost()
         while True:
             await asyncio.sleep(self.EVERY_S)
-            older = others_are_older()
+            if older := others_are_older():
+                older_at = time.monotonic()
             if lost() == seen and not older and self._from is None:
                 done = now()
                 continue
@@ -60,7 +75,8 @@ class Repairs:
                         {"_id": LISTS}, {"$min": {"from": done}}, upsert=True
                     )
                 await self._run(done)
-                if not older and self._from is not None:
+                away_s = time.monotonic() - older_at
+                if self._from is not None and away_s > self.SETTLE_S:
                     await self._mongo.schema.update_one({"_id": LISTS}, {"$unset": {"from": ""}})
                     self._from = None
                 done = began

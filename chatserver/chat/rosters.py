@@ -9,7 +9,8 @@ from typing import Any
 from ..errors import NotFound, ValidationFailed
 from ..mongo import AFTER, Document, Mongo, Session, page_cursor
 from .conversation_keys import ConversationKeys
-from .membership import ROLES, member_id
+from .membership import ROLES
+from .memberships import member_id
 from .recency import Recency
 
 SHOWN = 100

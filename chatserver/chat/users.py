@@ -18,6 +18,7 @@ from ..mongo.gathered import GatheredReads
 from ..mongo.upserts import Upsert, upsert_each
 from ..observability.metrics import Families
 from .job import Job, Progress
+from .memberships import Memberships
 from .outside import ConversationRooms
 from .signals import ShutOut
 
@@ -74,8 +75,16 @@ class SyncedUser:
 class Users:
     """Admits, creates, syncs and deletes users."""
 
-    def __init__(self, mongo: Mongo, rooms: ConversationRooms, *, require_known: bool) -> None:
+    def __init__(
+        self,
+        mongo: Mongo,
+        memberships: Memberships,
+        rooms: ConversationRooms,
+        *,
+        require_known: bool,
+    ) -> None:
         self._mongo = mongo
+        self._memberships = memberships
         self._rooms = rooms
         self._require_known = require_known
         self._admitted: OrderedDict[str, None] = OrderedDict()
@@ -157,11 +166,7 @@ class Users:
         user_ids = [doc["_id"] async for doc in found]
         if not user_ids:
             return Progress(again_in_s=FORGET_EVERY_S)
-        named: list[Document] = [
-            {"$match": {"userId": {"$in": user_ids}}},
-            {"$group": {"_id": "$userId"}},
-        ]
-        members = [doc["_id"] async for doc in await self._mongo.participants.aggregate(named)]
+        members = await self._memberships.members_among(user_ids)
         # They are looked at again after a day.
         await self._mongo.users.update_many({"_id": {"$in": members}}, {"$set": {"namedAt": now()}})
         # Not those who have been named since: a conversation with them may be about to be stored.

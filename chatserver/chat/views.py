@@ -11,6 +11,7 @@ from .. import json_codec
 from ..clock import EPOCH, iso
 from ..errors import NotFound
 from ..mongo import Document, Mongo, Session
+from .memberships import Memberships
 from .message import Message
 from .read_state.unread import Unread
 from .rosters import FIRST_MEMBERS, Rosters, first_of
@@ -46,6 +47,19 @@ _WHOLE: list[Document] = [FIRST_MEMBERS, _LAST_MESSAGE, LAST_ENTRY]
 
 
 _NEVER = datetime(9999, 1, 1)  # noqa: DTZ001
+_MEMBER: list[Document] = [
+    {"$set": {"member": {"$concat": ["$conversationId", ":", "$userId"]}}},
+    {
+        "$lookup": {
+            "from": "participants",
+            "localField": "member",
+            "foreignField": "_id",
+            "as": "own",
+        }
+    },
+    {"$unwind": "$own"},
+    {"$set": {"own.activityAt": "$activityAt"}},
+]
 _CONVERSATION: Document = {
     "$lookup": {
         "from": "conversations",
@@ -66,10 +80,13 @@ def _after(last: tuple[datetime, str]) -> list[Document]:
 
 
 class Views:
-    def __init__(self, mongo: Mongo, unread: Unread, rosters: Rosters) -> None:
+    def __init__(
+        self, mongo: Mongo, unread: Unread, rosters: Rosters, memberships: Memberships
+    ) -> None:
         self._mongo = mongo
         self._unread = unread
         self._rosters = rosters
+        self._memberships = memberships
 
     async def conversation(
         self,
@@ -134,6 +151,7 @@ class Views:
         `before`: the last activity and the id of the last conversation on the previous page. Rows with a date before
         `settled` have that of their conversation.
         """
+        rows = self._memberships.by_user.name
         mine = {"userId": user_id}
         before = before or (_NEVER, "")
         first: list[Document] = [
@@ -160,16 +178,16 @@ class Views:
                 }
             },
             *first,
-            {"$unionWith": {"coll": "participants", "pipeline": [*others, *first]}},
+            {"$unionWith": {"coll": rows, "pipeline": [*others, *first]}},
             *first,
             _CONVERSATION,
             {"$unwind": "$conversation"},
-            {"$replaceRoot": {"newRoot": {"$mergeObjects": ["$conversation", {"own": "$$ROOT"}]}}},
-            {"$unset": "own.conversation"},
+            *_MEMBER,
+            {"$replaceRoot": {"newRoot": {"$mergeObjects": ["$conversation", {"own": "$own"}]}}},
             *_WHOLE,
         ]
         # From one snapshot: otherwise a conversation that becomes large or small meanwhile could be in neither part.
-        cursor = await self._mongo.snapshot_of_participants.aggregate(stages)
+        cursor = await self._mongo.snapshots[rows].aggregate(stages)
         docs = await cursor.to_list(limit)
         counts = await self._unread.counts(
             [(doc["own"], doc["last"][0]["seq"] if doc["last"] else 0) for doc in docs]

@@ -71,18 +71,23 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index(("until", 1), name="until", expireAfterSeconds=3600),
     ],
     # Servers of schema 3 and before have a unique index `key`, by which they find a conversation with a key. It is not
-    # created any more, but stays where it is, because they still run during an upgrade. The step after schema 4 drops it.
+    # created any more, but stays where it is, because they still run during an upgrade. The step after schema 5 drops it.
     "conversations": [],
     "conversation_keys": [],
+    # The same is true of the indexes `user` (unique) and `recent` of servers of schema 4 and before: by them these servers, and
+    # this one beside them, find the conversations of a user. The step after schema 5 drops them.
     "participants": [
-        _index(("userId", 1), ("conversationId", 1), name="user", unique=True),
+        _index(("conversationId", 1), ("joinedAt", 1), ("userId", 1), name="conversation"),
+        _index(("conversationId", 1), ("role", 1), ("joinedAt", 1), ("userId", 1), name="roles"),
+        _index(("joinedAt", 1), name="joined"),
+    ],
+    "memberships": [
         # With all that a connect reads, so that it reads no documents.
         _index(
             ("userId", 1), ("activityAt", -1), ("conversationId", -1), ("hides", 1), name="recent"
         ),
-        _index(("conversationId", 1), ("joinedAt", 1), ("userId", 1), name="conversation"),
-        _index(("conversationId", 1), ("role", 1), ("joinedAt", 1), ("userId", 1), name="roles"),
-        _index(("joinedAt", 1), name="joined"),
+        _index(("userId", 1), ("conversationId", 1), name="user"),
+        _index(("conversationId", 1), ("userId", 1), name="conversation"),
     ],
     # By the id, which begins with the conversation's.
     "absences": [],
@@ -116,6 +121,7 @@ SHARD_KEYS: Mapping[str, str | None] = {
     "conversations": "_id",
     "conversation_keys": "_id",
     "participants": "conversationId",
+    "memberships": "userId",
     "absences": "_id",
     "receipts": "conversationId",
     "reactions": "messageId",

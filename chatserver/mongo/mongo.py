@@ -86,10 +86,12 @@ class Mongo:
         self.conversations = self._collection("conversations")
         self.conversation_keys = self._collection("conversation_keys")
         self.participants = self._collection("participants")
-        self.snapshot_of_participants = Timed(
-            self._database, "participants", self._operations, ReadConcern("snapshot")
-        )
-        """For reads in several stages, which must see one state of the database."""
+        self.memberships = self._collection("memberships")
+        self.snapshots = {
+            name: Timed(self._database, name, self._operations, ReadConcern("snapshot"))
+            for name in ("participants", "memberships")
+        }
+        """Collections for reads in several stages, which must see one state of the database."""
         self.absences = self._collection("absences")
         self.receipts = self._collection("receipts")
         self.reactions = self._collection("reactions")

@@ -119,10 +119,37 @@ async def add_keys(mongo: Mongo, conversations: Sequence[Document], session: Ses
         await mongo.put("conversation_keys", docs, session=session)
 
 
+def membership_id(user_id: str, conversation_id: str) -> str:
+    return f"{user_id}:{conversation_id}"
+
+
+def membership(participant: Document, order: Document) -> Document:
+    """Returns the document in `memberships`. `order`: the fields by which the list of the user is ordered."""
+    fields = ("userId", "conversationId", "joinedAt", "hides")
+    return {
+        "_id": membership_id(participant["userId"], participant["conversationId"]),
+        **{key: participant[key] for key in fields if key in participant},
+        **order,
+    }
+
+
+async def _add_memberships(mongo: Mongo, rows: Sequence[Document], session: Session) -> None:
+    """Copies what is read by user, and moves the order of the lists."""
+    order = {row["_id"]: {k: row[k] for k in ("activityAt",) if k in row} for row in rows}
+    docs = [membership(row, order[row["_id"]]) for row in rows]
+    await mongo.put("memberships", docs, session=session)
+    placed = [row_id for row_id, fields in order.items() if fields]
+    # A node that runs beside older ones reads lists from the rows. Without a time they are right, if slower.
+    await mongo.participants.update_many(
+        {"_id": {"$in": placed}}, {"$unset": {"activityAt": ""}}, session=session
+    )
+
+
 STEPS: list[Step] = [
     Step(2, "readers of a message are found by an index", "receipts", _add_blocks),
     Step(3, "participants have the order of their lists", "participants", _order_lists),
     Step(4, "the keys of conversations have a collection", "conversations", add_keys),
+    Step(5, "the memberships of users have a collection", "participants", _add_memberships),
 ]
 """All steps, without a gap from FIRST + 1 on. A released step never changes."""
 
@@ -248,10 +275,11 @@ class Migration:
         )
         if state is None:
             return False
-        # Servers of the version before go on as always. What they write from now on is repaired.
-        written: Document = {"$min": {"from": now()}}
-        await schema.update_one({"_id": LISTS}, written, upsert=True, session=session)
         docs = await self._mongo.page(step.collection, state.get("after"), self._batch, session)
+        if docs or await self._mongo.nodes.find_one({}, {"_id": 1}, session=session):
+            # Not in a new database: servers of the version before go on as always, and what they write is repaired.
+            written: Document = {"$min": {"from": now()}}
+            await schema.update_one({"_id": LISTS}, written, upsert=True, session=session)
         change: Document = {"$set": {"version": step.number, "server": __version__}}
         if docs:
             await step.change(self._mongo, docs, session)

@@ -18,6 +18,7 @@ from ..chat.jobs import Jobs
 from ..chat.large_conversations import LargeConversations
 from ..chat.log.log import Log
 from ..chat.membership import Members
+from ..chat.memberships import Memberships
 from ..chat.messages import Messages
 from ..chat.participants import Participants
 from ..chat.personal_data import USER_DELETION, PersonalData
@@ -64,10 +65,11 @@ async def build(
     """
     recency = Recency(mongo, large=settings.large_conversation)
     keys = ConversationKeys(mongo)
-    repairs = Repairs(mongo, recency.repair, keys.repair)
+    repairs = Repairs(mongo)
+    memberships = Memberships(mongo, recency, lambda: repairs.are_due)
     unread = Unread(mongo)
     rosters = Rosters(mongo, keys, recency, large=settings.large_conversation)
-    views = Views(mongo, unread, rosters)
+    views = Views(mongo, unread, rosters, memberships)
     log_reader = LogReader(mongo, views, recency, RoomUpdate)
     cluster = Cluster(log_reader, node) if settings.redis_url else None
     rooms = cluster or Rooms(log_reader)
@@ -82,13 +84,13 @@ async def build(
     stack.push_async_callback(nodes.close)
     stack.push_async_callback(recency.close)
     await recency.start()
-    await repairs.start()
+    await repairs.start(recency.repair, keys.repair, memberships.repair)
     stack.push_async_callback(rooms.sequencer.close)
     # Closed after the log, so that its last commits are published.
     bus = _bus(stack, cluster, nodes, settings, metrics) if cluster else None
     jobs = Jobs(mongo)
-    deletion = ConversationDeletion(mongo, keys, rooms, jobs)
-    members = Members(mongo, rooms, recency, deletion.ended)
+    deletion = ConversationDeletion(mongo, keys, memberships, rooms, jobs)
+    members = Members(mongo, memberships, rooms, recency, deletion.ended)
     large = LargeConversations(rosters, rooms)
     routes = Routes(settings.webhooks)
     announcements = Announcements(rooms, recency)
@@ -103,15 +105,16 @@ async def build(
     stack.push_async_callback(changes.close)
 
     outbox = Outbox(mongo, routes)
-    users = Users(mongo, rooms, require_known=settings.auth_require_known_user)
+    users = Users(mongo, memberships, rooms, require_known=settings.auth_require_known_user)
     participants = Participants(
-        mongo, changes, outbox, members, users, views, rosters, deletion, rooms
+        mongo, changes, outbox, members, memberships, users, views, rosters, deletion, rooms
     )
     conversations = Conversations(
         mongo,
         keys,
         changes,
         outbox,
+        memberships,
         members,
         participants,
         deletion,
@@ -151,7 +154,7 @@ async def build(
     receipts = Receipts(
         mongo, changes, members, unread, rooms, large, keep_days=settings.receipt_days
     )
-    personal_data = PersonalData(mongo, users, participants, jobs)
+    personal_data = PersonalData(mongo, memberships, users, participants, jobs)
     for part in (
         *(recency, members, large, changes, receipts, users, nodes, activity),
         *(presence, presence_subscriptions, conversation_presence, deletion, jobs),
@@ -159,9 +162,9 @@ async def build(
         part.watch(metrics)
     watch_rooms(metrics, rooms)
     if cluster and bus:
-        memberships = MembershipCatchUp(mongo, log_reader, users, views, deletion, cluster)
+        joined = MembershipCatchUp(mongo, log_reader, users, views, deletion, cluster)
         notices = NoticeCatchUp(mongo, members, large, cluster)
-        keeping_up = tasks.keep("catch up", partial(cluster.keep_up, memberships.run, notices.run))
+        keeping_up = tasks.keep("catch up", partial(cluster.keep_up, joined.run, notices.run))
         stack.push_async_callback(tasks.end, keeping_up)
         await bus.start()
     await deletion.start()

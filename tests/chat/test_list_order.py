@@ -14,6 +14,7 @@ import pytest_asyncio
 from pymongo.database import Database
 
 from chatserver.clock import from_unix
+from chatserver.mongo.schema import membership
 from tests.conftest import Starter
 from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person
@@ -127,7 +128,7 @@ async def test_lists_equal_a_model_whatever_happens(
     for person in everybody:
         assert await listed(person.at(two_nodes[0]), 3) == model.of(person)
     with pymongo.MongoClient[Any](two_nodes[0].env["MONGO_URL"]) as client:
-        rows = database_of(client, two_nodes[0]).participants
+        rows = database_of(client, two_nodes[0]).memberships
         for talk, members in model.members.items():
             placed = [row.get("activityAt") for row in rows.find({"conversationId": talk})]
             assert len(placed) == len(members)
@@ -168,14 +169,14 @@ async def test_a_cursor_is_stable_while_conversations_move(
 async def test_a_locked_conversation_holds_up_no_list(
     two_nodes: list[ChatServer], people_of: Callable[[ChatServer], People]
 ) -> None:
-    """A process that stalls in a transaction, for example one that stores read marks, keeps its locks."""
+    """A process that stalls in a transaction keeps its locks."""
     alice, bob, carol = people_of(two_nodes[0])("alice", "bob", "carol")
     locked, free = await alice.group(bob), await alice.group(carol)
     with pymongo.MongoClient[Any](two_nodes[0].env["MONGO_URL"]) as client:
-        rows = database_of(client, two_nodes[0]).participants
+        rows = database_of(client, two_nodes[0]).memberships
         with client.start_session() as session, session.start_transaction():
             rows.update_one(
-                {"_id": f"{locked['id']}:{bob.id}"}, {"$set": {"role": "admin"}}, session=session
+                {"_id": f"{bob.id}:{locked['id']}"}, {"$set": {"hides": True}}, session=session
             )
             for talk in (free, locked):
                 path = f"/conversations/{talk['id']}/messages"
@@ -209,7 +210,7 @@ async def test_the_limit_of_large_conversations_can_change(
                 page = await alice.ask("GET", "/conversations")
                 assert [each["name"] for each in page["items"]] == order
                 assert {each["name"] for each in page["items"] if each["isLarge"]} == large
-            without = database.participants.distinct("conversationId", {"activityAt": None})
+            without = database.memberships.distinct("conversationId", {"activityAt": None})
             assert {talk["name"] for talk in talks if talk["id"] in without} == large
 
 
@@ -229,7 +230,7 @@ async def test_a_page_costs_the_same_for_few_and_for_many_conversations(
                 at = f"/conversations?limit=20{path}"
                 assert len((await person.ask("GET", at))["items"]) == items
                 (read,) = database.system.profile.find(
-                    {"command.aggregate": "participants", "op": "command"},
+                    {"command.aggregate": "memberships", "op": "command"},
                     sort=[("ts", -1)],
                     limit=1,
                 )
@@ -249,6 +250,9 @@ def seed(database: Database[Any], user_id: str, conversations: int) -> None:
         times = dict.fromkeys(("createdAt", "updatedAt", "activityAt"), at)
         talks.append({"_id": talk, **given, **times, "memberCount": 1, "events": 0, "countedAt": 0})
         member = {"conversationId": talk, "userId": user_id, "role": "owner", "lastReadSeq": 0}
-        rows.append({"_id": f"{talk}:{user_id}", **member, "joinedAt": at, "activityAt": at})
+        rows.append({"_id": f"{talk}:{user_id}", **member, "joinedAt": at})
     database.conversations.insert_many(talks)
     database.participants.insert_many(rows)
+    database.memberships.insert_many(
+        membership(row, {"activityAt": row["joinedAt"]}) for row in rows
+    )

@@ -11,8 +11,10 @@ import pytest_asyncio
 
 from chatserver import json_codec
 from chatserver.chat.jobs import Jobs
+from chatserver.chat.memberships import Memberships
 from chatserver.chat.participants import Participants
 from chatserver.chat.personal_data import IMPERSONAL, Kept, NotExported, PersonalData
+from chatserver.chat.recency import Recency
 from chatserver.chat.users import Users
 from chatserver.mongo import Mongo
 from chatserver.mongo.indexes import INDEXES
@@ -24,8 +26,9 @@ from tests.support.shapes import A_TIME
 async def data(people: People, mongo_url: str) -> AsyncIterator[PersonalData]:
     """The register, on the database of the nodes."""
     mongo = Mongo(mongo_url, people.server.env["MONGO_DATABASE"])
+    memberships = Memberships(mongo, create_autospec(Recency), lambda: False)
     parts = create_autospec(Users), create_autospec(Participants), create_autospec(Jobs)
-    yield PersonalData(mongo, *parts)
+    yield PersonalData(mongo, memberships, *parts)
     await mongo.close()
 
 
@@ -121,4 +124,4 @@ async def test_a_deletion_removes_what_the_register_says_and_keeps_the_rest(
     assert profile["status"] == "deleted"
     assert rest == [line for line in before if line["type"] not in ("profile", "conversation")]
     erased = [store.collection for store in data.stores if not isinstance(store.erase, Kept)]
-    assert erased == ["users", "participants"]
+    assert erased == ["users", "participants", "memberships"]

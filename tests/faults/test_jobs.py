@@ -57,8 +57,9 @@ class Scene:
         return [job for job in json.loads(ran.out)["items"] if job["subject"]]
 
     async def none_left(self, **where: Any) -> None:
-        """Waits until no such document is left in `participants`."""
-        await until(lambda: self.mongo.participants.count_documents(where, limit=1), 0)
+        """Waits until no such participant is left, and no such membership."""
+        for rows in (self.mongo.participants, self.mongo.memberships):
+            await until(lambda rows=rows: rows.count_documents(where, limit=1), 0)
 
     def slowly(self) -> AbstractContextManager[None]:
         """Participants are removed slowly, so that a test can interrupt it."""

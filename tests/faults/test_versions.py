@@ -14,6 +14,7 @@ import pymongo
 import pytest_asyncio
 
 from tests.support import documented
+from tests.support.memberships import difference
 from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person
 from tests.support.previous_version import previous_version
@@ -209,7 +210,7 @@ async def test_lists_keep_their_order_during_an_upgrade_and_after_it(
     with pymongo.MongoClient[Any](new.env["MONGO_URL"]) as client:
         database = client[new.env["MONGO_DATABASE"]]
         await until(lambda: "from" not in database.schema.find_one({"_id": "lists"}))
-        unplaced = database.participants.distinct("conversationId", {"activityAt": None})
+        unplaced = database.memberships.distinct("conversationId", {"activityAt": None})
         assert unplaced == [talks[3]["id"]], "no row but those of the large one"
     await says(new, talks[0])
     await list_is(new, "Talk 0", "Talk 1", "Talk 2", "Late", "All")
@@ -275,3 +276,71 @@ async def test_a_key_has_one_conversation_during_an_upgrade_and_after_it(
         await new.start()
         assert "key" not in database.conversations.index_information()
     assert [await direct(new, person) for person in guests] == late
+
+
+async def test_users_are_where_they_should_be_during_an_upgrade_and_after_it(
+    stopped: tuple[ChatServer, ChatServer], session: aiohttp.ClientSession
+) -> None:
+    """Nodes of the previous version write the members of a conversation, but no memberships of users."""
+    old, new = stopped
+    await old.start()
+    people = People(old, session)
+    alice, bob, carol, dave = people("alice", "bob", "carol", "dave")
+    talk = await alice.group(bob)
+    gone = await alice.group(bob)
+    room = {"conversationId": talk["id"]}
+    path = f"/conversations/{talk['id']}"
+
+    async def hear(*names: str) -> None:
+        """Those who connect to the newer node now, and no others, receive a message from the older one."""
+        wires = {person: await Wire.connect(person.at(new)) for person in (bob, carol, dave)}
+        sent = await alice.at(old).ask("POST", f"{path}/messages", {"content": "Hi"})
+        for person, wire in wires.items():
+            here = person.id.partition("-")[0] in names
+            items = (await person.at(new).ask("GET", "/conversations"))["items"]
+            assert (talk["id"] in [each["id"] for each in items]) == here, (person.id, names)
+            if here:
+                await wire.until(lambda wire=wire: sent in wire.told("message:new"))
+            await wire.do("ping")
+            assert bool(wire.told("message:new")) == here, (person.id, names)
+            await wire.close()
+
+    await new.start()
+    await hear("bob")
+    await alice.ask("POST", f"{path}/participants", {"userIds": [carol.id]})
+    await hear("bob", "carol")
+    await alice.ask("DELETE", f"{path}/participants/{bob.id}")
+    await hear("carol")
+    await alice.at(new).ask("POST", f"{path}/participants", {"userIds": [dave.id, bob.id]})
+    await hear("bob", "carol", "dave")
+    await alice.at(new).ask("DELETE", f"{path}/participants/{carol.id}")
+    await hear("bob", "dave")
+
+    # All at once, so that no repair comes in between; then only the newer node is left.
+    desk = await Wire.connect(bob)
+    sent = await desk.do("message:send", {**room, "content": "Hidden"})
+    await desk.do("message:delete", {"messageId": sent["id"], "scope": "self"})
+    await alice.ask("POST", f"{path}/participants", {"userIds": [carol.id]})
+    await alice.ask("DELETE", f"{path}/participants/{dave.id}")
+    await alice.ask("DELETE", f"/conversations/{gone['id']}")
+    late = await carol.group(alice)
+    await desk.close()
+    assert await old.stop() == 0
+    with pymongo.MongoClient[Any](new.env["MONGO_URL"]) as client:
+        database = client[new.env["MONGO_DATABASE"]]
+        await until(lambda: "from" not in database.schema.find_one({"_id": "lists"}))
+        assert difference(database) == []
+        # From now on they can go.
+        database.participants.drop_indexes()
+    for person, talks in ((alice, [talk, late]), (bob, [talk]), (carol, [talk, late]), (dave, [])):
+        page = await person.at(new).ask("GET", "/conversations")
+        assert sorted(each["id"] for each in page["items"]) == sorted(each["id"] for each in talks)
+    (seen,) = (await bob.at(new).ask("GET", "/conversations"))["items"]
+    assert seen["lastMessage"]["isDeleted"], "he has hidden it"
+    desk, phone = await Wire.connect(carol.at(new)), await Wire.connect(dave.at(new))
+    await alice.at(new).ask("POST", f"{path}/messages", {"content": "Hello"})
+    await desk.until(lambda: desk.told("message:new"))
+    await phone.do("ping")
+    assert phone.told("message:new") == []
+    for wire in (desk, phone):
+        await wire.close()

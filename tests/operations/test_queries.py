@@ -37,9 +37,6 @@ GROWS = {
 """Requests that still examine more than MOST, and the reason."""
 
 ALL_SHARDS = {
-    "participants by userId": "users find their conversations by it",
-    "participants by activityAt, userId": "the list of a user's conversations",
-    "participants by activityAt, conversationId, userId": "the list of a user's conversations",
     "log by due": "an operator asks for the backlog of an endpoint, or drops it",
     "outbox by due": "an operator asks for the backlog of an endpoint, or drops it",
 }
@@ -49,7 +46,8 @@ BACKGROUND = {
     "outbox by _id, due": "the relay looks for events",
     "log by at": "a start repairs the order of lists",
     "log by at, kind": "a start repairs the order of lists",
-    "participants by activityAt, joinedAt": "a start repairs the order of lists",
+    "memberships by activityAt, conversationId": "the order of lists is written behind the log",
+    "memberships by conversationId": "a conversation becomes large or small",
     "users by namedAt": "the job that forgets unseen users",
     "users by on": "a node takes the users of a dead one offline",
 }

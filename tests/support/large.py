@@ -8,6 +8,7 @@ from chatserver.chat.participants import participant
 from chatserver.chat.rosters import counted
 from chatserver.clock import now
 from chatserver.mongo import Document, Mongo, new_id
+from chatserver.mongo.schema import membership
 from tests.support.people import Person
 
 AT_ONCE = 1000
@@ -48,4 +49,6 @@ async def _store(mongo: Mongo, kind: str, people: list[str]) -> Document:
     ]
     for n in range(0, len(members), AT_ONCE):
         await mongo.participants.insert_many(members[n : n + AT_ONCE])
+        rows = [membership(member, {}) for member in members[n : n + AT_ONCE]]
+        await mongo.memberships.insert_many(rows)
     return conversation

@@ -15,6 +15,7 @@ from ...errors import ValidationFailed
 from ...mongo import Document, Mongo, page_cursor
 from ...observability.metrics import Families
 from ..membership import Members
+from ..memberships import member_id
 from .presence import Presence, presence_view
 
 MAX_AGE_S = 8.0
@@ -213,11 +214,8 @@ class ConversationPresence:
         cursor = self._mongo.users.find({"on": {"$exists": True}}, _USER).batch_size(AT_ONCE)
         while docs := await cursor.to_list(AT_ONCE):
             members = self._mongo.participants.find(
-                {
-                    "conversationId": conversation_id,
-                    "userId": {"$in": [doc["_id"] for doc in docs]},
-                },
-                {"_id": 0, "userId": 1},
+                {"_id": {"$in": [member_id(conversation_id, doc["_id"]) for doc in docs]}},
+                {"userId": 1},
             )
             found = {doc["userId"] async for doc in members}
             self._note(online, [doc for doc in docs if doc["_id"] in found])

@@ -220,6 +220,9 @@ class Nodes:
                 due.append(EndedLease(doc["_id"], doc["seenAt"]))
             if doc["stopped"]:
                 stopped.add(doc["_id"])
+        if older and not self._older:
+            # It may have brought users into conversations before this node read where they are.
+            self._cluster.missed()
         self._older = older
         if unheard:
             self._cluster.missed()

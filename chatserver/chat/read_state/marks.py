@@ -16,7 +16,7 @@ from ...errors import Conflict, NotFound
 from ...mongo import Document, FairQueue, Mongo, Session, blocks, is_down
 from ...observability.metrics import Families
 from ..large_conversations import LargeConversations
-from ..membership import member_id
+from ..memberships import member_id
 from ..message import Message, offset_of
 from ..outside import ConversationRooms
 from .merging import Merging

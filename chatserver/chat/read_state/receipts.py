@@ -17,7 +17,8 @@ from ...mongo import Document, Mongo, blocks_with, page_cursor
 from ...observability.metrics import Families
 from ..large_conversations import LargeConversations
 from ..log.log import Log
-from ..membership import Members, member_id
+from ..membership import Members
+from ..memberships import member_id
 from ..message import Message, conversation_of
 from ..outside import ConversationRooms
 from .marks import ReadMarks

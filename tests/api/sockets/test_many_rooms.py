@@ -11,6 +11,7 @@ import pymongo
 import pytest
 
 from chatserver.clock import now
+from chatserver.mongo.schema import membership
 from tests.conftest import Starter
 from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person
@@ -43,7 +44,7 @@ def seed(settings: dict[str, str], alice: Person, bob: Person) -> list[str]:
             }
             for n, talk in enumerate(ids)
         )
-        database.participants.insert_many(
+        rows = [
             {
                 "_id": f"{talk}:{person.id}",
                 "conversationId": talk,
@@ -51,10 +52,13 @@ def seed(settings: dict[str, str], alice: Person, bob: Person) -> list[str]:
                 "role": role,
                 "joinedAt": active_at(n),
                 "lastReadSeq": 0,
-                "activityAt": active_at(n),
             }
             for n, talk in enumerate(ids)
             for person, role in ((alice, "owner"), (bob, "member"))
+        ]
+        database.participants.insert_many(rows)
+        database.memberships.insert_many(
+            membership(row, {"activityAt": row["joinedAt"]}) for row in rows
         )
     return ids
 
