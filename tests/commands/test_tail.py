@@ -243,6 +243,53 @@ async def test_a_server_that_is_killed_and_comes_back_leaves_no_gap(start: Any) 
     assert "Reconnected." in ran.err
 
 
+async def test_participants_are_known_beyond_those_in_the_view(start: Any, people_of: Of) -> None:
+    server = await start(LARGE_CONVERSATION="110")
+    everyone = people_of(server)
+    alice, dora = everyone("alice", "dora")
+    crowd = everyone(*(f"crowd{n:03}" for n in range(105)))
+    more = everyone(*(f"more{n}" for n in range(9)))
+    talk = await alice.group(*crowd)
+    path = f"/conversations/{talk['id']}"
+    shown = {participant["userId"] for participant in talk["participants"]}
+    hidden = [person for person in crowd if person.id not in shown]
+    assert len(shown) == 100
+    async with tail(alice, talk, "--json", "--since", "0") as running:
+        await presence(hidden[0], alice.id, "online")
+        (device,) = await devices(hidden[0])
+        await until(running, "user:online", userId=hidden[0].id)
+        await device.close()
+
+        await server.kill()
+        await server.start()
+        await alice.ask("POST", f"{path}/participants", {"userIds": [dora.id]})
+        # From now on this admin is in the view, and another participant is not.
+        await alice.ask("PATCH", f"{path}/participants/{hidden[1].id}", {"role": "admin"})
+        await alice.ask("DELETE", f"{path}/participants/{hidden[2].id}")
+        await alice.ask("POST", f"{path}/messages", {"content": "after"})
+        while "after" not in str(told(running)):
+            await running.line()
+        await alice.ask("POST", f"{path}/participants", {"userIds": [who.id for who in more]})
+        await until(running, "participants:changed", participantCount=115)
+        for who in more:
+            await alice.ask("DELETE", f"{path}/participants/{who.id}")
+        await until(running, "participant:removed", userId=more[-1].id)
+        await asyncio.sleep(1.0)  # long enough to read the participants again
+        await devices(dora)
+        await until(running, "user:online", userId=dora.id)
+        await running.interrupt()
+    changes = [
+        (line["event"], line["data"]["userId"])
+        for line in told(running)
+        if line["event"].startswith("participant:")
+    ]
+    assert [who for event, who in changes if event == "participant:added"] == [dora.id]
+    removed = {who for event, who in changes if event == "participant:removed"}
+    assert removed <= {hidden[2].id, *(who.id for who in more)}
+    assert {hidden[2].id, more[-1].id} <= removed
+    await everyone.go_home()
+
+
 async def test_nodes_that_stop_one_after_another_leave_no_gap(
     mongo_url: str, own_redis: RedisServer, worker: str, tmp_path: Path
 ) -> None:

@@ -99,7 +99,8 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     found = [
         f"{participant['userId']} is {participant['role']} now"
         for participant in now["participants"]
-        if roles.get(participant["userId"], participant["role"]) != participant["role"]
+        # A view has 100 participants. The others were members; so are those who have joined since.
+        if roles.get(participant["userId"], "member") != participant["role"]
     ]
     if now["name"] != before["name"]:
         name = now["name"]

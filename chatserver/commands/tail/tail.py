@@ -18,6 +18,7 @@ from ..client.reconnecting_socket import ReconnectingSocket
 from ..client.socket import Socket
 from .follower import PRESENCE, REMOVED, Follower, Happened
 from .lines import Lines
+from .participants import Participants
 from .screen import as_json as json_line
 
 
@@ -34,8 +35,10 @@ class Tail:
         self._target = target
         self._user = user
         self._as_json = as_json
-        self._participants: set[str] = set()
+        self._participants = Participants()
+        self._learning: asyncio.Task[bool] | None = None
         self._api: Api
+        self._group: asyncio.TaskGroup
         self._lines: Lines
         self._console = terminal.console()
         self._end = asyncio.Event()
@@ -48,9 +51,10 @@ class Tail:
         Raises Unreachable, RefusedByServer; BrokenPipeError when the reader closes the pipe.
         """
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
+            self._group = group
             self._api = Api(http, self._target.url, as_user(self._token))
             conversation = await self._look()
-            self._participants = _participants(conversation)
+            await self._participants.read(self._api, conversation)
             self._lines = Lines(conversation)
             connection = ReconnectingSocket(
                 http,
@@ -63,6 +67,8 @@ class Tail:
             running = group.create_task(connection.run())
             await self._end.wait()
             running.cancel()
+            if self._learning is not None:
+                self._learning.cancel()
         if self._removed:
             raise CommandFailed(f"{self._user} is no longer in this conversation.")
 
@@ -90,22 +96,31 @@ class Tail:
         await self._follower.catch_up(socket)
 
     async def _look_again(self) -> None:
-        """Show the participants that were added or removed while disconnected. These changes have no rev, so
-        catch-up does not find them."""
-        try:
-            now_in = _participants(await self._look())
-        except Unreachable:
+        """Show the participants that were added or removed while disconnected; of a large conversation, their number.
+        These changes have no rev, so catch-up does not find them."""
+        before, number = self._participants.known, self._participants.number
+        if not await self._learn():
             terminal.note("(REST does not answer: missed changes of participants are not shown.)")
             return
-        before = self._participants
-        for event, who in (("added", now_in - before), ("removed", before - now_in)):
-            for user in sorted(who):
-                change = {
-                    "conversationId": self._follower.id,
-                    "userId": user,
-                    "timestamp": iso(now()),
-                }
-                self._tell(Happened(f"participant:{event}", change))
+        now_in = self._participants.known
+        if before is not None and now_in is not None:
+            for event, who in (("added", now_in - before), ("removed", before - now_in)):
+                for user in sorted(who):
+                    self._show_missed(f"participant:{event}", userId=user)
+        elif number != self._participants.number:
+            self._show_missed("participants:changed", participantCount=self._participants.number)
+
+    def _show_missed(self, event: str, **data: Any) -> None:
+        where = {"conversationId": self._follower.id, "timestamp": iso(now())}
+        self._show(Happened(event, {**where, **data}))
+
+    async def _learn(self) -> bool:
+        """Returns False if the participants could not be read."""
+        try:
+            await self._participants.read(self._api, await self._look())
+        except Unreachable:
+            return False
+        return True
 
     def _lost(self) -> None:
         self._follower.lost()
@@ -115,15 +130,21 @@ class Tail:
         event, data = happened.event, happened.data
         if event in PRESENCE and data["userId"] not in self._participants:
             return
+        if event == "participants:changed":
+            self._participants.became_large(data["participantCount"])
         if event in ("participant:added", "participant:removed"):
-            is_in = event == "participant:added"
-            if (data["userId"] in self._participants) is is_in:
+            if not self._participants.note(data["userId"], is_in=event == "participant:added"):
                 return  # already shown after the reconnection
-            (self._participants.add if is_in else self._participants.discard)(data["userId"])
+            if self._participants.known is None:
+                self._learn_soon()  # The conversation is no longer large.
         self._show(happened)
         if event == REMOVED:
             self._removed = True
             self._end.set()
+
+    def _learn_soon(self) -> None:
+        if self._learning is None or self._learning.done():
+            self._learning = self._group.create_task(self._learn())
 
     def _show(self, happened: Happened) -> None:
         if not self._as_json:
@@ -135,7 +156,3 @@ class Tail:
             text = json_line({**line, "data": happened.data}) + "\n"
         # JSON is always UTF-8. In a line for people, letters that the terminal's encoding lacks are replaced.
         typer.echo(text.encode() if self._as_json else text, nl=False)
-
-
-def _participants(conversation: Any) -> set[str]:
-    return {participant["userId"] for participant in conversation["participants"]}
