@@ -6,7 +6,8 @@ in it. What a member may do beyond reading and writing is decided by `policy.py`
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Literal, get_args
@@ -30,6 +31,13 @@ MAX_ROOMS = 5_000
 """The most rooms that a socket enters when it connects."""
 MAX_ROWS = 20_000
 """The most rows of connecting users in one read."""
+FEW = 500
+"""A user's conversations that are read to find those that others share."""
+FIRST = 20
+"""The first of them to look for."""
+AT_ONCE = 250
+"""Memberships of others in the first read. Each further read takes twice as many, up to MAX_AT_ONCE."""
+MAX_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +250,6 @@ class Members:
         member = await self.require(user_id, conversation_id)
         self._note_hiding(user_id, [member.doc])
 
-    async def conversations_of(self, user_id: str) -> list[str]:
-        only = {"conversationId": 1, "_id": 0}
-        cursor = self._memberships.by_user.find({"userId": user_id}, only)
-        ids = [doc["conversationId"] async for doc in cursor]
-        ended = await self._ended(ids)
-        return [conversation_id for conversation_id in ids if conversation_id not in ended]
-
     async def rooms_of_many(self, user_ids: list[str]) -> dict[str, list[str]]:
         """Returns the conversations of each of these users, with one query."""
         rooms: dict[str, list[str]] = {}
@@ -259,13 +260,71 @@ class Members:
                 rooms.setdefault(doc["userId"], []).append(doc["conversationId"])
         return rooms
 
-    async def acquainted(self, user_id: str, others: list[str]) -> dict[str, str]:
-        """Returns the users in `others` who share a conversation with the user, each with one that they share."""
-        mine = await self.conversations_of(user_id)
+    async def acquainted(self, user_id: str, others: Collection[str]) -> dict[str, str]:
+        """Returns the users in `others` who share a conversation with the user, each with one that they share.
+
+        It looks for the user's conversations among those of the others, and if the user has many, for the conversations
+        of the rest among the user's.
+        """
+        rows = await self._pairs({"userId": user_id}, FEW)
+        ids = [row["conversationId"] for row in rows]
+        ended = await self._ended(ids)
+        mine = [each for each in ids if each not in ended]
+        shared: dict[str, str] = {}
+        # Most of those who share one share one of the first.
+        for some in (mine[:FIRST], mine[FIRST:]):
+            left = [other for other in others if other not in shared]
+            if some and left:
+                shared |= await self._among(some, left)
+        left = sorted(other for other in others if other not in shared)
+        if left and len(rows) == FEW:
+            shared |= await self._found_among_theirs(user_id, left)
+        return shared
+
+    async def _among(self, conversation_ids: list[str], user_ids: list[str]) -> dict[str, str]:
+        """Returns those of the users who participate in one of the conversations, each with one of them."""
         found = await self._memberships.by_user.aggregate(
             [
-                {"$match": {"userId": {"$in": others}, "conversationId": {"$in": mine}}},
+                {
+                    "$match": {
+                        "userId": {"$in": user_ids},
+                        "conversationId": {"$in": conversation_ids},
+                    }
+                },
                 {"$group": {"_id": "$userId", "shared": {"$first": "$conversationId"}}},
-            ]
+            ],
+            hint="user",
         )
         return {doc["_id"]: doc["shared"] async for doc in found}
+
+    async def _found_among_theirs(self, user_id: str, others: list[str]) -> dict[str, str]:
+        """Like `acquainted`. Reads the conversations of the others in pages, those of each until one is shared."""
+        shared: dict[str, str] = {}
+        where: Document = {"userId": {"$in": others}}
+        size = AT_ONCE
+        while True:
+            rows = await self._pairs(where, size)
+            theirs = list({row["conversationId"] for row in rows})
+            both = {"userId": user_id, "conversationId": {"$in": theirs}}
+            in_both = {row["conversationId"] for row in await self._pairs(both, size)}
+            in_both -= await self._ended(in_both)
+            for row in rows:
+                if row["conversationId"] in in_both:
+                    shared[row["userId"]] = row["conversationId"]
+            if len(rows) < size:
+                return shared
+            size = min(2 * size, MAX_AT_ONCE)
+            last = rows[-1]
+            others = others[bisect_right(others, last["userId"]) :]
+            where = {"userId": {"$in": others}}
+            if last["userId"] not in shared:
+                rest = {**last, "conversationId": {"$gt": last["conversationId"]}}
+                where = {"$or": [rest, where]}
+
+    async def _pairs(self, which: Document, limit: int) -> list[Document]:
+        """Returns the ids of users and of their conversations, in the order of both, from the index alone."""
+        fields = {"_id": 0, "userId": 1, "conversationId": 1}
+        found = self._memberships.by_user.find(which, fields, hint="user", batch_size=limit)
+        return [
+            row async for row in found.sort([("userId", 1), ("conversationId", 1)]).limit(limit)
+        ]
