@@ -104,8 +104,8 @@ class Settings:
     """Seconds after which a request or an event that is not finished is answered with UNAVAILABLE."""
     message_max_chars: int = 10_000
     large_conversation: int = 200
-    receipt_days: int = 30
     """A conversation with more participants is large: less is announced to all of them."""
+    receipt_days: int = 30
     presence_grace_s: float = 5.0
     typing_timeout_s: float = 6.0
     ping_interval_s: float = 25.0

@@ -36,6 +36,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
             name="deleted",
             **_having("deletedAt"),
         ),
+        _index(("conversationId", 1), ("rev", 1), name="deletions", **_having("deletedAt")),
         _index(
             ("hiddenFor", 1),
             ("conversationId", 1),

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
+import pymongo
 import pytest
+import pytest_asyncio
 
+from chatserver.chat.read_state.marks import NEAR
+from chatserver.chat.read_state.unread import MANY
+from chatserver.mongo import Mongo
 from tests.support.people import People, Person
+
+
+@pytest_asyncio.fixture
+async def mongo(people: People, mongo_url: str) -> AsyncIterator[Mongo]:
+    """The database of the nodes."""
+    mongo = Mongo(mongo_url, people.server.env["MONGO_DATABASE"])
+    yield mongo
+    await mongo.close()
 
 
 async def unread(person: Person, talk: Any) -> int:
@@ -150,6 +166,7 @@ class Said:
 async def test_the_counts_stay_exact_whatever_happens_in_a_conversation(
     people: People, seed: int
 ) -> None:
+    """With the last seed everybody has sent so much that the counts are stored."""
     chance = random.Random(seed)
     alice, bob, carol, dave = everyone = people("alice", "bob", "carol", "dave")
     talk = await alice.group(bob, carol)
@@ -199,6 +216,11 @@ async def test_the_counts_stay_exact_whatever_happens_in_a_conversation(
             entry.read_by.add(who.id)
 
     await send(alice)
+    if seed == 2:
+        for who in (alice, bob, carol):
+            own = [devices[who.id].say(talk, "own") for _ in range(MANY)]
+            messages = sorted(await asyncio.gather(*own), key=itemgetter("seq"))
+            said += [Said(message, who) for message in messages]
     for _ in range(90):
         if away and chance.random() < 0.15:
             await come(chance.choice([*away]))
@@ -216,3 +238,119 @@ async def test_the_counts_stay_exact_whatever_happens_in_a_conversation(
             readers = await alice.ask("GET", f"/messages/{entry.message['id']}/read")
             found = {reader["userId"] for reader in readers["items"]}
             assert found - entry.hidden_by == entry.receipts - entry.hidden_by
+
+
+async def row_of(mongo: Mongo, person: Person, talk: Any) -> Any:
+    return await mongo.participants.find_one({"_id": f"{talk['id']}:{person.id}"})
+
+
+async def test_a_count_goes_on_from_the_stored_one(people: People, mongo: Mongo) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    first, second, third, fourth, hidden = await say(bob, talk, *"12345")
+    device = await alice.connect()
+    await device.do("message:delete", {"messageId": hidden["id"], "scope": "self"})
+    await asyncio.gather(*[device.say(talk, "own") for _ in range(MANY)])
+    assert await unread(alice, talk) == 4
+    row = await row_of(mongo, alice, talk)
+    assert (row["unread"]["count"], row["unread"]["seq"]) == (4, MANY + 5)
+
+    await say(bob, talk, "6")
+    await bob.ask("DELETE", f"/messages/{first['id']}")
+    await bob.ask("DELETE", f"/messages/{hidden['id']}")
+    assert await unread(alice, talk) == 4
+    await device.do("message:delete", {"messageId": second["id"], "scope": "self"})
+    assert await unread(alice, talk) == 3
+    await bob.ask("DELETE", f"/messages/{second['id']}")
+    assert await unread(alice, talk) == 3
+    assert (await row_of(mongo, alice, talk))["unread"] == row["unread"]
+
+    # A mark takes the stored count with it.
+    await read(alice, fourth)
+    unread_now = (await row_of(mongo, alice, talk))["unread"]
+    assert (unread_now["count"], unread_now["seq"]) == (2, MANY + 6)
+    assert await unread(alice, talk) == 2
+    done = await alice.ask(
+        "PUT", f"/conversations/{talk['id']}/read", {"upToMessageId": third["id"]}
+    )
+    assert (done["count"], await unread(alice, talk)) == (1, 1)
+    done = await alice.ask("PUT", f"/conversations/{talk['id']}/read")
+    assert (done["count"], await unread(alice, talk)) == (1, 0)
+
+
+async def test_a_mark_by_a_node_that_stores_no_counts_ends_the_stored_count(
+    people: People, mongo: Mongo
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    await say(bob, talk, *"123")
+    device = await alice.connect()
+    await asyncio.gather(*[device.say(talk, "own") for _ in range(MANY)])
+    assert await unread(alice, talk) == 3
+    older = {"$set": {"lastReadSeq": 2, "ahead": []}, "$inc": {"readVersion": 1}}
+    await mongo.participants.update_one({"_id": f"{talk['id']}:{alice.id}"}, older)
+    assert await unread(alice, talk) == 1
+    assert (await row_of(mongo, alice, talk))["unread"]["count"] == 1
+
+
+async def test_counts_are_exact_while_other_devices_read_and_other_nodes_count(
+    people: People,
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    device = await alice.connect()
+    said = []
+    for n in range(30):
+        said += await say(bob, talk, f"{n}")
+        await asyncio.gather(*[device.say(talk, "own") for _ in range(MANY // 25)])
+    elsewhere = alice.at(bob.server)
+    path = f"/conversations/{talk['id']}/unread-count"
+    for n in range(0, 30, 3):
+        counts = [who.ask("GET", path) for who in (alice, elsewhere) * 3]
+        marks = [read(who, said[m]) for m in range(n, n + 3) for who in (alice, elsewhere)]
+        deletion = bob.ask("DELETE", f"/messages/{said[29 - n]['id']}")
+        await asyncio.gather(*counts, *marks, deletion)
+        read_or_gone = {*range(n + 3), *(29 - gone for gone in range(0, n + 1, 3))}
+        assert await unread(alice, talk) == await unread(elsewhere, talk) == 30 - len(read_or_gone)
+
+
+async def test_a_locked_row_holds_up_no_count(
+    people: People, mongo: Mongo, shared_mongo: pymongo.MongoClient[Any]
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    await say(bob, talk, *"123")
+    device = await alice.connect()
+    await asyncio.gather(*[device.say(talk, "own") for _ in range(MANY)])
+    database = shared_mongo[people.server.env["MONGO_DATABASE"]]
+    with shared_mongo.start_session() as session, session.start_transaction():
+        database.participants.update_one(
+            {"_id": f"{talk['id']}:{alice.id}"}, {"$set": {"role": "admin"}}, session=session
+        )
+        assert await unread(alice, talk) == 3
+        assert "unread" not in await row_of(mongo, alice, talk)
+        session.abort_transaction()
+    assert await unread(alice, talk) == 3
+    assert (await row_of(mongo, alice, talk))["unread"]["count"] == 3
+
+
+async def test_a_long_run_of_own_messages_joins_what_was_read_beside_it(
+    people: People, mongo: Mongo
+) -> None:
+    alice, bob = people("alice", "bob")
+    talk = await alice.direct(bob)
+    first, second = await say(bob, talk, *"12")
+    device = await alice.connect()
+    await asyncio.gather(*[device.say(talk, "own") for _ in range(NEAR + 100)])
+    (last,) = await say(bob, talk, "3")
+
+    await read(alice, last)
+    row = await row_of(mongo, alice, talk)
+    assert (row["lastReadSeq"], row["ahead"]) == (0, [[last["seq"] - NEAR, last["seq"]]])
+    assert await unread(alice, talk) == 2
+    await read(alice, first)
+    assert await unread(alice, talk) == 1
+    await read(alice, second)
+    row = await row_of(mongo, alice, talk)
+    assert (row["lastReadSeq"], row["ahead"]) == (last["seq"], [])
+    assert await unread(alice, talk) == 0

@@ -31,6 +31,8 @@ WRITERS = 2
 MAX_AHEAD = 1000
 """Ranges that are kept ahead of the mark. Reading that would need more is refused, such as reading every
 other message of a long history."""
+NEAR = 400
+"""The longest part of a gap between ranges that a mark counts to close it, if it cannot be closed."""
 ATTEMPTS = 8
 
 
@@ -241,17 +243,28 @@ class ReadMarks:
         if became_read == [(last.seq, last.seq)] and not doc.get("hides"):
             # The usual case in a lively group, where everybody reads each message.
             return int(last.sender_id != doc["userId"] and last.deleted_at is None)
-        return await self._unread.within(doc, became_read)
+        return await self._unread.up_to(doc, last.seq)
 
     async def _collapsed(self, doc: Document, state: ReadSet, seq: int) -> ReadSet:
         """Close the gaps beside `seq` that hold only the reader's own messages and deleted ones.
 
         In a lively conversation, messages are read one by one, and every other message is the reader's
-        own. Without this, the ranges would never join.
+        own. Without this, the ranges would never join. Of a long gap, what is beside the range is closed first, so
+        that no mark counts it again.
         """
-        for gap in state.gaps_beside(seq):
-            if not await self._unread.within(doc, [gap]):
-                state = state.adding(*gap)
+        for first, last in state.gaps_beside(seq):
+            size = NEAR
+            while first <= last:
+                if last < seq:
+                    near = max(first, last - size + 1), last
+                    last = near[0] - 1
+                else:
+                    near = first, min(last, first + size - 1)
+                    first = near[1] + 1
+                if await self._unread.within(doc, [near]):
+                    break
+                state = state.adding(*near)
+                size *= 2
         if len(state.ahead) > MAX_AHEAD:
             raise Conflict("Too much has been read out of order; mark the conversation as read.")
         return state
@@ -266,7 +279,7 @@ class ReadMarks:
         cursor = await self._mongo.participants.aggregate(
             [
                 {"$match": {"_id": {"$in": [change.doc["_id"] for change in changes]}}},
-                {"$project": {"readVersion": 1, "now": "$$NOW"}},
+                {"$project": {"readVersion": 1, "hides": 1, "unread": 1, "now": "$$NOW"}},
             ],
             session=session,
         )
@@ -281,8 +294,11 @@ class ReadMarks:
                 continue
             after = change.after
             ahead = [list(span) for span in after.ahead]
+            unread = await self._unread.after_mark(
+                change.doc | doc, change.became_read, after, session
+            )
             updates[member] = {
-                "$set": {"lastReadSeq": after.mark, "ahead": ahead, "readAt": doc["now"]},
+                "$set": {"lastReadSeq": after.mark, "ahead": ahead, "readAt": doc["now"], **unread},
                 "$inc": {"readVersion": 1},
             }
             receipts += [

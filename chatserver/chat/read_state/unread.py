@@ -1,16 +1,29 @@
-"""Unread counts. They are computed, never incremented, so they cannot drift.
+"""Unread counts. They are computed from the log, never incremented, so they cannot drift.
 
-Unread messages are the ones not marked as read, less the user's own and the deleted and hidden ones. The
-length of the unread ranges is arithmetic. The own and the deleted messages in them are counted on indexes
-that hold only those. The conversation itself is never scanned.
+Unread messages are the ones not marked as read, less the user's own and the deleted and hidden ones.
+
+A count that had to pass over many messages is stored in the participant's row, with the end of the log for which it is
+right. The next count starts there: it counts what is newer, and subtracts what was deleted or hidden since. So a
+count costs what has happened since the last one, and not what is unread.
+
+A stored count stays right: a message never moves, and once deleted or hidden it never counts again. It belongs to one
+state of the read marks, by its `readVersion`. A node of an earlier version that stores a mark leaves the stored count as
+it is, but raises `readVersion`; then everything is counted again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
 
-from ...mongo import Document, Mongo
+from ...mongo import Document, Mongo, PyMongoError, Session
+from ..log.position import last_entry
+from .counting import Count, Counting
 from .ranges import Range, ReadSet
+
+MANY = 200
+"""A count is stored if it read so many entries of an index."""
 
 
 def read_set(member: Document) -> ReadSet:
@@ -19,75 +32,93 @@ def read_set(member: Document) -> ReadSet:
     )
 
 
+class _NotStored(Exception):
+    """The row cannot be written now. A process that stalled, or another count, may have locked it. The count is right."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+
 class Unread:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
 
-    async def counts(self, members: list[tuple[Document, int]]) -> list[int]:
+    async def counts(self, members: Iterable[tuple[Document, int]]) -> list[int]:
         """Returns the unread count of each participant. `members`: documents, each with the conversation's
         last seq."""
-        return list(
-            await asyncio.gather(
-                *[self.within(member, read_set(member).missing(last)) for member, last in members]
+        return await asyncio.gather(*[self._count(member, last) for member, last in members])
+
+    async def _count(self, member: Document, last: int) -> int:
+        count, examined = await _up_to(Counting(self._mongo, member, MANY), last)
+        if examined < MANY:
+            return count
+        try:
+            return await self._mongo.transaction(partial(self._store, member["_id"]))
+        except _NotStored as counted:
+            return counted.count
+
+    async def _store(self, member_id: str, session: Session) -> int:
+        member = await self._mongo.participants.find_one({"_id": member_id}, session=session)
+        if member is None:  # the user has just left
+            return 0
+        unread = await self._as_of_now(Counting(self._mongo, member, session=session))
+        try:
+            await self._mongo.participants.update_one(
+                {"_id": member_id}, {"$set": {"unread": unread}}, session=session
             )
-        )
+        except PyMongoError as error:
+            raise _NotStored(unread["count"]) from error
+        return int(unread["count"])
+
+    async def _as_of_now(self, counting: Counting) -> Document:
+        """Returns a count to store. Only a transaction sees the log and the row in one state."""
+        member = counting.member
+        last = await last_entry(self._mongo, member["conversationId"], counting.session)
+        seq, rev = (last["lastSeq"], last["lastRev"]) if last else (0, 0)
+        count, _ = await _up_to(counting, seq)
+        return {"version": member.get("readVersion", 0), "seq": seq, "rev": rev, "count": count}
+
+    async def after_mark(
+        self, member: Document, became_read: list[Range], after: ReadSet, session: Session
+    ) -> Document:
+        """Returns the field of a participant's row with its stored count after a mark, if it is still of use.
+
+        `member`: the row before the mark, as the transaction sees it."""
+        stored = _stored(member)
+        if stored is None or not after.missing(stored["seq"]):
+            return {}
+        counting = Counting(self._mongo, member, session=session)
+        unread = await self._as_of_now(counting)
+        read, _ = await counting.within(became_read)
+        version, count = unread["version"] + 1, unread["count"] - read
+        return {"unread": {**unread, "version": version, "count": count}}
+
+    async def up_to(self, member: Document, seq: int) -> int:
+        """Returns how many messages up to `seq` are unread."""
+        count, _ = await _up_to(Counting(self._mongo, member), seq)
+        return count
 
     async def within(self, member: Document, gaps: list[Range]) -> int:
         """Returns how many messages in these ranges would count as unread if none were marked as read."""
-        if not gaps:
-            return 0
-        inside = _any_of(gaps)
-        others = sum(last - first + 1 for first, last in gaps)
-        conversation = {"conversationId": member["conversationId"]}
-        user_id = member["userId"]
-        own, deleted, hidden = await asyncio.gather(
-            self._mongo.log.count_documents(
-                {**conversation, "senderId": user_id, **inside}, hint="own"
-            ),
-            self._mongo.log.count_documents(
-                {
-                    **conversation,
-                    "senderId": {"$ne": user_id},
-                    "deletedAt": {"$exists": True},
-                    **inside,
-                },
-                hint="deleted",
-            ),
-            self._hidden(member, gaps),
-        )
-        return others - own - deleted - hidden
-
-    async def _hidden(self, member: Document, gaps: list[Range]) -> int:
-        """Returns how many messages in the ranges the member hid, not counting own or deleted ones."""
-        if not member.get("hides"):
-            return 0
-        hides = self._mongo.log.find(
-            {
-                "hiddenFor": member["userId"],
-                "conversationId": member["conversationId"],
-                "hiddenSeq": {"$gte": gaps[0][0], "$lte": gaps[-1][1]},
-                "hiddenSender": {"$ne": member["userId"]},
-            },
-            {"hiddenSeq": 1},
-        )
-        seqs = {
-            doc["hiddenSeq"]
-            async for doc in hides
-            if any(first <= doc["hiddenSeq"] <= last for first, last in gaps)
-        }
-        if not seqs:
-            return 0
-        gone = await self._mongo.log.count_documents(
-            {
-                "conversationId": member["conversationId"],
-                "seq": {"$in": list(seqs)},
-                "deletedAt": {"$exists": True},
-            },
-            hint="deleted",
-        )
-        return len(seqs) - gone
+        count, _ = await Counting(self._mongo, member).within(gaps)
+        return count
 
 
-def _any_of(gaps: list[Range]) -> Document:
-    ranges = [{"seq": {"$gte": first, "$lte": last}} for first, last in gaps]
-    return ranges[0] if len(ranges) == 1 else {"$or": ranges}
+def _stored(member: Document) -> Document | None:
+    """Returns the stored count: as of `rev`, `count` messages up to `seq` were unread."""
+    stored: Document | None = member.get("unread")
+    return stored if stored and stored["version"] == member.get("readVersion", 0) else None
+
+
+async def _up_to(counting: Counting, seq: int) -> Count:
+    gaps = read_set(counting.member).missing(seq)
+    stored = _stored(counting.member)
+    if stored is None or stored["seq"] > seq:
+        return await counting.within(gaps)
+    then = stored["seq"]
+    old = [(first, min(last, then)) for first, last in gaps if first <= then]
+    new = [(max(first, then + 1), last) for first, last in gaps if last > then]
+    (more, examined), (fewer, also) = await counting.each(
+        partial(counting.within, new), partial(counting.ended, old, stored["rev"])
+    )
+    return stored["count"] + more - fewer, max(examined, also)
