@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..mongo import Document, Mongo, Session
 from .membership import Member
 from .memberships import member_id
-from .read_state.marks import MAX_AHEAD
+from .read_state.planned_marks import MAX_AHEAD
 from .read_state.unread import read_set
 
 LASTING = ("lastReadSeq", "ahead", "readVersion", "hides")

@@ -13,7 +13,7 @@ import pymongo
 import pytest
 import pytest_asyncio
 
-from chatserver.chat.read_state.marks import NEAR
+from chatserver.chat.read_state.planned_marks import NEAR
 from chatserver.chat.read_state.unread import MANY
 from chatserver.mongo import Mongo
 from tests.support.people import People, Person

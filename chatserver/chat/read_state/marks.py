@@ -7,79 +7,25 @@ database and the event loop from everything else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ...errors import Conflict, NotFound
+from ...errors import Conflict
 from ...mongo import Document, FairQueue, Mongo, Session, blocks, is_down
 from ...observability.metrics import Families
 from ..large_conversations import LargeConversations
-from ..memberships import member_id
-from ..message import Message, offset_of
 from ..outside import ConversationRooms
 from .merging import Merging
-from .ranges import Range, ReadSet
+from .planned_marks import Change, Mark, Planner, Read
 from .read_events import announcement
-from .unread import Unread, read_set
+from .unread import Unread
 
 BATCH = 64
 """Marks in one transaction. A batch in a room of a thousand sockets keeps the event loop busy for some 50 ms."""
 WRITERS = 2
 """Concurrent transactions: a batch that must count much does not delay all others."""
-MAX_AHEAD = 1000
-"""Ranges that are kept ahead of the mark. Reading that would need more is refused, such as reading every
-other message of a long history."""
-NEAR = 400
-"""The longest part of a gap between ranges that a mark counts to close it, if it cannot be closed."""
 ATTEMPTS = 8
-
-
-@dataclass(slots=True, eq=False)
-class Mark:
-    """A request of one reader. `message_id`: the last message that was read; None: the newest one.
-
-    `single`: only this message was read, not everything up to it.
-    """
-
-    reader_id: str
-    conversation_id: str
-    message_id: str | None
-    single: bool
-    done: asyncio.Future[Read]
-    attempts: int = 0
-
-    @property
-    def member(self) -> str:
-        return member_id(self.conversation_id, self.reader_id)
-
-    @property
-    def up_to(self) -> tuple[str, str | None]:
-        return self.conversation_id, self.message_id
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """`last`: the message of the mark; None if it does not exist. `notice`: what was announced; None if nothing
-    became read."""
-
-    last: Message | None
-    notice: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """The change that a mark makes in the document of its reader."""
-
-    mark: Mark
-    doc: Document
-    last: Message
-    after: ReadSet
-    became_read: list[Range]
-    tells: Document
-    """The fields of the last receipt, from which nodes restore a notice that they missed: `place`, the offset of the
-    message; `count`, if the mark is not of a single message; `own`, if only the reader's sockets receive it."""
 
 
 class ReadMarks:
@@ -95,7 +41,7 @@ class ReadMarks:
         self._unread = unread
         self._merging = merging
         self._rooms = rooms
-        self._large = large
+        self._planner = Planner(mongo, unread, large)
         self._waiting = FairQueue[Mark]()
         self._writing = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,7 +80,7 @@ class ReadMarks:
                     while is_down(error) and self._waiting:  # these would wait in vain
                         refused.append(self._waiting.take())
                     for mark in refused:
-                        _refuse(mark, error)
+                        mark.refuse(error)
         finally:
             self._writing -= 1
 
@@ -151,31 +97,7 @@ class ReadMarks:
         return batch
 
     async def _store(self, batch: Mapping[str, Mark]) -> None:
-        docs, messages, large = await asyncio.gather(
-            self._docs(list(batch)),
-            self._messages(batch.values()),
-            self._large.among(mark.conversation_id for mark in batch.values()),
-        )
-        plans = await asyncio.gather(
-            *(
-                self._plan(
-                    mark,
-                    docs.get(member),
-                    messages.get(mark.up_to),
-                    own=mark.conversation_id in large,
-                )
-                for member, mark in batch.items()
-            ),
-            return_exceptions=True,
-        )
-        changes: list[_Change] = []
-        for mark, plan in zip(batch.values(), plans, strict=True):
-            if isinstance(plan, _Change):
-                changes.append(plan)
-            elif isinstance(plan, Read):
-                _resolve(mark, plan)
-            else:
-                _refuse(mark, plan)
+        changes = await self._planner.plan(batch)
         if not changes:
             return
         stored = await self._mongo.transaction(
@@ -184,92 +106,20 @@ class ReadMarks:
         for change in changes:
             mark = change.mark
             if (receipt := stored.get(mark.member)) is not None:
-                _resolve(mark, Read(change.last, self._announce(receipt)))
+                mark.resolve(Read(change.last, self._announce(receipt)))
             elif mark.attempts < ATTEMPTS:
                 # Another device of the same user was quicker: read the state again.
                 mark.attempts += 1
                 self._put(mark)
             else:
-                _refuse(
-                    mark,
-                    Conflict("Too many devices are marking this conversation as read; try again."),
+                mark.refuse(
+                    Conflict("Too many devices are marking this conversation as read; try again.")
                 )
         for change in changes:
             if change.mark.member in stored:
                 await self._merging.after_mark(change.doc, change.after.mark)
 
-    async def _docs(self, members: list[str]) -> dict[str, Document]:
-        found = self._mongo.participants.find({"_id": {"$in": members}})
-        return {doc["_id"]: doc async for doc in found}
-
-    async def _messages(self, marks: Iterable[Mark]) -> dict[tuple[str, str | None], Message]:
-        """Returns the message of each mark, by `up_to`, as far as they exist."""
-        ids = {mark.message_id for mark in marks if mark.message_id is not None}
-        newest = {mark.conversation_id for mark in marks if mark.message_id is None}
-        found: dict[tuple[str, str | None], Message] = {}
-        if ids:
-            named = self._mongo.log.find({"_id": {"$in": list(ids)}, "kind": "message"})
-            found = {(doc["conversationId"], doc["_id"]): Message(doc) async for doc in named}
-        for conversation_id in newest:
-            doc = await self._mongo.log.find_one(
-                {"conversationId": conversation_id, "seq": {"$gte": 1}}, sort=[("seq", -1)]
-            )
-            if doc is not None:
-                found[conversation_id, None] = Message(doc)
-        return found
-
-    async def _plan(
-        self, mark: Mark, doc: Document | None, last: Message | None, *, own: bool
-    ) -> _Change | Read:
-        if doc is None:
-            raise NotFound()
-        if last is None:
-            return Read(None)
-        if mark.single and last.sender_id == mark.reader_id:
-            return Read(last)
-        state, first = read_set(doc), last.seq if mark.single else 1
-        became_read = _inside(state.missing(last.seq), first)
-        if not became_read:
-            return Read(last)
-        tells: Document = {"place": offset_of(last.id)}
-        if own:
-            tells["own"] = True
-        if not mark.single:
-            tells["count"] = await self._count(doc, became_read, last)
-        after = await self._collapsed(doc, state.adding(first, last.seq), last.seq)
-        return _Change(mark, doc, last, after, became_read, tells)
-
-    async def _count(self, doc: Document, became_read: list[Range], last: Message) -> int:
-        if became_read == [(last.seq, last.seq)] and not doc.get("hides"):
-            # The usual case in a lively group, where everybody reads each message.
-            return int(last.sender_id != doc["userId"] and last.deleted_at is None)
-        return await self._unread.up_to(doc, last.seq)
-
-    async def _collapsed(self, doc: Document, state: ReadSet, seq: int) -> ReadSet:
-        """Close the gaps beside `seq` that hold only the reader's own messages and deleted ones.
-
-        In a lively conversation, messages are read one by one, and every other message is the reader's
-        own. Without this, the ranges would never join. Of a long gap, what is beside the range is closed first, so
-        that no mark counts it again.
-        """
-        for first, last in state.gaps_beside(seq):
-            size = NEAR
-            while first <= last:
-                if last < seq:
-                    near = max(first, last - size + 1), last
-                    last = near[0] - 1
-                else:
-                    near = first, min(last, first + size - 1)
-                    first = near[1] + 1
-                if await self._unread.within(doc, [near]):
-                    break
-                state = state.adding(*near)
-                size *= 2
-        if len(state.ahead) > MAX_AHEAD:
-            raise Conflict("Too much has been read out of order; mark the conversation as read.")
-        return state
-
-    async def _commit(self, changes: Sequence[_Change], session: Session) -> dict[str, Document]:
+    async def _commit(self, changes: Sequence[Change], session: Session) -> dict[str, Document]:
         """Store the new read states, and a receipt for each range that became read.
 
         Returns the receipt with the fields `tells` of each participant. A participant whose state another
@@ -319,7 +169,7 @@ class ReadMarks:
             await self._mongo.receipts.insert_many(receipts, session=session)
         return stored
 
-    async def _announce_stored(self, changes: Sequence[_Change]) -> None:
+    async def _announce_stored(self, changes: Sequence[Change]) -> None:
         """Announce those of the changes that were stored although the transaction had no answer."""
         for change in changes:
             first, last = change.became_read[-1]
@@ -343,18 +193,3 @@ class ReadMarks:
         else:
             self._rooms.emit(receipt["conversationId"], event, payload, notice=notice)
         return payload
-
-
-def _resolve(mark: Mark, read: Read) -> None:
-    # Its caller may have been cancelled.
-    if not mark.done.done():
-        mark.done.set_result(read)
-
-
-def _refuse(mark: Mark, error: BaseException) -> None:
-    if not mark.done.done():
-        mark.done.set_exception(error)
-
-
-def _inside(gaps: list[Range], first: int) -> list[Range]:
-    return [(max(start, first), end) for start, end in gaps if end >= first]
