@@ -11,9 +11,11 @@ import pytest
 import pytest_asyncio
 
 from chatserver.chat import membership
-from chatserver.chat.membership import Members, member_id
+from chatserver.chat.membership import Members
+from chatserver.chat.memberships import Memberships
 from chatserver.chat.outside import ConversationRooms
 from chatserver.mongo import Mongo
+from chatserver.mongo.schema import membership_id
 
 
 @pytest_asyncio.fixture
@@ -34,7 +36,9 @@ def members_of(mongo: Mongo, ended: set[str]) -> Members:
     async def ended_among(conversation_ids: Any) -> set[str]:
         return ended & set(conversation_ids)
 
-    return Members(mongo, cast(ConversationRooms, NoRooms()), cast(Any, None), ended_among)
+    memberships = Memberships(mongo, cast(Any, None), lambda: False)
+    rooms = cast(ConversationRooms, NoRooms())
+    return Members(mongo, memberships, rooms, cast(Any, None), ended_among)
 
 
 @pytest.mark.parametrize(("few", "at_once"), [(2, 3), (3, 1), (9, 2), (100, 3)])
@@ -52,9 +56,9 @@ async def test_acquaintances_are_found_in_pages_of_any_size(
         for user in users
     }
     ended = {"room-03", "room-11", "room-20"}
-    await mongo.participants.insert_many(
+    await mongo.memberships.insert_many(
         [
-            {"_id": member_id(room, user), "conversationId": room, "userId": user}
+            {"_id": membership_id(user, room), "conversationId": room, "userId": user}
             for user in users
             for room in rooms[user]
         ]

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
+import aiohttp
+
+from tests.support.database_proxy import Nodes
+from tests.support.patience import slowness
 from tests.support.people import Device, People, Person, Refused
 from tests.support.people_on_nodes import Spread
 from tests.support.redises import RedisServer
@@ -108,3 +113,45 @@ async def test_a_node_without_members_of_the_conversation_lets_the_others_take_t
     # That node must read what the others receive from each other. It stores fewer messages, but gets its turns.
     assert min(said) > max(said) / 10
     await in_order(writers, said)
+
+
+async def at_last(device: Device, talk: Any, text: str) -> Any:
+    """Sends the message as often as it takes."""
+    while True:
+        try:
+            return await device.say(talk, text, clientMessageId=text)
+        except Refused as refusal:
+            if refusal.code != "UNAVAILABLE":
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def test_a_node_whose_write_has_no_answer_settles_it_while_another_writes_without_a_pause(
+    two: Nodes, session: aiohttp.ClientSession
+) -> None:
+    """The other node is nearer to the database, so it takes each next offset first."""
+    alice, bob = People(two.near, session)("alice", "bob")
+    talk = await alice.direct(bob)
+    desk, far = await alice.connect(), await bob.at(two.far).connect()
+    await far.say(talk, "First")
+    stopping = False
+
+    async def write() -> None:
+        while not stopping:
+            await desk.say(talk, "On and on")
+
+    with two.proxy.slow(0.05):
+        hold = two.proxy.hold("insert", "log", talk["id"])
+        refusal = await far.refused(
+            "message:send",
+            {"conversationId": talk["id"], "content": "Late", "clientMessageId": "Late"},
+        )
+        assert refusal.code == "UNAVAILABLE"
+        writing = [asyncio.create_task(write()) for _ in range(4)]
+        hold.release()
+        sent = await asyncio.wait_for(at_last(far, talk, "Late"), 10 * slowness())
+        stopping = True
+        await asyncio.gather(*writing)
+    heard = await desk.all_heard("message:new")
+    assert [message["seq"] for message in heard] == list(range(1, len(heard) + 1))
+    assert [message for message in heard if message["content"] == "Late"] == [sent]

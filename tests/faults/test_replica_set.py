@@ -53,7 +53,8 @@ class Scene:
         now = [talker.said for talker in self.talkers]
         for talker, said in zip(self.talkers, now, strict=True):
             if talker.under_way:
-                await when(lambda t=talker, n=said: any(k >= n for k in t.acked))
+                await when(lambda t=talker, n=said: t.unexpected or any(k >= n for k in t.acked))
+                assert talker.unexpected is None, talker.unexpected
         assert time.monotonic() - since < BACK_S * slowness()
 
     async def all_is_there(self) -> None:

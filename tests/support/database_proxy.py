@@ -56,6 +56,7 @@ class DatabaseProxy:
     def __init__(self, mongo_url: str) -> None:
         ((self._host, self._port),) = parse_uri(mongo_url)["nodelist"]
         self._hold: Hold | None = None
+        self._delay_s = 0.0
         self._links: set[asyncio.Task[None]] = set()
         self._requests_pass, self._answers_pass = asyncio.Event(), asyncio.Event()
         self._requests_pass.set()
@@ -78,6 +79,15 @@ class DatabaseProxy:
     def hold(self, command: str, collection: str, about: str) -> Hold:
         self._hold = Hold(command, collection, about)
         return self._hold
+
+    @contextlib.contextmanager
+    def slow(self, seconds: float) -> Iterator[None]:
+        """In the block, everything that the node sends arrives so much later."""
+        self._delay_s = seconds
+        try:
+            yield
+        finally:
+            self._delay_s = 0.0
 
     def holding_requests(self) -> AbstractContextManager[None]:
         """Holds everything that the node sends. It reaches MongoDB after the block."""
@@ -128,6 +138,7 @@ class DatabaseProxy:
             self._hold = None
             await hold.keep()
         await self._requests_pass.wait()
+        await asyncio.sleep(self._delay_s)
         database.write(message)
         await database.drain()
 

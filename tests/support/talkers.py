@@ -33,6 +33,8 @@ class Talker:
         """Sends that are not acknowledged yet."""
         self.acked: dict[int, Any] = {}
         self.refused: list[Any] = []
+        self.unexpected: Any = None
+        """A refusal that ends the talk with an AssertionError."""
         self.known: dict[str, Any] = {}
         self.heard: list[str] = []
         self.codes: list[int | None] = []
@@ -53,6 +55,7 @@ class Talker:
             for number in sorted(self.open):
                 await self._say(wire, number)
             while not wire.gone.is_set():
+                assert self.unexpected is None, self.unexpected
                 if self.stopping and not self.open:
                     return
                 if len(self.open) < self.under_way and not self.stopping:
@@ -125,9 +128,12 @@ class Patient(Talker):
     def _answered(self, number: int, future: asyncio.Future[Answer]) -> None:
         super()._answered(number, future)
         answer = future.result()
-        if answer is not None and not answer["ok"]:
-            assert answer["error"]["code"] == "UNAVAILABLE", answer
+        if answer is None or answer["ok"]:
+            return
+        if answer["error"]["code"] == "UNAVAILABLE":
             self._repeats = asyncio.create_task(self._repeat(number))
+        else:
+            self.unexpected = answer
 
     async def _repeat(self, number: int) -> None:
         await asyncio.sleep(self.pause_s)

@@ -13,16 +13,20 @@ from .servers import ChatServer
 from .shapes import error
 
 
-async def tried(server: ChatServer, given: str, scheme: str = "Bearer") -> tuple[int, Any]:
-    """Returns the response to the token over REST. A socket must get the same result."""
+async def over_rest(server: ChatServer, given: str, scheme: str = "Bearer") -> tuple[int, Any]:
     async with aiohttp.ClientSession() as session:
-        status, answer = await ask(
+        return await ask(
             session,
             "GET",
             f"{server.rest}/api/conversations",
             None,
             {"Authorization": f"{scheme} {given}"},
         )
+
+
+async def tried(server: ChatServer, given: str, scheme: str = "Bearer") -> tuple[int, Any]:
+    """Returns the response to the token over REST. A socket must get the same result."""
+    status, answer = await over_rest(server, given, scheme)
     refusal = answer.get("error")
     assert await refusal_of_socket(server, given) == (
         error(refusal["code"], **{key: refusal[key] for key in refusal if key == "details"})

@@ -41,11 +41,13 @@ class LogReader(Generic[Update]):
         async with self._mongo.deadline():
             return await self._after(room, offset, limit)
 
-    async def announce(self, rooms: Announcer[Update], room: str, offset: int) -> None:
-        """Announce the changes after `offset` on all nodes. Nodes that have applied a change ignore it."""
-        while found := await self.after(room, offset, PAGE):
+    async def announce(self, rooms: Announcer[Update], room: str, offset: int, up_to: int) -> None:
+        """Announce the changes after `offset`, up to `up_to`, on all nodes. Nodes that have applied a change ignore it."""
+        while found := await self.after(room, offset, min(PAGE, up_to - offset)):
             for offset, update in found:
                 rooms.tell(room, offset, update)
+            if offset >= up_to:
+                return
 
     async def positions(self, rooms: Iterable[str]) -> dict[str, int]:
         """Returns the latest offset of each conversation. Deleted conversations are left out."""

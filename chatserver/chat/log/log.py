@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -58,7 +58,7 @@ class Log:
         rooms: ConversationRooms,
         members: Members,
         announce: Callable[[Entry], None],
-        announce_stored: Callable[[str, int], Awaitable[None]],
+        announce_stored: Callable[[str, int, int], Awaitable[None]],
         routes: Routes,
     ) -> None:
         self._mongo = mongo
@@ -267,10 +267,11 @@ class Log:
         elif not down:
             log.error("commit failed", conversations=len(tails), exc_info=error)
         if any(not op.future.done() or op.future.cancelled() for op in ops):
+            # Only sends share a batch with those of other conversations.
+            sends = Counter(op.doc["conversationId"] for op in ops) if len(tails) > 1 else {}
             for tail in tails:
                 if not tail.unsure:
-                    tail.unsure = True
-                    tail.announced = tail.offset
+                    tail.lost_track(sends.get(tail.id, len(ops)))
         for op in ops:
             refuse(op, refusal)
         if down:

@@ -41,7 +41,7 @@ class Position:
 
     `announce` is called with every entry that was committed here. `behind(conversation, after, known)` is
     called when the log has entries beyond the offset `after`, up to `known`, that were not announced here.
-    `announce_stored(conversation, after)` announces the entries beyond `after` as they are in the log.
+    `announce_stored(conversation, after, up_to)` announces the entries beyond `after` as they are in the log.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Position:
         mongo: Mongo,
         announce: Callable[[Entry], None],
         behind: Callable[[str, int, int], None],
-        announce_stored: Callable[[str, int], Awaitable[None]],
+        announce_stored: Callable[[str, int, int], Awaitable[None]],
     ) -> None:
         self._mongo = mongo
         self._announce = announce
@@ -125,14 +125,15 @@ class Position:
 
         The write may still be on its way to the database. So a fence is inserted at the offset of the
         write. If the fence is stored, the write can never be stored. If the fence is refused, an entry is
-        already there, and is read.
+        already there, and is read. Once all offsets of the write have an entry, nothing of it is on its way any more,
+        and no fence is needed. Otherwise another node that writes all the time could win the race for the fence for ever.
         """
         while True:
             if tail.offset < 0:
                 await self._find(tail)
             else:
                 await self.catch_up(tail)
-            if tail.offset == ENDED:
+            if tail.offset == ENDED or tail.offset >= tail.unsure_up_to > 0:
                 break
             fence = {
                 "_id": entry_id(tail.id, tail.offset + 1),
@@ -153,6 +154,6 @@ class Position:
             break
         # Some of the entries may be writes of this node. Other nodes learn from it alone whom they concern.
         if tail.announced >= 0:
-            await self._announce_stored(tail.id, tail.announced)
+            await self._announce_stored(tail.id, tail.announced, tail.unsure_up_to)
         tail.seen_at = time.monotonic()
         tail.unsure = False

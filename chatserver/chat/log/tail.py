@@ -91,6 +91,7 @@ class ConversationTail:
         "seen_at",
         "seq",
         "unsure",
+        "unsure_up_to",
         "urgent",
         "yields_until",
     )
@@ -108,6 +109,8 @@ class ConversationTail:
         self.ready = False
         self.unsure = False
         """A write got no answer. Before the next write, we must find out whether it was stored."""
+        self.unsure_up_to = -1
+        """While unsure: the highest offset that the write may have taken, or may still take."""
         self.announced = -1
         """While unsure: the offset up to which this node has announced its own entries."""
         self.removed: dict[str, float] = {}
@@ -160,6 +163,12 @@ class ConversationTail:
             self.removed[user_id] = now
         while next(iter(self.removed.values())) < now - REMOVED_S:
             del self.removed[next(iter(self.removed))]
+
+    def lost_track(self, ops: int) -> None:
+        """A write of at most so many entries has no answer."""
+        self.unsure = True
+        self.unsure_up_to = self.offset + ops
+        self.announced = self.offset
 
     def suits(self, ops: list[Send] | list[ChangeOp]) -> bool:
         """True if the tail is known well enough to append these."""
