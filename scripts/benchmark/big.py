@@ -13,7 +13,7 @@ from statistics import median
 from .nodes import Cost, Nodes
 from .run import Row
 from .scenarios import CROWD, IN_ROOM, MESSAGE_BYTES, WARM_S
-from .seed import add_members
+from .seed import add_members, converse, pages
 
 Start = Callable[..., Nodes]
 
@@ -27,6 +27,9 @@ SENT_PER_S = 100
 RECONNECTING = 5_000
 RECONNECT_S = 5
 """The time within which they connect again."""
+LISTED = (50, 10_000)
+PAGE = 50
+PAGES = 300
 
 
 def drive(start: Start, seconds: float) -> Iterator[tuple[str, Row]]:
@@ -45,6 +48,10 @@ def drive(start: Start, seconds: float) -> Iterator[tuple[str, Row]]:
                 yield f"message: {where}", _talking(nodes, seconds)
                 yield f"read by {CROWD:,}: {where}", _reading(nodes, seconds)
         yield f"{RECONNECTING:,} reconnect: {_nodes(count)}", _reconnecting(start, count)
+    with start([[0], [0]], count=1) as nodes:
+        for number, conversations in enumerate(LISTED):
+            asyncio.run(converse(nodes.origin, number, conversations))
+            yield f"a page of {PAGE} of {conversations:,} conversations", _listing(nodes, number)
 
 
 def _add(nodes: Nodes, size: int, wanted: int) -> list[float]:
@@ -98,6 +105,19 @@ def _reconnecting(start: Start, count: int) -> Row:
         **_others(cost),
         "server s": sum(cost.nodes) - sum(quiet.nodes),
         "mongod s": cost.mongod - quiet.mongod,
+    }
+
+
+def _listing(nodes: Nodes, number: int) -> Row:
+    asyncio.run(pages(nodes.origin, number, PAGE, PAGES))
+    cost = nodes.cost_of(
+        lambda: {"took": asyncio.run(pages(nodes.origin, number, PAGE, PAGES))},
+    )
+    return {
+        "answer s": median(cost.answer["took"]),
+        "server s": sum(cost.nodes),
+        "mongod s": cost.mongod,
+        "bad": 0,
     }
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +37,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Cost:
-    """The load generator's answer to a phase, and the CPU seconds of each node, Redis and the database."""
+    """The answer of what was measured, such as a phase of the load generator, and the CPU seconds of each node, Redis and the database."""
 
     answer: Mapping[str, Any]
     nodes: Sequence[float]
@@ -155,8 +156,11 @@ class Nodes:
             raise SystemExit("The clients could not connect, so there is nothing to measure.")
 
     def do(self, phase: str) -> Cost:
+        return self.cost_of(partial(ask, self._loader, phase))
+
+    def cost_of(self, work: Callable[[], Mapping[str, Any]]) -> Cost:
         before = self._cpu()
-        answer = ask(self._loader, phase)
+        answer = work()
         *nodes, redis, mongod = (
             after - earlier for after, earlier in zip(self._cpu(), before, strict=True)
         )

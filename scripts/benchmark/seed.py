@@ -12,6 +12,8 @@ import aiohttp
 import jwt
 
 BATCH = 1000
+FRIENDS = 500_000
+"""The number of the first user with whom a user converses."""
 SECRETS = {
     key: secrets.token_urlsafe(32)
     for key in ("AUTH_JWT_SECRET", "INTERNAL_API_SECRET", "WEBHOOK_SECRET")
@@ -56,6 +58,37 @@ async def add_members(
             began = time.monotonic()
             await _post(http, f"/api/conversations/{conversation}/participants", body, _bearer(0))
             took.append(time.monotonic() - began)
+    return took
+
+
+async def converse(origin: str, number: int, count: int) -> None:
+    """Creates direct conversations of a user, each with a message of the other."""
+    async with _session(origin) as http:
+
+        async def conversation(n: int) -> None:
+            body = {"userId": user(n)}
+            made = await _post(http, "/api/conversations/direct", body, _bearer(number))
+            path = f"/api/conversations/{made['id']}/messages"
+            await _post(http, path, {"content": f"Hello {number}"}, _bearer(n))
+
+        numbers = range(FRIENDS, FRIENDS + count)
+        await _create(http, numbers)
+        for k in range(0, count, BATCH):
+            await asyncio.gather(*map(conversation, numbers[k : k + BATCH]))
+
+
+async def pages(origin: str, number: int, limit: int, count: int) -> list[float]:
+    """Reads the first page of a user's conversations so many times. Returns the seconds of each."""
+    took: list[float] = []
+    async with _session(origin) as http:
+        for _ in range(count):
+            began = time.monotonic()
+            path = f"/api/conversations?limit={limit}"
+            async with http.get(path, headers=_bearer(number)) as answer:
+                page = await answer.json()
+            took.append(time.monotonic() - began)
+            if len(page["items"]) != limit:
+                raise SystemExit(f"{limit} conversations were expected, not {len(page['items'])}.")
     return took
 
 
