@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -142,6 +142,39 @@ class Counting:
             for doc in docs
             if doc[sender] != self.member["userId"] and _is_in(doc[seq], gaps)
         }
+
+
+async def within_each(mongo: Mongo, parts: Sequence[tuple[Document, list[Range]]]) -> list[int]:
+    """Counts like `Counting.within`, for participants of different conversations, with two queries for all of them.
+
+    They have hidden nothing, and the queries read as many entries as the ranges are long."""
+    own: list[Document] = []
+    deleted: list[Document] = []
+    for member, gaps in parts:
+        for first, last in gaps:
+            inside = {
+                "conversationId": member["conversationId"],
+                "seq": {"$gte": first, "$lte": last},
+            }
+            own.append({**inside, "senderId": member["userId"]})
+            of_others = {"$ne": member["userId"]}
+            deleted.append({**inside, "senderId": of_others, "deletedAt": {"$exists": True}})
+
+    async def by_conversation(which: list[Document]) -> dict[str, int]:
+        found = await mongo.log.aggregate(
+            [
+                {"$match": {"$or": which}},
+                {"$group": {"_id": "$conversationId", "count": {"$sum": 1}}},
+            ]
+        )
+        return {doc["_id"]: doc["count"] async for doc in found}
+
+    passed = await asyncio.gather(by_conversation(own), by_conversation(deleted)) if own else []
+    return [
+        sum(last - first + 1 for first, last in gaps)
+        - sum(counts.get(member["conversationId"], 0) for counts in passed)
+        for member, gaps in parts
+    ]
 
 
 def _is_in(seq: int, gaps: list[Range]) -> bool:

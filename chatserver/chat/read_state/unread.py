@@ -19,11 +19,13 @@ from functools import partial
 
 from ...mongo import Document, Mongo, PyMongoError, Session
 from ..log.position import last_entry
-from .counting import Count, Counting
+from .counting import Count, Counting, within_each
 from .ranges import Range, ReadSet
 
 MANY = 200
 """A count is stored if it read so many entries of an index."""
+FEW_GAPS = 4
+"""So many ranges of a conversation may be in a query for many conversations."""
 
 
 def read_set(member: Document) -> ReadSet:
@@ -44,9 +46,20 @@ class Unread:
         self._mongo = mongo
 
     async def counts(self, members: Iterable[tuple[Document, int]]) -> list[int]:
-        """Returns the unread count of each participant. `members`: documents, each with the conversation's
-        last seq."""
-        return await asyncio.gather(*[self._count(member, last) for member, last in members])
+        """Returns the unread count of each participant. `members`: documents from different conversations, each with
+        the conversation's last seq."""
+        wanted = [(member, last, read_set(member).missing(last)) for member, last in members]
+        together = [(member, gaps) for member, _, gaps in wanted if _is_short(member, gaps)]
+        apart = [(member, last) for member, last, gaps in wanted if not _is_short(member, gaps)]
+        short, others = await asyncio.gather(
+            within_each(self._mongo, together),
+            asyncio.gather(*[self._count(member, last) for member, last in apart]),
+        )
+        of_member = {
+            member["_id"]: count
+            for (member, _), count in zip([*together, *apart], [*short, *others], strict=True)
+        }
+        return [of_member[member["_id"]] for member, _, _ in wanted]
 
     async def _count(self, member: Document, last: int) -> int:
         count, examined = await _up_to(Counting(self._mongo, member, MANY), last)
@@ -102,6 +115,12 @@ class Unread:
         """Returns how many messages in these ranges would count as unread if none were marked as read."""
         count, _ = await Counting(self._mongo, member).within(gaps)
         return count
+
+
+def _is_short(member: Document, gaps: list[Range]) -> bool:
+    """True if what is unread may be counted together with that of other conversations."""
+    length = sum(last - first + 1 for first, last in gaps)
+    return length < MANY and len(gaps) <= FEW_GAPS and not member.get("hides")
 
 
 def _stored(member: Document) -> Document | None:
