@@ -160,16 +160,20 @@ async def within_each(mongo: Mongo, parts: Sequence[tuple[Document, list[Range]]
             of_others = {"$ne": member["userId"]}
             deleted.append({**inside, "senderId": of_others, "deletedAt": {"$exists": True}})
 
-    async def by_conversation(which: list[Document]) -> dict[str, int]:
+    async def by_conversation(which: list[Document], index: str) -> dict[str, int]:
+        # Without the hint, MongoDB tries every index for every range: 20 ms for 50 of them, not 3.
         found = await mongo.log.aggregate(
             [
                 {"$match": {"$or": which}},
                 {"$group": {"_id": "$conversationId", "count": {"$sum": 1}}},
-            ]
+            ],
+            hint=index,
         )
         return {doc["_id"]: doc["count"] async for doc in found}
 
-    passed = await asyncio.gather(by_conversation(own), by_conversation(deleted)) if own else []
+    if not own:
+        return [0] * len(parts)
+    passed = await asyncio.gather(by_conversation(own, "own"), by_conversation(deleted, "deleted"))
     return [
         sum(last - first + 1 for first, last in gaps)
         - sum(counts.get(member["conversationId"], 0) for counts in passed)
