@@ -44,7 +44,13 @@ JOINING = {"userIds": ["someone-new"]}
     [
         ("admin", "PATCH", "{talk}", NEW_NAME, ("update", "conversations")),
         ("admin", "DELETE", "/messages/{message}", None, ("insert", "log")),
-        ("admin", "DELETE", "{talk}/participants/{other}", None, ("update", "conversations")),
+        (
+            "admin",
+            "DELETE",
+            "{talk}/participants/{other}",
+            None,
+            ("findAndModify", "conversations"),
+        ),
         ("admin", "POST", "{talk}/participants", JOINING, ("insert", "participants")),
         (
             *("owner", "POST", "{talk}/participants"),
@@ -58,7 +64,7 @@ JOINING = {"userIds": ["someone-new"]}
             *("owner", "PATCH", "{talk}/participants/{other}"),
             *({"role": "owner"}, ("update", "conversations")),
         ),
-        ("owner", "DELETE", "{talk}", None, ("delete", "conversations")),
+        ("owner", "DELETE", "{talk}", None, ("findAndModify", "conversations")),
     ],
 )
 async def test_a_role_that_is_lost_while_a_request_waits_no_longer_counts(
@@ -185,7 +191,7 @@ async def test_a_request_behind_the_removal_of_its_user_is_refused(
     talk = await owner.group()
     path = f"/conversations/{talk['id']}"
     await owner.ask("POST", f"{path}/participants", {"userIds": [admin.id], "role": "admin"})
-    hold = two.proxy.hold("update", "conversations", talk["id"])
+    hold = two.proxy.hold("findAndModify", "conversations", talk["id"])
     removal = asyncio.create_task(owner.request("DELETE", f"{path}/participants/{admin.id}"))
     await hold.arrived()
     asked = asyncio.create_task(admin.request("PATCH", path, {"name": "Mine"}))
@@ -201,7 +207,7 @@ async def test_the_last_participant_leaves_while_another_joins(two: Nodes, peopl
     alice, bob = people("alice", "bob")
     talk = await alice.group()
     path = f"/conversations/{talk['id']}"
-    hold = two.proxy.hold("delete", "conversations", talk["id"])
+    hold = two.proxy.hold("findAndModify", "conversations", talk["id"])
     leaving = f"{path}/participants/{alice.id}"
     left = asyncio.create_task(alice.at(two.far).request("DELETE", leaving))
     await hold.arrived()

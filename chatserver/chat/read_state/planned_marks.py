@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import Conflict, NotFound
@@ -76,7 +76,7 @@ class Change:
     """The fields of the last receipt, from which nodes restore a notice that they missed: `place`, the offset of the
     message; `count`, if the mark is not of a single message; `own`, if only the reader's sockets receive it."""
 
-    gaps: list[Range] = field(default_factory=list)
+    gaps: Sequence[Range] = ()
     """The gaps beside the message that may hold nothing unread."""
 
     @property
