@@ -14,7 +14,6 @@ from typescript import MODULE, module
 
 from chatserver import errors
 from chatserver.api.operations.table import FOR_USERS, INTERNAL
-from chatserver.api.rate_limits import Rate
 from chatserver.api.reference.asyncapi import asyncapi, events
 from chatserver.api.reference.openapi import openapi
 from chatserver.api.requests.schema import Emoji, Id, Metadata, Request, Text, WebUrl
@@ -88,10 +87,6 @@ def nullable(field: fields.Field) -> str:
     return " or null" if field.allow_none else ""
 
 
-def rate(limit: Rate) -> str:
-    return f"{limit.count} / {limit.per:g} s, burst {limit.burst}"
-
-
 def answer(kind: type[Answer] | None, known: str = "", background: str = "") -> str:
     """Returns the response, in words or as its keys."""
     if kind is None:
@@ -119,11 +114,11 @@ def shape(kind: type[Answer]) -> str:
 def tables() -> str:
     lines = [
         "### Client to server\n",
-        "| event | payload | `data` of the acknowledgement | limit |",
-        "|---|---|---|---|",
+        "| event | payload | `data` of the acknowledgement | limit | cost |",
+        "|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{event.name}` | {payload(operation.request)} | {answer(operation.answers)} | {rate(event.limit)} |"
+        f"| `{event.name}` | {payload(operation.request)} | {answer(operation.answers)} | {event.limit} | {operation.price} |"
         for event, operation in events()
     ]
     lines += ["\n### Server to client\n", "| event | payload | sent to |", "|---|---|---|"]
@@ -132,12 +127,13 @@ def tables() -> str:
     ]
     lines += [
         "\n### REST, on `PORT`\n",
-        "| request | payload | response | limit |",
-        "|---|---|---|---|",
+        "| request | payload | response | limit | cost |",
+        "|---|---|---|---|---|",
     ]
     lines += [
         f"| `{route.method} {route.path}` | {payload(operation.request)} "
-        f"| {answer(operation.answers, route.known, route.background)} | {rate(route.limit)} |"
+        f"| {answer(operation.answers, route.known, route.background)} | {route.limit} "
+        f"| {operation.price} |"
         for operation in FOR_USERS
         if (route := operation.route)
     ]

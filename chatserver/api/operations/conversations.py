@@ -19,7 +19,7 @@ from ...chat.participants import (
     RoleChange,
 )
 from ...errors import Conflict, NotFound
-from ..rate_limits import Rate
+from ..rate_limits import Cost, Rate
 from ..requests.conversations import (
     AddParticipants,
     ChangeRole,
@@ -115,6 +115,7 @@ OPERATIONS = (
         refuses=(Conflict,),
         announces=_CREATED,
         webhooks=("conversation.created",),
+        cost=Cost("participant_ids", 50),
     ),
     # /direct and /private come before /{conversationId}, so that they are not taken for ids.
     Operation(
@@ -138,14 +139,17 @@ OPERATIONS = (
         refuses=(Conflict,),
         announces=_CREATED,
         webhooks=("conversation.created",),
+        cost=Cost("user_ids", 50),
     ),
     Operation(
         "conversations.own",
         ListConversations,
         own,
         answers.ConversationPage,
-        route=Route("GET", _ALL),
+        # So that twenty devices may connect at the same time, and list 50 each.
+        route=Route("GET", _ALL, Rate(25)),
         only=_BY_REST,
+        cost=Cost("limit", 10),
     ),
     Operation(
         "conversations.get",
@@ -190,17 +194,22 @@ OPERATIONS = (
         route=Route("GET", _ONE + "/participants"),
         only=_BY_REST,
         refuses=(NotFound,),
+        cost=Cost("limit", 200),
+        weighs=True,
     ),
     Operation(
         "conversations.add",
         AddParticipants,
         add,
         answers.Conversation,
-        route=Route("POST", _ONE + "/participants", Rate(10)),
+        route=Route("POST", _ONE + "/participants", Rate(10, times=10)),
         only=_BY_REST,
         refuses=(NotFound,),
         announces=("conversation:joined", "participant:added", "participants:changed"),
         webhooks=("participant.added",),
+        # Apart, so that a hundred calls of 1,000 users can fill a channel, however fast they are answered. One bucket
+        # with room for them would have room for hundreds of calls that add one user.
+        cost=Cost("user_ids", 1, apart=Rate(500, times=200)),
     ),
     Operation(
         "conversations.change_role",

@@ -17,7 +17,7 @@ from ...chat.messages import (
 )
 from ...chat.reactions import PageOfReactions, Reaction
 from ...errors import Conflict, Forbidden, NotFound
-from ..rate_limits import Rate
+from ..rate_limits import Cost, Rate
 from ..requests.messages import (
     DeleteMessage,
     EditMessage,
@@ -115,6 +115,7 @@ OPERATIONS = (
         route=Route("GET", _OF_CONVERSATION),
         only=_READ,
         refuses=(NotFound,),
+        weighs=True,
     ),
     Operation(
         "messages.get",
@@ -157,6 +158,7 @@ OPERATIONS = (
         event=Event("messages:sync", Rate(50), reply="messages:sync"),
         only="It closes the gap in what a socket received. Over REST there is no such gap.",
         refuses=(NotFound,),
+        weighs=True,
     ),
     Operation(
         "messages.react",
@@ -190,5 +192,7 @@ OPERATIONS = (
         route=Route("GET", _ONE + "/reactions"),
         only="A message has the first users of each emoji, and sockets receive each change.",
         refuses=(NotFound,),
+        cost=Cost("limit", 200),
+        weighs=True,
     ),
 )

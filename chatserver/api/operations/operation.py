@@ -11,8 +11,8 @@ from ...chat.chat import Chat
 from ...errors import ChatError
 from ...outbox.admin.admin import OutboxAdmin
 from ..http import MAX_BODY
-from ..rate_limits import Rate
-from ..requests.schema import Request
+from ..rate_limits import WEIGHT, Cost, Rate
+from ..requests.schema import Request, camel
 from ..responses.response import Answer
 
 
@@ -98,6 +98,10 @@ class Operation:
     """The types of webhook events that it causes."""
     present: Callable[[Any], Any] | None = None
     """Makes the response of the handler's result, when the result is not the response itself."""
+    cost: Cost | None = None
+    """What a request costs beyond its token. None: nothing. The Master Service has no rate limits."""
+    weighs: bool = False
+    """True if the bytes of the response are taken from the rate limit, too, when they are known (see `Limits.weigh`)."""
     ends_in_time: bool = False
     """True if the handler is cancelled when the time of its request is over, so that the caller's later changes cannot
     overtake this one. Only if the handler just reads, and leaves all writes to the log: the log finishes and announces
@@ -110,6 +114,19 @@ class Operation:
     @property
     def topic(self) -> str:
         return self.name.partition(".")[0]
+
+    @property
+    def price(self) -> str:
+        """The tokens that a request takes, in words for the documents."""
+        price = "1"
+        if (cost := self.cost) is not None:
+            per = f" / {cost.per}" if cost.per > 1 else ""
+            price += (
+                f" + {camel(cost.key)}{per}"
+                if cost.apart is None
+                else f"; {camel(cost.key)}{per}: {cost.apart}"
+            )
+        return f"{price} + KiB / {WEIGHT // 1024}" if self.weighs else price
 
     @property
     def effects(self) -> str:

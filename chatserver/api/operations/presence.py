@@ -9,7 +9,7 @@ from ...chat.presence.conversation_presence import PageOfPresence
 from ...chat.users import OneUser
 from ...errors import NotFound
 from ...realtime import Connection
-from ..rate_limits import Rate
+from ..rate_limits import Cost, Rate
 from ..requests.conversations import OtherUsers
 from ..requests.users import ListPresence, NoPresenceOf, OfUser, PresenceOf
 from ..responses import users as answers
@@ -66,6 +66,7 @@ OPERATIONS = (
         route=Route("GET", "/api/conversations/{conversationId}/presence"),
         only=_PUSHED,
         refuses=(NotFound,),
+        cost=Cost("limit", 100),
     ),
     Operation(
         "presence.of_many",
@@ -74,6 +75,7 @@ OPERATIONS = (
         answers.Presences,
         route=Route("POST", "/api/presence/batch"),
         only=_PUSHED,
+        cost=Cost("user_ids", 100),
     ),
     Operation(
         "presence.subscribe",
@@ -83,6 +85,7 @@ OPERATIONS = (
         event=Event("presence:subscribe", Rate(20)),
         only=_SOCKET,
         announces=("user:online", "user:offline"),
+        cost=Cost("user_ids", 100),
         ends_in_time=True,
     ),
     Operation(
@@ -92,5 +95,6 @@ OPERATIONS = (
         NothingResponse,
         event=Event("presence:unsubscribe", Rate(20)),
         only=_SOCKET,
+        cost=Cost("user_ids", 500),
     ),
 )

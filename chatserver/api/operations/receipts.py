@@ -9,7 +9,7 @@ from ...chat.conversations import OneConversation
 from ...chat.messages import OneMessage
 from ...chat.read_state.receipts import PageOfReaders, ReadUpTo
 from ...errors import Conflict, NotFound
-from ..rate_limits import Rate
+from ..rate_limits import Cost, Rate
 from ..requests.conversations import OfConversation
 from ..requests.messages import ListReaders, OfMessage, ReadConversation
 from ..responses import messages as answers
@@ -58,6 +58,8 @@ OPERATIONS = (
         route=Route("GET", _MESSAGE),
         only="Sockets receive every read mark.",
         refuses=(NotFound,),
+        cost=Cost("limit", 200),
+        weighs=True,
     ),
     Operation(
         "receipts.read_conversation",

@@ -148,7 +148,7 @@ def _sending(event: Event, operation: Operation) -> Document:
         "channel": {"$ref": "#/channels/chat"},
         "title": event.name,
         "summary": " ".join((operation.handler.__doc__ or "").split()),
-        **rate(event.limit),
+        **rate(event.limit, operation.price),
         "messages": [_on_channel(key)],
         "reply": {
             "channel": {"$ref": "#/channels/chat"},

@@ -140,7 +140,7 @@ def _operation(shapes: Shapes, row: Operation, route: Route, *, for_users: bool)
     }
     if for_users:
         made["security"] = [{"token": []}, {"secret": [], "user": []}]
-        made |= rate(route.limit)
+        made |= rate(route.limit, row.price)
     if row.effects:
         made["description"] = " ".join([*filter(None, [made.get("description")]), row.effects])
     inside, outside = _split(row, route)
@@ -151,12 +151,12 @@ def _operation(shapes: Shapes, row: Operation, route: Route, *, for_users: bool)
     return made
 
 
-def rate(limit: Rate) -> Document:
-    """Returns a rate limit in words and as data."""
-    return {
-        "description": f"At most {limit.count} in {limit.per:g} s, with bursts of {limit.burst}.",
-        "x-rate-limit": {"count": limit.count, "perSeconds": limit.per, "atOnce": limit.burst},
-    }
+def rate(limit: Rate, price: str) -> Document:
+    """Returns a rate limit, and the tokens that a request takes, in words and as data."""
+    words = f"At most {limit.count} in {limit.per:g} s, with bursts of {limit.burst}."
+    data = {"count": limit.count, "perSeconds": limit.per, "atOnce": limit.burst, "cost": price}
+    counts = "" if price == "1" else f" A request costs {price}."
+    return {"description": words + counts, "x-rate-limit": data}
 
 
 def _split(row: Operation, route: Route) -> tuple[list[str], list[str]]:

@@ -48,11 +48,19 @@ class RestDoor:
 
             async def work() -> Any:
                 user_id = ids["user"] = await self._caller(request)
-                if HEADER_SECRET not in request.headers:
+                limited = HEADER_SECRET not in request.headers
+                if limited:
                     self._limits.spend(user_id, name, route.limit)
                 asked = await read(request, operation.request, route.max_body)
                 ids.update(ids_of(asked))
-                return reply(operation, await operation.run(self._chat, Caller(user_id), asked))
+                if limited and operation.cost is not None:
+                    # Refused if others took its tokens while its body arrived: many could wait for their bodies.
+                    self._limits.charge(user_id, name, route.limit, operation.cost, asked)
+                result = await operation.run(self._chat, Caller(user_id), asked)
+                if limited and operation.weighs:
+                    # Here and not after the answer, which a client that goes away does not get.
+                    result = self._limits.weigh(user_id, name, route.limit, result)
+                return reply(operation, result)
 
             ends = operation.ends_in_time
             return await answer(request, self._metrics, "rest", name, work, ids, ends_in_time=ends)

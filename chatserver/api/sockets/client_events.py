@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ...chat.chat import Chat
+from ...realtime import Connection
 from ...realtime.rooms.rooms import Rooms
 from ..auth import Tokens
 from ..operations.operation import Event, Handler, Operation
 from ..operations.table import FOR_USERS
-from ..rate_limits import Rate
+from ..rate_limits import Cost, Limits, Rate
 from ..requests.schema import Request
 from .connection_operations import operations
 from .token_expiry import Expiry
@@ -26,6 +28,9 @@ class ClientEvent:
     handler: Handler
     present: Callable[[Any], Any] | None
     limit: Rate
+    cost: Cost | None
+    recurs: bool
+    """See Request."""
     reply: str | None
     ends_in_time: bool
     takes_turn: bool
@@ -40,18 +45,30 @@ def socket_operations(
     return [(event, operation) for operation in every if (event := operation.event) is not None]
 
 
-def client_events(rooms: Rooms, tokens: Tokens, expiry: Expiry) -> dict[str, ClientEvent]:
+def client_events(
+    rooms: Rooms, tokens: Tokens, expiry: Expiry, limits: Limits
+) -> dict[str, ClientEvent]:
     """Returns the events by name."""
     return {
         event.name: ClientEvent(
             event.name,
             operation.request,
-            operation.handler,
+            _weighed(event, operation.handler, limits) if operation.weighs else operation.handler,
             operation.present,
             event.limit,
+            operation.cost,
+            operation.request.recurs,
             event.reply,
             operation.ends_in_time,
             inspect.iscoroutinefunction(operation.handler),
         )
         for event, operation in socket_operations(rooms, tokens, expiry)
     }
+
+
+def _weighed(event: Event, handler: Handler, limits: Limits) -> Handler:
+    async def handle(chat: Chat, connection: Connection, request: Any) -> Any:
+        answer = await handler(chat, connection, request)
+        return limits.weigh(connection.user_id, event.name, event.limit, answer)
+
+    return handle

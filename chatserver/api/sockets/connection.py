@@ -156,7 +156,10 @@ class ClientConnection(Connection):
         if len(payloads) > 1:
             raise ValidationFailed("An event may have only one payload.")
         request = parse(event.request, payloads[0] if payloads else {})
-        if event.request.recurs and len(text) <= KNOWN_BYTES:
+        if event.cost is not None:
+            limits = self._services.limits
+            limits.charge(self.user_id, event.name, event.limit, event.cost, request)
+        elif event.recurs and len(text) <= KNOWN_BYTES:
             known = self._services.known
             if len(known) >= KNOWN:
                 known.clear()

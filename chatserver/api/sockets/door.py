@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 CONNECT = Rate(20)
 """Higher than the number of devices with which a user reconnects after a node restarts."""
+ROOMS = 1250
+"""Rooms of a socket that cost another token, so that twenty devices can enter 5,000 rooms each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Door:
         self._limits = limits
         self._metrics = metrics
         self._expiry = Expiry(rooms)
-        events = client_events(rooms, tokens, self._expiry)
+        events = client_events(rooms, tokens, self._expiry, limits)
         self._services = Services(chat, events, limits, metrics, tracing, timeout_s, max_packet)
         self._admitted: dict[ClientConnection, Admission] = {}
         metrics.expect("socket", ["connect", *events])
@@ -109,6 +112,7 @@ class Door:
         except BaseException:  # timed out or refused: the arrival is over
             self._rooms.abort_arrival(user_id, arrival)
             raise
+        self._limits.spend(user_id, "connect", CONNECT, len(rooms.ids) // ROOMS, needs=-math.inf)
         return user_id, Admission(arrival, identity.expires_at, rooms)
 
     def connected(self, connection: ClientConnection) -> None:

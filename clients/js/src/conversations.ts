@@ -5,7 +5,7 @@ import type { Conversation, ServerEvents } from "./protocol.js";
 import { Revalidation } from "./revalidation.js";
 import { Store } from "./store.js";
 
-const PAGE = 200;
+const PAGE = 50;
 
 /**
  * The user's conversations, the most recently active first, with their unread counts. With the REST API the list

@@ -9,11 +9,14 @@ import pytest
 from chatserver.api.auth import Tokens
 from chatserver.api.operations.operation import Event, Operation
 from chatserver.api.operations.table import FOR_USERS, INTERNAL
-from chatserver.api.rate_limits import Rate
+from chatserver.api.rate_limits import Limits, Rate
+from chatserver.api.requests.schema import MAX_PARTICIPANTS
 from chatserver.api.requests.users import NoPayload
 from chatserver.api.sockets.client_events import socket_operations
 from chatserver.api.sockets.server_events import SERVER_EVENTS
 from chatserver.api.sockets.token_expiry import Expiry
+from chatserver.chat.participants import NewParticipants
+from chatserver.errors import RateLimited
 from chatserver.outbox.event import TYPES
 from chatserver.realtime.rooms.rooms import Rooms
 
@@ -48,6 +51,30 @@ def test_whatever_sockets_and_webhooks_receive_is_caused_by_an_operation() -> No
     assert announced | replies - {None} | NOT_CAUSED == {event.name for event in SERVER_EVENTS}
     told = {kind for operation in operations for kind in operation.webhooks}
     assert told | {"user.online", "user.offline"} == {*TYPES}
+
+
+def test_a_cost_is_of_a_key_of_the_request() -> None:
+    for operation in every():
+        if (cost := operation.cost) is not None:
+            assert cost.key in operation.request().fields, operation.name
+
+
+def test_a_channel_of_100_000_can_be_filled_by_calls_one_after_another() -> None:
+    (add,) = (operation for operation in FOR_USERS if operation.name == "conversations.add")
+    cost, route = add.cost, add.route
+    assert cost is not None
+    assert route is not None
+    limits = Limits(on=True, sockets=0, stale_s=1)
+    thousand = NewParticipants("talk", ("someone",) * MAX_PARTICIPANTS)
+
+    def charge(calls: int) -> None:
+        for _ in range(calls):
+            limits.spend("admin", "add", route.limit)
+            limits.charge("admin", "add", route.limit, cost, thousand)
+
+    charge(100)
+    with pytest.raises(RateLimited):
+        charge(2)  # the first of them may find a token
 
 
 async def nothing(chat: Any, caller: Any, request: Any) -> Any:

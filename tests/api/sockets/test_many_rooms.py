@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from chatserver.mongo.schema import membership
 from tests.conftest import Starter
 from tests.support.patience import PATIENCE_S
 from tests.support.people import People, Person
+from tests.support.raw import Wire
 from tests.support.redises import RedisServer
 
 ENTERED = 5_000
@@ -141,3 +143,26 @@ async def test_the_last_active_are_entered_and_the_others_can_be_joined(
     assert "roomsTruncated" not in dict(stranger.heard)["connected"]
     refusal = await stranger.refused("room:join", {"conversationId": second})
     assert refusal.code == "NOT_FOUND"
+
+
+async def test_a_connect_costs_by_the_rooms_that_it_enters(
+    start: Starter, people_of: Callable[..., People]
+) -> None:
+    server = await start(RATE_LIMITS="on")
+    alice, bob = people_of(server)("alice", "bob")
+    seed(server.env, alice, bob)
+    wire = await Wire.open(alice)
+    began = time.monotonic()
+    for _ in range(40):
+        await wire.introduce()
+        await wire.write("41")
+
+    def answers() -> int:
+        refusals = [frame for frame in wire.frames if frame.startswith("44")]
+        assert all("RATE_LIMITED" in refusal for refusal in refusals)
+        return len(wire.told("connected")) + len(refusals)
+
+    await wire.until(lambda: answers() == 40)
+    # Twenty devices may do this at the same time: each takes five tokens of a hundred, and of twenty a second.
+    assert 20 <= len(wire.told("connected")) <= 21 + 4 * (time.monotonic() - began)
+    await wire.close()

@@ -106,6 +106,8 @@ def connect() -> Callable[..., Phone]:
                     handler,
                     (lambda found: Made({"found": found}, is_new=True)) if name == "send" else None,
                     Rate(1),
+                    None,
+                    OfConversation.recurs,
                     "pong" if name == "ping" else None,
                     ends_in_time=False,
                     takes_turn=asyncio.iscoroutinefunction(handler),

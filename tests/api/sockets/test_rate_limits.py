@@ -87,7 +87,7 @@ async def test_a_user_who_posts_too_fast_must_wait_and_can_then_continue(people:
     ("method", "path", "body"),
     [
         ("POST", "/conversations/direct", {"userId": "bob"}),
-        ("GET", "/conversations", None),
+        ("GET", "/conversations?limit=1", None),
         ("POST", "/presence/batch", {"userIds": ["bob"]}),
         ("PATCH", "/messages/nonsense", {"content": "x"}),
         ("POST", "/messages/nonsense/reactions", {"emoji": "nonsense"}),
@@ -180,6 +180,116 @@ async def test_a_client_that_connects_again_and_again_must_wait(people: People) 
     await wire.introduce()
     await wire.until(lambda: len(wire.told("connected")) == came + 1)
     await wire.close()
+
+
+async def test_a_list_costs_as_much_as_it_asks_for(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    await alice.direct(bob)
+
+    async def lists(person: Person, limit: int, times: int) -> list[tuple[int, Any]]:
+        path = f"/conversations?limit={limit}"
+        return await asyncio.gather(*[person.request("GET", path) for _ in range(times)])
+
+    # Twenty devices that connect again after a restart of their node.
+    assert {status for status, _ in await lists(alice, 50, 20)} == {200}
+    began = time.monotonic()
+    answers = await lists(bob, 200, 100)
+    passed = [answer for status, answer in answers if status == 200]
+    waits = [limit_of(Refused(answer["error"])) for status, answer in answers if status == 429]
+    assert len(passed) + len(waits) == 100
+    # 21 tokens each: the last one that passes takes more than are left, and the next one waits for them.
+    assert 6 <= len(passed) <= 7 + 25 * (time.monotonic() - began) / 21
+    assert max(waits) <= 22 / 25
+    # Nothing else of Bob's is delayed, nor what the Master Service asks for him.
+    assert (await bob.request("GET", f"/users/{alice.id}/presence"))[0] == 200
+    for _ in range(10):
+        as_bob = {"X-User-Id": bob.id}
+        assert (await people.master("GET", "/conversations?limit=200", **as_bob))[0] == 200
+    await asyncio.sleep(max(waits))
+    assert (await bob.request("GET", "/conversations?limit=200"))[0] == 200
+
+
+async def test_large_groups_cost_more_than_small_ones(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    everybody = [f"user{n}" for n in range(900)]
+
+    async def create(person: Person, user_ids: list[str], times: int) -> list[tuple[int, Any]]:
+        body = {"type": "group", "participantIds": user_ids}
+        return await asyncio.gather(
+            *[person.request("POST", "/conversations", body) for _ in range(times)]
+        )
+
+    assert {status for status, _ in await create(bob, everybody[:10], 40)} == {201}
+    # 19 tokens each. The bodies arrive after all of the requests have found a token.
+    answers = await create(alice, everybody, 12)
+    waits = [limit_of(Refused(answer["error"])) for status, answer in answers if status == 429]
+    assert 3 <= len(answers) - len(waits) <= 6
+    assert max(waits) > 0.5
+
+
+@pytest.mark.parametrize("door", ["rest", "socket"])
+async def test_long_pages_are_paid_by_the_byte_and_short_ones_are_not(
+    people: People, door: str
+) -> None:
+    alice, bob = people("alice", "bob")
+    long, short = await alice.direct(bob), await alice.group(bob)
+    as_alice = {"X-User-Id": alice.id}
+    path = f"/conversations/{long['id']}/messages"
+    await asyncio.gather(
+        *[people.master("POST", path, {"content": "x" * 10_000}, **as_alice) for _ in range(60)]
+    )
+    await alice.ask("POST", f"/conversations/{short['id']}/messages", {"content": "Short"})
+    (phone,) = await devices(alice)
+
+    async def read(talk: Any) -> Refused | None:
+        if door == "socket":
+            try:
+                page = await phone.do(
+                    "messages:sync", {"conversationId": talk["id"], "afterRev": 0}
+                )
+            except Refused as refusal:
+                return refusal
+            assert page["messages"]
+            return None
+        status, answer = await alice.request(
+            "GET", f"/conversations/{talk['id']}/messages?limit=200"
+        )
+        return Refused(answer["error"]) if status == 429 else None
+
+    for _ in range(60):
+        assert await read(short) is None
+    began, pages = time.monotonic(), 0
+    while (refusal := await read(long)) is None:
+        pages += 1
+        assert pages < 250
+    # A page has almost 512 KiB, and takes eight or nine tokens.
+    assert 20 <= pages <= 32 + 50 * (time.monotonic() - began) / 8
+    await asyncio.sleep(limit_of(refusal))
+    assert await read(long) is None
+
+
+async def test_subscriptions_cost_as_many_as_they_name(people: People) -> None:
+    alice, bob = people("alice", "bob")
+    await alice.direct(bob)
+    phone, other = await devices(alice, alice)
+
+    async def subscribe(device: Device) -> str:
+        users = [f"user{n}" for n in range(200)]
+        try:
+            await device.do("presence:subscribe", {"userIds": users})
+        except Refused as refusal:
+            limit_of(refusal)
+            return refusal.code
+        return "OK"
+
+    began = time.monotonic()
+    answers = await asyncio.gather(
+        *[subscribe(device) for _ in range(50) for device in (phone, other)]
+    )
+    passed = answers.count("OK")
+    assert {*answers} == {"OK", "RATE_LIMITED"}
+    # Three tokens each, whichever of her devices asks.
+    assert 34 <= passed <= 35 + 20 * (time.monotonic() - began) / 3
 
 
 async def test_the_limits_of_a_user_do_not_hold_up_the_master_service(people: People) -> None:
