@@ -61,7 +61,8 @@ class Run:
         self._mongo_port, self._rest_port, self._ws_port, self._hook_port, self._relay_port = range(
             ports, ports + 5
         )
-        self._rest = f"http://127.0.0.1:{self._rest_port}"
+        self.origin = f"http://127.0.0.1:{self._rest_port}"
+        self.sockets = f"http://127.0.0.1:{self._ws_port}"
         self._endpoint = f"http://127.0.0.1:{self._hook_port}"
         self._env = {
             **SECRETS,
@@ -101,8 +102,7 @@ class Run:
         log = self.folder / "server.log"
         self.server = Process(self._command, cpu=SERVER_CPU, log=log, env=self._env)
         stack.callback(self.server.stop)
-        sockets = f"http://127.0.0.1:{self._ws_port}"
-        until(lambda: healthy(self._rest, "/ready") and healthy(sockets), self.server)
+        until(lambda: healthy(self.origin, "/ready") and healthy(self.sockets), self.server)
         if self._env.get("WEBHOOK_RELAY") == "on":
             until(lambda: bool(self.server.having("relay")), self.server)
             for pid in self.server.having("relay"):  # so that the server has its CPU to itself
@@ -115,7 +115,7 @@ class Run:
 
     def seed(self, users: int, groups: Sequence[Sequence[int]]) -> list[str]:
         """Creates the users and a conversation per group, and registers them with the load generator."""
-        ids = asyncio.run(seed(self._rest, users, groups))
+        ids = asyncio.run(seed(self.origin, users, groups))
         for number in range(users):
             self.load.tell(f"user {token(number)}")
         for conversation, group in zip(ids, groups, strict=True):
@@ -152,16 +152,17 @@ class Run:
         )
 
     def do(self, phase: str) -> Measured:
-        commands, before = self._commands(), self._cpu()
+        commands, before = self._commands(), self.cpu()
         answer = ask(self.load, phase)
-        after = self._cpu()
+        after = self.cpu()
         return Measured(
             answer=answer,
             commands=self._commands() - commands,
             **{name: after[name] - before[name] for name in before},
         )
 
-    def _cpu(self) -> dict[str, Any]:
+    def cpu(self) -> dict[str, float]:
+        """Returns the CPU seconds of each process so far."""
         relay = self.server.cpu_seconds("relay")
         return {
             "server": self.server.cpu_seconds() - relay,

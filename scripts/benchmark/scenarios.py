@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from . import limits
 from .run import Measured, Row, Run, Start
 from .seed import token
 
@@ -255,6 +256,11 @@ def scenarios(clients: int) -> dict[str, Scenario]:
         "storm": Scenario(
             f"storm: {CROWD:,} members of a group do the same at once, while others send 100/s",
             [storm],
+            peer=False,
+        ),
+        "limits": Scenario(
+            "limits: CPU of a request, and what one user can spend per second",
+            [limits.drive],
             peer=False,
         ),
         "idle": Scenario(

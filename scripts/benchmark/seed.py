@@ -37,10 +37,10 @@ async def seed(origin: str, users: int, groups: Sequence[Sequence[int]]) -> list
         async def conversation(name: int, creator: int, *others: int) -> str:
             ids = [user(n) for n in others]
             body = {"type": "group", "name": f"group {name}", "participantIds": ids[:BATCH]}
-            made = await _post(http, "/api/conversations", body, _bearer(creator))
+            made = await _post(http, "/api/conversations", body, bearer(creator))
             path = f"/api/conversations/{made['id']}/participants"
             for k in range(BATCH, len(ids), BATCH):
-                await _post(http, path, {"userIds": ids[k : k + BATCH]}, _bearer(creator))
+                await _post(http, path, {"userIds": ids[k : k + BATCH]}, bearer(creator))
             return str(made["id"])
 
         return await asyncio.gather(*(conversation(n, *group) for n, group in enumerate(groups)))
@@ -56,7 +56,7 @@ async def add_members(
         for k in range(0, len(numbers), at_once):
             body = {"userIds": [user(n) for n in numbers[k : k + at_once]]}
             began = time.monotonic()
-            await _post(http, f"/api/conversations/{conversation}/participants", body, _bearer(0))
+            await _post(http, f"/api/conversations/{conversation}/participants", body, bearer(0))
             took.append(time.monotonic() - began)
     return took
 
@@ -67,9 +67,9 @@ async def converse(origin: str, number: int, count: int) -> None:
 
         async def conversation(n: int) -> None:
             body = {"userId": user(n)}
-            made = await _post(http, "/api/conversations/direct", body, _bearer(number))
+            made = await _post(http, "/api/conversations/direct", body, bearer(number))
             path = f"/api/conversations/{made['id']}/messages"
-            await _post(http, path, {"content": f"Hello {number}"}, _bearer(n))
+            await _post(http, path, {"content": f"Hello {number}"}, bearer(n))
 
         numbers = range(FRIENDS, FRIENDS + count)
         await _create(http, numbers)
@@ -84,7 +84,7 @@ async def pages(origin: str, number: int, limit: int, count: int) -> list[float]
         for _ in range(count):
             began = time.monotonic()
             path = f"/api/conversations?limit={limit}"
-            async with http.get(path, headers=_bearer(number)) as answer:
+            async with http.get(path, headers=bearer(number)) as answer:
                 page = await answer.json()
             took.append(time.monotonic() - began)
             if len(page["items"]) != limit:
@@ -106,7 +106,7 @@ def _session(origin: str) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(origin, connector=few, raise_for_status=True)
 
 
-def _bearer(number: int) -> dict[str, str]:
+def bearer(number: int) -> dict[str, str]:
     return {"Authorization": f"Bearer {token(number)}"}
 
 
