@@ -146,8 +146,8 @@ OPERATIONS = (
         ListConversations,
         own,
         answers.ConversationPage,
-        # So that twenty devices may connect at the same time, and list 50 each.
-        route=Route("GET", _ALL, Rate(25)),
+        # So that fifty devices may list 50 each at the same time, or one may ten times a second.
+        route=Route("GET", _ALL, Rate(60)),
         only=_BY_REST,
         cost=Cost("limit", 10),
     ),
