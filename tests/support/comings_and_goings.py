@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from .people import Person
+from .people import Person, Refused
 from .raw import Wire
 from .servers import ChatServer
 
@@ -37,6 +37,11 @@ async def arrive(people: Iterable[Person]) -> list[Wire]:
 
     async def connect(person: Person) -> Wire:
         async with at_once:
-            return await Wire.connect(person)
+            while True:
+                try:
+                    return await Wire.connect(person)
+                except Refused as refusal:  # a busy machine; a client tries again
+                    if refusal.code != "UNAVAILABLE":
+                        raise
 
     return await asyncio.gather(*[connect(person) for person in people])

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from .patience import PATIENCE_S
-from .people import Person
+from .people import Person, Refused
 
 RESTARTS = 1012
 """The close code with which a stopping node sends its clients elsewhere."""
@@ -55,11 +55,20 @@ class Wire:
 
     @classmethod
     async def connect(cls, person: Person, **options: Any) -> Wire:
-        """Returns a client that is in its rooms."""
+        """Returns a client that is in its rooms. Raises Refused."""
         wire = await cls.open(person, **options)
         await wire.introduce()
-        await wire.until(lambda: "connected" in wire.names)
+        await wire.until(lambda: "connected" in wire.names or wire.refusals or wire.gone.is_set())
+        if wire.refusals:
+            await wire.close()
+            raise Refused(wire.refusals[0]["data"])
+        assert "connected" in wire.names, "the connection ended"
         return wire
+
+    @property
+    def refusals(self) -> list[Any]:
+        """What the server said when it refused the connection."""
+        return [json.loads(frame[2:]) for frame in self.frames if frame.startswith("44")]
 
     async def introduce(self) -> None:
         await self.write("40" + json.dumps({"token": self.person.token}))
