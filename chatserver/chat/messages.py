@@ -204,9 +204,14 @@ class Messages:
         hides = await self._members.hiding(reader_id, conversation_id)
         seq, rev = await self._log.position(conversation_id)
         if asked.after_rev is not None:
-            page = await self._changed_since(
-                reader_id, conversation_id, asked.after_rev, asked.limit, hides
-            )
+            where: Document = {"conversationId": conversation_id, "rev": {"$gt": asked.after_rev}}
+            if not hides and rev > asked.after_rev:
+                # lastRev may be that of the reader's first hiding, of which this node has not heard.
+                hides = (await self._members.require(reader_id, conversation_id)).hides
+            if hides:
+                page = await self._changed_since(reader_id, where, asked.limit)
+            else:
+                page = await self._read(where, "rev", asked.limit, newest=False)
             return SyncResult(conversation_id, page, seq, rev)
         after = asked.after_seq or 0
         if asked.last_message_id is not None:
@@ -216,14 +221,12 @@ class Messages:
         page = await self._page_as_seen(reader_id, page, hides=hides)
         return SyncResult(conversation_id, page, seq, rev)
 
-    async def _changed_since(
-        self, reader_id: str, conversation_id: str, rev: int, limit: int, hides: bool
-    ) -> MessagePage:
-        where: Document = {"conversationId": conversation_id, "rev": {"$gt": rev}}
-        if not hides:
-            return await self._read(where, "rev", limit, newest=False)
-        # Hiding a message is a change that only this reader sees. A hidden message is listed once: at the rev of the
-        # hiding, or of a later change of the message.
+    async def _changed_since(self, reader_id: str, where: Document, limit: int) -> MessagePage:
+        """Returns the changes that a reader sees who has hidden messages. `where`: the conversation, and the rev.
+
+        Hiding a message is a change that only this reader sees. A hidden message is listed once: at the rev of the
+        hiding, or of a later change of the message.
+        """
         while True:
             page = await self._read(where, "rev", limit, newest=False)
             seen = await self._as_seen(reader_id, page.messages, hides=True)
@@ -253,15 +256,15 @@ class Messages:
         return await found.limit(limit).to_list(limit)
 
     async def _stubs(self, hidings: list[Document]) -> dict[str, Message]:
-        """Returns the hidden messages, without those that have changed since."""
+        """Returns the hidden messages. Those that have changed since come at the rev of the change, also if it is later than
+        the page: a message that changes during these reads is in none of the others."""
         hides = {doc["messageId"]: doc for doc in hidings}
-        messages = [
-            Message(doc) async for doc in self._mongo.log.find({"_id": {"$in": list(hides)}})
-        ]
+        found = self._mongo.log.find({"_id": {"$in": list(hides)}})
+        messages = [Message(doc) async for doc in found]
         return {
             message.id: message.hidden_by(hides[message.id])
             for message in messages
-            if message.deleted_at is None and message.rev < hides[message.id]["lastRev"]
+            if message.deleted_at is None
         }
 
     async def _read(self, where: Document, order: str, limit: int, *, newest: bool) -> MessagePage:

@@ -6,10 +6,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.conversation_copy import CHANGES, Copy
+from tests.support.database_proxy import Nodes
 from tests.support.people import People, Person
 from tests.support.raw import Wire, history
 
@@ -184,3 +186,25 @@ async def test_sync_by_message_or_seq_returns_every_newer_message_as_it_is_now(
     )
     assert comparable(by_id) == newer
     await asyncio.gather(*[wire.close() for wire in wires])
+
+
+async def test_a_hidden_message_that_is_edited_while_its_reader_syncs_stays_hidden(
+    two: Nodes, session: aiohttp.ClientSession
+) -> None:
+    alice, bob = People(two.near, session)("alice", "bob")
+    desk, far = await alice.connect(), await bob.at(two.far).connect()
+    talk = await alice.direct(bob)
+    said = await desk.say(talk, "Before")
+    await far.hears("message:new", lambda message: message["id"] == said["id"])
+    await far.do("message:delete", {"messageId": said["id"], "scope": "self"})
+
+    hold = two.proxy.hold("find", "log", said["id"])
+    asked = {"conversationId": talk["id"], "afterRev": said["rev"]}
+    syncing = asyncio.create_task(far.do("messages:sync", asked))
+    await hold.arrived()
+    edited = await desk.do("message:edit", {"messageId": said["id"], "content": "After"})
+    hold.release()
+    page = await syncing
+    (seen,) = page["messages"]
+    assert (seen["id"], seen["content"], seen["isDeleted"]) == (said["id"], "", True)
+    assert seen["rev"] == edited["rev"]
