@@ -13,7 +13,7 @@ from tests.conftest import Starter
 from tests.support.comings_and_goings import SETTLED_S, crowd
 from tests.support.ledger import RECORDING, ledger_of
 from tests.support.patience import PATIENCE_S
-from tests.support.people import Person
+from tests.support.people import Person, Refused
 from tests.support.raw import Wire
 from tests.support.servers import ChatServer
 
@@ -36,7 +36,7 @@ class Rambler:
             try:
                 # A frozen node replies when it wakes up.
                 self.wire = await Wire.connect(self.person.at(self._chance.choice(self.nodes)))
-            except (aiohttp.ClientError, ConnectionError, TimeoutError):
+            except (aiohttp.ClientError, ConnectionError, TimeoutError, Refused):
                 await asyncio.sleep(0.1)
                 continue
             for _ in range(self._chance.randrange(20)):

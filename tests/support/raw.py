@@ -55,14 +55,15 @@ class Wire:
 
     @classmethod
     async def connect(cls, person: Person, **options: Any) -> Wire:
-        """Returns a client that is in its rooms. Raises Refused."""
+        """Returns a client that is in its rooms. Raises Refused and ConnectionError."""
         wire = await cls.open(person, **options)
         await wire.introduce()
         await wire.until(lambda: "connected" in wire.names or wire.refusals or wire.gone.is_set())
         if wire.refusals:
             await wire.close()
             raise Refused(wire.refusals[0]["data"])
-        assert "connected" in wire.names, "the connection ended"
+        if "connected" not in wire.names:
+            raise ConnectionResetError
         return wire
 
     @property

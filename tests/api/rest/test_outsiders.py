@@ -34,7 +34,7 @@ def test_the_tables_of_these_tests_have_every_endpoint_and_every_event() -> None
     }
     no_record: Any = None
     rooms = Rooms(no_record)
-    events = client_events(rooms, Tokens(()), Expiry(rooms))
+    events = client_events(rooms, Tokens(()), Expiry(rooms), no_record)
     assert {event.name for event in EVENTS} == {*events}
 
 
