@@ -40,7 +40,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a request costs beyond its token: the number at `key` in the parsed request, or the length of the list there,
+    """The cost of a request beyond its token: the number at `key` in the parsed request, or the length of the list there,
     divided by `per`."""
 
     key: str

@@ -126,7 +126,7 @@ class Memberships:
         ids = [member_id(conversation_id, user_id) for user_id in user_ids]
 
         async def transaction(session: Session) -> None:
-            # Whoever joins or leaves writes the conversation, too, so one of the two transactions runs again.
+            # A change of the participants writes the conversation, too, so one of the two transactions runs again.
             conversation = await self._mongo.conversations.find_one_and_update(
                 {"_id": conversation_id}, {"$inc": {"levelled": 1}}, session=session
             )

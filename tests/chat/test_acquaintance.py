@@ -1,4 +1,4 @@
-"""Who shares a conversation with a user, however many conversations the users have."""
+"""Users who share a conversation with a user, however many conversations the users have."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
+from .patience import PATIENCE_S
 from .people import Person, Refused
 from .raw import Wire
 from .servers import ChatServer
@@ -36,7 +37,7 @@ async def arrive(people: Iterable[Person]) -> list[Wire]:
     at_once = asyncio.Semaphore(50)
 
     async def connect(person: Person) -> Wire:
-        async with at_once:
+        async with at_once, asyncio.timeout(PATIENCE_S):
             while True:
                 try:
                     return await Wire.connect(person)

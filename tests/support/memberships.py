@@ -1,4 +1,4 @@
-"""What `participants` and `memberships` say of the same members."""
+"""Compares `participants` and `memberships`, which say the same of the same members."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Wire:
 
     @property
     def refusals(self) -> list[Any]:
-        """What the server said when it refused the connection."""
+        """The answers by which the server refused the connection."""
         return [json.loads(frame[2:]) for frame in self.frames if frame.startswith("44")]
 
     async def introduce(self) -> None:

@@ -1,4 +1,4 @@
-"""Which shards an operation of the database would ask: those of the conversations or users that its filter names, or all."""
+"""The shards that an operation of the database would ask: those of the conversations or users that its filter names, or all."""
 
 from __future__ import annotations
 

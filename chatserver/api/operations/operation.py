@@ -99,7 +99,7 @@ class Operation:
     present: Callable[[Any], Any] | None = None
     """Makes the response of the handler's result, when the result is not the response itself."""
     cost: Cost | None = None
-    """What a request costs beyond its token. None: nothing. The Master Service has no rate limits."""
+    """The cost of a request beyond its token. None: nothing. The Master Service has no rate limits."""
     weighs: bool = False
     """True if the bytes of the response are taken from the rate limit, too, when they are known (see `Limits.weigh`)."""
     ends_in_time: bool = False

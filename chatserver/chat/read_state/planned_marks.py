@@ -166,6 +166,8 @@ class Planner:
                 ]
             },
             {"conversationId": 1, "seq": 1, "senderId": 1, "deletedAt": 1},
+            # Otherwise MongoDB tries every index for each of the conversations.
+            hint="seq",
         )
         senders = {
             (doc["conversationId"], doc["seq"]): doc["senderId"]

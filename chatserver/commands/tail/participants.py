@@ -18,7 +18,7 @@ class Participants:
         """None: the conversation is large, or `read` has not ended."""
         self._number = 0
         self._since: dict[str, bool] = {}
-        """Who has come (True) or gone while `read` runs."""
+        """Users who have come (True) or gone while `read` runs."""
 
     @property
     def number(self) -> int:
